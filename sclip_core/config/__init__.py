@@ -1,0 +1,18 @@
+"""Settings: the protocol, the table of benchmarks, the run, and the errors a user can mend."""
+
+from sclip_core.config.errors import ImageError, UserError, unknown
+from sclip_core.config.geometry import Geometry
+from sclip_core.config.protocol import Protocol, tables
+from sclip_core.config.settings import STAGES, Settings, resolve
+
+__all__ = [
+    "STAGES",
+    "Geometry",
+    "ImageError",
+    "Protocol",
+    "Settings",
+    "UserError",
+    "resolve",
+    "tables",
+    "unknown",
+]

@@ -1,0 +1,124 @@
+"""The protocol: how an image is cut, scored and decided (the public SCLIP code's settings)."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+from typing import Annotated, Any, Self
+
+import yaml
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
+
+from sclip_core.config.errors import UserError, unknown
+
+
+def _split_commas(value: Any) -> Any:
+    """``"8,16"`` from a command line, ``8`` from a file: both a list."""
+    if isinstance(value, str):
+        return [part for part in value.replace(" ", "").split(",") if part]
+    return [value] if isinstance(value, int) else value
+
+
+IntList = Annotated[tuple[int, ...], BeforeValidator(_split_commas)]
+Dilations = Annotated[tuple[PositiveInt, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+
+
+@cache
+def tables() -> dict[str, dict[str, dict[str, Any]]]:
+    """``benchmarks.yaml``: the tables ``benchmarks``, ``layouts`` and ``presets``, by name."""
+    text = resources.files("sclip_core.config").joinpath("benchmarks.yaml").read_text("utf-8")
+    loaded: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
+    return loaded
+
+
+def benchmark_name(name: str) -> str:
+    """The canonical name of a benchmark (``coco-stuff`` and ``coco_stuff164k`` are ``coco_stuff``).
+
+    Raises:
+        UserError: the name is not in the table.
+    """
+    plain = name.lower().replace("-", "_").removesuffix("164k")
+    if plain not in tables()["benchmarks"]:
+        raise unknown("dataset", name, tables()["benchmarks"])
+    return plain
+
+
+class Checked(BaseModel):
+    """A frozen model that refuses unknown fields and says what is wrong in one line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @classmethod
+    def checked(cls, values: dict[str, Any], where: str = "settings") -> Self:
+        """Build from a plain dict.
+
+        Args:
+            values: field values by name.
+            where: where they come from, for the error.
+
+        Raises:
+            UserError: an unknown name (with the nearest right one) or a value out of range.
+        """
+        for name in values:
+            if name not in cls.model_fields:
+                raise unknown(f"key in {where}:", name, cls.model_fields)
+        try:
+            return cls(**values)
+        except ValidationError as error:
+            first = error.errors()[0]
+            name = ".".join(str(part) for part in first["loc"])
+            found = f"{name}={first['input']!r}: " if name else ""
+            raise UserError(
+                f"{where}: {found}{first['msg'].removeprefix('Value error, ')}"
+            ) from None
+
+    def replace(self, **changes: Any) -> Self:
+        """A copy with other values, checked anew."""
+        return type(self).checked({**self.model_dump(exclude_unset=True), **changes})
+
+
+class Protocol(Checked):
+    """How one image becomes a label map. The defaults are the reference's for a plain dataset."""
+
+    vocabulary: str | None = None  # name of a built-in vocabulary
+    short_side: Annotated[PositiveInt, Field(le=8192)] = 336  # pixels, after the resize
+    slide_crop: Annotated[int, Field(ge=0)] = 224  # pixels; 0: the whole image is one window
+    slide_stride: PositiveInt = 112  # pixels
+    logit_scale: Annotated[float, Field(gt=0)] = 40.0  # factor on the cosines before the softmax
+    prob_thd: Annotated[float, Field(ge=0, le=1)] = 0.0  # below it: class 0
+    area_thd: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the foreground; 0: off
+    pamr_steps: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: no refinement
+    pamr_dilations: Dilations = (8, 16)  # pixels
+    reduce_zero_label: bool = False  # ground truth: 0 -> ignored, k -> k-1
+
+    @model_validator(mode="after")
+    def _stride_within_crop(self) -> Self:
+        if 0 < self.slide_crop < self.slide_stride:
+            raise ValueError(
+                f"slide_stride={self.slide_stride} is larger than slide_crop={self.slide_crop}: "
+                "pixels between the windows would be left out; take a stride of at most the crop"
+            )
+        return self
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """The protocol of a benchmark, e.g. ``Protocol.named("voc21")``.
+
+        Raises:
+            UserError: the name is not in the table.
+        """
+        return cls.checked({"vocabulary": benchmark_name(name), **benchmark_protocol(name)})
+
+
+def benchmark_protocol(name: str) -> dict[str, Any]:
+    """What a benchmark sets of the protocol, as a dict."""
+    row = tables()["benchmarks"][benchmark_name(name)]
+    return {key: value for key, value in row.items() if key in Protocol.model_fields}
