@@ -1,0 +1,21 @@
+"""Datasets: benchmarks and folders of one's own, vocabularies, images and label maps."""
+
+from sclip_core.datasets.dataset import Dataset, open_dataset
+from sclip_core.datasets.images import decode_image, read_bytes, read_image
+from sclip_core.datasets.labels import IGNORED, check_sizes, label_classes, read_label
+from sclip_core.datasets.samples import Sample
+from sclip_core.datasets.vocabulary import Vocabulary
+
+__all__ = [
+    "IGNORED",
+    "Dataset",
+    "Sample",
+    "Vocabulary",
+    "check_sizes",
+    "decode_image",
+    "label_classes",
+    "open_dataset",
+    "read_bytes",
+    "read_image",
+    "read_label",
+]

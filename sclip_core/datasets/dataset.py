@@ -1,0 +1,93 @@
+"""A dataset: its samples, its vocabulary, and how its label maps are read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Self
+
+from sclip_core.config import Settings, UserError, tables
+from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.samples import Sample, benchmark_samples, folder_samples
+from sclip_core.datasets.vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """What is evaluated: images with ground truth, and the classes that the labels mean.
+
+    Attributes:
+        name: the benchmark, or the name given to a folder of one's own.
+        samples: images and label maps, in a fixed order.
+        vocabulary: classes and words; class k is label k (k+1 with ``reduce_zero_label``).
+        reduce_zero_label: label 0 is not evaluated and label k means class k-1.
+        ignore_label: label values that are not evaluated.
+    """
+
+    name: str
+    samples: tuple[Sample, ...]
+    vocabulary: Vocabulary
+    reduce_zero_label: bool = False
+    ignore_label: tuple[int, ...] = (255,)
+
+    def __len__(self) -> int:
+        """Number of images."""
+        return len(self.samples)
+
+    def head(self, n: int) -> Self:
+        """The same dataset with its first n samples (all, where it has fewer)."""
+        return replace(self, samples=self.samples[:n])
+
+
+def open_dataset(settings: Settings) -> Dataset:
+    """Find the files of the dataset that the settings name. No image is opened.
+
+    A benchmark is looked up below ``data_root``; ``images``, ``labels`` and ``classes`` are a
+    folder of one's own. With ``num_samples`` only the first so many are taken and looked for.
+
+    Raises:
+        UserError: an option is missing, or what it names is not there or does not fit.
+    """
+    if settings.images is None:
+        name = _benchmark(settings)
+        vocabulary = _benchmark_vocabulary(settings, name)
+        samples = benchmark_samples(name, settings.data_root, settings.num_samples)
+    elif settings.labels is None:
+        raise UserError("--labels is missing: pass the folder with the label maps of --images")
+    else:
+        name = settings.dataset
+        vocabulary = _own_vocabulary(settings)
+        samples = folder_samples(settings.images, settings.labels, settings.num_samples)
+    return Dataset(name, samples, vocabulary, settings.reduce_zero_label, settings.ignore_label)
+
+
+def _benchmark(settings: Settings) -> str:
+    """The canonical name of the benchmark that the settings name."""
+    if settings.dataset == "custom" or settings.labels is not None:
+        raise UserError(
+            "--images is missing: give --images DIR --labels DIR --classes FILE for images of "
+            "your own, or --dataset NAME --data-root DIR for a benchmark"
+        )
+    return benchmark_name(settings.dataset)
+
+
+def _own_vocabulary(settings: Settings) -> Vocabulary:
+    """The vocabulary of a folder of one's own: a file, or a built-in one by its name."""
+    if settings.classes is not None:
+        return Vocabulary.from_file(settings.classes.expanduser())
+    if settings.vocabulary is not None:
+        return Vocabulary.named(settings.vocabulary)
+    raise UserError("--classes is missing: pass a text file with one class a line, in label order")
+
+
+def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
+    """The benchmark's vocabulary, or the file given in its place, with as many classes."""
+    named = Vocabulary.named(name)
+    if settings.classes is None:
+        return named
+    given = Vocabulary.from_file(settings.classes.expanduser())
+    if given.num_classes != named.num_classes:
+        raise UserError(
+            f"{settings.classes} has {given.num_classes} classes, but {name} has "
+            f"{named.num_classes}: write one line for each, in the benchmark's order"
+        )
+    return given.with_background() if tables()["benchmarks"][name].get("background") else given

@@ -1,0 +1,140 @@
+"""Images as the reference reads them: RGB uint8, and never half a file."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError
+
+JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
+PNG_START = b"\x89PNG\r\n\x1a\n"
+
+# OpenCV writes lines of its own about a broken image, which is ours to report, in one error.
+if "OPENCV_LOG_LEVEL" not in os.environ:
+    # OpenCV 5 moved the function.
+    set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
+    set_log_level(0)
+
+
+def read_image(path: str | Path) -> NDArray[np.uint8]:
+    """Read an image file; see `decode_image`.
+
+    Args:
+        path: a file in any format that OpenCV knows (JPEG, PNG, BMP, TIFF, WebP, ...).
+
+    Returns:
+        (H, W, 3) RGB uint8.
+
+    Raises:
+        ImageError: no such file, or it cannot be decoded whole.
+    """
+    return decode_image(read_bytes(path), str(path))
+
+
+def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
+    """Decode the bytes of an image file exactly as ``cv2.imdecode(IMREAD_COLOR)`` does.
+
+    That is the reference's reader, and its pixels are part of the numbers: EXIF orientation is
+    applied, alpha is dropped (not blended), 16 bits keep their upper 8, palettes are expanded,
+    grey is repeated, CMYK is converted without a colour profile.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Returns:
+        (H, W, 3) RGB uint8.
+
+    Raises:
+        ImageError: empty, cut short, damaged, or not an image.
+    """
+    refuse_damaged(data, name)
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+    except cv2.error as error:
+        raise ImageError(f"{name} cannot be decoded: {' '.join(str(error).split())}") from None
+    if image is None:
+        raise ImageError(
+            f"{name} is damaged or not an image ({len(data):,} bytes starting {data[:8]!r}): "
+            "expected JPEG, PNG, BMP, TIFF or WebP"
+        )
+    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """The bytes of an image or label file.
+
+    Raises:
+        ImageError: no such file, a folder, or no permission.
+    """
+    try:
+        return Path(path).read_bytes()
+    except FileNotFoundError:
+        raise ImageError(f"no file at {path}: expected an image") from None
+    except IsADirectoryError:
+        raise ImageError(f"{path} is a folder: expected an image file") from None
+    except OSError as error:
+        raise ImageError(f"cannot read {path}: {error.strerror}") from None
+
+
+def refuse_damaged(data: bytes, name: str) -> None:
+    """Refuse a file that is not there whole. Nothing is decoded: well under a millisecond.
+
+    Some versions of OpenCV return a JPEG that was cut short with its lower part grey, and Pillow
+    does not look at the checksums of a PNG's pixels: neither says a word.
+
+    Raises:
+        ImageError: no bytes, a JPEG or PNG without its end, or a PNG with a wrong checksum.
+    """
+    if not data:
+        raise ImageError(f"{name} is empty (0 bytes): copy or download it again")
+    fault = None
+    if data.startswith(JPEG_START):
+        fault = _jpeg_fault(data)
+    elif data.startswith(PNG_START):
+        fault = _png_fault(data)
+    if fault:
+        raise ImageError(f"{name} is damaged: {fault}; copy or download it again")
+
+
+def _jpeg_fault(data: bytes) -> str | None:
+    """What is wrong with a JPEG; bytes behind its end are allowed, cameras append some."""
+    if data.endswith(JPEG_END):
+        return None
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != JPEG_SCAN:
+        # 0xFF before a marker is padding. Segments are skipped: one may hold a whole thumbnail.
+        filler = data[at + 1] == 0xFF
+        at += 1 if filler else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return None if data.find(JPEG_END, at) >= 0 else _cut_short(data)
+
+
+def _png_fault(data: bytes) -> str | None:
+    """What is wrong with a PNG; bytes behind its end are allowed."""
+    view = memoryview(data)
+    at = len(PNG_START)
+    while at + 12 <= len(data):
+        kind = data[at + 4 : at + 8]
+        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
+        if end + 4 > len(data):
+            break
+        # A capital first letter: the pixels depend on it.
+        critical = not kind[0] & 0x20
+        if critical and zlib.crc32(view[at + 4 : end]) != int.from_bytes(
+            view[end : end + 4], "big"
+        ):
+            return f"wrong checksum at byte {end:,} of {len(data):,}"
+        if kind == b"IEND":
+            return None
+        at = end + 4
+    return _cut_short(data)
+
+
+def _cut_short(data: bytes) -> str:
+    return f"its end is missing after {len(data):,} bytes"

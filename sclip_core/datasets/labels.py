@@ -1,0 +1,158 @@
+"""Ground truth: label maps as they are in the file, and the classes that they mean."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
+
+from sclip_core.config import ImageError
+from sclip_core.datasets.images import read_bytes, refuse_damaged
+
+IGNORED = -1  # class of a pixel that is not evaluated
+BEYOND = -2  # class of a value that the vocabulary has no class for
+TABLE_SIZE = 1 << 16  # values of a 16-bit label map
+SHOWN = 5  # values named in an error
+
+# Opened by their own class: `PIL.Image.open` warns of a decompression bomb above 89 megapixels.
+READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\x89PNG": PngImagePlugin.PngImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
+
+# Highest id of the raw COCO-Stuff maps, which both benchmarks drawn from them (171 and 81 classes)
+# are often pointed at by mistake.
+RAW_STUFF_MAX, RAW_STUFF_CLASSES = 181, (171, 81)
+
+
+def read_label(path: str | Path) -> NDArray[np.int32]:
+    """Read a label map as it is: of a palette image the indices, not the colours.
+
+    EXIF orientation is not applied.
+
+    Args:
+        path: a PNG, TIFF or BMP with one channel of 1, 8, 16 or 32 bits.
+
+    Returns:
+        (H, W) int32, the values in the file.
+
+    Raises:
+        ImageError: no such file, cut short, another format, or more than one channel.
+    """
+    data = read_bytes(path)
+    refuse_damaged(data, str(path))
+    reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
+    if reader is None:
+        raise ImageError(
+            f"{path} is no label map (it starts {data[:8]!r}): "
+            "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
+        )
+    try:
+        image = reader(io.BytesIO(data))
+        if image.mode in SINGLE_CHANNEL:
+            return np.asarray(image).astype(np.int32)
+    except Exception as error:  # Pillow's readers raise a dozen kinds
+        raise ImageError(f"{path} cannot be decoded ({error}): copy or download it again") from None
+    raise ImageError(
+        f"{path} is not single-channel (Pillow mode {image.mode}): "
+        "expected one class id a pixel, as grey or palette PNG"
+    )
+
+
+def label_classes(
+    raw: NDArray[np.integer],
+    num_classes: int,
+    reduce_zero_label: bool = False,
+    ignore_label: tuple[int, ...] = (255,),
+    name: str = "label map",
+) -> NDArray[np.int32]:
+    """Turn the values of a label map into classes.
+
+    Args:
+        raw: (H, W) values as `read_label` gives them.
+        num_classes: classes of the vocabulary.
+        reduce_zero_label: value 0 is not evaluated and value k means class k-1.
+        ignore_label: values that are not evaluated, looked up before the reduction.
+        name: what to call the map in an error, e.g. its path.
+
+    Returns:
+        (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).
+
+    Raises:
+        ImageError: a value that is neither a class nor ignored.
+
+    >>> label_classes(np.array([[0, 1, 2, 255]]), 2, reduce_zero_label=True)
+    array([[-1,  0,  1, -1]], dtype=int32)
+    """
+    first = 1 if reduce_zero_label else 0
+    in_table = [value for value in ignore_label if 0 <= value < TABLE_SIZE - 1]
+    table = np.full(max([num_classes + first, *in_table]) + 2, BEYOND, np.int32)
+    table[first : num_classes + first] = np.arange(num_classes)
+    table[in_table] = IGNORED
+    if reduce_zero_label:
+        table[0] = IGNORED
+    classes = table.take(raw, mode="clip")  # the last entry stands for all that is larger
+    if raw.dtype.kind == "i" and raw.size and raw.min() < 0:
+        classes[raw < 0] = BEYOND
+    for value in set(ignore_label).difference(in_table):
+        classes[raw == value] = IGNORED
+    if classes.size and classes.min() == BEYOND:
+        raise _beyond(raw[classes == BEYOND], num_classes, reduce_zero_label, ignore_label, name)
+    return classes
+
+
+def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str) -> None:
+    """Refuse a label map that has another size than its image.
+
+    Args:
+        image_hw: height and width of the image, in pixels.
+        label_hw: height and width of the label map, in pixels.
+        name: what to call the image in the error, e.g. its id.
+
+    Raises:
+        ImageError: the sizes differ.
+    """
+    if image_hw == label_hw:
+        return
+    sizes = (
+        f"{name}: the image is {image_hw[1]}x{image_hw[0]} pixels (width x height), "
+        f"its label map {label_hw[1]}x{label_hw[0]}"
+    )
+    if image_hw == label_hw[::-1]:
+        raise ImageError(
+            f"{sizes}: width and height are swapped, most likely by an EXIF rotation, which is "
+            "applied to the image only; save the image upright without it, or rotate the label map"
+        )
+    raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
+
+
+def _beyond(
+    found: NDArray[np.integer],
+    num_classes: int,
+    reduce_zero_label: bool,
+    ignore_label: tuple[int, ...],
+    name: str,
+) -> ImageError:
+    """The error for values without a class; ``found`` holds those pixels."""
+    values, counts = np.unique(found, return_counts=True)
+    pairs = zip(values.tolist()[:SHOWN], counts.tolist(), strict=False)
+    shown = ", ".join(f"{value} ({count:,} px)" for value, count in pairs)
+    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    allowed = f"0..{num_classes - (not reduce_zero_label)}"
+    zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
+    ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
+    if num_classes in RAW_STUFF_CLASSES and num_classes <= values[-1] <= RAW_STUFF_MAX:
+        advice = "raw COCO-Stuff maps have ids up to 181: convert them first (sclip data prepare)"
+    else:
+        keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
+        advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
+    return ImageError(
+        f"{name}: {found.size:,} pixels have a value without a class: {shown}{more}; "
+        f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"
+    )

@@ -1,0 +1,157 @@
+"""Vocabularies: the classes of a dataset and the words by which CLIP is asked for each of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Self
+
+from sclip_core.config import UserError, tables, unknown
+
+BUILT_IN = Path(__file__).with_name("vocabularies")
+BACKGROUND = "background"
+SEPARATOR = ", "
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """Classes in label order, each with one or more words (queries).
+
+    Attributes:
+        class_names: one name a class, all different.
+        words: the words of each class, in the same order.
+
+    >>> pets = Vocabulary.from_classes(["cat, kitten", "grass"])
+    >>> pets.queries, pets.query_class, pets.class_names
+    (('cat', 'kitten', 'grass'), (0, 0, 1), ('cat', 'grass'))
+    """
+
+    class_names: tuple[str, ...]
+    words: tuple[tuple[str, ...], ...]
+
+    @property
+    def queries(self) -> tuple[str, ...]:
+        """All words (Q,), class after class."""
+        return tuple(word for words in self.words for word in words)
+
+    @property
+    def query_class(self) -> tuple[int, ...]:
+        """The class (Q,) of each query, counted from 0."""
+        return tuple(index for index, words in enumerate(self.words) for _ in words)
+
+    @property
+    def num_classes(self) -> int:
+        """Number of classes, the background included."""
+        return len(self.words)
+
+    @classmethod
+    def named(cls, name: str) -> Self:
+        """A built-in vocabulary, e.g. ``Vocabulary.named("voc21")``; ``-`` and ``_`` are the same.
+
+        Raises:
+            UserError: there is none of that name.
+        """
+        plain = name.lower().replace("-", "_").removesuffix("164k")
+        known = {path.stem: path for path in BUILT_IN.glob("*.txt")}
+        if plain not in known:
+            raise unknown("vocabulary", name, known)
+        vocabulary = cls.from_file(known[plain])
+        benchmark = tables()["benchmarks"].get(plain, {})
+        return vocabulary.with_background() if benchmark.get("background") else vocabulary
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a text file: a class a line, its words split by ``", "`` as the reference does.
+
+        The first word is the name of the class. Blank lines are allowed at the end only: line k
+        is label k-1, and a gap would leave it open which label the next line stands for.
+
+        Raises:
+            UserError: no such file, not UTF-8, empty, a blank line, an empty word, or two classes
+                of the same name.
+        """
+        lines = _read_text(Path(path)).rstrip().split("\n")
+        if lines == [""]:
+            raise UserError(f"{path} is empty: expected one class a line, e.g. 'grass, lawn'")
+        for number, line in enumerate(lines, 1):
+            if not line.strip():
+                raise UserError(
+                    f"{path}, line {number} is blank: line k names the class of label k-1, "
+                    "so remove it or write the class that is missing"
+                )
+        words = [line.split(SEPARATOR) for line in lines]
+        return cls._checked(words, lambda index: f"{path}, line {index + 1}")
+
+    @classmethod
+    def from_classes(cls, classes: Sequence[str] | Sequence[Sequence[str]] | Vocabulary) -> Self:
+        """From a list: ``"grass, lawn"`` or ``["grass", "lawn"]`` is one class with two words.
+
+        Raises:
+            UserError: not a list of those, empty, an empty word, or two classes of the same name.
+        """
+        if isinstance(classes, Vocabulary):
+            return cls(classes.class_names, classes.words)
+        if isinstance(classes, str) or not isinstance(classes, Sequence):
+            raise UserError(
+                f"classes: expected a list such as ['cat', 'grass, lawn'], found {classes!r}"
+            )
+        if not classes:
+            raise UserError("classes: the list is empty; give at least one class")
+        words = [entry.split(SEPARATOR) if isinstance(entry, str) else entry for entry in classes]
+        return cls._checked(words, lambda index: f"classes[{index}]")
+
+    def with_background(self) -> Self:
+        """A copy whose class 0 is named ``background``; its words stay.
+
+        Raises:
+            UserError: a later class has that name.
+        """
+        if BACKGROUND in self.class_names[1:]:
+            index = self.class_names.index(BACKGROUND, 1)
+            raise UserError(
+                f"class {index} is called '{BACKGROUND}', which here is class 0: "
+                f"move its words to the first class"
+            )
+        return replace(self, class_names=(BACKGROUND, *self.class_names[1:]))
+
+    @classmethod
+    def _checked(cls, words: Sequence[Sequence[str]], place: Callable[[int], str]) -> Self:
+        """Strip the words, refuse what is no vocabulary; ``place`` says where a class stands."""
+        stripped: list[tuple[str, ...]] = []
+        first_of: dict[str, int] = {}
+        for index, entry in enumerate(words):
+            stripped.append(_class_words(entry, place(index)))
+            name = stripped[-1][0]
+            if name in first_of:
+                raise UserError(
+                    f"{place(index)}: a class called '{name}' is already there "
+                    f"({place(first_of[name])}); put their words on one line or rename one"
+                )
+            first_of[name] = index
+        return cls(tuple(first_of), tuple(stripped))
+
+
+def _class_words(entry: Sequence[str], place: str) -> tuple[str, ...]:
+    """The words of one class, stripped; at least one, none of them empty."""
+    if not isinstance(entry, Sequence) or not all(isinstance(word, str) for word in entry):
+        raise UserError(f"{place}: expected a word or a list of words, found {entry!r}")
+    words = tuple(word.strip() for word in entry)
+    if not words or not all(word.strip(",") for word in words) or words[-1].endswith(","):
+        raise UserError(
+            f"{place}: empty word in '{SEPARATOR.join(entry)}'; "
+            f"write the words of a class as 'grass{SEPARATOR}lawn'"
+        )
+    return words
+
+
+def _read_text(path: Path) -> str:
+    """The text of a UTF-8 file, with or without byte order mark, any line ends as newlines."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise UserError(f"no vocabulary file at {path}: expected one class a line") from None
+    except UnicodeDecodeError:
+        raise UserError(f"{path} is not UTF-8 text: save the vocabulary as UTF-8") from None
+    except OSError as error:
+        raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from None

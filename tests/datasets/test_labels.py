@@ -1,0 +1,243 @@
+"""Label maps: read as they are, mapped to classes as a slow obvious loop does, or refused."""
+
+from __future__ import annotations
+
+import doctest
+import time
+import warnings
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from PIL import Image
+
+from sclip_core.config import ImageError
+from sclip_core.datasets import IGNORED, check_sizes, label_classes, labels, read_label
+from tests.datasets.trees import write_label
+
+VALUES = (np.arange(48).reshape(6, 8) % 7).astype(np.uint8)
+
+
+def test_grey_png_gives_its_values(tmp_path: Path) -> None:
+    write_label(tmp_path / "a.png", VALUES)
+    read = read_label(tmp_path / "a.png")
+    assert read.dtype == np.int32
+    np.testing.assert_array_equal(read, VALUES)
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_palette_gives_its_indices_not_its_colours(tmp_path: Path, bits: int) -> None:
+    indices = VALUES.astype(np.uint16) % (1 << bits)
+    image = Image.fromarray(indices.astype(np.uint8))
+    image.putpalette([255 - index % 256 for index in range(3 << bits)])
+    image.save(tmp_path / "a.png", bits=bits)
+    with Image.open(tmp_path / "a.png") as reopened:
+        assert reopened.mode == "P"
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), indices)
+
+
+@pytest.mark.parametrize("ending", ["png", "tif"])
+def test_sixteen_bits(tmp_path: Path, ending: str) -> None:
+    values = VALUES.astype(np.uint16) * 300
+    cv2.imwrite(str(tmp_path / f"a.{ending}"), values)
+    np.testing.assert_array_equal(read_label(tmp_path / f"a.{ending}"), values)
+
+
+def test_thirty_two_bits_and_one_bit(tmp_path: Path) -> None:
+    deep = VALUES.astype(np.int32) * 100_000
+    Image.fromarray(deep).save(tmp_path / "deep.tif")
+    np.testing.assert_array_equal(read_label(tmp_path / "deep.tif"), deep)
+    Image.fromarray(VALUES > 3).save(tmp_path / "bit.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "bit.png"), VALUES > 3)
+
+
+def test_bmp(tmp_path: Path) -> None:
+    write_label(tmp_path / "a.bmp", VALUES)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.bmp"), VALUES)
+
+
+def test_exif_rotation_is_not_applied(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x112] = 6
+    Image.fromarray(VALUES).save(tmp_path / "a.png", exif=exif)
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), VALUES)
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_more_than_one_channel_is_refused(tmp_path: Path, mode: str) -> None:
+    Image.new(mode, (8, 6)).save(tmp_path / "a.png")
+    with pytest.raises(ImageError, match=rf"not single-channel \(Pillow mode {mode}\): expected"):
+        read_label(tmp_path / "a.png")
+
+
+def test_floating_point_is_refused(tmp_path: Path) -> None:
+    Image.fromarray(VALUES.astype(np.float32)).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="not single-channel"):
+        read_label(tmp_path / "a.tif")
+
+
+def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
+    Image.fromarray(VALUES).save(tmp_path / "lossy.jpg")
+    (tmp_path / "empty.png").touch()
+    (tmp_path / "text.png").write_text("not a mask")
+    for name, message in {
+        "lossy.jpg": "expected a single-channel PNG, TIFF or BMP; JPEG would blur",
+        "empty.png": "is empty",
+        "text.png": "is no label map",
+        "nowhere.png": "no file at",
+        ".": "is a folder",
+    }.items():
+        with pytest.raises(ImageError, match=message) as error:
+            read_label(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("palette", [False, True])
+def test_no_damage_of_a_png_goes_unseen(tmp_path: Path, palette: bool) -> None:
+    path = tmp_path / "a.png"
+    write_label(path, np.kron(VALUES, np.ones((5, 5), np.uint8)), palette)
+    data = path.read_bytes()
+    for at in range(0, len(data), 7):
+        flipped = bytearray(data)
+        flipped[at] ^= 0x10
+        for broken in (data[:at], bytes(flipped)):
+            path.write_bytes(broken)
+            with pytest.raises(ImageError):
+                read_label(path)
+
+
+@pytest.mark.parametrize("ending", ["tif", "bmp"])
+def test_other_formats_cut_short_are_refused(tmp_path: Path, ending: str) -> None:
+    path = tmp_path / f"a.{ending}"
+    write_label(path, VALUES)
+    path.write_bytes(path.read_bytes()[:-20])
+    with pytest.raises(ImageError, match="cannot be decoded"):
+        read_label(path)
+
+
+def test_hundred_megapixels_without_a_warning(hundred_megapixels: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        raw = read_label(hundred_megapixels)
+    assert raw.shape == (9000, 12000)
+    assert raw[-1, -1] == 7
+
+
+def slow_classes(
+    raw: np.ndarray, num_classes: int, reduce_zero_label: bool, ignore_label: tuple[int, ...]
+) -> np.ndarray | None:
+    """The rule, pixel by pixel; None where a value has no class."""
+    classes = np.zeros(raw.shape, np.int32)
+    for at, value in np.ndenumerate(raw):
+        if int(value) in ignore_label or (reduce_zero_label and value == 0):
+            classes[at] = -1
+        else:
+            classes[at] = int(value) - 1 if reduce_zero_label else int(value)
+            if not 0 <= classes[at] < num_classes:
+                return None
+    return classes
+
+
+@pytest.mark.parametrize("seed", range(60))
+def test_classes_are_those_of_a_slow_loop(seed: int) -> None:
+    random = np.random.default_rng(seed)
+    num_classes = int(random.integers(1, 7))
+    reduce_zero_label = bool(seed % 2)
+    pool = [-3, -1, 0, 3, 7, 11, 254, 255, 65534, 65535, 65536, 2**31 - 1]
+    ignored = tuple(map(int, random.choice(pool, size=seed % 4, replace=False)))
+    values = [*range(num_classes + reduce_zero_label), *ignored]
+    if seed % 3 == 0:
+        values.append(int(random.choice([*pool, num_classes + reduce_zero_label])))
+    raw = random.choice(values, size=(9, 11)).astype(np.int32)
+
+    expected = slow_classes(raw, num_classes, reduce_zero_label, ignored)
+    if expected is None:
+        with pytest.raises(ImageError, match="have a value without a class"):
+            label_classes(raw, num_classes, reduce_zero_label, ignored)
+    else:
+        classes = label_classes(raw, num_classes, reduce_zero_label, ignored)
+        assert classes.dtype == np.int32
+        np.testing.assert_array_equal(classes, expected)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int32, np.int64])
+def test_any_integer_type(dtype: type) -> None:
+    raw = np.array([[0, 1, 2, 255]], dtype)
+    np.testing.assert_array_equal(label_classes(raw, 3), [[0, 1, 2, IGNORED]])
+    np.testing.assert_array_equal(
+        label_classes(raw, 2, reduce_zero_label=True), [[IGNORED, 0, 1, IGNORED]]
+    )
+    np.testing.assert_array_equal(raw, [[0, 1, 2, 255]])
+
+
+def test_value_beyond_the_classes_is_named_with_its_pixels() -> None:
+    raw = np.zeros((10, 10), np.int32)
+    raw[0, :4], raw[1, :2] = 11, 40
+    with pytest.raises(ImageError) as error:
+        label_classes(raw, 11, name="street.png")
+    assert str(error.value) == (
+        "street.png: 6 pixels have a value without a class: 11 (4 px), 40 (2 px); "
+        "expected 0..10 (11 classes), or ignored 255; "
+        "if they mean 'not labelled', pass --ignore-label 255,11,40"
+    )
+    assert (label_classes(raw, 11, ignore_label=(255, 11, 40)) == IGNORED).sum() == 6
+
+
+@pytest.mark.parametrize("reduce_zero_label", [False, True])
+def test_negative_value_is_no_class(reduce_zero_label: bool) -> None:
+    raw = np.array([[0, 1, -1]], np.int32)
+    with pytest.raises(ImageError, match=r"class: -1 \(1 px\)"):
+        label_classes(raw, 2, reduce_zero_label)
+    assert label_classes(raw, 2, reduce_zero_label, (-1,))[0, 2] == IGNORED
+
+
+def test_many_values_are_cut_short() -> None:
+    with pytest.raises(ImageError, match=r"16 \(1 px\) and 7 more values; expected 0\.\.11"):
+        label_classes(np.arange(24)[None], 12)
+
+
+def test_range_of_reduced_labels() -> None:
+    with pytest.raises(ImageError, match=r"expected 0\.\.20, of which 0 is not evaluated"):
+        label_classes(np.array([[21]]), 20, reduce_zero_label=True)
+
+
+@pytest.mark.parametrize(("num_classes", "value"), [(171, 181), (81, 130)])
+def test_raw_stuff_maps_are_recognised(num_classes: int, value: int) -> None:
+    with pytest.raises(ImageError, match="raw COCO-Stuff maps have ids up to 181: convert"):
+        label_classes(np.array([[3, value]]), num_classes)
+
+
+def test_label_map_of_a_usual_size_takes_a_few_milliseconds() -> None:
+    raw = np.kron(VALUES, np.ones((80, 80))).astype(np.int32)
+    seconds = []
+    for _ in range(5):
+        start = time.perf_counter()
+        label_classes(raw, 21, reduce_zero_label=True)
+        seconds.append(time.perf_counter() - start)
+    assert min(seconds) < 0.01
+
+
+def test_sizes() -> None:
+    check_sizes((480, 640), (480, 640), "a")
+    with pytest.raises(ImageError, match=r"a: the image is 640x480 .*its label map 320x240.*same"):
+        check_sizes((480, 640), (240, 320), "a")
+    with pytest.raises(ImageError, match="swapped, most likely by an EXIF rotation"):
+        check_sizes((480, 640), (640, 480), "a")
+
+
+def test_shared_label_maps_hold_classes_of_their_vocabulary(photographs: Path) -> None:
+    for folder, num_classes, ignored in (
+        ("VOCdevkit/VOC2012/SegmentationClass", 21, (255,)),
+        ("coco_object/annotations/val2017", 81, ()),
+        ("camvid/labels", 11, (11,)),
+    ):
+        for path in sorted((photographs / folder).iterdir())[:8]:
+            raw = read_label(path)
+            classes = label_classes(raw, num_classes, False, ignored, path.name)
+            np.testing.assert_array_equal(classes == IGNORED, np.isin(raw, ignored))
+            np.testing.assert_array_equal(classes[classes >= 0], raw[classes >= 0])
+
+
+def test_doctests() -> None:
+    assert doctest.testmod(labels).failed == 0
