@@ -1,0 +1,18 @@
+"""Areas, scores and pictures: arrays in, arrays out."""
+
+from sclip_core.evaluation.areas import IGNORED, Areas, image_areas, sum_areas
+from sclip_core.evaluation.colours import palette
+from sclip_core.evaluation.panels import overlay, panel
+from sclip_core.evaluation.scores import Scores, scores
+
+__all__ = [
+    "IGNORED",
+    "Areas",
+    "Scores",
+    "image_areas",
+    "overlay",
+    "palette",
+    "panel",
+    "scores",
+    "sum_areas",
+]
