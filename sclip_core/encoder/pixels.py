@@ -1,0 +1,77 @@
+"""From an RGB picture to the pixels that CLIP reads: section 2 of the reference protocol."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sclip_core.config import UserError
+from sclip_core.config.geometry import Geometry
+
+# The reference's constants on the 0–255 scale: OpenAI's mean and std, rounded.
+MEAN = (122.771, 116.746, 104.094)
+STD = (68.501, 66.632, 70.323)
+
+
+def as_rgb(image: Any) -> NDArray[np.uint8]:
+    """An (H, W, 3) uint8 RGB array, or a PIL image, as such an array.
+
+    Raises:
+        UserError: anything else; a path is read with ``sclip_core.read_image``.
+    """
+    if hasattr(image, "convert"):  # PIL
+        image = np.asarray(image.convert("RGB"))
+    is_array = isinstance(image, np.ndarray)
+    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
+        rgb: NDArray[np.uint8] = image
+        return rgb
+    found = f"{image.dtype} array of shape {image.shape}" if is_array else type(image).__name__
+    raise UserError(
+        f"expected an RGB image, uint8 of shape (H, W, 3), or a PIL image; found {found}. "
+        "A file is read with sclip_core.read_image(path)"
+    )
+
+
+def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Resize (H, W, 3) uint8 to (height, width) with cv2's bilinear, without antialias."""
+    height, width = size
+    if image.shape[:2] == size:
+        return image
+    resized: NDArray[np.uint8] = cv2.resize(image, (width, height), interpolation=cv2.INTER_LINEAR)
+    return resized
+
+
+def normalise(
+    image: NDArray[np.uint8],
+    mean: tuple[float, ...] = MEAN,
+    std: tuple[float, ...] = STD,
+) -> Tensor:
+    """(H, W, 3) uint8 to a float32 tensor (3, H, W): (value - mean) / std, on the 0–255 scale."""
+    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+    centre, scale = (torch.tensor(values)[:, None, None] for values in (mean, std))
+    return (pixels - centre) / scale
+
+
+def cut_windows(pixels: Tensor, geometry: Geometry) -> Tensor:
+    """The windows of a resized image.
+
+    Args:
+        pixels: (3, h, w), the normalised resized image.
+        geometry: where the windows lie.
+
+    Returns:
+        (windows, 3, window height, window width), row by row.
+    """
+    height, width = geometry.window
+    return torch.stack(
+        [
+            pixels[:, top : top + height, left : left + width]
+            for top in geometry.tops
+            for left in geometry.lefts
+        ]
+    )

@@ -1,0 +1,247 @@
+"""SCLIP on single images: load a CLIP, give it words and a picture, get labels.
+
+The stages of the pipeline call the same methods.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sclip_core.config import Geometry, Protocol, UserError
+from sclip_core.datasets import Vocabulary
+from sclip_core.encoder import (
+    Attention,
+    DenseEncoder,
+    ModelSpec,
+    TextBank,
+    encode_word,
+    find_device,
+    find_dtype,
+    find_model,
+    load_model,
+)
+from sclip_core.encoder.loading import DTYPES, load_tokenizer
+from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
+from sclip_core.segmentation import Refiner, Stitcher
+from sclip_core.segmentation.decision import class_scores
+
+Classes = list[str] | list[list[str]] | Vocabulary
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """A segmented image."""
+
+    labels: NDArray[np.unsignedinteger]  # (H, W), indices into class_names
+    class_names: tuple[str, ...]
+
+
+class SCLIP:
+    """A frozen CLIP that labels every pixel of an image with one of the given words."""
+
+    def __init__(
+        self, spec: ModelSpec, attention: Attention, device: torch.device, dtype: str
+    ) -> None:
+        """Load the weights of a model that was found; ``SCLIP.load`` finds it too."""
+        self.spec = spec
+        self._clip = load_model(spec, device)
+        self._tokenizer = load_tokenizer(spec)
+        # Text in fp32: it is encoded once. Only the image tower is cast.
+        self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
+        self._vectors: dict[str, Tensor] = {}
+
+    @classmethod
+    def load(
+        cls,
+        model: str = "ViT-B-16",
+        pretrained: str = "openai",
+        device: str = "auto",
+        dtype: str = "auto",
+        attention: str = "csa",
+    ) -> SCLIP:
+        """Load a CLIP.
+
+        Args:
+            model: an open_clip architecture with a ViT image tower, OpenAI's spelling of it
+                (``ViT-B/16``, ``ViT-L/14@336px``), or the path of an open_clip model JSON.
+            pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
+            device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
+            dtype: of the image tower: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``,
+                ``bf16``, ``fp16``.
+            attention: of the last block: ``csa``, ``vanilla``, ``maskclip``, ``clearclip``,
+                ``naclip``, ``kk``; with ``:vanilla`` or ``:reduced`` behind it to keep or leave
+                the block's residual and MLP.
+
+        Raises:
+            UserError: an unknown name, weights that cannot be had or do not fit.
+        """
+        policy = Attention.parse(attention)
+        where = find_device(device)
+        return cls(find_model(model, pretrained), policy, where, find_dtype(dtype, where))
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        return self.encoder.device
+
+    def encode_word(self, word: str) -> Tensor:
+        """The vector (D,) of one word; remembered."""
+        if word not in self._vectors:
+            self._vectors[word] = encode_word(self._clip, self._tokenizer, word)
+        return self._vectors[word]
+
+    def text_bank(self, classes: Classes) -> TextBank:
+        """Encode a vocabulary: 80 templates a word (section 1 of the reference protocol).
+
+        Args:
+            classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
+
+        Returns:
+            ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
+        """
+        vocabulary = Vocabulary.from_classes(classes)
+        return TextBank(
+            embeddings=torch.stack([self.encode_word(word) for word in vocabulary.queries]),
+            query_class=torch.tensor(vocabulary.query_class, device=self.device),
+            class_names=tuple(vocabulary.class_names),
+            queries=tuple(vocabulary.queries),
+        )
+
+    def dense_tokens(self, pixels: Tensor) -> Tensor:
+        """Projected tokens, not normalised.
+
+        Args:
+            pixels: (B, 3, h, w), normalised (``sclip_core.encoder.pixels.normalise``).
+
+        Returns:
+            (B, 1+N, D), CLS first.
+        """
+        return self.encoder.tokens(pixels)
+
+    def dense_similarity(self, image: Any, classes: Classes, **settings: Any) -> Tensor:
+        """How alike every patch of the whole image is to every class.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or a PIL image.
+            classes: see ``text_bank``.
+            **settings: fields of ``Protocol``, e.g. ``short_side=448``.
+
+        Returns:
+            (C, h, w) float32: cosine of the best word of each class, on the patch grid.
+        """
+        protocol = Protocol.checked({**settings, "slide_crop": 0})
+        refiner = self.refiner(as_rgb(image), self.text_bank(classes), protocol)
+        laid = Stitcher(refiner.geometry, self.device).side_by_side(
+            refiner.features, refiner.embeddings
+        )
+        bank = self.text_bank(classes)
+        return class_scores(laid, bank.query_class, bank.num_classes)
+
+    def logits(
+        self,
+        image: Any,
+        protocol: Protocol | str | None = None,
+        classes: Classes | None = None,
+        **settings: Any,
+    ) -> Tensor:
+        """Logits of every word at every pixel.
+
+        Args:
+            image: (H, W, 3) uint8 RGB, or a PIL image.
+            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
+            classes: see ``text_bank``; None: the protocol's vocabulary.
+            **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
+
+        Returns:
+            (Q, H, W) float32, before ``logit_scale``, refined where the protocol has PAMR steps.
+        """
+        resolved, vocabulary = self._resolve(protocol, classes, settings)
+        return self.refiner(as_rgb(image), self.text_bank(vocabulary), resolved).logits()
+
+    def segment(
+        self,
+        image: Any,
+        protocol: Protocol | str | None = None,
+        classes: Classes | None = None,
+        **settings: Any,
+    ) -> Segmentation:
+        """Label every pixel; arguments as for ``logits``.
+
+        Returns:
+            ``labels`` (H, W), unsigned integers, and the ``class_names`` they index.
+        """
+        resolved, vocabulary = self._resolve(protocol, classes, settings)
+        bank = self.text_bank(vocabulary)
+        refiner = self.refiner(as_rgb(image), bank, resolved)
+        return Segmentation(refiner.labels(bank.query_class, bank.num_classes), bank.class_names)
+
+    def windows(self, image: NDArray[np.uint8], protocol: Protocol) -> tuple[Geometry, Tensor]:
+        """The windows of an RGB image, ready for the encoder.
+
+        Returns:
+            Where they lie, and their pixels (windows, 3, height, width) float32 on the CPU.
+        """
+        geometry = Geometry.of(image.shape[0], image.shape[1], protocol, self.spec.patch)
+        return geometry, cut_windows(self.pixels(image, geometry), geometry)
+
+    def pixels(self, image: NDArray[np.uint8], geometry: Geometry) -> Tensor:
+        """The normalised resized image (3, h, w) float32."""
+        return resized_pixels(image, geometry, self.spec)
+
+    def window_features(self, windows: Tensor, batch_size: int = 0) -> Tensor:
+        """Unit-length patch features of windows of one size.
+
+        Args:
+            windows: (B, 3, h, w), normalised.
+            batch_size: windows per forward pass; 0: 16 on a CPU, 256 on a GPU.
+
+        Returns:
+            (B, h // patch, w // patch, D) float32.
+        """
+        size = batch_size or default_batch_size(self.device)
+        return torch.cat([self.encoder.patch_features(part) for part in windows.split(size)])
+
+    def refiner(self, image: NDArray[np.uint8], bank: TextBank, protocol: Protocol) -> Refiner:
+        """Encode an image and make ready to refine and decide."""
+        geometry, windows = self.windows(image, protocol)
+        return Refiner(
+            geometry=geometry,
+            features=self.window_features(windows),
+            embeddings=bank.embeddings,
+            protocol=protocol,
+            pixels=lambda: self.pixels(image, geometry),
+        )
+
+    def _resolve(
+        self,
+        protocol: Protocol | str | None,
+        classes: Classes | None,
+        settings: dict[str, Any],
+    ) -> tuple[Protocol, Vocabulary]:
+        """Protocol and vocabulary of a call."""
+        if isinstance(protocol, str):
+            protocol = Protocol.named(protocol)
+        resolved = (protocol or Protocol()).replace(**settings)
+        if classes is not None:
+            return resolved, Vocabulary.from_classes(classes)
+        if resolved.vocabulary is None:
+            raise UserError(
+                'no words to look for: pass classes=["cat", "grass, lawn"], or protocol="voc21"'
+            )
+        return resolved, Vocabulary.named(resolved.vocabulary)
+
+
+def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec) -> Tensor:
+    """The resized image, normalised as the model was trained: (3, h, w) float32."""
+    return normalise(resize(image, geometry.resized), spec.mean, spec.std)
+
+
+def default_batch_size(device: torch.device) -> int:
+    """Windows per forward pass that keep a device busy without filling it."""
+    return 16 if device.type == "cpu" else 256

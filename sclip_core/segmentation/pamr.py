@@ -1,0 +1,115 @@
+"""Pixel-Adaptive Mask Refinement.
+
+Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels" (CVPR 2020, arXiv
+2005.08104), section 4.2, with the settings that SCLIP's public code uses; section 5 of the
+reference protocol. Every step replaces a pixel's logits by a mean over its neighbours, weighted by
+how alike their colours are. It is linear in the logits, the words are independent of each other,
+and the weights depend on the image alone: words are taken in chunks, and nothing of size
+words × neighbours × height × width is ever built.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from sclip_core.config import UserError
+
+NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
+CHUNK_BYTES = 8 * 2**20  # of logits in work at once: about what a core's caches hold
+
+
+def pamr(
+    image: Tensor, logits: Tensor, steps: int = 10, dilations: Sequence[int] = (8, 16)
+) -> Tensor:
+    """Refine logits by the image's colours.
+
+    Args:
+        image: (3, H, W), normalised, at the logits' size.
+        logits: (Q, H, W), before scale and softmax.
+        steps: iterations; 0 gives the logits back.
+        dilations: distances of the neighbours in pixels; 8 neighbours each.
+
+    Returns:
+        (Q, H, W) float32, a new tensor.
+
+    Raises:
+        UserError: shapes that do not go together, steps below 0, no dilation or one below 1.
+    """
+    image, logits = torch.as_tensor(image), torch.as_tensor(logits)
+    _check(image, logits, steps, dilations)
+    refined = logits.float().clone()
+    if steps == 0:
+        return refined
+    weights = pamr_weights(image.float(), dilations)
+    per_chunk = max(1, CHUNK_BYTES // (4 * refined[0].numel()))
+    for chunk in refined.split(per_chunk):
+        for _ in range(steps):
+            chunk.copy_(_step(chunk, weights, dilations))
+    return refined
+
+
+def pamr_weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
+    """What each neighbour counts.
+
+    Args:
+        image: (3, H, W) float32, normalised.
+        dilations: distances of the neighbours in pixels.
+
+    Returns:
+        (8·len(dilations), H, W) float32, summing to 1 over the neighbours, dilation by dilation.
+    """
+    shifted = [view for d in dilations for view in _neighbours(image, d)]
+    # The centre is one of the nine samples of every dilation.
+    count = len(shifted) + len(dilations)
+    mean = (sum(shifted, len(dilations) * image)) / count
+    variance = len(dilations) * (image - mean).square()
+    for view in shifted:
+        variance += (view - mean).square()
+    scale = 1e-8 + 0.1 * (variance / (count - 1)).sqrt()
+    affinity = torch.stack([-((image - view).abs() / scale).mean(dim=0) for view in shifted])
+    return affinity.softmax(dim=0)
+
+
+def receptive_field(steps: int, dilations: Sequence[int]) -> int:
+    """How far, in pixels, a pixel's refined value looks."""
+    return steps * max(dilations)
+
+
+def _neighbours(planes: Tensor, dilation: int) -> list[Tensor]:
+    """The eight views of (Q, H, W) at an offset, the border pixel repeated beyond the border."""
+    height, width = planes.shape[-2:]
+    padded = pad(planes[None], [dilation] * 4, mode="replicate")[0]
+    return [
+        padded[
+            :,
+            dilation * (1 + dy) : dilation * (1 + dy) + height,
+            dilation * (1 + dx) : dilation * (1 + dx) + width,
+        ]
+        for dy, dx in NEIGHBOURS
+    ]
+
+
+def _step(planes: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
+    """One iteration on (Q, H, W): the weighted mean of the neighbours, without the centre."""
+    total = torch.zeros_like(planes)
+    remaining = iter(weights)
+    for dilation in dilations:
+        for view in _neighbours(planes, dilation):
+            total.addcmul_(view, next(remaining))
+    return total
+
+
+def _check(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:
+    if image.ndim != 3 or logits.ndim != 3 or image.shape[1:] != logits.shape[1:]:
+        raise UserError(
+            f"pamr: image of shape {tuple(image.shape)} and logits of {tuple(logits.shape)}; "
+            "expected (3, H, W) and (Q, H, W) of one size"
+        )
+    if steps < 0:
+        raise UserError(f"pamr: steps={steps}; expected 0 or more")
+    if not dilations or min(dilations) < 1:
+        raise UserError(f"pamr: dilations={tuple(dilations)}; expected one or more, each 1 or more")

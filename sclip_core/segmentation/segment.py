@@ -1,0 +1,87 @@
+"""One image from dense features to labels: stitch, refine, decide, in blocks of rows that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sclip_core.config import Geometry, Protocol
+from sclip_core.segmentation.decision import decide
+from sclip_core.segmentation.pamr import pamr, receptive_field
+from sclip_core.segmentation.stitch import Stitcher
+
+BLOCK_ELEMENTS = 2**26  # of logits at once: 256 MB
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """What turns the features of one image into logits and labels."""
+
+    geometry: Geometry
+    features: Tensor  # (windows, rows, columns, D), unit length
+    embeddings: Tensor  # (Q, D), unit length
+    protocol: Protocol
+    pixels: Callable[[], Tensor] | None = None  # (3, h, w) normalised resized image; for PAMR
+
+    def logits(self) -> Tensor:
+        """Logits of all pixels, refined where the protocol has steps: (Q, H, W) float32."""
+        return torch.cat(list(self._blocks()), dim=1)
+
+    def labels(self, query_class: Tensor, num_classes: int) -> NDArray[np.unsignedinteger]:
+        """Labels (H, W) of all pixels.
+
+        Args:
+            query_class: (Q,) int64, the class of each word.
+            num_classes: C.
+        """
+        single = (
+            list(self._blocks()) if self._rows_per_block() >= self.geometry.original[0] else None
+        )
+        blocks = (lambda: iter(single)) if single is not None else self._blocks
+        return decide(blocks, query_class, num_classes, self.protocol)
+
+    def _halo(self) -> int:
+        """Rows beyond a block that its refined values look at."""
+        steps = self.protocol.pamr_steps
+        return receptive_field(steps, self.protocol.pamr_dilations) if steps else 0
+
+    def _rows_per_block(self) -> int:
+        """As many rows as keep the logits of a block, with its halo, within the limit."""
+        height, width = self.geometry.original
+        fitting = BLOCK_ELEMENTS // (len(self.embeddings) * width)
+        if fitting >= height:
+            return height
+        return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
+
+    @torch.inference_mode()
+    def _blocks(self) -> Iterator[Tensor]:
+        """Logits (Q, rows, W), block by block from the top.
+
+        A refined value depends on nothing beyond the halo, so the blocks are exact.
+        """
+        height = self.geometry.original[0]
+        stitcher = Stitcher(self.geometry, self.features.device)
+        laid = stitcher.side_by_side(self.features, self.embeddings)
+        image = self._image_at_original_size() if self.protocol.pamr_steps else None
+        rows, halo = self._rows_per_block(), self._halo()
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - halo, 0), min(bottom + halo, height)
+            block = stitcher.stitch(laid, first, last)
+            if image is not None:
+                steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
+                block = pamr(image[:, first:last], block, steps, dilations)
+            yield block[:, top - first : bottom - first]
+
+    def _image_at_original_size(self) -> Tensor:
+        """The normalised resized image, bilinear to the original size: (3, H, W)."""
+        if self.pixels is None:
+            raise ValueError("the protocol has PAMR steps, but no pixels were given")
+        resized = self.pixels().to(self.features.device)
+        return interpolate(resized[None], size=self.geometry.original, mode="bilinear")[0]

@@ -1,0 +1,112 @@
+"""From the windows' logits to logits of every pixel: two small matrices.
+
+Section 4 of the reference protocol. Windows form a product grid and bilinear resizing is separable,
+so interpolating every window to its pixels, averaging where they overlap and resizing the result to
+the original size is ``logits[q] = My · L[q] · Mxᵀ``, with L the windows' logits laid side by side.
+Any block of rows can be had without the others.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sclip_core.config import Geometry
+
+
+def bilinear_matrix(source: int, target: int) -> Tensor:
+    """The matrix (target, source), float64, of bilinear resizing with align_corners=False.
+
+    PyTorch itself is asked for it: it computes the sampling positions in float32, and over 2,000
+    pixels exact ones would differ from the reference's by more than everything else together.
+    """
+    basis = torch.eye(source)[:, None]
+    return interpolate(basis, size=target, mode="linear")[:, 0].T.double()
+
+
+def axis_matrix(
+    starts: Sequence[int], window: int, tokens: int, resized: int, original: int
+) -> Tensor:
+    """Stitching along one axis, then resizing.
+
+    Args:
+        starts: first pixel of each window.
+        window: pixels of a window.
+        tokens: patches of a window.
+        resized: pixels of the resized image.
+        original: pixels of the original image.
+
+    Returns:
+        (original, windows·tokens) float64.
+    """
+    patch_to_pixel = bilinear_matrix(tokens, window)
+    stitched = torch.zeros(resized, len(starts) * tokens, dtype=torch.float64)
+    coverage = torch.zeros(resized, 1, dtype=torch.float64)
+    for i, start in enumerate(starts):
+        stitched[start : start + window, i * tokens : (i + 1) * tokens] = patch_to_pixel
+        coverage[start : start + window] += 1
+    return bilinear_matrix(resized, original) @ (stitched / coverage)
+
+
+class Stitcher:
+    """The two matrices of one image, on one device."""
+
+    def __init__(self, geometry: Geometry, device: torch.device | str = "cpu") -> None:
+        """Build the matrices.
+
+        Args:
+            geometry: the windows of the image.
+            device: where the products are to run.
+        """
+        self.geometry = geometry
+        rows, columns = (
+            self._axis(axis, starts).float().to(device)
+            for axis, starts in enumerate((geometry.tops, geometry.lefts))
+        )
+        self.rows: Tensor = rows
+        self.columns: Tensor = columns
+
+    def _axis(self, axis: int, starts: Sequence[int]) -> Tensor:
+        geometry = self.geometry
+        if geometry.whole:  # the reference goes straight from patches to the original size
+            return bilinear_matrix(geometry.tokens[axis], geometry.original[axis])
+        return axis_matrix(
+            starts,
+            geometry.window[axis],
+            geometry.tokens[axis],
+            geometry.resized[axis],
+            geometry.original[axis],
+        )
+
+    def side_by_side(self, features: Tensor, embeddings: Tensor) -> Tensor:
+        """Cosines of every patch with every word, the windows laid side by side.
+
+        Args:
+            features: (windows, rows, columns, D), unit length, windows row by row.
+            embeddings: (Q, D), unit length.
+
+        Returns:
+            (Q, window rows·rows, window columns·columns) float32.
+        """
+        grid = (len(self.geometry.tops), len(self.geometry.lefts))
+        laid = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+        cosines = laid.flatten(0, 1).float() @ embeddings.T.float()
+        by_word: Tensor = cosines.T.reshape(len(embeddings), laid.shape[0], laid.shape[1])
+        return by_word.contiguous()
+
+    def stitch(self, side_by_side: Tensor, top: int = 0, bottom: int | None = None) -> Tensor:
+        """Logits of the pixels of a block of rows, at the original size.
+
+        Args:
+            side_by_side: what ``side_by_side`` gave.
+            top: first row.
+            bottom: row after the last one; None: to the end.
+
+        Returns:
+            (Q, bottom - top, W) float32.
+        """
+        stitched: Tensor = (self.rows[top:bottom] @ side_by_side) @ self.columns.T
+        return stitched

@@ -1,0 +1,54 @@
+"""What all tests share: the golden arrays, the tiny CLIP, the photographs where they are."""
+
+from __future__ import annotations
+
+import os
+
+# The golden arrays' rounding, on every x86-64: AVX2 kernels, the same for every batch size. Before
+# torch is imported. Without it the tiny CLIP's sharpened attention makes 1e-4 of a last digit.
+os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
+os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sclip_core import SCLIP
+
+HERE = Path(__file__).parent
+GOLDEN = HERE / "golden"
+SHARED = HERE.parent.parent / "shared" / "data"
+TINY = {
+    "model": str(GOLDEN / "tiny_clip.json"),
+    "pretrained": str(GOLDEN / "tiny_clip.safetensors"),
+}
+IMAGES = ("shapes_300x420", "shapes_portrait_360x230", "shapes_wide_100x1500")
+
+
+@pytest.fixture(scope="session")
+def tiny() -> SCLIP:
+    """The golden tiny CLIP, CSA, fp32 on the CPU."""
+    return SCLIP.load(**TINY, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def golden():
+    """The golden arrays of an image by name; opened once."""
+    opened: dict[str, dict[str, np.ndarray]] = {}
+
+    def load(name: str) -> dict[str, np.ndarray]:
+        if name not in opened:
+            with np.load(GOLDEN / f"{name}.npz") as arrays:
+                opened[name] = dict(arrays)
+        return opened[name]
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def photographs() -> Path:
+    """The folder of real photographs with ground truth; they are not part of the project."""
+    if not SHARED.is_dir():
+        pytest.skip(f"no photographs at {SHARED}: they are not part of the project")
+    return SHARED
