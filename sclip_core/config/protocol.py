@@ -54,7 +54,7 @@ def benchmark_name(name: str) -> str:
 class Checked(BaseModel):
     """A frozen model that refuses unknown fields and says what is wrong in one line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     @classmethod
     def checked(cls, values: dict[str, Any], where: str = "settings") -> Self:
@@ -88,16 +88,26 @@ class Checked(BaseModel):
 class Protocol(Checked):
     """How one image becomes a label map. The defaults are the reference's for a plain dataset."""
 
-    vocabulary: str | None = None  # name of a built-in vocabulary
-    short_side: Annotated[PositiveInt, Field(le=8192)] = 336  # pixels, after the resize
-    slide_crop: Annotated[int, Field(ge=0)] = 224  # pixels; 0: the whole image is one window
-    slide_stride: PositiveInt = 112  # pixels
-    logit_scale: Annotated[float, Field(gt=0)] = 40.0  # factor on the cosines before the softmax
-    prob_thd: Annotated[float, Field(ge=0, le=1)] = 0.0  # below it: class 0
-    area_thd: Annotated[float, Field(ge=0, le=1)] = 0.0  # share of the foreground; 0: off
-    pamr_steps: Annotated[int, Field(ge=0, le=1000)] = 0  # 0: no refinement
-    pamr_dilations: Dilations = (8, 16)  # pixels
-    reduce_zero_label: bool = False  # ground truth: 0 -> ignored, k -> k-1
+    vocabulary: str | None = None
+    """A built-in vocabulary, by the name of its benchmark."""
+    short_side: Annotated[PositiveInt, Field(le=8192)] = 336
+    """Pixels of the shorter side after the resize."""
+    slide_crop: Annotated[int, Field(ge=0)] = 224
+    """Side of a window in pixels; 0: the whole image is one window."""
+    slide_stride: PositiveInt = 112
+    """Pixels from one window to the next."""
+    logit_scale: Annotated[float, Field(gt=0)] = 40.0
+    """Factor on the cosines before the softmax."""
+    prob_thd: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Pixels whose best class is less probable than this become class 0."""
+    area_thd: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Classes of at most this share of the foreground are dropped; 0: none."""
+    pamr_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    """Iterations of PAMR; 0: no refinement."""
+    pamr_dilations: Dilations = (8, 16)
+    """Distances of PAMR's neighbours in pixels."""
+    reduce_zero_label: bool = False
+    """Ground truth: label 0 is not evaluated, and k means class k-1."""
 
     @model_validator(mode="after")
     def _stride_within_crop(self) -> Self:

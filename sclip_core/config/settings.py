@@ -23,30 +23,47 @@ StageNames = Annotated[
 class Settings(Protocol):
     """A run: what to segment, with which model, by which protocol, and how to go about it."""
 
-    dataset: str = "custom"  # a benchmark, or any name for a folder of one's own
+    dataset: str = "custom"
+    """A benchmark, or any name for images of one's own."""
     data_root: Path | None = None
-    images: Path | None = None  # a folder of one's own: images, labels, classes
+    """Folder of the benchmark, in its published layout."""
+    images: Path | None = None
+    """Folder of images of one's own."""
     labels: Path | None = None
-    classes: Path | None = None  # vocabulary file; may replace a benchmark's
-    ignore_label: IntList = (255,)  # label values that are not evaluated
-    num_samples: PositiveInt | None = None  # the first N images
+    """Folder of their label maps: single-channel, the same names."""
+    classes: Path | None = None
+    """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
+    ignore_label: IntList = (255,)
+    """Label values that are not evaluated."""
+    num_samples: PositiveInt | None = None
+    """Only the first N images."""
 
     model: str = "ViT-B-16"
+    """An open_clip model with a ViT image tower, or the path of a model JSON."""
     pretrained: str = "openai"
+    """An open_clip tag, or the path of a checkpoint."""
     attention: str = "csa"
+    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
-    # None of these changes a result, so none is part of a key.
+    # None of the following changes a result, so none is part of a key.
     device: str = "auto"
-    batch_size: Annotated[int, Field(ge=0)] = 0  # windows per forward pass; 0: by device
-    workers: Annotated[int, Field(ge=0, le=256)] = 2  # threads that decode images
-    shards: Annotated[int, Field(ge=1, le=1024)] = (
-        1  # independent tasks of dense_features and refine
-    )
+    """auto, cpu, cuda, cuda:1, ..."""
+    batch_size: Annotated[int, Field(ge=0)] = 0
+    """Windows per forward pass; 0: 16 on a CPU, 256 on a GPU."""
+    workers: Annotated[int, Field(ge=0, le=256)] = 2
+    """Threads that read ahead."""
+    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Independent tasks of the stages that take long."""
     artifacts: Path = Path("artifacts")
-    strict: bool = False  # stop at the first bad image
-    force: StageNames = ()  # stages to compute again, with those below them
+    """Folder of all artifacts and results."""
+    strict: bool = False
+    """Stop at the first bad image."""
+    force: StageNames = ()
+    """Stages to compute again, with those that read them."""
     save_vis: Path | None = None
+    """Folder for pictures: image, ground truth, prediction."""
 
 
 def read_pipeline(path: Path) -> dict[str, Any]:

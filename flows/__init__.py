@@ -1,0 +1,1 @@
+"""How runs are started: the Prefect flow and the sclip command."""

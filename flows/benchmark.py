@@ -1,0 +1,107 @@
+"""The Prefect flow ``sclip-benchmark``: the stages of the pipeline, a task each.
+
+    text_bank ──────────┐
+                        ▼
+    dense_features ──► refine ──► metrics ──► results
+
+The order stands in ``sclip_core.stages.pipeline``. The store is the cache: a task that finds
+everything there returns ``Cached``, and no array passes through Prefect.
+"""
+
+from __future__ import annotations
+
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from prefect import flow, get_run_logger, task
+from prefect.artifacts import create_markdown_artifact, create_table_artifact
+from prefect.cache_policies import NO_CACHE
+from prefect.client.schemas.objects import State, TaskRun
+from prefect.states import Completed
+from prefect.tasks import Task
+
+from flows.console import ConsoleReporter, headline
+from flows.parameters import prefect_type, with_settings
+from sclip_core.config import resolve
+from sclip_core.stages.report import Outcome, Reporter
+
+if TYPE_CHECKING:
+    from sclip_core.stages.pipeline import AnyStage, Finished
+
+# Who is told about progress: set by a command that runs the flow in its own process.
+reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+
+
+def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
+    """Whether a fault is worth another try: the disk, the network, the GPU's memory."""
+    error = state.result(raise_on_failure=False)
+    return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
+
+
+@task(
+    cache_policy=NO_CACHE,
+    persist_result=False,
+    retries=2,
+    retry_delay_seconds=[2, 20],
+    retry_condition_fn=may_pass,
+)
+def run_stage(stage: AnyStage, shard: int, shards: int) -> Outcome | State[Outcome]:
+    """Compute what is missing of a stage, or of one shard of it."""
+    outcome = stage.execute(shard, shards)
+    if outcome.state == "cached":
+        return Completed(name="Cached", data=outcome, message=f"reused {outcome.path}")
+    return outcome
+
+
+@flow(name="sclip-benchmark", persist_result=False)
+@with_settings(prefect_type)
+def sclip_benchmark(config: str | None = None, preset: str | None = None, **given: Any) -> Any:
+    """Segment a dataset with words and score it; gives a ``Finished``.
+
+    Args:
+        config: a pipeline.yaml whose section ``sclip`` holds settings.
+        preset: a benchmark, or a row of the preset table.
+        **given: the settings; those that are given win.
+    """
+    from sclip_core.stages.pipeline import run_pipeline
+    from sclip_core.stages.run import Run
+
+    settings = resolve(config, preset, **given)
+    run = Run(settings, reporter.get() or ConsoleReporter(get_run_logger().info))
+
+    def as_tasks(stage: AnyStage) -> None:
+        shards = settings.shards if stage.shardable else 1
+        named = run_stage.with_options(name=stage.name)
+        futures = [named.submit(stage, shard, shards) for shard in range(shards)]
+        for future in futures:
+            future.result()
+
+    finished = run_pipeline(run, as_tasks)
+    publish(finished)
+    return finished
+
+
+def publish(finished: Finished) -> None:
+    """Show the run in Prefect: per-class IoU as a table, the summary as markdown."""
+    name = "".join(c if c.isalnum() else "-" for c in finished.row["dataset"].lower())
+    worst_first = sorted(finished.classes, key=lambda row: (row["iou"] is None, row["iou"]))
+    columns = ("class_id", "class_name", "iou", "acc", "label")
+    create_table_artifact(
+        key=f"sclip-class-iou-{name}",
+        table=[{column: row[column] for column in columns} for row in worst_first],
+        description=f"IoU and accuracy in percent, worst first; run {finished.run_id}",
+    )
+    lines = [
+        f"# {headline(finished.row)}",
+        "",
+        "| stage | state | cached | computed | seconds |",
+        "|---|---|---|---|---|",
+        *(
+            f"| {o.stage} | {o.state} | {o.cached} | {o.computed} | {o.seconds:.1f} |"
+            for o in finished.outcomes.values()
+        ),
+        "",
+        f"- run `{finished.run_id}`: `{finished.path}`",
+        *(f"- left out: {line}" for line in finished.failures.values()),
+    ]
+    create_markdown_artifact(key=f"sclip-summary-{name}", markdown="\n".join(lines))

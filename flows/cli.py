@@ -1,0 +1,273 @@
+"""The ``sclip`` command. What needs no flow imports no Prefect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, CycloptsError, Parameter
+from rich.table import Table
+
+from flows.parameters import flag, with_settings
+from sclip_core import __version__
+from sclip_core.config import Protocol, Settings, UserError, resolve
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+    from sclip_core.stages.pipeline import Finished
+
+PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+DEFAULT_CONFIG = Path("pipeline.yaml")
+MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
+
+Switch = bool | None
+Pamr = Annotated[
+    Switch,
+    Parameter(
+        name=("--pamr", "--use-pamr"),
+        negative=("--no-pamr", "--no-use-pamr"),
+        help="Refine with PAMR, 10 steps unless --pamr-steps says otherwise.",
+    ),
+]
+Slide = Annotated[
+    Switch,
+    Parameter(
+        name=("--slide", "--slide-inference"),
+        negative=("--no-slide", "--no-slide-inference"),
+        help="Windows, or the whole image at once.",
+    ),
+]
+Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
+Preset = Annotated[str | None, Parameter(help="A benchmark, or vitl14-336.")]
+
+app = App(
+    name="sclip",
+    version=__version__,
+    help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
+)
+
+
+@app.command
+@with_settings(flag)
+def run(
+    *,
+    preset: Preset = None,
+    config: Config = None,
+    pamr: Pamr = None,
+    slide: Slide = None,
+    direct: Annotated[
+        bool, Parameter(help="The same stages without Prefect.", negative=())
+    ] = False,
+    **given: Any,
+) -> int:
+    """Segment a dataset, score it, keep every stage's artifact."""
+    from flows.console import console, summary_table
+
+    settings = _settings(preset, config, pamr, slide, given)
+    finished = (_run_direct if direct else _run_flow)(settings)
+    out = console()
+    out.print(summary_table(finished.row, list(finished.outcomes.values())))
+    out.print(f"run {finished.run_id}: {finished.path}", soft_wrap=True)
+    if settings.save_vis:
+        out.print(f"pictures: {settings.save_vis}", soft_wrap=True)
+    for line in finished.failures.values():
+        print(f"sclip: left out: {line}", file=sys.stderr)
+    return 1 if finished.failures else 0
+
+
+@app.command
+@with_settings(flag)
+def plan(
+    *,
+    preset: Preset = None,
+    config: Config = None,
+    pamr: Pamr = None,
+    slide: Slide = None,
+    json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False,
+    **given: Any,
+) -> int:
+    """Say what a run would compute, and why; compute nothing."""
+    from flows.console import console, plan_table
+    from sclip_core.stages.pipeline import Pipeline
+    from sclip_core.stages.run import Run
+
+    settings = _settings(preset, config, pamr, slide, given)
+    statuses = [stage.status() for stage in Pipeline.of(Run(settings, download=False))]
+    if json_:
+        print(json.dumps([asdict(status) for status in statuses], indent=2))
+    else:
+        console().print(plan_table(statuses))
+    return 0
+
+
+@app.command
+@with_settings(flag, [*MODEL_SETTINGS, *(f for f in Protocol.model_fields if f != "vocabulary")])
+def segment(
+    image: Path,
+    *,
+    classes: Annotated[
+        str, Parameter(help="'cat, kitten; grass': classes by ';', synonyms by ', '; or a file.")
+    ],
+    output: Annotated[
+        Path | None, Parameter(name=("--output", "-o"), help="Picture to write. [IMAGE.sclip.png]")
+    ] = None,
+    labels_out: Annotated[
+        Path | None, Parameter(help="Label map to write: PNG, pixel value k is class k.")
+    ] = None,
+    config: Config = None,
+    pamr: Pamr = None,
+    slide: Slide = None,
+    **given: Any,
+) -> int:
+    """Segment one photograph with your own words."""
+    from sclip_core import SCLIP, Vocabulary, read_image
+    from sclip_core.evaluation import overlay
+
+    words = classes.split(";") if not Path(classes).is_file() else None
+    vocabulary = Vocabulary.from_classes(words) if words else Vocabulary.from_file(classes)
+    given = {"images": image.parent, **given}
+    settings = _settings(None, config, pamr, slide, given)
+    pixels = read_image(image)
+    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
+    segmentation = model.segment(pixels, protocol=settings, classes=vocabulary)
+    target = output or image.with_suffix(".sclip.png")
+    names = list(segmentation.class_names)
+    _save(overlay(pixels, segmentation.labels, names), target)
+    print(target)
+    if labels_out:
+        from PIL.Image import fromarray
+
+        _save(fromarray(segmentation.labels), labels_out)
+        print(labels_out)
+    return 0
+
+
+@app.command
+def results(*, artifacts: Path = Path("artifacts")) -> int:
+    """List the runs, newest first."""
+    from flows.console import console
+    from sclip_core.store.results import read_runs
+
+    runs = read_runs(artifacts)
+    if not runs:
+        raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
+    table = Table()
+    for column in ("run", "when", "model", "attention", "PAMR", "images", "mIoU", "mAcc", "aAcc"):
+        table.add_column(column, no_wrap=column == "run")
+    for row in runs:
+        scores = (_number(row[name]) for name in ("miou", "macc", "aacc"))
+        steps = f"{row['pamr_steps']} ({row['pamr_dilations']})" if row["pamr_steps"] else "-"
+        table.add_row(
+            row["run_id"],
+            f"{row['created_at']:%Y-%m-%d %H:%M}",
+            f"{row['model']} {row['pretrained']}",
+            row["attention"],
+            steps,
+            str(row["num_images"]),
+            *scores,
+        )
+    console().print(table)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command.
+
+    Returns:
+        0 done, 2 the user's mistake (one line says what to do), 1 images left out or our fault.
+    """
+    try:
+        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+    except UserError as error:
+        return _mistake(str(error))
+    except CycloptsError as error:
+        return _mistake(f"{' '.join(str(error).split())} See `sclip --help`.")
+    except KeyboardInterrupt:
+        print("sclip: stopped; what was computed is kept", file=sys.stderr)
+        return 130
+    except Exception:
+        traceback.print_exc()
+        print("sclip: this is a fault of ours, see above; no artifact is lost", file=sys.stderr)
+        return 1
+
+
+def _mistake(line: str) -> int:
+    """Say what the user can mend, in one line."""
+    print(f"sclip: {line}", file=sys.stderr)
+    return 2
+
+
+def _settings(
+    preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
+) -> Settings:
+    """The settings of a command, its switches put into them."""
+    if pamr is False:
+        if given.get("pamr_steps"):
+            raise UserError("--no-pamr and --pamr-steps say two things: leave one out")
+        given = {**given, "pamr_steps": 0}
+    if slide is False:
+        if given.get("slide_crop"):
+            raise UserError("--no-slide and --slide-crop say two things: leave one out")
+        given = {**given, "slide_crop": 0}
+    file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    settings = resolve(file, preset, **given)
+    if pamr and not settings.pamr_steps:
+        settings = settings.replace(pamr_steps=10)
+    if slide and not settings.slide_crop:
+        settings = settings.replace(slide_crop=Protocol().slide_crop)
+    return settings
+
+
+def _run_direct(settings: Settings) -> Finished:
+    """The stages in this process."""
+    from flows.console import ConsoleReporter
+    from sclip_core.stages.pipeline import run_pipeline
+    from sclip_core.stages.run import Run
+
+    return run_pipeline(Run(settings, ConsoleReporter()))
+
+
+def _run_flow(settings: Settings) -> Finished:
+    """The Prefect flow in this process; what is wrong with the input shows before it starts."""
+    from flows.console import ConsoleReporter
+    from sclip_core.stages.run import Run
+
+    reporter = ConsoleReporter()
+    Run(settings).spec  # noqa: B018
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    try:
+        from flows import benchmark
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "prefect":
+            raise
+        raise UserError(
+            "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
+            "or run the same stages without it: --direct"
+        ) from None
+    benchmark.reporter.set(reporter)
+    return benchmark.sclip_benchmark(**settings.model_dump(exclude_unset=True))
+
+
+def _save(picture: Image, target: Path) -> None:
+    """Write a picture, whole or not at all."""
+    from sclip_core.store.files import write_whole
+
+    if not target.parent.is_dir():
+        raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
+    write_whole(target, lambda path: picture.save(path, "PNG"))
+
+
+def _number(value: float) -> str:
+    return "-" if value != value else f"{value:.2f}"

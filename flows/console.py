@@ -1,0 +1,160 @@
+"""What a person sees of a run: progress, then a summary."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from sclip_core.stages.report import Outcome, Status
+
+QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
+
+
+class ConsoleReporter:
+    """A progress bar a stage on a terminal, a line now and then elsewhere."""
+
+    def __init__(self, log: Callable[[str], None] | None = None) -> None:
+        """Choose where lines go.
+
+        Args:
+            log: takes the lines where there is no terminal; None: standard error.
+        """
+        self.console = Console(stderr=True, highlight=False)
+        self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+        self._bar: Progress | None = None
+        self._task: Any = None
+        self._stage, self._unit = "", ""
+        self._total = self._done = self._new = 0
+        self._started = self._said = 0.0
+
+    def start(self, stage: str, total: int, done: int, unit: str) -> None:
+        """Open a bar; ``done`` rows were there."""
+        self._close()
+        self._stage, self._unit = stage, unit
+        self._total, self._done, self._new = total, done, 0
+        self._started = self._said = time.monotonic()
+        if self.console.is_terminal:
+            self._bar = Progress(
+                TextColumn("{task.description:<15}"),
+                BarColumn(),
+                MofNCompleteColumn(),
+                TextColumn("{task.fields[rate]}"),
+                TimeRemainingColumn(),
+                console=self.console,
+                transient=True,
+            )
+            self._bar.start()
+            self._task = self._bar.add_task(stage, total=total, completed=done, rate="")
+        else:
+            self._log(f"{stage}: {total - done} of {total} {unit} to do")
+
+    def advance(self, stage: str, rows: int) -> None:
+        """Some rows are stored."""
+        self._done += rows
+        self._new += rows
+        if self._bar:
+            self._bar.update(self._task, completed=self._done, rate=self._rate())
+        elif time.monotonic() - self._said > QUIET_SECONDS:
+            self._said = time.monotonic()
+            self._log(
+                f"{self._stage}: {self._done} of {self._total}, {self._rate()}, {self._left()} left"
+            )
+
+    def finish(self, outcome: Outcome) -> None:
+        """Close the bar; one line a stage."""
+        self._close()
+        if outcome.state == "cached":
+            line = f"cached    {outcome.cached} {outcome.unit}"
+        else:
+            line = f"computed  {outcome.computed} {outcome.unit} in {_duration(outcome.seconds)}"
+            line += f", {outcome.cached} were there" if outcome.cached else ""
+        line = f"{outcome.stage:<15} {line}"
+        if self.console.is_terminal:
+            self.console.print(line)
+        else:
+            self._log(line)
+
+    def warn(self, line: str) -> None:
+        """Something that the user should know now."""
+        if self.console.is_terminal:
+            self.console.print(f"[yellow]{'left out':<15}[/] ", end="")
+            self.console.print(line, markup=False)
+        else:
+            self._log(f"left out: {line}")
+
+    def _close(self) -> None:
+        if self._bar:
+            self._bar.stop()
+            self._bar = None
+
+    def _rate(self) -> str:
+        per_second = self._new / max(time.monotonic() - self._started, 1e-9)
+        return f"{per_second:.3g} {self._unit}/s"
+
+    def _left(self) -> str:
+        per_second = self._new / max(time.monotonic() - self._started, 1e-9)
+        return _duration((self._total - self._done) / max(per_second, 1e-9))
+
+
+def summary_table(result: dict[str, Any], outcomes: list[Outcome]) -> Table:
+    """Scores of a run, and what each stage did."""
+    table = Table(title=headline(result), title_justify="left", title_style="bold")
+    for column, justify in (("stage", "left"), ("state", "left"), ("cached", "right")):
+        table.add_column(column, justify=justify)  # type: ignore[arg-type]
+    table.add_column("computed", justify="right")
+    table.add_column("time", justify="right")
+    table.add_column("key")
+    for outcome in outcomes:
+        table.add_row(
+            outcome.stage,
+            outcome.state,
+            str(outcome.cached),
+            str(outcome.computed),
+            _duration(outcome.seconds),
+            outcome.key,
+        )
+    return table
+
+
+def headline(result: dict[str, Any]) -> str:
+    """Scores in one line."""
+    numbers = "   ".join(
+        f"{name} {'undefined' if result[key] != result[key] else format(result[key], '.2f')}"
+        for name, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
+    )
+    return f"{result['dataset']}, {result['num_images']} images: {numbers}"
+
+
+def console() -> Console:
+    """Where tables are printed; wide enough for them where there is no terminal."""
+    terminal = Console()
+    return terminal if terminal.is_terminal else Console(width=150)
+
+
+def plan_table(statuses: list[Status]) -> Table:
+    """Every stage with its state and why."""
+    table = Table()
+    table.add_column("stage")
+    table.add_column("state")
+    table.add_column("done", justify="right")
+    table.add_column("total", justify="right")
+    table.add_column("key", no_wrap=True)
+    table.add_column("why")
+    for s in statuses:
+        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, s.reason)
+    return table
+
+
+def _duration(seconds: float) -> str:
+    """``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"

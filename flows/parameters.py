@@ -1,0 +1,76 @@
+"""The settings as parameters: the flow and the command take theirs from one model.
+
+Prefect and cyclopts both read a function's signature. It is written here from the fields of
+``Settings``, so that a new setting is at once a flow parameter, a flag and a key of pipeline.yaml.
+"""
+
+from __future__ import annotations
+
+import inspect
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from cyclopts import Parameter
+from pydantic.fields import FieldInfo
+
+from sclip_core.config import Settings
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+
+def with_settings(
+    annotate: Callable[[str, FieldInfo], Any], names: Iterable[str] = Settings.model_fields
+) -> Callable[[Function], Function]:
+    """Add a keyword parameter, None by default, for every setting.
+
+    Args:
+        annotate: gives a parameter's annotation by name and field.
+        names: of the settings.
+    """
+    fields = {name: Settings.model_fields[name] for name in names}
+
+    def add(function: Function) -> Function:
+        own = inspect.signature(function, eval_str=True)
+        kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
+        added = [
+            inspect.Parameter(
+                name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotate(name, field)
+            )
+            for name, field in fields.items()
+        ]
+        signature = own.replace(parameters=[*kept, *added])
+        function.__signature__ = signature  # type: ignore[attr-defined]
+        function.__annotations__ = {
+            **{p.name: p.annotation for p in signature.parameters.values()},
+            "return": own.return_annotation,
+        }
+        return function
+
+    return add
+
+
+def prefect_type(name: str, field: FieldInfo) -> Any:
+    """The field's own type and bounds, for Prefect's validation; not given: None."""
+    return typing.get_type_hints(Settings, include_extras=True)[name] | None
+
+
+def flag(name: str, field: FieldInfo) -> Any:
+    """A flag of the command line; values are checked by ``Settings``, with its own words."""
+    kind: Any = str  # lists too: 8,16
+    if typing.get_origin(field.annotation) is not tuple:
+        kind = next((k for k in _leaves(field.annotation) if k in (int, float, bool, Path)), str)
+    help_text = field.description or ""
+    default = field.default
+    if default not in (None, ()) and not isinstance(default, bool):
+        shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
+        help_text += f" [{shown}]"
+    negative = None if kind is bool else ()
+    return Annotated[kind | None, Parameter(help=help_text, negative=negative)]
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """The plain types in an annotation: ``int`` in ``Annotated[int, Gt(0)] | None``."""
+    inner = typing.get_args(annotation)
+    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]

@@ -1,0 +1,112 @@
+"""Stage ``metrics``: label maps against ground truth, areas of every class in every image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from sclip_core.config import ImageError
+from sclip_core.datasets import Sample, check_sizes, label_classes, read_label
+from sclip_core.evaluation import Areas, image_areas
+from sclip_core.stages.prefetch import prefetch
+from sclip_core.stages.refine import RefineStage
+from sclip_core.stages.run import Run
+from sclip_core.stages.stage import Stage
+from sclip_core.store.arrays import NewRow
+from sclip_core.store.parts import PartTable
+
+BATCH_IMAGES = 64
+COLUMNS = ("class_id", "intersect", "prediction", "label")
+
+
+class MetricsStage(Stage):
+    """One row an image and its ground truth: pixels by class, classes without any left out."""
+
+    name = "metrics"
+    version = 1
+
+    def __init__(self, run: Run, labels: RefineStage) -> None:
+        """Read label maps."""
+        super().__init__(run, labels)
+        self._labels = labels
+
+    def settings(self) -> dict[str, Any]:
+        """How ground truth is read."""
+        dataset = self.run.dataset
+        return {
+            "num_classes": dataset.vocabulary.num_classes,
+            "reduce_zero_label": dataset.reduce_zero_label,
+            "ignore_label": sorted(dataset.ignore_label),
+        }
+
+    @cached_property
+    def row_ids(self) -> list[str]:
+        """Of each sample, in order: the digests of its image and of its label map."""
+        run = self.run
+        return [
+            f"{image}:{label}"
+            for image, label in zip(run.image_digests, run.label_digests, strict=True)
+        ]
+
+    @cached_property
+    def samples(self) -> dict[str, Sample]:
+        """The sample of each row."""
+        return dict(zip(self.row_ids, self.run.dataset.samples, strict=True))
+
+    def wanted(self) -> Sequence[str]:
+        """Pairs of image and ground truth, each once."""
+        return list(self.samples)
+
+    def computable(self, ids: Sequence[str]) -> Sequence[str]:
+        """Those whose image is labelled."""
+        labelled = self._labels.rows()
+        return [row_id for row_id in ids if row_id.split(":")[0] in labelled]
+
+    @cached_property
+    def table(self) -> PartTable:
+        """(classes, 4) integers an image."""
+        return PartTable(self.artifact, COLUMNS)
+
+    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+        """Compare."""
+        labelled = self._labels.rows()
+        batch: list[NewRow] = []
+
+        def compare(row_id: str) -> Areas:
+            prediction = self._labels.read(labelled[row_id.split(":")[0]])
+            return self._areas(self.samples[row_id], prediction)
+
+        for row_id, areas in prefetch(compare, ids, self.run.settings.workers):
+            if isinstance(areas, ImageError):
+                self.run.fail(self.name, self.samples[row_id], areas)
+                continue
+            present = np.flatnonzero(areas.union)
+            values = np.stack([present, *(area[present] for area in areas)], axis=1)
+            batch.append(NewRow(row_id, values.astype(np.int64)))
+            if len(batch) == BATCH_IMAGES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _areas(self, sample: Sample, prediction: np.ndarray[Any, Any]) -> Areas:
+        """The areas of one image."""
+        dataset = self.run.dataset
+        raw = read_label(sample.label)
+        check_sizes(prediction.shape[:2], raw.shape[:2], str(sample.label))
+        num_classes = dataset.vocabulary.num_classes
+        label = label_classes(
+            raw, num_classes, dataset.reduce_zero_label, dataset.ignore_label, str(sample.label)
+        )
+        return image_areas(prediction, label, num_classes)
+
+    def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
+        """The stored values (classes, 4) by image id, of all samples that have them."""
+        rows = self.rows()
+        have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
+        values = self.table.read_many(rows[self.row_ids[i]] for i in have)
+        samples = self.run.dataset.samples
+        return {samples[i].image_id: v for i, v in zip(have, values, strict=True)}

@@ -1,0 +1,117 @@
+"""Stage ``refine``: features and words to label maps, through stitching, PAMR and decision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from sclip_core.config import Geometry, ImageError
+from sclip_core.datasets import read_image
+from sclip_core.model import resized_pixels
+from sclip_core.segmentation import Refiner
+from sclip_core.stages.dense_features import DenseFeaturesStage
+from sclip_core.stages.prefetch import prefetch
+from sclip_core.stages.run import Run
+from sclip_core.stages.stage import Stage
+from sclip_core.stages.text_bank import TextBankStage
+from sclip_core.store.arrays import ArrayTable, NewRow
+from sclip_core.store.ledger import Row
+
+BATCH_IMAGES = 8
+
+
+class Loaded(NamedTuple):
+    """What refining an image starts from."""
+
+    geometry: Geometry
+    features: Tensor
+    pixels: Callable[[], Tensor] | None
+
+
+class RefineStage(Stage):
+    """One row an image: its label map at the original size."""
+
+    name = "refine"
+    version = 1
+    shardable = True
+
+    def __init__(self, run: Run, features: DenseFeaturesStage, bank: TextBankStage) -> None:
+        """Read features and words."""
+        super().__init__(run, features, bank)
+        self._features = features
+        self._bank = bank
+
+    def settings(self) -> dict[str, Any]:
+        """PAMR, scale, thresholds, and which word belongs to which class."""
+        settings = self.run.settings
+        return {
+            "pamr_steps": settings.pamr_steps,
+            "pamr_dilations": list(settings.pamr_dilations) if settings.pamr_steps else [],
+            "logit_scale": settings.logit_scale,
+            "prob_thd": settings.prob_thd,
+            "area_thd": settings.area_thd,
+            "query_class": list(self.run.dataset.vocabulary.query_class),
+        }
+
+    def wanted(self) -> Sequence[str]:
+        """The images' digests."""
+        return list(self.run.images)
+
+    def computable(self, ids: Sequence[str]) -> Sequence[str]:
+        """Images that have features."""
+        features = self._features.rows()
+        return [digest for digest in ids if digest in features]
+
+    @cached_property
+    def table(self) -> ArrayTable:
+        """The pixels of an image, row by row."""
+        wide = self.run.dataset.vocabulary.num_classes > 256
+        return ArrayTable(self.artifact, "uint16" if wide else "uint8", None, compress=True)
+
+    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+        """Refine and decide, image by image."""
+        device = self.run.device
+        bank = self._bank.bank().to(device)
+        rows = self._features.rows()
+        batch: list[NewRow] = []
+
+        def load(digest: str) -> Loaded:
+            geometry, features = self._features.read(rows[digest])
+            return Loaded(geometry, features, self._pixels(digest, geometry))
+
+        for digest, loaded in prefetch(load, ids, self.run.settings.workers):
+            if isinstance(loaded, ImageError):
+                self.run.fail(self.name, self.run.images[digest], loaded)
+                continue
+            refiner = Refiner(
+                geometry=loaded.geometry,
+                features=loaded.features.to(device),
+                embeddings=bank.embeddings,
+                protocol=self.run.settings,
+                pixels=loaded.pixels,
+            )
+            labels = refiner.labels(bank.query_class, bank.num_classes)
+            batch.append(NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)}))
+            if len(batch) == BATCH_IMAGES:
+                yield batch
+                batch = []
+        if batch:
+            yield batch
+
+    def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor] | None:
+        """The image's pixels where PAMR will ask for them, read already."""
+        if not self.run.settings.pamr_steps:
+            return None
+        image = read_image(self.run.images[digest].image)
+        pixels = resized_pixels(image, geometry, self.run.spec)
+        return lambda: pixels
+
+    def read(self, row: Row) -> NDArray[np.unsignedinteger]:
+        """The label map (H, W) of an image."""
+        height, width = row.meta["size"]
+        return self.table.read(row).reshape(height, width)

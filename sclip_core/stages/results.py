@@ -1,0 +1,195 @@
+"""Stage ``results``: the areas of a dataset to scores, as Parquet tables.
+
+A run's id comes from what went in. The same run twice is one row of ``runs``.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from sclip_core.config import Settings, UserError
+from sclip_core.evaluation import Areas, Scores, scores
+from sclip_core.stages.metrics import MetricsStage
+from sclip_core.stages.report import Outcome, Status
+from sclip_core.stages.run import Run, versions
+from sclip_core.store.files import writable_folder
+from sclip_core.store.keys import artifact_key
+from sclip_core.store.results import SCHEMA_VERSION, has_run, read_run, write_run
+
+# Settings that say where and how fast, not what: no columns of their own.
+NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "strict", "force"} | {
+    "save_vis",
+    "dataset",
+    "model",
+    "pretrained",
+    "attention",
+    "dtype",
+}
+
+
+class ResultsStage:
+    """Scores of the run: the tables ``runs``, ``class_iou`` and ``image_areas``."""
+
+    name: ClassVar[str] = "results"
+    version: ClassVar[int] = 1
+    unit: ClassVar[str] = "runs"
+    shardable: ClassVar[bool] = False
+
+    def __init__(self, run: Run, metrics: MetricsStage) -> None:
+        """Read the areas."""
+        self.run = run
+        self.metrics = metrics
+
+    @cached_property
+    def key(self) -> str:
+        """Of the metrics and of the images that they cover."""
+        rows = self.metrics.rows()
+        samples = zip(self.run.dataset.samples, self.metrics.row_ids, strict=True)
+        identity = {
+            "stage": self.name,
+            "version": self.version,
+            "dataset": self.run.dataset.name,
+            "class_names": self.run.dataset.vocabulary.class_names,
+            "metrics": self.metrics.key,
+            "images": [[s.image_id, row_id] for s, row_id in samples if row_id in rows],
+        }
+        return artifact_key(identity)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run: the dataset and the key."""
+        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in self.run.dataset.name)
+        return f"{name}-{self.key[:12]}"
+
+    @property
+    def path(self) -> str:
+        """The file of the run in the table ``runs``."""
+        return str(self.run.root / "results" / "runs" / f"{self.run_id}.parquet")
+
+    @property
+    def forced(self) -> bool:
+        """Whether the user wants the tables written again."""
+        return self.name in self.run.settings.force or self.metrics.forced
+
+    def status(self) -> Status:
+        """What ``execute`` would do, and why."""
+        metrics = self.metrics.status()
+        if metrics.state == "complete" and has_run(self.run.root, self.run_id):
+            reason, path = f"{self.run_id} is there", self.path
+            return Status(self.name, self.key, "complete", reason, path, 1, 1)
+        waits = "the metrics are not complete" if metrics.state != "complete" else "not written yet"
+        path = str(self.run.root / "results")
+        return Status(self.name, self.key, "missing", waits, path, 0, 1)
+
+    def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
+        """Write the tables, unless they are there.
+
+        Raises:
+            UserError: no image could be used.
+        """
+        started = time.perf_counter()
+        there = has_run(self.run.root, self.run_id) and not self.forced
+        if not there:
+            writable_folder(self.run.root)
+            write_run(self.run.root, self.run_id, self._tables())
+        seconds = time.perf_counter() - started
+        outcome = Outcome(
+            self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
+        )
+        self.run.finished(outcome)
+        return outcome
+
+    def read(self, table: str = "runs") -> list[dict[str, Any]]:
+        """The rows of this run in one of the tables."""
+        return read_run(self.run.root, self.run_id, table)
+
+    def _tables(self) -> dict[str, pa.Table]:
+        by_image = self.metrics.image_areas()
+        if not by_image:
+            first = next(iter(self.run.failures.values()), "the dataset is empty")
+            raise UserError(f"none of the {len(self.run.dataset)} images could be used: {first}")
+        summed = _sum(by_image.values(), self.run.dataset.vocabulary.num_classes)
+        scored = scores(summed)
+        return {
+            "image_areas": self._image_table(by_image),
+            "class_iou": self._class_table(summed, scored),
+            "runs": self._run_table(scored, len(by_image)),
+        }
+
+    def _image_table(self, by_image: dict[str, Any]) -> pa.Table:
+        values = np.concatenate(list(by_image.values()))
+        ids = np.repeat(list(by_image), [len(v) for v in by_image.values()])
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(values)),
+                "image_id": pa.array(ids.tolist(), pa.string()),
+                "class_id": pa.array(values[:, 0], pa.int32()),
+                "intersect": values[:, 1],
+                "prediction": values[:, 2],
+                "label": values[:, 3],
+            }
+        )
+
+    def _class_table(self, summed: Areas, scored: Scores) -> pa.Table:
+        names = self.run.dataset.vocabulary.class_names
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(names)),
+                "class_id": pa.array(range(len(names)), pa.int32()),
+                "class_name": list(names),
+                "intersect": summed.intersect,
+                "union": summed.union,
+                "prediction": summed.prediction,
+                "label": summed.label,
+                "iou": pa.array(scored.iou, from_pandas=True),  # NaN: null
+                "acc": pa.array(scored.acc, from_pandas=True),
+            }
+        )
+
+    def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
+        run = self.run
+        row: dict[str, Any] = {
+            "run_id": self.run_id,
+            "created_at": datetime.now(UTC),
+            "dataset": run.dataset.name,
+            "mode": "dense",
+            "model": run.spec.name,
+            "pretrained": run.spec.pretrained,
+            "weights_sha256": run.weights_sha256,
+            "attention": str(run.attention),
+            "dtype": run.dtype,
+            **_recorded(run.settings),
+            "num_images": num_images,
+            "num_failed": len(run.failures),
+            "miou": scored.miou,
+            "macc": scored.macc,
+            "aacc": scored.aacc,
+        }
+        for name, outcome in run.outcomes.items():
+            row[f"seconds_{name}"] = outcome.seconds
+            row[f"state_{name}"] = outcome.state
+            row[f"key_{name}"] = outcome.key
+        row["versions"] = json.dumps(versions())
+        row["schema_version"] = SCHEMA_VERSION
+        return pa.Table.from_pylist([row])
+
+
+def _recorded(settings: Settings) -> dict[str, Any]:
+    """The settings that become columns; paths and lists as text."""
+    plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
+    return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
+
+
+def _sum(areas: Any, num_classes: int) -> Areas:
+    """Areas of the dataset from the stored values of its images."""
+    total = np.zeros((3, num_classes), np.int64)
+    for values in areas:
+        total[:, values[:, 0]] += values[:, 1:].T
+    return Areas(*total)

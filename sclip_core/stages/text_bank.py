@@ -1,0 +1,71 @@
+"""Stage ``text_bank``: words to vectors, one row a word."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import torch
+
+from sclip_core.encoder import TextBank
+from sclip_core.encoder.text import TEMPLATES
+from sclip_core.stages.stage import Stage
+from sclip_core.store.arrays import ArrayTable, NewRow
+
+BATCH_WORDS = 8
+
+
+class TextBankStage(Stage):
+    """The vectors of the vocabulary's words, fp32."""
+
+    name = "text_bank"
+    version = 1
+    unit = "words"
+
+    def settings(self) -> dict[str, Any]:
+        """Text tower, templates, words."""
+        config = self.run.spec.config
+        templates = "\n".join(template("{}") for template in TEMPLATES)
+        return {
+            "embed_dim": config["embed_dim"],
+            "text_cfg": config["text_cfg"],
+            "quick_gelu": bool(config.get("quick_gelu")),
+            "templates": hashlib.sha256(templates.encode()).hexdigest()[:16],
+            "words": list(self.run.dataset.vocabulary.queries),
+        }
+
+    def weights_sha256(self) -> str:
+        """Of the CLIP."""
+        return self.run.weights_sha256
+
+    def wanted(self) -> Sequence[str]:
+        """The words, each once."""
+        return list(dict.fromkeys(self.run.dataset.vocabulary.queries))
+
+    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+        """Encode the words."""
+        model = self.run.model(shard)
+        for start in range(0, len(ids), BATCH_WORDS):
+            yield [
+                NewRow(word, model.encode_word(word).cpu().numpy().astype(np.float32)[None])
+                for word in ids[start : start + BATCH_WORDS]
+            ]
+
+    @cached_property
+    def table(self) -> ArrayTable:
+        """One row of D floats a word."""
+        return ArrayTable(self.artifact, "float32", self.run.spec.width, compress=False)
+
+    def bank(self) -> TextBank:
+        """The bank of the run's vocabulary, on the CPU."""
+        vocabulary, rows = self.run.dataset.vocabulary, self.rows()
+        vectors = {word: self.table.read(rows[word]) for word in self.wanted()}
+        return TextBank(
+            embeddings=torch.from_numpy(np.concatenate([vectors[w] for w in vocabulary.queries])),
+            query_class=torch.tensor(vocabulary.query_class),
+            class_names=vocabulary.class_names,
+            queries=vocabulary.queries,
+        )

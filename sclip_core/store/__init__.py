@@ -1,0 +1,1 @@
+"""The store: keys, manifests, ledgers and arrays on disk."""

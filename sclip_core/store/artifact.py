@@ -1,0 +1,108 @@
+"""One artifact: a folder ``<root>/<stage>/<key>/`` with a manifest, a ledger and data.
+
+Settings decide the folder, images decide the rows: it is a table that grows.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from sclip_core.config import UserError
+from sclip_core.store.files import write_whole
+from sclip_core.store.keys import artifact_key
+from sclip_core.store.ledger import Ledger, Row
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What an artifact holds, in plain words; its hash is the key."""
+
+    stage: str
+    version: int  # bumped by hand when the stage computes something else
+    settings: Mapping[str, Any]  # those that the stage reads
+    upstream: Mapping[str, str]  # keys of the artifacts that it reads, by stage
+    weights_sha256: str | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """As written to the manifest and hashed."""
+        identity = {
+            "stage": self.stage,
+            "version": self.version,
+            "settings": dict(self.settings),
+            "upstream": dict(self.upstream),
+            "weights_sha256": self.weights_sha256,
+        }
+        plain: dict[str, Any] = json.loads(json.dumps(identity))
+        return plain
+
+    @cached_property
+    def key(self) -> str:
+        """16 hex digits."""
+        return artifact_key(self.as_dict())
+
+
+class Artifact:
+    """A folder of the store."""
+
+    def __init__(self, root: Path, identity: Identity) -> None:
+        """Name the artifact; nothing is read or written yet."""
+        self.identity = identity
+        self.path = root / identity.stage / identity.key
+        self.ledger = Ledger(self.path / "ledger.jsonl")
+
+    def create(self, provenance: Mapping[str, Any]) -> None:
+        """Make the folder and its manifest, or check the one that is there.
+
+        Args:
+            provenance: versions, commit, device; recorded, not compared.
+
+        Raises:
+            UserError: the folder holds other settings than its key says.
+        """
+        manifest = self.path / "manifest.json"
+        self.path.mkdir(parents=True, exist_ok=True)
+        if not manifest.exists():
+            content = {
+                "key": self.identity.key,
+                **self.identity.as_dict(),
+                "provenance": provenance,
+            }
+            text = json.dumps(content, indent=2, default=str) + "\n"
+            write_whole(manifest, lambda path: path.write_text(text, "utf-8"))
+        self.check()
+
+    def check(self) -> None:
+        """Compare the manifest, where there is one, with what is wanted.
+
+        Raises:
+            UserError: it holds something else or cannot be read: nothing may be added to it.
+        """
+        manifest = self.path / "manifest.json"
+        if not manifest.exists():
+            return
+        try:
+            found = json.loads(manifest.read_text("utf-8"))
+            wanted = self.identity.as_dict()
+            different = [name for name in wanted if found.get(name) != wanted[name]]
+        except (ValueError, AttributeError, UnicodeDecodeError):
+            different = ["the file, which is not readable,"]
+        if different:
+            raise UserError(
+                f"{manifest} does not say what its folder's name says ({', '.join(different)} "
+                "differ): it was edited or copied; move the folder away and run again"
+            )
+
+    def rows(self) -> dict[str, Row]:
+        """The rows that are there, by id."""
+        self.check()
+        return self.ledger.rows()
+
+    def missing(self, ids: Iterable[str]) -> list[str]:
+        """Those of the ids that are not there, in order."""
+        rows = self.rows()
+        return [row_id for row_id in ids if row_id not in rows]

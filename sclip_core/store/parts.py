@@ -1,0 +1,95 @@
+"""Rows of small tables in Parquet: one file a batch, named in the ledger like any other segment."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from sclip_core.store.arrays import DamagedRow, NewRow, crc32
+from sclip_core.store.artifact import Artifact
+from sclip_core.store.files import write_whole
+from sclip_core.store.ledger import Row
+
+
+class PartTable:
+    """The rows of an artifact whose data are a few integers each."""
+
+    def __init__(self, artifact: Artifact, columns: Sequence[str]) -> None:
+        """Name the layout.
+
+        Args:
+            artifact: the folder.
+            columns: of the values, int64.
+        """
+        self.artifact = artifact
+        self._columns = tuple(columns)
+
+    @contextmanager
+    def writer(self) -> Iterator[PartTable]:
+        """Every batch is a file of its own: nothing to lock."""
+        yield self
+
+    def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
+        """Store a batch: data first, then the ledger line.
+
+        Args:
+            rows: values (n, columns) int64 each.
+            seconds: how long they took.
+        """
+        if not rows:
+            return
+        values = np.concatenate([row.values for row in rows])
+        ids = np.repeat([row.id for row in rows], [len(row.values) for row in rows])
+        table = pa.table(
+            {"row": ids, **{name: values[:, i] for i, name in enumerate(self._columns)}}
+        )
+        part = f"{uuid.uuid4().hex[:12]}.parquet"
+        (self.artifact.path / "parts").mkdir(exist_ok=True)
+        write_whole(self._path(part), lambda path: pq.write_table(table, path))
+        stops = np.cumsum([len(row.values) for row in rows]).tolist()
+        entries = [
+            Row(row.id, stop - len(row.values), stop, crc32(row.values), row.meta)
+            for row, stop in zip(rows, stops, strict=True)
+        ]
+        self.artifact.ledger.append(part, entries, seconds)
+
+    def read_many(self, rows: Iterable[Row]) -> list[NDArray[np.int64]]:
+        """The values (n, columns) of several rows; each file is read once.
+
+        Raises:
+            DamagedRow: a file is missing or not what was written.
+        """
+        parts: dict[str, NDArray[np.int64]] = {}
+        found = []
+        for row in rows:
+            if row.segment not in parts:
+                parts[row.segment] = self._read_part(row.segment)
+            values = parts[row.segment][row.start : row.stop]
+            if crc32(values) != row.crc:
+                raise self._damaged(row.segment)
+            found.append(values)
+        return found
+
+    def _read_part(self, part: str) -> NDArray[np.int64]:
+        try:
+            table: Any = pq.read_table(self._path(part), columns=list(self._columns))
+            return np.stack([table[name].to_numpy() for name in self._columns], axis=1)
+        except (OSError, pa.ArrowException):
+            raise self._damaged(part) from None
+
+    def _damaged(self, part: str) -> DamagedRow:
+        return DamagedRow(
+            f"{self._path(part)} is missing or damaged; "
+            f"compute it again: --force {self.artifact.identity.stage}"
+        )
+
+    def _path(self, part: str) -> Path:
+        return self.artifact.path / "parts" / part

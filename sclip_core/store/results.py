@@ -1,0 +1,65 @@
+"""Results as Parquet: one folder a table, one file a run, to be queried together.
+
+A run's tables are written one after the other, ``runs`` last: a run that is listed is whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sclip_core.config import UserError
+from sclip_core.store.files import write_whole
+
+SCHEMA_VERSION = 1
+TABLES = ("image_areas", "class_iou", "runs")  # in the order of writing
+
+
+def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
+    """Write the tables of a run.
+
+    Args:
+        root: the folder of all artifacts.
+        run_id: names the files.
+        tables: the tables of ``TABLES``, by name.
+    """
+    for name in TABLES:
+        folder = root / "results" / name
+        folder.mkdir(parents=True, exist_ok=True)
+        table = tables[name].replace_schema_metadata({"sclip_schema_version": str(SCHEMA_VERSION)})
+        write = partial(pq.write_table, table, compression="zstd")
+        write_whole(folder / f"{run_id}.parquet", write)
+
+
+def has_run(root: Path, run_id: str) -> bool:
+    """Whether a run is listed."""
+    return (root / "results" / "runs" / f"{run_id}.parquet").is_file()
+
+
+def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
+    """The rows of one table of one run."""
+    rows: list[dict[str, Any]] = pq.read_table(
+        root / "results" / table / f"{run_id}.parquet"
+    ).to_pylist()
+    return rows
+
+
+def read_runs(root: Path) -> list[dict[str, Any]]:
+    """All runs, newest first.
+
+    Raises:
+        UserError: a file that is not Parquet.
+    """
+    runs: list[dict[str, Any]] = []
+    for path in sorted((root / "results" / "runs").glob("*.parquet")):
+        try:
+            runs += pq.read_table(path).to_pylist()
+        except (OSError, pa.ArrowException) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{path} cannot be read ({reason}); move it away") from None
+    return sorted(runs, key=lambda run: str(run["created_at"]), reverse=True)
