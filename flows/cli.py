@@ -54,6 +54,7 @@ Preset = Annotated[str | None, Parameter(help="A benchmark, or vitl14-336.")]
 app = App(
     name="sclip",
     version=__version__,
+    result_action="return_value",
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
 
@@ -271,3 +272,7 @@ def _save(picture: Image, target: Path) -> None:
 
 def _number(value: float) -> str:
     return "-" if value != value else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -45,10 +45,18 @@ def benchmark_name(name: str) -> str:
     Raises:
         UserError: the name is not in the table.
     """
-    plain = name.lower().replace("-", "_").removesuffix("164k")
-    if plain not in tables()["benchmarks"]:
+    if not is_benchmark(name):
         raise unknown("dataset", name, tables()["benchmarks"])
-    return plain
+    return _plain(name)
+
+
+def is_benchmark(name: str) -> bool:
+    """Whether a name is one of the eight benchmarks', in any spelling."""
+    return _plain(name) in tables()["benchmarks"]
+
+
+def _plain(name: str) -> str:
+    return name.lower().replace("-", "_").removesuffix("164k")
 
 
 class Checked(BaseModel):

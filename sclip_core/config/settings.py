@@ -9,9 +9,17 @@ import yaml
 from pydantic import BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
-from sclip_core.config.protocol import IntList, Protocol, benchmark_protocol, tables
+from sclip_core.config.protocol import (
+    IntList,
+    Protocol,
+    benchmark_name,
+    benchmark_protocol,
+    is_benchmark,
+    tables,
+)
 
 STAGES = ("text_bank", "dense_features", "refine", "metrics", "results")
+OWN_DATA = ("images", "labels", "classes")
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 StageName = Literal["text_bank", "dense_features", "refine", "metrics", "results"]
@@ -120,13 +128,13 @@ def resolve(config: Path | None = None, preset: str | None = None, **given: Any)
         UserError: an unknown name or an impossible value anywhere.
     """
     given = {name: value for name, value in given.items() if value is not None}
-    chosen = {
-        **(read_pipeline(config) if config else {}),
-        **(preset_values(preset) if preset else {}),
-        **given,
-    }
-    if "images" in given and "dataset" not in given:
-        chosen["dataset"] = "custom"  # own images on the command line beat the file's dataset
+    asked = {**(preset_values(preset) if preset else {}), **given}
+    file = read_pipeline(config) if config else {}
+    if "images" in asked:  # other images than the file's are not its dataset
+        file = {name: v for name, v in file.items() if name not in ("dataset", *OWN_DATA)}
+    elif is_benchmark(asked.get("dataset", "")):
+        file = {name: v for name, v in file.items() if name not in OWN_DATA}
+    chosen = {**file, **asked}
     name = str(chosen.get("dataset", "custom"))
     if chosen.get("images") is None:
         if "dataset" not in chosen:
@@ -135,9 +143,7 @@ def resolve(config: Path | None = None, preset: str | None = None, **given: Any)
                 "or --images DIR --labels DIR --classes FILE"
             )
         protocol = benchmark_protocol(name)
-        chosen["dataset"] = chosen["vocabulary"] = (
-            name.lower().replace("-", "_").removesuffix("164k")
-        )
+        chosen["dataset"] = chosen["vocabulary"] = benchmark_name(name)
     else:
         protocol = {}
     return Settings.checked({**protocol, **chosen}, where="settings")

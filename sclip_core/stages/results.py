@@ -39,7 +39,7 @@ class ResultsStage:
 
     name: ClassVar[str] = "results"
     version: ClassVar[int] = 1
-    unit: ClassVar[str] = "runs"
+    unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:

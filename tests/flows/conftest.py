@@ -1,0 +1,46 @@
+"""A folder of one's own with three drawn pictures, and the command line that segments it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import pytest
+
+from flows import cli
+from flows.demo import CLASSES, scene
+
+from ..conftest import TINY
+
+
+@pytest.fixture(scope="session")
+def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``images/``, ``labels/`` and ``classes.txt``."""
+    root = tmp_path_factory.mktemp("own")
+    for folder in ("images", "labels"):
+        (root / folder).mkdir()
+    for number in range(3):
+        picture, labels = scene(number)
+        cv2.imwrite(str(root / "images" / f"{number}.png"), picture)
+        cv2.imwrite(str(root / "labels" / f"{number}.png"), labels)
+    (root / "classes.txt").write_text("\n".join(CLASSES))
+    return root
+
+
+def flags(own: Path, artifacts: Path, **others: object) -> list[str]:
+    """The flags of a run over the folder, with the tiny CLIP."""
+    paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
+    given = {**paths, "artifacts": artifacts, **TINY, **others}
+    return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+@pytest.fixture
+def sclip(capsys: pytest.CaptureFixture[str]):
+    """Run the command in this process: (exit code, standard output, standard error)."""
+
+    def command(*arguments: str) -> tuple[int, str, str]:
+        code = cli.main([str(argument) for argument in arguments])
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return command

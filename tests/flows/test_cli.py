@@ -1,0 +1,157 @@
+"""The sclip command, as a user types it."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import cv2
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sclip_core import SCLIP, read_image
+
+from ..conftest import TINY
+from .conftest import flags
+
+MODEL = [f"--{name}={value}" for name, value in TINY.items()]
+
+
+def stages(plan: str) -> dict[str, str]:
+    return {stage["stage"]: stage["state"] for stage in json.loads(plan)}
+
+
+def test_run_then_plan_then_results(own, tmp_path, sclip):
+    settings = flags(own, tmp_path / "artifacts")
+    code, out, err = sclip("run", "--direct", *settings, "--save-vis", tmp_path / "vis")
+    assert code == 0, err
+    assert "mIoU" in out
+    assert "computed" in out
+    assert sorted(p.name for p in (tmp_path / "vis").iterdir()) == ["0.png", "1.png", "2.png"]
+
+    code, out, _ = sclip("plan", *settings, "--json")
+    assert code == 0
+    assert set(stages(out).values()) == {"complete"}
+    assert set(json.loads(out)[0]) == {
+        "stage", "key", "state", "reason", "path", "done", "total"
+    }  # fmt: skip
+
+    code, out, _ = sclip("plan", *settings, "--pamr-steps=5", "--json")
+    assert stages(out) == {
+        "text_bank": "complete",
+        "dense_features": "complete",
+        "refine": "missing",
+        "metrics": "missing",
+        "results": "missing",
+    }
+    assert "pamr_steps 0 -> 5" in out
+
+    code, out, _ = sclip("results", "--artifacts", tmp_path / "artifacts")
+    assert code == 0
+    assert "custom-" in out
+
+
+def test_plan_computes_nothing(own, tmp_path, sclip):
+    code, out, _ = sclip("plan", *flags(own, tmp_path / "artifacts"), "--json")
+    assert code == 0
+    assert set(stages(out).values()) == {"missing"}
+    assert not list((tmp_path / "artifacts").glob("*/*"))
+
+
+def test_scores_are_those_of_torchmetrics(own, tmp_path, sclip):
+    """The whole way: files in, Parquet out, against another implementation of the metric."""
+    import torch
+    from torchmetrics.classification import MulticlassJaccardIndex
+
+    root = tmp_path / "artifacts"
+    assert sclip("run", "--direct", *flags(own, root, prob_thd=0))[0] == 0
+    model = SCLIP.load(**TINY, device="cpu")
+    classes = (own / "classes.txt").read_text().splitlines()
+    metric = MulticlassJaccardIndex(len(classes), average="none", ignore_index=255)
+    for path in sorted((own / "images").iterdir()):
+        labels = model.segment(read_image(path), classes=classes).labels
+        truth = cv2.imread(str(own / "labels" / path.name), cv2.IMREAD_UNCHANGED)
+        metric.update(torch.from_numpy(labels)[None], torch.from_numpy(truth)[None])
+    iou = pq.read_table(root / "results" / "class_iou").to_pylist()
+    ours = [row["iou"] for row in sorted(iou, key=lambda row: row["class_id"])]
+    np.testing.assert_allclose(ours, 100 * metric.compute(), atol=0.05)  # features are fp16
+    row = pq.read_table(root / "results" / "runs").to_pylist()[0]
+    assert row["miou"] == pytest.approx(np.mean(ours))
+    areas = pq.read_table(root / "results" / "image_areas").to_pylist()
+    correct, labelled = (sum(row[name] for row in areas) for name in ("intersect", "label"))
+    assert row["aacc"] == pytest.approx(100 * correct / labelled)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "field", "value"),
+    [
+        (["--pamr"], "pamr_steps", 10),
+        (["--use-pamr", "--pamr-steps", "3", "--pamr-dilations", "1,2"], "pamr_dilations", (1, 2)),
+        (["--preset=vitl14-336", "--no-pamr"], "pamr_steps", 0),
+        (["--preset=vitl14-336", "--no-use-pamr"], "pamr_steps", 0),
+        (["--preset=vitl14-336"], "model", "ViT-L-14-336"),
+        (["--preset=vitl14-336"], "slide_crop", 336),
+        (["--no-slide"], "slide_crop", 0),
+        (["--no-slide-inference"], "slide_crop", 0),
+        (["--slide-inference"], "slide_crop", 224),
+        (["--dataset", "coco-stuff"], "dataset", "coco_stuff"),
+        (["--dataset", "coco_stuff"], "short_side", 448),
+        (["--dataset", "voc21"], "logit_scale", 65),
+        (["--dataset", "voc21", "--logit-scale", "30"], "logit_scale", 30),
+        (["--preset", "voc21"], "area_thd", 0.1),
+        (["--force", "refine,metrics"], "force", ("refine", "metrics")),
+        (["--ignore-label", "255,11"], "ignore_label", (255, 11)),
+    ],
+)
+def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
+    from flows import cli
+
+    monkeypatch.chdir(tmp_path)
+    seen = []
+    monkeypatch.setattr(cli, "_run_direct", lambda settings: seen.append(settings) or 1 / 0)
+    if not any(word.startswith(("--dataset", "--preset=voc")) for word in arguments):
+        arguments = ["--dataset", "voc20", *arguments] if "voc21" not in arguments else arguments
+    assert sclip("run", "--direct", *arguments)[0] == 1
+    assert getattr(seen[0], field) == value
+
+
+def test_segment(own, tmp_path, sclip):
+    picture = own / "images" / "0.png"
+    overlay, labels = tmp_path / "overlay.png", tmp_path / "labels.png"
+    words = "sky, cloud; grass; ball"
+    code, out, err = sclip(
+        "segment", picture, "--classes", words, *MODEL, "-o", overlay, "--labels-out", labels
+    )
+    assert code == 0, err
+    assert str(overlay) in out
+    expected = SCLIP.load(**TINY, device="cpu").segment(
+        read_image(picture), classes=["sky, cloud", "grass", "ball"]
+    )
+    np.testing.assert_array_equal(np.asarray(Image.open(labels)), expected.labels)
+    assert Image.open(overlay).size[0] >= expected.labels.shape[1]
+
+
+def test_plan_and_results_import_no_prefect():
+    code = (
+        "import sys; from flows.cli import main; main(['results']); "
+        "assert 'prefect' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
+
+
+def test_core_imports_no_prefect():
+    code = (
+        "import sys, sclip_core.stages.pipeline, sclip_core.model; "
+        "assert not {'prefect', 'flows'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_model_imports_neither_zarr_nor_pyarrow():
+    code = (
+        "import sys, sclip_core.model; assert not {'zarr', 'pyarrow', 'prefect'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,0 +1,88 @@
+"""The Prefect flow: the same artifacts, and the cache where Prefect shows it."""
+
+from __future__ import annotations
+
+import pyarrow.parquet as pq
+import pytest
+from prefect.client.orchestration import get_client
+from prefect.testing.utilities import prefect_test_harness
+
+from flows.benchmark import sclip_benchmark
+from sclip_core import UserError
+from sclip_core.config import STAGES, resolve
+from sclip_core.stages.pipeline import run_pipeline
+from sclip_core.stages.run import Run
+
+from ..conftest import TINY
+
+pytestmark = pytest.mark.flow
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server():
+    with prefect_test_harness(server_startup_timeout=120):
+        yield
+
+
+def settings(own, artifacts, **others):
+    paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
+    return {**paths, "artifacts": artifacts, **TINY, **others}
+
+
+def task_states(flow_run_name: str) -> dict[str, list[str]]:
+    """Names of the states of all task runs of a flow run, by task."""
+    with get_client(sync_client=True) as client:
+        runs = client.read_flow_runs()
+        (run,) = [run for run in runs if run.name == flow_run_name]
+        states: dict[str, list[str]] = {}
+        for task_run in client.read_task_runs():
+            if task_run.flow_run_id == run.id:
+                name = task_run.name.rsplit("-", 1)[0]
+                states.setdefault(name, []).append(task_run.state_name)
+    return states
+
+
+def test_flow(own, tmp_path):
+    named = sclip_benchmark.with_options
+    given = settings(own, tmp_path / "flow")
+    first = named(flow_run_name="first")(**given)
+    named(flow_run_name="again")(**given)
+    named(flow_run_name="pamr")(**given, pamr_steps=2)
+    everything = {stage: ["Completed"] for stage in STAGES}
+    cached = {stage: ["Cached"] for stage in STAGES}
+    assert task_states("first") == everything
+    assert task_states("again") == cached
+    assert task_states("pamr") == {
+        **everything, "text_bank": ["Cached"], "dense_features": ["Cached"]
+    }  # fmt: skip
+
+    with get_client(sync_client=True) as client:
+        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
+    assert "aAcc" in artifacts["sclip-summary-custom"].data
+    assert "ball" in artifacts["sclip-class-iou-custom"].data
+
+    direct = run_pipeline(Run(resolve(**settings(own, tmp_path / "direct"))))
+    assert direct.run_id == first.run_id
+    tables = [
+        pq.read_table(tmp_path / root / "results" / "image_areas" / f"{first.run_id}.parquet")
+        for root in ("flow", "direct")
+    ]
+    assert tables[0].equals(tables[1])
+
+
+def test_shards_are_tasks(own, tmp_path):
+    flow = sclip_benchmark.with_options(flow_run_name="shards")
+    finished = flow(**settings(own, tmp_path / "artifacts", shards=2))
+    states = task_states("shards")
+    assert states["dense_features"] == states["refine"] == ["Completed", "Completed"]
+    assert states["text_bank"] == states["metrics"] == ["Completed"]
+    assert finished.outcomes["dense_features"].computed == 3
+
+
+def test_mistakes_are_not_retried(own, tmp_path):
+    flow = sclip_benchmark.with_options(flow_run_name="mistake")
+    (tmp_path / "torn.safetensors").write_bytes(b"torn")
+    given = settings(own, tmp_path / "artifacts")
+    with pytest.raises(UserError, match="cannot be read as weights"):
+        flow(**{**given, "pretrained": str(tmp_path / "torn.safetensors")})
+    assert task_states("mistake") == {"text_bank": ["Failed"]}
