@@ -116,7 +116,7 @@ def preset_values(name: str) -> dict[str, Any]:
     raise unknown("preset", name, [*tabled["presets"], *tabled["benchmarks"]])
 
 
-def resolve(config: Path | None = None, preset: str | None = None, **given: Any) -> Settings:
+def resolve(config: Path | str | None = None, preset: str | None = None, **given: Any) -> Settings:
     """The settings of a run; the later wins: benchmark's protocol, file, preset, given.
 
     Args:
@@ -129,7 +129,7 @@ def resolve(config: Path | None = None, preset: str | None = None, **given: Any)
     """
     given = {name: value for name, value in given.items() if value is not None}
     asked = {**(preset_values(preset) if preset else {}), **given}
-    file = read_pipeline(config) if config else {}
+    file = read_pipeline(Path(config)) if config else {}
     if "images" in asked:  # other images than the file's are not its dataset
         file = {name: v for name, v in file.items() if name not in ("dataset", *OWN_DATA)}
     elif is_benchmark(asked.get("dataset", "")):
