@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from sclip_core.config import ImageError
-from sclip_core.datasets import Sample, check_sizes, label_classes, read_label
+from sclip_core.datasets import Sample, check_sizes
 from sclip_core.evaluation import Areas, image_areas
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
@@ -94,14 +94,9 @@ class MetricsStage(Stage):
 
     def _areas(self, sample: Sample, prediction: np.ndarray[Any, Any]) -> Areas:
         """The areas of one image."""
-        dataset = self.run.dataset
-        raw = read_label(sample.label)
-        check_sizes(prediction.shape[:2], raw.shape[:2], str(sample.label))
-        num_classes = dataset.vocabulary.num_classes
-        label = label_classes(
-            raw, num_classes, dataset.reduce_zero_label, dataset.ignore_label, str(sample.label)
-        )
-        return image_areas(prediction, label, num_classes)
+        truth = self.run.ground_truth(sample)
+        check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
+        return image_areas(prediction, truth, self.run.dataset.vocabulary.num_classes)
 
     def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
         """The stored values (classes, 4) by image id, of all samples that have them."""

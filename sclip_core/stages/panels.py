@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from sclip_core.config import ImageError
-from sclip_core.datasets import Sample, label_classes, read_image, read_label
+from sclip_core.datasets import Sample, read_image
 from sclip_core.evaluation import panel
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
@@ -31,14 +31,7 @@ def save_panels(labels: RefineStage, folder: Path) -> int:
 
     def draw(pair: tuple[Sample, str]) -> Path:
         sample, digest = pair
-        raw = read_label(sample.label)
-        truth = label_classes(
-            raw,
-            vocabulary.num_classes,
-            run.dataset.reduce_zero_label,
-            run.dataset.ignore_label,
-            str(sample.label),
-        )
+        truth = run.ground_truth(sample)
         prediction = labels.read(rows[digest])
         names = list(vocabulary.class_names)
         picture = panel(read_image(sample.image), truth, prediction, names, sample.image_id)

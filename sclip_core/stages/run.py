@@ -14,10 +14,12 @@ from pathlib import Path
 from threading import Lock
 from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
-from sclip_core.config import Settings, UserError
-from sclip_core.datasets import Dataset, Sample, open_dataset
+from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.datasets import Dataset, Sample, label_classes, open_dataset, read_label
 from sclip_core.encoder import Attention, ModelSpec, find_device, find_dtype, find_model
 from sclip_core.model import SCLIP
 from sclip_core.stages.report import Outcome, Reporter, Silent
@@ -31,6 +33,7 @@ PACKAGES = (
     "zarr",
     "opencv-python-headless",
 )
+LOOK_AT = 8  # label maps, before anything is computed
 
 
 class Run:
@@ -56,11 +59,44 @@ class Run:
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
         self.dataset: Dataset = open_dataset(settings)
+        self._look_at_ground_truth()
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
         self._models: dict[torch.device, SCLIP] = {}
         self._lock = Lock()
+
+    def _look_at_ground_truth(self) -> None:
+        """Read a few label maps before an hour goes into features that cannot be scored.
+
+        Raises:
+            UserError: every one of them is wrong, as those of another dataset would be.
+        """
+        samples = self.dataset.samples
+        looked_at = samples[:: -(-len(samples) // LOOK_AT)]
+        faults: list[str] = []
+        for sample in looked_at:
+            try:
+                self.ground_truth(sample)
+            except ImageError as error:
+                faults.append(str(error))
+        if len(faults) == len(looked_at):
+            raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
+
+    def ground_truth(self, sample: Sample) -> NDArray[np.int32]:
+        """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
+
+        Raises:
+            ImageError: not a label map, or with values beyond the classes.
+        """
+        dataset = self.dataset
+        return label_classes(
+            read_label(sample.label),
+            dataset.vocabulary.num_classes,
+            dataset.reduce_zero_label,
+            dataset.ignore_label,
+            str(sample.label),
+        )
 
     @cached_property
     def spec(self) -> ModelSpec:
