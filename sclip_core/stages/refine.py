@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -23,6 +24,7 @@ from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
 
 BATCH_IMAGES = 8
+BATCH_SECONDS = 5.0  # with many words and PAMR on a CPU, one image takes seconds
 
 
 class Loaded(NamedTuple):
@@ -79,6 +81,7 @@ class RefineStage(Stage):
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
         batch: list[NewRow] = []
+        started = time.monotonic()
 
         def load(digest: str) -> Loaded:
             geometry, features = self._features.read(rows[digest])
@@ -97,9 +100,9 @@ class RefineStage(Stage):
             )
             labels = refiner.labels(bank.query_class, bank.num_classes)
             batch.append(NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)}))
-            if len(batch) == BATCH_IMAGES:
+            if len(batch) == BATCH_IMAGES or time.monotonic() - started > BATCH_SECONDS:
                 yield batch
-                batch = []
+                batch, started = [], time.monotonic()
         if batch:
             yield batch
 
