@@ -86,3 +86,21 @@ def test_mistakes_are_not_retried(own, tmp_path):
     with pytest.raises(UserError, match="cannot be read as weights"):
         flow(**{**given, "pretrained": str(tmp_path / "torn.safetensors")})
     assert task_states("mistake") == {"text_bank": ["Failed"]}
+
+
+def test_faults_that_may_pass_are_tried_again(own, tmp_path, monkeypatch):
+    from sclip_core.stages.metrics import MetricsStage
+
+    compute, faults = MetricsStage.compute, [OSError("the disk was away")]
+
+    def faulty(self, ids, shard):
+        if faults:
+            raise faults.pop()
+        return compute(self, ids, shard)
+
+    monkeypatch.setattr(MetricsStage, "compute", faulty)
+    flow = sclip_benchmark.with_options(flow_run_name="faulty")
+    finished = flow(**settings(own, tmp_path / "artifacts"))
+    assert finished.outcomes["metrics"].computed == 3
+    assert not faults
+    assert task_states("faulty")["metrics"] == ["Completed"]

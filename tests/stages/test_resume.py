@@ -14,7 +14,7 @@ import pytest
 from ..conftest import TINY
 from .conftest import areas, computed, run, write_voc
 
-COUNT = 26
+COUNT = 18
 SETTINGS = {"pamr_steps": 4, "batch_size": 1, "workers": 0}
 
 
