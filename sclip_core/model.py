@@ -20,13 +20,15 @@ from sclip_core.encoder import (
     DenseEncoder,
     ModelSpec,
     TextBank,
+    check_protocol,
     encode_word,
     find_device,
     find_dtype,
     find_model,
     load_model,
 )
-from sclip_core.encoder.loading import DTYPES, load_tokenizer
+from sclip_core.encoder.device import DTYPES
+from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
@@ -50,8 +52,8 @@ class SCLIP:
     ) -> None:
         """Load the weights of a model that was found; ``SCLIP.load`` finds it too."""
         self.spec = spec
-        self._clip = load_model(spec, device)
         self._tokenizer = load_tokenizer(spec)
+        self._clip = load_model(spec, device)
         # Text in fp32: it is encoded once. Only the image tower is cast.
         self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
         self._vectors: dict[str, Tensor] = {}
@@ -71,6 +73,9 @@ class SCLIP:
             model: an open_clip architecture with a ViT image tower, OpenAI's spelling of it
                 (``ViT-B/16``, ``ViT-L/14@336px``), or the path of an open_clip model JSON.
             pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
+                A tag brings QuickGELU with it where it was trained so, and so does one of OpenAI's
+                own .pt files; other files do not say: for OpenAI's weights as the hub has them,
+                take a model like ``ViT-B-16-quickgelu``.
             device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
             dtype: of the image tower: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``,
                 ``bf16``, ``fp16``.
@@ -136,12 +141,11 @@ class SCLIP:
             (C, h, w) float32: cosine of the best word of each class, on the patch grid.
         """
         protocol = Protocol.checked({**settings, "slide_crop": 0})
-        refiner = self.refiner(as_rgb(image), self.text_bank(classes), protocol)
-        laid = Stitcher(refiner.geometry, self.device).side_by_side(
-            refiner.features, refiner.embeddings
-        )
-        bank = self.text_bank(classes)
-        return class_scores(laid, bank.query_class, bank.num_classes)
+        image, bank = as_rgb(image), self.text_bank(classes)
+        geometry, windows = self.windows(image, protocol)
+        features = self.window_features(windows)
+        cosines = Stitcher(geometry, self.device).side_by_side(features, bank.embeddings)
+        return class_scores(cosines, bank.query_class, bank.num_classes)
 
     def logits(
         self,
@@ -177,8 +181,8 @@ class SCLIP:
             ``labels`` (H, W), unsigned integers, and the ``class_names`` they index.
         """
         resolved, vocabulary = self._resolve(protocol, classes, settings)
-        bank = self.text_bank(vocabulary)
-        refiner = self.refiner(as_rgb(image), bank, resolved)
+        image, bank = as_rgb(image), self.text_bank(vocabulary)
+        refiner = self.refiner(image, bank, resolved)
         return Segmentation(refiner.labels(bank.query_class, bank.num_classes), bank.class_names)
 
     def windows(self, image: NDArray[np.uint8], protocol: Protocol) -> tuple[Geometry, Tensor]:
@@ -187,6 +191,7 @@ class SCLIP:
         Returns:
             Where they lie, and their pixels (windows, 3, height, width) float32 on the CPU.
         """
+        check_protocol(protocol, self.spec.patch)
         geometry = Geometry.of(image.shape[0], image.shape[1], protocol, self.spec.patch)
         return geometry, cut_windows(self.pixels(image, geometry), geometry)
 
@@ -228,6 +233,7 @@ class SCLIP:
         if isinstance(protocol, str):
             protocol = Protocol.named(protocol)
         resolved = (protocol or Protocol()).replace(**settings)
+        check_protocol(resolved, self.spec.patch)
         if classes is not None:
             return resolved, Vocabulary.from_classes(classes)
         if resolved.vocabulary is None:

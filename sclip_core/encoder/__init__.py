@@ -2,8 +2,10 @@
 
 from sclip_core.encoder.attention import POLICIES, Attention, policy
 from sclip_core.encoder.dense import DenseEncoder
-from sclip_core.encoder.loading import ModelSpec, find_device, find_dtype, find_model, load_model
-from sclip_core.encoder.text import TextBank, encode_word, encode_words
+from sclip_core.encoder.device import find_device, find_dtype
+from sclip_core.encoder.loading import ModelSpec, find_model, load_model
+from sclip_core.encoder.pixels import check_protocol
+from sclip_core.encoder.text import TextBank, encode_word
 
 __all__ = [
     "POLICIES",
@@ -11,8 +13,8 @@ __all__ = [
     "DenseEncoder",
     "ModelSpec",
     "TextBank",
+    "check_protocol",
     "encode_word",
-    "encode_words",
     "find_device",
     "find_dtype",
     "find_model",

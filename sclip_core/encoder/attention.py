@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
@@ -78,16 +79,14 @@ def kk(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     return sdpa(k, k, v)
 
 
-@lru_cache(maxsize=8)
+@lru_cache(maxsize=2)
 def _neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
     """G of NACLIP (1+N, 1+N): exp(-|p_i - p_j|² / 2σ²), 0 where CLS is one of the two."""
-    rows, columns = grid
-    y, x = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
-    positions = torch.stack([y, x], dim=-1).reshape(-1, 2).float()
-    squared = (positions[:, None] - positions[None]).square().sum(-1)
-    bias = torch.zeros(1 + rows * columns, 1 + rows * columns)
-    bias[1:, 1:] = torch.exp(-squared / (2 * sigma**2))
-    return bias
+    rows, columns = (torch.arange(float(size)) for size in grid)
+    squared_y, squared_x = ((axis[:, None] - axis).square() for axis in (rows, columns))
+    squared = squared_y[:, None, :, None] + squared_x[None, :, None, :]
+    gaussian = torch.exp(-squared / (2 * sigma**2)).flatten(2).flatten(0, 1)
+    return pad(gaussian, (1, 0, 1, 0))
 
 
 class Attention(NamedTuple):

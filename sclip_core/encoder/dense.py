@@ -6,6 +6,7 @@ attention is a policy of ``attention.py``; then ln_post and the projection, for 
 
 from __future__ import annotations
 
+from functools import lru_cache, partial
 from typing import Any
 
 import torch
@@ -16,6 +17,9 @@ from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention
 
 TRAINED = Attention.parse("vanilla")
+PLAIN = {"ResidualAttentionBlock"}
+NOT_A_VIT = {"ModifiedResNet": "is a ResNet", "TimmModel": "comes from timm"}
+REMEMBERED = 16  # resized position tables: a table for each shape of image would fill a GPU
 
 
 class DenseEncoder:
@@ -31,14 +35,15 @@ class DenseEncoder:
         Raises:
             UserError: a tower without the needed parts.
         """
-        check_tower(visual)
-        visual.eval().requires_grad_(False)
-        self.visual: Any = visual
+        check_tower("this model", visual)
+        tower: Any = visual.eval().requires_grad_(False)
+        self.visual = tower
         self.attention = attention
-        tower: Any = visual
         self.patch = int(tower.patch_size[0])
         self.width = int(tower.proj.shape[1])
-        self._positions: dict[tuple[int, int], Tensor] = {}
+        self._resized_positions = lru_cache(maxsize=REMEMBERED)(
+            partial(resize_positions, tower.positional_embedding, tower.grid_size)
+        )
 
     @property
     def device(self) -> torch.device:
@@ -52,7 +57,7 @@ class DenseEncoder:
         dtype: torch.dtype = self.visual.proj.dtype
         return dtype
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
         """Projected tokens of every window.
 
@@ -61,13 +66,11 @@ class DenseEncoder:
 
         Returns:
             (B, 1+N, D) in the tower's dtype, not normalised, CLS first.
+
+        Raises:
+            UserError: pixels of another shape, or less than a patch.
         """
-        grid = (pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch)
-        if min(grid) < 1:
-            raise UserError(
-                f"pixels of {pixels.shape[-2]}×{pixels.shape[-1]} hold no patch of "
-                f"{self.patch}×{self.patch}"
-            )
+        grid = self._grid(pixels)
         x = self._embed(pixels.to(self.device, self.dtype), grid)
         *trunk, last = self.visual.transformer.resblocks
         for block in trunk:
@@ -76,7 +79,7 @@ class DenseEncoder:
         projected: Tensor = self.visual.ln_post(x) @ self.visual.proj
         return projected
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def patch_features(self, pixels: Tensor) -> Tensor:
         """Unit-length features of the patches of every window, without CLS.
 
@@ -86,10 +89,19 @@ class DenseEncoder:
         Returns:
             (B, h // patch, w // patch, D) float32.
         """
-        rows, columns = pixels.shape[-2] // self.patch, pixels.shape[-1] // self.patch
         features = normalize(self.tokens(pixels)[:, 1:].float(), dim=-1)
-        gridded: Tensor = features.unflatten(1, (rows, columns))
+        gridded: Tensor = features.unflatten(1, self._grid(pixels))
         return gridded
+
+    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+        """Patch rows and columns of windows (B, 3, h, w)."""
+        shape = tuple(pixels.shape)
+        if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < self.patch:
+            raise UserError(
+                f"pixels of shape {shape}: expected (B, 3, h, w), normalised, with at least one "
+                f"patch of {self.patch}×{self.patch}"
+            )
+        return shape[2] // self.patch, shape[3] // self.patch
 
     def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
         """Patches and CLS with their positions, through ln_pre: (B, 1+N, width)."""
@@ -105,9 +117,7 @@ class DenseEncoder:
         table: Tensor = self.visual.positional_embedding
         if 1 + grid[0] * grid[1] == len(table):
             return table
-        if grid not in self._positions:
-            self._positions[grid] = resize_positions(table.float(), grid).to(table.dtype)
-        return self._positions[grid]
+        return self._resized_positions(grid)
 
 
 def _block(block: Any, x: Tensor, attention: Attention, grid: tuple[int, int]) -> Tensor:
@@ -136,44 +146,51 @@ def _block(block: Any, x: Tensor, attention: Attention, grid: tuple[int, int]) -
     return residual
 
 
-def resize_positions(table: Tensor, grid: tuple[int, int]) -> Tensor:
+def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
     """A position table for another patch grid: section 3 of the reference protocol.
 
     The 0.1 keeps the size from being rounded down, and enters the sampling coordinates: PyTorch is
     told the scale, not the size.
 
     Args:
-        table: (1+M, width), CLS first, for a square grid of M patches.
+        table: (1+rows·columns, width), CLS first, for the native grid.
+        native: its rows and columns; the same number in all of OpenAI's models.
         grid: rows and columns that are wanted.
 
     Returns:
-        (1+rows·columns, width).
+        (1+rows·columns, width) in the table's dtype, computed in float32.
     """
-    side = int((len(table) - 1) ** 0.5)
-    square = table[1:].reshape(1, side, side, -1).permute(0, 3, 1, 2)
-    scale = ((grid[0] + 0.1) / side, (grid[1] + 0.1) / side)
-    resized = interpolate(square, scale_factor=scale, mode="bicubic", recompute_scale_factor=False)
+    planes = table[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
+    scale = ((grid[0] + 0.1) / native[0], (grid[1] + 0.1) / native[1])
+    resized = interpolate(planes, scale_factor=scale, mode="bicubic", recompute_scale_factor=False)
     if resized.shape[-2:] != grid:
         raise AssertionError(f"positions of {tuple(resized.shape[-2:])}, wanted {grid}")
-    return torch.cat([table[:1], resized[0].flatten(1).T])
+    return torch.cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])
 
 
-def check_tower(visual: nn.Module) -> None:
+def check_tower(name: str, visual: nn.Module) -> None:
     """Refuse an image tower that gives no dense features.
+
+    Args:
+        name: of the model, for the error.
+        visual: its image tower; on the ``meta`` device will do.
 
     Raises:
         UserError: not a plain ViT; says what is missing and what can be used.
     """
-    attn_pool = getattr(visual, "attn_pool", None)
-    if type(visual).__name__ != "VisionTransformer" or not hasattr(visual, "transformer"):
-        reason = f"its image tower is a {type(visual).__name__}"
-    elif attn_pool is not None:
-        reason = "its image tower pools by attention"
-    elif type(visual.transformer.resblocks[-1].attn).__name__ != "MultiheadAttention":  # type: ignore[union-attr, index]
-        reason = "the last block of its image tower is not a plain one"
+    tower: Any = visual
+    kind = type(visual).__name__
+    if kind != "VisionTransformer":
+        reason = NOT_A_VIT.get(kind, f"is a {kind}")
+    elif tower.attn_pool is not None:
+        reason = "pools by attention"
+    elif {type(block).__name__ for block in tower.transformer.resblocks} != PLAIN:
+        reason = "has no plain attention blocks"
+    elif len(set(tower.patch_size)) > 1:
+        reason = f"has patches that are not square, {tower.patch_size}"
     else:
         return
     raise UserError(
-        f"this model cannot give dense features: {reason}. Take an open_clip model with a plain "
-        "ViT tower, e.g. ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14"
+        f"{name} cannot give dense features: its image tower {reason}. Take an open_clip model "
+        "with a plain ViT tower, e.g. ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14"
     )

@@ -8,14 +8,34 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from PIL import Image
 from torch import Tensor
 
-from sclip_core.config import UserError
-from sclip_core.config.geometry import Geometry
+from sclip_core.config import Geometry, Protocol, UserError
 
 # The reference's constants on the 0–255 scale: OpenAI's mean and std, rounded.
 MEAN = (122.771, 116.746, 104.094)
 STD = (68.501, 66.632, 70.323)
+
+
+def check_protocol(protocol: Protocol, patch: int) -> None:
+    """Refuse settings that leave no patch of any image, before one is read.
+
+    Args:
+        protocol: ``slide_crop`` and ``short_side``.
+        patch: side of a patch of the model, pixels.
+
+    Raises:
+        UserError: one of them is smaller than a patch.
+    """
+    sides = {"short_side": protocol.short_side, "slide_crop": protocol.slide_crop or patch}
+    for name, side in sides.items():
+        if side < patch:
+            whole = ", or 0 for the whole image at once" if name == "slide_crop" else ""
+            raise UserError(
+                f"{name}={side} is smaller than a patch of the model, {patch} pixels: "
+                f"take at least that{whole}"
+            )
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
@@ -24,8 +44,8 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
     Raises:
         UserError: anything else; a path is read with ``sclip_core.read_image``.
     """
-    if hasattr(image, "convert"):  # PIL
-        image = np.asarray(image.convert("RGB"))
+    if isinstance(image, Image.Image):
+        image = _from_pil(image)
     is_array = isinstance(image, np.ndarray)
     if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
         rgb: NDArray[np.uint8] = image
@@ -35,6 +55,14 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
         f"expected an RGB image, uint8 of shape (H, W, 3), or a PIL image; found {found}. "
         "A file is read with sclip_core.read_image(path)"
     )
+
+
+def _from_pil(image: Image.Image) -> NDArray[np.uint8]:
+    """A PIL image as an array; PIL decodes it only now."""
+    try:
+        return np.asarray(image.convert("RGB"))
+    except (OSError, SyntaxError) as error:
+        raise UserError(f"the PIL image cannot be decoded: {error}") from None
 
 
 def resize(image: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -52,7 +80,7 @@ def normalise(
     std: tuple[float, ...] = STD,
 ) -> Tensor:
     """(H, W, 3) uint8 to a float32 tensor (3, H, W): (value - mean) / std, on the 0–255 scale."""
-    pixels = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).float()
+    pixels = torch.from_numpy(np.ascontiguousarray(image, np.float32)).permute(2, 0, 1)
     centre, scale = (torch.tensor(values)[:, None, None] for values in (mean, std))
     return (pixels - centre) / scale
 

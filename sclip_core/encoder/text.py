@@ -6,7 +6,7 @@ vectors, and the decision takes the best of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class TextBank:
         )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def encode_word(model: Any, tokenizer: Any, word: str) -> Tensor:
     """The vector of one word: 80 prompts, each L2-normalised, their mean L2-normalised.
 
@@ -60,11 +60,6 @@ def encode_word(model: Any, tokenizer: Any, word: str) -> Tensor:
     return normalize(features.mean(dim=0), dim=-1)
 
 
-def encode_words(model: Any, tokenizer: Any, words: Sequence[str]) -> Tensor:
-    """The vectors (Q, D) of several words."""
-    return torch.stack([encode_word(model, tokenizer, word) for word in words])
-
-
 def _encode_prompts(model: Any, prompts: Tensor) -> Tensor:
     """Text features (B, D) of token ids (B, 77).
 
@@ -79,7 +74,9 @@ def _encode_prompts(model: Any, prompts: Tensor) -> Tensor:
     prompts = prompts[:, :length]
     x = model.token_embedding(prompts) + model.positional_embedding[:length]
     x = model.ln_final(model.transformer(x, attn_mask=mask[:length, :length]))
-    x = x[torch.arange(len(x), device=x.device), prompts.argmax(dim=-1)]
+    pooled: Tensor = x[torch.arange(len(x), device=x.device), prompts.argmax(dim=-1)]
     projection = model.text_projection
-    projected: Tensor = projection(x) if callable(projection) else x @ projection
+    if projection is None:
+        return pooled
+    projected: Tensor = projection(pooled) if callable(projection) else pooled @ projection
     return projected

@@ -7,7 +7,7 @@ computed, and only where ``prob_thd`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from torch import Tensor
 from sclip_core.config import Protocol
 
 Blocks = Callable[[], Iterable[Tensor]]
+
+PART_ELEMENTS = 2**22  # of logits in work at once: 16 MB; the softmax makes several copies of them
 
 
 def class_scores(logits: Tensor, query_class: Tensor, num_classes: int) -> Tensor:
@@ -57,7 +59,7 @@ def decide(
         small = areas <= protocol.area_thd * areas[1:].sum()
         small[0] = False
         if areas[small].any():
-            removed = torch.from_numpy(small).to(query_class.device)
+            removed = torch.from_numpy(small)
             scores, labels = _winners(blocks, query_class, num_classes, protocol, removed)
     if scores is not None:
         labels[scores < protocol.prob_thd] = 0
@@ -83,13 +85,20 @@ def _winners(
     kind = np.uint8 if num_classes <= 256 else np.uint16
     scores: list[NDArray[np.float32]] = []
     labels: list[NDArray[np.unsignedinteger]] = []
-    for logits in blocks():
+    for logits in _parts(blocks()):
         classes = class_scores(logits, query_class, num_classes)
         if removed is not None:
-            classes = classes.masked_fill(removed[:, None, None], -torch.inf)
+            classes = classes.masked_fill(removed.to(classes.device)[:, None, None], -torch.inf)
         best, label = classes.max(dim=0)
         labels.append(label.cpu().numpy().astype(kind))
         if protocol.prob_thd > 0:
             total = torch.logsumexp(protocol.logit_scale * logits, dim=0)
             scores.append((protocol.logit_scale * best - total).exp().cpu().numpy())
     return (np.concatenate(scores) if scores else None), np.concatenate(labels)
+
+
+def _parts(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The same rows in pieces that the caches hold."""
+    for block in blocks:
+        words, _, width = block.shape
+        yield from block.split(max(1, PART_ELEMENTS // (words * width)), dim=1)

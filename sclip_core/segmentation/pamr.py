@@ -20,8 +20,10 @@ from sclip_core.config import UserError
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 CHUNK_BYTES = 8 * 2**20  # of logits in work at once: about what a core's caches hold
+STRIP_PIXELS = 2**18  # whose weights are computed at once, for the same reason
 
 
+@torch.no_grad()
 def pamr(
     image: Tensor, logits: Tensor, steps: int = 10, dilations: Sequence[int] = (8, 16)
 ) -> Tensor:
@@ -41,10 +43,10 @@ def pamr(
     """
     image, logits = torch.as_tensor(image), torch.as_tensor(logits)
     _check(image, logits, steps, dilations)
-    refined = logits.float().clone()
+    refined = logits.to(torch.float32, copy=True)
     if steps == 0:
         return refined
-    weights = pamr_weights(image.float(), dilations)
+    weights = pamr_weights(image.to(refined), dilations)
     per_chunk = max(1, CHUNK_BYTES // (4 * refined[0].numel()))
     for chunk in refined.split(per_chunk):
         for _ in range(steps):
@@ -63,10 +65,27 @@ def pamr_weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
         (8·len(dilations), H, W) float32, summing to 1 over the neighbours, dilation by dilation.
     """
     shifted = [view for d in dilations for view in _neighbours(image, d)]
-    # The centre is one of the nine samples of every dilation.
-    count = len(shifted) + len(dilations)
-    mean = (sum(shifted, len(dilations) * image)) / count
-    variance = len(dilations) * (image - mean).square()
+    weights = image.new_empty(len(shifted), *image.shape[1:])
+    rows = max(1, STRIP_PIXELS // image.shape[2])
+    for top in range(0, image.shape[1], rows):
+        strip = slice(top, top + rows)
+        weights[:, strip] = _softmax_of_affinities(
+            image[:, strip], [view[:, strip] for view in shifted], len(dilations)
+        )
+    return weights
+
+
+def _softmax_of_affinities(image: Tensor, shifted: Sequence[Tensor], centres: int) -> Tensor:
+    """Weights (neighbours, H, W) of a strip.
+
+    Args:
+        image: (3, H, W).
+        shifted: the same size, one for each neighbour.
+        centres: how often a pixel is a sample of its own deviation: once a dilation.
+    """
+    count = len(shifted) + centres
+    mean = sum(shifted, centres * image) / count
+    variance = centres * (image - mean).square()
     for view in shifted:
         variance += (view - mean).square()
     scale = 1e-8 + 0.1 * (variance / (count - 1)).sqrt()
@@ -104,7 +123,8 @@ def _step(planes: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _check(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:
-    if image.ndim != 3 or logits.ndim != 3 or image.shape[1:] != logits.shape[1:]:
+    shaped = image.ndim == logits.ndim == 3 and image.shape[1:] == logits.shape[1:]
+    if not shaped or not image.numel() or not logits.numel():
         raise UserError(
             f"pamr: image of shape {tuple(image.shape)} and logits of {tuple(logits.shape)}; "
             "expected (3, H, W) and (Q, H, W) of one size"

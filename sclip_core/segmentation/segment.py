@@ -16,7 +16,7 @@ from sclip_core.segmentation.decision import decide
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
 
-BLOCK_ELEMENTS = 2**26  # of logits at once: 256 MB
+BLOCK_ELEMENTS = 2**28  # of everything that a block of rows needs at once: 1 GB
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,8 @@ class Refiner:
 
     def logits(self) -> Tensor:
         """Logits of all pixels, refined where the protocol has steps: (Q, H, W) float32."""
-        return torch.cat(list(self._blocks()), dim=1)
+        blocks = list(self._blocks())
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
     def labels(self, query_class: Tensor, num_classes: int) -> NDArray[np.unsignedinteger]:
         """Labels (H, W) of all pixels.
@@ -52,14 +53,22 @@ class Refiner:
         return receptive_field(steps, self.protocol.pamr_dilations) if steps else 0
 
     def _rows_per_block(self) -> int:
-        """As many rows as keep the logits of a block, with its halo, within the limit."""
+        """As many rows as keep a block, with its halo, within the limit."""
         height, width = self.geometry.original
-        fitting = BLOCK_ELEMENTS // (len(self.embeddings) * width)
+        fitting = BLOCK_ELEMENTS // (self._planes() * width)
         if fitting >= height:
             return height
         return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
 
-    @torch.inference_mode()
+    def _planes(self) -> int:
+        """Numbers that a block keeps for each of its pixels."""
+        words = len(self.embeddings)
+        if not self.protocol.pamr_steps:
+            return words + 4
+        # Logits before and after; for each dilation eight weights and a padded copy of the colours.
+        return 2 * words + 11 * len(self.protocol.pamr_dilations) + 8
+
+    @torch.no_grad()
     def _blocks(self) -> Iterator[Tensor]:
         """Logits (Q, rows, W), block by block from the top.
 

@@ -8,7 +8,7 @@ Any block of rows can be had without the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -21,14 +21,16 @@ def bilinear_matrix(source: int, target: int) -> Tensor:
     """The matrix (target, source), float64, of bilinear resizing with align_corners=False.
 
     PyTorch itself is asked for it: it computes the sampling positions in float32, and over 2,000
-    pixels exact ones would differ from the reference's by more than everything else together.
+    pixels exact ones would differ from the reference's by more than everything else together. So
+    would those of its ``linear`` mode, which rounds in another order.
     """
-    basis = torch.eye(source)[:, None]
-    return interpolate(basis, size=target, mode="linear")[:, 0].T.double()
+    basis = torch.eye(source)[:, None, :, None]
+    return interpolate(basis, size=(target, 1), mode="bilinear")[:, 0, :, 0].T.double()
 
 
+@lru_cache(maxsize=16)
 def axis_matrix(
-    starts: Sequence[int], window: int, tokens: int, resized: int, original: int
+    starts: tuple[int, ...], window: int, tokens: int, resized: int, original: int
 ) -> Tensor:
     """Stitching along one axis, then resizing.
 
@@ -40,7 +42,7 @@ def axis_matrix(
         original: pixels of the original image.
 
     Returns:
-        (original, windows·tokens) float64.
+        (original, windows·tokens) float32; remembered, as most photographs have a common size.
     """
     patch_to_pixel = bilinear_matrix(tokens, window)
     stitched = torch.zeros(resized, len(starts) * tokens, dtype=torch.float64)
@@ -48,7 +50,7 @@ def axis_matrix(
     for i, start in enumerate(starts):
         stitched[start : start + window, i * tokens : (i + 1) * tokens] = patch_to_pixel
         coverage[start : start + window] += 1
-    return bilinear_matrix(resized, original) @ (stitched / coverage)
+    return (bilinear_matrix(resized, original) @ (stitched / coverage)).float()
 
 
 class Stitcher:
@@ -63,16 +65,16 @@ class Stitcher:
         """
         self.geometry = geometry
         rows, columns = (
-            self._axis(axis, starts).float().to(device)
+            self._axis(axis, starts).to(device)
             for axis, starts in enumerate((geometry.tops, geometry.lefts))
         )
         self.rows: Tensor = rows
         self.columns: Tensor = columns
 
-    def _axis(self, axis: int, starts: Sequence[int]) -> Tensor:
+    def _axis(self, axis: int, starts: tuple[int, ...]) -> Tensor:
         geometry = self.geometry
         if geometry.whole:  # the reference goes straight from patches to the original size
-            return bilinear_matrix(geometry.tokens[axis], geometry.original[axis])
+            return bilinear_matrix(geometry.tokens[axis], geometry.original[axis]).float()
         return axis_matrix(
             starts,
             geometry.window[axis],
@@ -93,7 +95,7 @@ class Stitcher:
         """
         grid = (len(self.geometry.tops), len(self.geometry.lefts))
         laid = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
-        cosines = laid.flatten(0, 1).float() @ embeddings.T.float()
+        cosines = laid.flatten(0, 1).float() @ embeddings.to(laid.device).T.float()
         by_word: Tensor = cosines.T.reshape(len(embeddings), laid.shape[0], laid.shape[1])
         return by_word.contiguous()
 

@@ -1,0 +1,85 @@
+"""Weights by name: the file of a tag, from the hub's cache or by open_clip's own download."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import open_clip
+from huggingface_hub import constants, try_to_load_from_cache
+
+from sclip_core.config import UserError, unknown
+
+DEFAULT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+
+
+def find_tag(name: str, pretrained: str) -> dict[str, Any]:
+    """What open_clip knows of a tag: where its weights lie, mean, std, QuickGELU or not.
+
+    Raises:
+        UserError: the model has no such tag.
+    """
+    tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
+    if tag:
+        return tag
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    if not tags:
+        raise UserError(
+            f"open_clip has no weights for {name}, so no tag '{pretrained}': "
+            "pass the path of a checkpoint"
+        )
+    raise unknown(f"pretrained tag for {name} (nor is there such a file):", pretrained, tags)
+
+
+def weights_of(name: str, pretrained: str, tag: dict[str, Any], download: bool) -> Path:
+    """The weights file of a tag.
+
+    What is in the cache is taken without asking the hub whether it is still the newest: a run
+    that was begun goes on with the weights that it was begun with, with or without a network.
+
+    Args:
+        name: open_clip's name of the architecture.
+        pretrained: the tag's name.
+        tag: what open_clip knows of it.
+        download: fetch what is not there; False: never touch the network.
+
+    Raises:
+        UserError: not in the cache, and not to be had; says how to fetch it and to pass a path.
+    """
+    cached = _cached(tag)
+    if cached is not None:
+        return cached
+    if not download:
+        raise _missing(name, pretrained, tag, "nothing was downloaded")
+    try:
+        return Path(open_clip.download_pretrained(tag))
+    except Exception as error:  # of the hub, of sockets, of the disk
+        reason = str(error).split("Last error:")[-1].strip().splitlines()
+        raise _missing(name, pretrained, tag, (reason or [repr(error)])[0][:200]) from None
+
+
+def _cached(tag: dict[str, Any]) -> Path | None:
+    """The file in the hub's cache, under the names that open_clip looks for."""
+    repository, filename = os.path.split(tag.get("hf_hub") or "")
+    stem, suffix = os.path.splitext(filename)
+    safe = [stem + ".safetensors"] if suffix in (".bin", ".pth") else []
+    for candidate in [*safe, filename] if filename else DEFAULT_NAMES:
+        found = try_to_load_from_cache(repository, candidate) if repository else None
+        if isinstance(found, str):
+            return Path(found)
+    return None
+
+
+def _missing(name: str, pretrained: str, tag: dict[str, Any], reason: str) -> UserError:
+    """The error for weights that are not there: how to fetch them, how to pass a path."""
+    plain = name.removesuffix("-quickgelu")
+    by_path = f"{plain}-quickgelu" if tag.get("quick_gelu") else name
+    if by_path not in open_clip.list_models():
+        by_path = name
+    return UserError(
+        f"the weights of {name}, tag '{pretrained}', are not in {constants.HF_HUB_CACHE} and could "
+        f'not be fetched ({reason}). On a machine with a network run: python -c "import open_clip '
+        f"as o; print(o.download_pretrained(o.get_pretrained_cfg('{name}', '{pretrained}')))\" "
+        f"and copy the file it names; then pass --model {by_path} --pretrained FILE"
+    )
