@@ -23,7 +23,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sclip_core.config import ImageError
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import fsync
+from sclip_core.store.files import fsync, written_to
 from sclip_core.store.ledger import Row
 
 CHUNK_BYTES = 2**20
@@ -88,6 +88,17 @@ class ArrayTable:
     @contextmanager
     def writer(self) -> Iterator[Writer]:
         """A segment of one's own, until the block ends or the process dies."""
+        with written_to(self.artifact.path):
+            segment, lock = self._free_segment()
+        try:
+            with written_to(self.artifact.path):
+                writer = Writer(self, segment)
+            yield writer
+        finally:
+            lock.release()
+
+    def _free_segment(self) -> tuple[str, FileLock]:
+        """The first segment that nobody writes to, locked."""
         folder = self.artifact.path / "segments"
         folder.mkdir(parents=True, exist_ok=True)
         for number in itertools.count():
@@ -96,11 +107,20 @@ class ArrayTable:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            try:
-                yield Writer(self, f"{number:04d}")
-            finally:
-                lock.release()
-            return
+            if self._can_be_opened(f"{number:04d}"):
+                return f"{number:04d}", lock
+            lock.release()
+        raise AssertionError("there is always another number")
+
+    def _can_be_opened(self, segment: str) -> bool:
+        """Whether a segment is new, or its description is whole."""
+        path = self._segment_path(segment)
+        try:
+            if (path / "zarr.json").exists():
+                zarr.open_array(path, mode="r")
+        except Exception:  # whatever zarr makes of it; its rows are damaged, reading them says so
+            return False
+        return True
 
     def _segment_path(self, segment: str) -> Path:
         return self.artifact.path / "segments" / f"{segment}.zarr"
@@ -138,10 +158,17 @@ class Writer:
         Args:
             rows: what was computed.
             seconds: how long that took.
+
+        Raises:
+            DiskError: it could not be written; no row of it exists then.
         """
         if not rows:
             return
-        chunk = self._table._chunk
+        with written_to(self._table.artifact.path):
+            self._commit(rows, seconds)
+
+    def _commit(self, rows: Sequence[NewRow], seconds: float) -> None:
+        chunk = self._array.chunks[0]
         start = -(-self._end // chunk) * chunk
         arrays = [np.ascontiguousarray(row.values, self._table._dtype) for row in rows]
         stops = (start + np.cumsum([len(values) for values in arrays])).tolist()
@@ -156,13 +183,13 @@ class Writer:
         self._end = stops[-1]
 
     def _sync(self, first: int, last: int) -> None:
-        """Fsync the chunks first..last-1 and the array's size."""
+        """Fsync the chunks first..last-1, the array's size, and the folders that name them."""
         path = self._table._segment_path(self._segment)
         tail = "/0" * len(self._table._tail)
-        for number in range(first, last):
-            fsync(path / f"c/{number}{tail}")
-        fsync(path / "c")
-        fsync(path / "zarr.json")
+        chunks = [path / f"c/{number}{tail}" for number in range(first, last)]
+        folders = {chunk.parent for chunk in chunks} | {path / "c", path}
+        for written in (*chunks, path / "zarr.json", *folders):
+            fsync(written)
 
 
 def crc32(values: NDArray[Any]) -> int:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import UserError
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
 
@@ -62,10 +62,11 @@ class Artifact:
             provenance: versions, commit, device; recorded, not compared.
 
         Raises:
-            UserError: the folder holds other settings than its key says.
+            UserError: the folder holds other settings than its key says, or cannot be written.
         """
         manifest = self.path / "manifest.json"
-        self.path.mkdir(parents=True, exist_ok=True)
+        with written_to(self.path):
+            self.path.mkdir(parents=True, exist_ok=True)
         if not manifest.exists():
             content = {
                 "key": self.identity.key,

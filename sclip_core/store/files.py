@@ -2,12 +2,57 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from sclip_core.config import UserError
+
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+FOR_GOOD = FULL | {
+    errno.EACCES,
+    errno.EEXIST,
+    errno.EISDIR,
+    errno.ELOOP,
+    errno.ENAMETOOLONG,
+    errno.ENOTDIR,
+    errno.EPERM,
+    errno.EROFS,
+}
+
+
+class DiskError(UserError):
+    """The disk did not take what was written; what was there before is as it was."""
+
+    def __init__(self, line: str, may_pass: bool = False) -> None:
+        """Take the line, and whether another try may help."""
+        super().__init__(line)
+        self.may_pass = may_pass
+
+
+@contextmanager
+def written_to(path: Path, advice: str = "what was computed is kept, run again") -> Iterator[None]:
+    """Around what writes: a fault of the disk becomes one line.
+
+    Args:
+        path: what is written, for the line.
+        advice: what to do then.
+
+    Raises:
+        DiskError: the disk is full, read-only, gone, ...
+    """
+    try:
+        yield
+    except FileExistsError:  # as a folder
+        raise DiskError(f"{path} is a file, where a folder is needed; {advice}") from None
+    except OSError as error:
+        reason = error.strerror or str(error)
+        room = "make room there: " if error.errno in FULL else ""
+        line = f"{path} cannot be written ({reason}); {room}{advice}"
+        raise DiskError(line, error.errno not in FOR_GOOD) from None
 
 
 def write_whole(path: Path, write: Callable[[Path], object]) -> None:
@@ -16,18 +61,22 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
     Args:
         path: the target; an older file there is replaced.
         write: writes the content to the path that it is given.
+
+    Raises:
+        DiskError: it could not be written; an older file is still there.
     """
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)  # mkstemp's own is for the owner's eyes only
-        fsync(temporary)
-        os.replace(temporary, path)
-        fsync(path.parent)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with written_to(path):
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing.")
+        os.close(handle)
+        temporary = Path(name)
+        try:
+            write(temporary)
+            os.chmod(temporary, 0o644)  # mkstemp's own is for the owner's eyes only
+            fsync(temporary)
+            os.replace(temporary, path)
+            fsync(path.parent)
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 def fsync(path: Path) -> None:
@@ -39,18 +88,17 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
-def writable_folder(path: Path) -> Path:
+def writable_folder(path: Path, option: str = "--artifacts") -> Path:
     """The folder, made if need be.
 
+    Args:
+        path: of the folder.
+        option: by which the user chose it.
+
     Raises:
-        UserError: it cannot be made or written.
+        DiskError: it cannot be made or written.
     """
-    try:
+    with written_to(path, f"pass a folder that can: {option} DIR"):
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError as error:
-        raise UserError(
-            f"artifacts cannot be written to {path}: {error.strerror}; "
-            "pass a folder that can: --artifacts DIR"
-        ) from None

@@ -15,6 +15,8 @@ from typing import Any
 
 from filelock import FileLock
 
+from sclip_core.store.files import fsync
+
 
 @dataclass(frozen=True)
 class Row:
@@ -63,10 +65,13 @@ class Ledger:
         plain = [{k: v for k, v in asdict(row).items() if k != "segment"} for row in rows]
         entry = {"segment": segment, "seconds": round(seconds, 3), "rows": plain}
         with self._lock, self._path.open("ab+") as file:
-            torn = file.tell() > 0 and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
+            new = file.tell() == 0
+            torn = not new and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
             file.write(b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
+            if new:
+                fsync(self._path.parent)
 
     def _entries(self) -> Iterator[dict[str, Any]]:
         if not self._path.is_file():

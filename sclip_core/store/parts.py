@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from sclip_core.store.arrays import DamagedRow, NewRow, crc32
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.ledger import Row
 
 
@@ -43,6 +43,9 @@ class PartTable:
         Args:
             rows: values (n, columns) int64 each.
             seconds: how long they took.
+
+        Raises:
+            DiskError: it could not be written; no row of it exists then.
         """
         if not rows:
             return
@@ -52,14 +55,15 @@ class PartTable:
             {"row": ids, **{name: values[:, i] for i, name in enumerate(self._columns)}}
         )
         part = f"{uuid.uuid4().hex[:12]}.parquet"
-        (self.artifact.path / "parts").mkdir(exist_ok=True)
-        write_whole(self._path(part), lambda path: pq.write_table(table, path))
         stops = np.cumsum([len(row.values) for row in rows]).tolist()
         entries = [
             Row(row.id, stop - len(row.values), stop, crc32(row.values), row.meta)
             for row, stop in zip(rows, stops, strict=True)
         ]
-        self.artifact.ledger.append(part, entries, seconds)
+        with written_to(self.artifact.path):
+            (self.artifact.path / "parts").mkdir(exist_ok=True)
+            write_whole(self._path(part), lambda path: pq.write_table(table, path))
+            self.artifact.ledger.append(part, entries, seconds)
 
     def read_many(self, rows: Iterable[Row]) -> list[NDArray[np.int64]]:
         """The values (n, columns) of several rows; each file is read once.

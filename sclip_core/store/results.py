@@ -14,9 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sclip_core.config import UserError
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import write_whole, written_to
 
 SCHEMA_VERSION = 1
+VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
 TABLES = ("image_areas", "class_iou", "runs")  # in the order of writing
 
 
@@ -27,11 +28,15 @@ def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
         root: the folder of all artifacts.
         run_id: names the files.
         tables: the tables of ``TABLES``, by name.
+
+    Raises:
+        DiskError: one could not be written; the run is not listed then.
     """
     for name in TABLES:
         folder = root / "results" / name
-        folder.mkdir(parents=True, exist_ok=True)
-        table = tables[name].replace_schema_metadata({"sclip_schema_version": str(SCHEMA_VERSION)})
+        with written_to(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+        table = tables[name].replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
         write = partial(pq.write_table, table, compression="zstd")
         write_whole(folder / f"{run_id}.parquet", write)
 
@@ -42,24 +47,34 @@ def has_run(root: Path, run_id: str) -> bool:
 
 
 def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
-    """The rows of one table of one run."""
-    rows: list[dict[str, Any]] = pq.read_table(
-        root / "results" / table / f"{run_id}.parquet"
-    ).to_pylist()
-    return rows
+    """The rows of one table of one run.
+
+    Raises:
+        UserError: its file is not there, damaged, or not ours.
+    """
+    return _read(root / "results" / table / f"{run_id}.parquet")
 
 
 def read_runs(root: Path) -> list[dict[str, Any]]:
     """All runs, newest first.
 
     Raises:
-        UserError: a file that is not Parquet.
+        UserError: a file that is damaged, or not ours.
     """
-    runs: list[dict[str, Any]] = []
-    for path in sorted((root / "results" / "runs").glob("*.parquet")):
-        try:
-            runs += pq.read_table(path).to_pylist()
-        except (OSError, pa.ArrowException) as error:
-            reason = str(error).splitlines()[0]
-            raise UserError(f"{path} cannot be read ({reason}); move it away") from None
+    paths = (root / "results" / "runs").glob("*.parquet")
+    runs = [run for path in sorted(paths) for run in _read(path)]
     return sorted(runs, key=lambda run: str(run["created_at"]), reverse=True)
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    """The rows of a file that ``write_run`` wrote."""
+    advice = "move it away; the run itself writes it again: --force results"
+    try:
+        table = pq.ParquetFile(path).read()
+        rows: list[dict[str, Any]] = table.to_pylist()
+    except (OSError, pa.ArrowException) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(f"{path} cannot be read ({reason}): {advice}") from None
+    if VERSION_KEY not in (table.schema.metadata or {}):
+        raise UserError(f"{path} is Parquet, but not a table of results: {advice}")
+    return rows

@@ -1,0 +1,196 @@
+"""Arrays come back as they were written, or not at all."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from sclip_core.config import ImageError
+from sclip_core.store import arrays
+from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
+from sclip_core.store.files import DiskError
+
+from .conftest import assert_stored, make_artifact, random_rows
+
+LAYOUTS = [
+    ("float16", 8, False),
+    ("float32", 5, False),
+    ("uint8", None, True),
+    ("uint16", None, True),
+]
+LENGTHS = [3, 1, 700, 16, 0, 2]
+
+
+@pytest.fixture(params=LAYOUTS, ids=lambda layout: layout[0])
+def layout(request) -> tuple[str, int | None, bool]:
+    return request.param
+
+
+@pytest.fixture(autouse=True)
+def small_chunks(monkeypatch):
+    """Every row longer than a few values takes several chunks."""
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 256)
+
+
+def store(table: ArrayTable, *batches: list[NewRow]) -> None:
+    with table.writer() as writer:
+        for batch in batches:
+            writer.commit(batch, 1.0)
+
+
+def chunks(artifact) -> list[Path]:
+    return sorted(p for p in artifact.path.rglob("c/*") if p.is_file()) + sorted(
+        artifact.path.rglob("c/*/0")
+    )
+
+
+def test_ragged_rows(artifact, layout):
+    dtype, width, _ = layout
+    first, second = random_rows(dtype, width, LENGTHS), random_rows(dtype, width, [5, 900], seed=1)
+    store(ArrayTable(artifact, *layout), first, second)
+    store(ArrayTable(artifact, *layout), third := random_rows(dtype, width, [40], seed=2))
+    assert_stored(ArrayTable(artifact, *layout), [*first, *second, *third])
+    assert len(list(artifact.path.glob("segments/*.zarr"))) == 1
+    assert artifact.missing(["0-1", "nobody", "2-0"]) == ["nobody"]
+
+
+def test_a_table_that_is_open_sees_new_rows(artifact):
+    reader = ArrayTable(artifact, "uint8", None, True)
+    for seed in range(3):
+        store(
+            ArrayTable(artifact, "uint8", None, True), rows := random_rows("uint8", None, [9], seed)
+        )
+        assert_stored(reader, rows)
+
+
+def test_nothing_to_store(artifact):
+    store(ArrayTable(artifact, "uint8", None, True), [])
+    assert artifact.rows() == {}
+
+
+def test_not_a_number_is_a_value(artifact):
+    values = np.array([[np.nan, 1], [-0.0, np.inf]], np.float16)
+    store(table := ArrayTable(artifact, "float16", 2, False), [NewRow("a", values)])
+    read = table.read(artifact.rows()["a"])
+    assert read.tobytes() == values.tobytes()
+
+
+@pytest.mark.parametrize("at", [0, 0.3, 0.6, 0.99])
+def test_flipped_byte(artifact, layout, at):
+    store(ArrayTable(artifact, *layout), rows := random_rows(*layout[:2], [500]))
+    path = chunks(artifact)[0]
+    data = bytearray(path.read_bytes())
+    data[int(at * len(data))] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(DamagedRow, match="are damaged; compute them again: --force refine"):
+        assert_stored(ArrayTable(artifact, *layout), rows)
+
+
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda p: p.write_bytes(p.read_bytes()[:-3])])
+def test_missing_or_cut_chunk(artifact, layout, spoil):
+    store(ArrayTable(artifact, *layout), rows := random_rows(*layout[:2], [500, 9]))
+    spoil(chunks(artifact)[0])
+    with pytest.raises(DamagedRow):
+        assert_stored(ArrayTable(artifact, *layout), rows)
+
+
+def test_other_rows_than_the_damaged_one_can_be_read(artifact, layout):
+    table = ArrayTable(artifact, *layout)
+    batches = [random_rows(*layout[:2], [50], seed) for seed in range(3)]
+    store(table, *batches)
+    first = [p for p in chunks(artifact) if p.relative_to(artifact.path).parts[3] == "0"]
+    first[0].unlink()
+    with pytest.raises(DamagedRow):
+        assert_stored(table, batches[0])
+    assert_stored(table, [*batches[1], *batches[2]])
+
+
+def test_damaged_rows_are_bad_images():
+    """A run leaves them out, names them, and goes on."""
+    assert issubclass(DamagedRow, ImageError)
+
+
+def test_no_line_no_row(artifact, layout, monkeypatch):
+    """A crash between data and ledger line: the next writer writes over what was left."""
+    table = ArrayTable(artifact, *layout)
+    store(table, kept := random_rows(*layout[:2], [30], seed=1))
+    with monkeypatch.context() as patched:
+        patched.setattr(type(artifact.ledger), "append", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            store(table, random_rows(*layout[:2], [400, 7], seed=2))
+    assert set(artifact.rows()) == {"1-0"}
+    store(ArrayTable(artifact, *layout), new := random_rows(*layout[:2], [20], seed=3))
+    assert_stored(ArrayTable(artifact, *layout), [*kept, *new])
+    assert artifact.rows()["3-0"].start == -(-30 // table._chunk) * table._chunk  # a new chunk
+    assert len(list(artifact.path.glob("segments/*.zarr"))) == 1
+
+
+def test_two_writers_use_two_segments(artifact, layout):
+    table, other = (
+        ArrayTable(artifact, *layout),
+        ArrayTable(make_artifact(artifact.path.parents[1]), *layout),
+    )
+    rows = [random_rows(*layout[:2], [9, 60], seed) for seed in range(4)]
+    with table.writer() as one, other.writer() as two:
+        one.commit(rows[0], 1)
+        two.commit(rows[1], 1)
+        one.commit(rows[2], 1)
+    store(table, rows[3])
+    assert_stored(table, [row for batch in rows for row in batch])
+    assert {row.segment for row in artifact.rows().values()} == {"0000", "0001"}
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from tests.store.conftest import make_artifact, random_rows
+from sclip_core.store.arrays import ArrayTable
+with ArrayTable(make_artifact(Path(sys.argv[1])), "uint8", None, True).writer() as writer:
+    writer.commit(random_rows("uint8", None, [50], seed=1), 1)
+    print("there", flush=True)
+    time.sleep(600)
+"""
+
+
+def test_the_lock_dies_with_its_process(artifact, tmp_path):
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, tmp_path],
+        cwd=Path(__file__).parents[2],
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout.readline() == b"there\n"
+    table = ArrayTable(artifact, "uint8", None, True)
+    store(table, random_rows("uint8", None, [5], seed=2))
+    holder.send_signal(signal.SIGKILL)
+    holder.wait()
+    store(table, random_rows("uint8", None, [6], seed=3))
+    assert {name: row.segment for name, row in artifact.rows().items()} == {
+        "1-0": "0000", "2-0": "0001", "3-0": "0000"
+    }  # fmt: skip
+    rows = [
+        random_rows("uint8", None, [length], seed)[0] for seed, length in enumerate((50, 5, 6), 1)
+    ]
+    assert_stored(table, rows)
+
+
+def test_a_segment_that_cannot_be_opened_is_left_alone(artifact, layout):
+    """Its rows are damaged; they are computed again into another one."""
+    table = ArrayTable(artifact, *layout)
+    store(table, rows := random_rows(*layout[:2], [9]))
+    (artifact.path / "segments/0000.zarr/zarr.json").write_text("")
+    with pytest.raises(DamagedRow):
+        assert_stored(ArrayTable(artifact, *layout), rows)
+    store(ArrayTable(artifact, *layout), rows)
+    assert_stored(ArrayTable(artifact, *layout), rows)
+    assert artifact.rows()["0-0"].segment == "0001"
+
+
+def test_where_nothing_can_be_written(artifact):
+    (artifact.path / "segments").touch()
+    with pytest.raises(DiskError, match="is a file, where a folder is needed"):
+        store(ArrayTable(artifact, "uint8", None, True))

@@ -1,0 +1,135 @@
+"""The ledger says what is there: never a row that was not appended whole."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from sclip_core.store.ledger import Ledger, Row
+
+
+def row(name: str, start: int = 0, stop: int = 4) -> Row:
+    return Row(name, start, stop, crc=7, meta={"size": [stop - start, 1]})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "ledger.jsonl")
+
+
+def test_nothing_there(ledger):
+    assert ledger.rows() == {}
+    assert ledger.segment_end("0000") == 0
+    assert ledger.seconds() == 0
+
+
+def test_rows_by_id(ledger):
+    ledger.append("0000", [row("a"), row("b", 4, 9)], 1.5)
+    ledger.append("0001", [row("c")], 0.25)
+    rows = ledger.rows()
+    assert list(rows) == ["a", "b", "c"]
+    assert rows["b"] == Row("b", 4, 9, 7, {"size": [5, 1]}, "0000")
+    assert rows["c"].segment == "0001"
+    assert ledger.segment_end("0000") == 9
+    assert ledger.segment_end("0002") == 0
+    assert ledger.seconds() == 1.75
+
+
+def test_a_later_line_wins(ledger):
+    ledger.append("0000", [row("a")], 0)
+    ledger.append("0001", [row("a", 8, 9)], 0)
+    assert ledger.rows()["a"] == Row("a", 8, 9, 7, {"size": [1, 1]}, "0001")
+
+
+def test_strange_ids(ledger):
+    names = ["line\nbreak", "ü 🐈", "\u2028", '"', "\\"]
+    ledger.append("0000", [row(name) for name in names], 0)
+    assert list(ledger.rows()) == names
+
+
+def test_torn_last_line_is_skipped_and_repaired(ledger, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    ledger.append("0000", [row("a")], 0)
+    ledger.append("0000", [row("b", 4, 8)], 0)
+    path.write_bytes(path.read_bytes()[:-9])
+    assert list(ledger.rows()) == ["a"]
+    assert ledger.segment_end("0000") == 4
+    ledger.append("0000", [row("c", 4, 8)], 0)
+    assert list(ledger.rows()) == ["a", "c"]
+    assert len(path.read_bytes().splitlines()) == 3  # the torn one stays, in the middle
+    ledger.append("0000", [row("d", 8, 9)], 0)
+    assert list(ledger.rows()) == ["a", "c", "d"]
+
+
+@pytest.mark.parametrize(
+    "junk", [b"\0" * 99, b"\n\n", b"\xff\xfe", b"5\n", b"[]\n", b"{}\n", b"nul"]
+)
+def test_junk_is_skipped(ledger, tmp_path, junk):
+    ledger.append("0000", [row("a")], 0)
+    with (tmp_path / "ledger.jsonl").open("ab") as file:
+        file.write(junk)
+    ledger.append("0000", [row("b", 4, 8)], 0)
+    assert list(ledger.rows()) == ["a", "b"]
+
+
+BATCHES = [
+    [row(f"{batch}-{number} ü", 4 * number, 4 * number + 4) for number in range(batch % 4 + 1)]
+    for batch in range(6)
+]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> bytes:
+    """The ledger of ``BATCHES``, a line each."""
+    path = tmp_path_factory.mktemp("whole") / "ledger.jsonl"
+    for batch in BATCHES:
+        Ledger(path).append("0000", batch, 1)
+    return path.read_bytes()
+
+
+@settings(max_examples=80, deadline=None)
+@given(cuts=st.lists(st.integers(1, 700), min_size=1, max_size=3))
+def test_no_row_is_ever_invented(whole, tmp_path_factory, cuts):
+    """Crashes that tear the end off, each followed by another append."""
+    path = tmp_path_factory.mktemp("torn") / "ledger.jsonl"
+    path.write_bytes(whole)
+    ends = np.cumsum([len(line) for line in whole.splitlines(keepends=True)])
+    written = {row.id: row.stop for batch in BATCHES for row in batch}
+    for number, cut in enumerate(cuts):
+        path.write_bytes(path.read_bytes()[:-cut])
+        kept = Ledger(path).rows()
+        if number == 0:  # the line break alone may be missing
+            lines = BATCHES[: int(np.sum(ends - 1 <= len(whole) - cut))]
+            assert list(kept) == [row.id for batch in lines for row in batch]
+        Ledger(path).append("0000", [row(f"new {number}")], 1)
+        written[f"new {number}"] = 4
+        rows = Ledger(path).rows()
+        assert list(rows) == [*kept, f"new {number}"]
+        assert all(written[name] == found.stop for name, found in rows.items())
+
+
+WRITER = """
+import sys
+from pathlib import Path
+from sclip_core.store.ledger import Ledger, Row
+for number in range(60):
+    Ledger(Path(sys.argv[1])).append(sys.argv[2], [Row(f"{sys.argv[2]}-{number}", 0, 1, 2)], 0.5)
+"""
+
+
+def test_two_processes_append(ledger, tmp_path):
+    path = tmp_path / "ledger.jsonl"
+    writers = [
+        subprocess.Popen([sys.executable, "-c", WRITER, path, name], cwd=Path(__file__).parents[2])
+        for name in ("a", "b")
+    ]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert len(ledger.rows()) == 120
+    assert all(json.loads(line) for line in path.read_bytes().splitlines())

@@ -1,0 +1,60 @@
+"""Rows of a few integers, in Parquet: the same promises as of the arrays."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.parts import PartTable
+
+COLUMNS = ("class_id", "label")
+
+
+def rows(*lengths: int) -> list[NewRow]:
+    return [NewRow(f"{n}:ü", np.arange(2 * n).reshape(n, 2)) for n in lengths]
+
+
+def store(table: PartTable, *batches: list[NewRow]) -> None:
+    with table.writer() as writer:
+        for batch in batches:
+            writer.commit(batch, 1)
+
+
+def test_round_trip(artifact):
+    store(PartTable(artifact, COLUMNS), rows(3, 0, 2), [], rows(5))
+    stored = artifact.rows()
+    found = PartTable(artifact, COLUMNS).read_many(stored.values())
+    assert [values.tolist() for values in found] == [
+        row.values.tolist() for row in rows(3, 0, 2, 5)
+    ]
+    assert len(list(artifact.path.glob("parts/*.parquet"))) == 2
+
+
+def test_nothing_but_empty_rows(artifact):
+    """Every pixel of the image is ignored."""
+    store(table := PartTable(artifact, COLUMNS), [NewRow("a", np.zeros((0, 2), np.int64))])
+    assert table.read_many(artifact.rows().values())[0].shape == (0, 2)
+
+
+@pytest.mark.parametrize("spoil", ["cut", "gone", "other"])
+def test_damaged(artifact, spoil):
+    store(table := PartTable(artifact, COLUMNS), rows(3))
+    (path,) = artifact.path.glob("parts/*.parquet")
+    if spoil == "cut":
+        path.write_bytes(path.read_bytes()[:-9])
+    elif spoil == "gone":
+        path.unlink()
+    else:
+        store(table, [NewRow("x", np.ones((3, 2), np.int64))])
+        (other,) = set(artifact.path.glob("parts/*.parquet")) - {path}
+        other.rename(path)
+    with pytest.raises(DamagedRow, match="is missing or damaged; compute it again: --force refine"):
+        table.read_many([artifact.rows()["3:ü"]])
+
+
+def test_no_line_no_row(artifact, monkeypatch):
+    monkeypatch.setattr(type(artifact.ledger), "append", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        store(PartTable(artifact, COLUMNS), rows(3))
+    assert artifact.rows() == {}

@@ -1,0 +1,98 @@
+"""Results: three Parquet tables, a file a run; a run that is listed is whole."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from sclip_core import UserError
+from sclip_core.store import results
+from sclip_core.store.files import DiskError
+from sclip_core.store.results import TABLES, has_run, read_run, read_runs, write_run
+
+
+def tables(run_id: str, day: int = 1) -> dict[str, pa.Table]:
+    created = datetime(2026, 1, day, tzinfo=UTC)
+    return {
+        "runs": pa.table({"run_id": [run_id], "created_at": [created], "miou": [12.5]}),
+        "class_iou": pa.table({"run_id": [run_id] * 2, "class_name": ["a|b", "[bold] 🐈"]}),
+        "image_areas": pa.table({"run_id": pa.array([], pa.string())}),
+    }
+
+
+def test_round_trip(tmp_path):
+    assert not has_run(tmp_path, "one")
+    assert read_runs(tmp_path) == []
+    write_run(tmp_path, "one", tables("one"))
+    assert has_run(tmp_path, "one")
+    assert read_run(tmp_path, "one")[0]["miou"] == 12.5
+    assert [row["class_name"] for row in read_run(tmp_path, "one", "class_iou")] == [
+        "a|b",
+        "[bold] 🐈",
+    ]
+    assert read_run(tmp_path, "one", "image_areas") == []
+
+
+def test_newest_first(tmp_path):
+    for name, day in (("b", 2), ("c", 3), ("a", 1)):
+        write_run(tmp_path, name, tables(name, day))
+    assert [row["run_id"] for row in read_runs(tmp_path)] == ["c", "b", "a"]
+
+
+def test_any_reader_of_parquet_reads_them_together(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+    assert pq.read_table(tmp_path / "results" / "runs").num_rows == 2
+    schema = pq.read_schema(tmp_path / "results" / "runs" / "one.parquet")
+    assert schema.metadata[b"sclip_schema_version"] == b"1"
+
+
+def test_written_again(tmp_path):
+    write_run(tmp_path, "one", tables("one", 1))
+    write_run(tmp_path, "one", tables("one", 2))
+    assert len(read_runs(tmp_path)) == 1
+
+
+@pytest.mark.parametrize("stops_at", TABLES)
+def test_a_run_that_is_listed_is_whole(tmp_path, monkeypatch, stops_at):
+    write = results.write_whole
+
+    def stopping(path: Path, how: object) -> None:
+        if path.parent.name == stops_at:
+            raise KeyboardInterrupt
+        write(path, how)
+
+    monkeypatch.setattr(results, "write_whole", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        write_run(tmp_path, "one", tables("one"))
+    assert not has_run(tmp_path, "one")
+    assert read_runs(tmp_path) == []
+
+
+@pytest.mark.parametrize("content", [b"", b"junk", b"PAR1" * 9, None])
+def test_a_file_that_is_not_ours(tmp_path, content):
+    write_run(tmp_path, "one", tables("one"))
+    path = tmp_path / "results" / "runs" / "other.parquet"
+    if content is None:
+        pq.write_table(pa.table({"a": [1]}), path)
+    else:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"other\.parquet .*move it away"):
+        read_runs(tmp_path)
+
+
+def test_gone(tmp_path):
+    with pytest.raises(UserError, match=r"one\.parquet cannot be read"):
+        read_run(tmp_path, "one")
+
+
+def test_nowhere_to_write(tmp_path):
+    (tmp_path / "results").touch()
+    with pytest.raises(DiskError, match="results"):
+        write_run(tmp_path, "one", tables("one"))
+    assert os.path.isfile(tmp_path / "results")
