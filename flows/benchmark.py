@@ -24,6 +24,7 @@ from flows.console import ConsoleReporter, headline
 from flows.parameters import prefect_type, with_settings
 from sclip_core.config import resolve
 from sclip_core.stages.report import Outcome, Reporter
+from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
     from sclip_core.stages.pipeline import AnyStage, Finished
@@ -35,6 +36,8 @@ reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     """Whether a fault is worth another try: the disk, the network, the GPU's memory."""
     error = state.result(raise_on_failure=False)
+    if isinstance(error, DiskError):
+        return error.may_pass
     return isinstance(error, OSError) or type(error).__name__ == "OutOfMemoryError"
 
 
@@ -73,8 +76,14 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
         shards = settings.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
         futures = [named.submit(stage, shard, shards) for shard in range(shards)]
-        for future in futures:
-            future.result()
+        try:
+            for future in futures:
+                future.result()
+        except (
+            KeyboardInterrupt
+        ):  # which reaches this thread alone, and Prefect waits for the others
+            run.stop.set()
+            raise
 
     finished = run_pipeline(run, as_tasks)
     publish(finished)
@@ -83,7 +92,8 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
 def publish(finished: Finished) -> None:
     """Show the run in Prefect: per-class IoU as a table, the summary as markdown."""
-    name = "".join(c if c.isalnum() else "-" for c in finished.row["dataset"].lower())
+    plain = (c if c.isascii() and c.isalnum() else "-" for c in finished.row["dataset"].lower())
+    name = "".join(plain)
     worst_first = sorted(finished.classes, key=lambda row: (row["iou"] is None, row["iou"]))
     columns = ("class_id", "class_name", "iou", "acc", "label")
     create_table_artifact(

@@ -55,6 +55,7 @@ app = App(
     name="sclip",
     version=__version__,
     result_action="return_value",
+    suppress_keyboard_interrupt=False,  # main says what became of the work
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
 
@@ -99,12 +100,13 @@ def plan(
     **given: Any,
 ) -> int:
     """Say what a run would compute, and why; compute nothing."""
-    from flows.console import console, plan_table
+    from flows.console import ConsoleReporter, console, plan_table
     from sclip_core.stages.pipeline import Pipeline
     from sclip_core.stages.run import Run
 
     settings = _settings(preset, config, pamr, slide, given)
-    statuses = [stage.status() for stage in Pipeline.of(Run(settings, download=False))]
+    run = Run(settings, ConsoleReporter(), download=False)
+    statuses = [stage.status() for stage in Pipeline.of(run)]
     if json_:
         print(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
@@ -135,14 +137,19 @@ def segment(
     from sclip_core import SCLIP, Vocabulary, read_image
     from sclip_core.evaluation import overlay
 
-    words = classes.split(";") if not Path(classes).is_file() else None
-    vocabulary = Vocabulary.from_classes(words) if words else Vocabulary.from_file(classes)
+    pixels = read_image(image)
+    target = output or image.with_suffix(".sclip.png")
+    for file in (target, labels_out):
+        if file is not None:
+            _check_target(file)
+    is_file = os.path.isfile(classes)
+    vocabulary = (
+        Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
+    )
     given = {"images": image.parent, **given}
     settings = _settings(None, config, pamr, slide, given)
-    pixels = read_image(image)
     model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     segmentation = model.segment(pixels, protocol=settings, classes=vocabulary)
-    target = output or image.with_suffix(".sclip.png")
     names = list(segmentation.class_names)
     _save(overlay(pixels, segmentation.labels, names), target)
     print(target)
@@ -213,14 +220,19 @@ def _settings(
     preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
 ) -> Settings:
     """The settings of a command, its switches put into them."""
-    if pamr is False:
-        if given.get("pamr_steps"):
-            raise UserError("--no-pamr and --pamr-steps say two things: leave one out")
-        given = {**given, "pamr_steps": 0}
-    if slide is False:
-        if given.get("slide_crop"):
-            raise UserError("--no-slide and --slide-crop say two things: leave one out")
-        given = {**given, "slide_crop": 0}
+    for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
+        value = given.get(setting)
+        if switch is not None and value is not None and switch != bool(value):
+            said = f"--{name}" if switch else f"--no-{name}"
+            option = f"--{setting.replace('_', '-')} {value}"
+            raise UserError(f"{said} and {option} say two things: leave one out")
+        if switch is False:
+            given = {**given, setting: 0}
+    if given.get("images") is not None and given.get("data_root") is not None:
+        raise UserError(
+            "--images and --data-root say two things: --images DIR --labels DIR --classes FILE is "
+            "for images of your own, --dataset NAME --data-root DIR for a benchmark"
+        )
     file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     settings = resolve(file, preset, **given)
     if pamr and not settings.pamr_steps:
@@ -236,7 +248,11 @@ def _run_direct(settings: Settings) -> Finished:
     from sclip_core.stages.pipeline import run_pipeline
     from sclip_core.stages.run import Run
 
-    return run_pipeline(Run(settings, ConsoleReporter()))
+    reporter = ConsoleReporter()
+    try:
+        return run_pipeline(Run(settings, reporter))
+    finally:
+        reporter.close()
 
 
 def _run_flow(settings: Settings) -> Finished:
@@ -245,7 +261,7 @@ def _run_flow(settings: Settings) -> Finished:
     from sclip_core.stages.run import Run
 
     reporter = ConsoleReporter()
-    Run(settings).spec  # noqa: B018
+    Run(settings).check()
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
@@ -258,15 +274,31 @@ def _run_flow(settings: Settings) -> Finished:
             "or run the same stages without it: --direct"
         ) from None
     benchmark.reporter.set(reporter)
-    return benchmark.sclip_benchmark(**settings.model_dump(exclude_unset=True))
+    try:
+        return benchmark.sclip_benchmark(**settings.model_dump(exclude_unset=True))
+    finally:
+        reporter.close()
+
+
+def _check_target(target: Path) -> None:
+    """Refuse a file that cannot be written, before there is anything to write.
+
+    Raises:
+        UserError: its folder is not there or takes no files, or it is a folder itself.
+    """
+    from sclip_core.store.files import writable_folder
+
+    if os.path.isdir(target):
+        raise UserError(f"{target} is a folder: pass the name of a picture in it")
+    if not os.path.isdir(target.parent):
+        raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
+    writable_folder(target.parent, "-o")
 
 
 def _save(picture: Image, target: Path) -> None:
     """Write a picture, whole or not at all."""
     from sclip_core.store.files import write_whole
 
-    if not target.parent.is_dir():
-        raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
     write_whole(target, lambda path: picture.save(path, "PNG"))
 
 

@@ -10,9 +10,12 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+from rich.text import Text
 
 from sclip_core.stages.report import Outcome, Status
 
+# Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
+PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -25,7 +28,7 @@ class ConsoleReporter:
         Args:
             log: takes the lines where there is no terminal; None: standard error.
         """
-        self.console = Console(stderr=True, highlight=False)
+        self.console = Console(stderr=True, **PLAIN)
         self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
         self._bar: Progress | None = None
         self._task: Any = None
@@ -35,7 +38,7 @@ class ConsoleReporter:
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None:
         """Open a bar; ``done`` rows were there."""
-        self._close()
+        self.close()
         self._stage, self._unit = stage, unit
         self._total, self._done, self._new = total, done, 0
         self._started = self._said = time.monotonic()
@@ -68,7 +71,7 @@ class ConsoleReporter:
 
     def finish(self, outcome: Outcome) -> None:
         """Close the bar; one line a stage."""
-        self._close()
+        self.close()
         if outcome.state == "cached":
             line = f"cached    {outcome.cached} {outcome.unit}"
         else:
@@ -83,12 +86,12 @@ class ConsoleReporter:
     def warn(self, line: str) -> None:
         """Something that the user should know now."""
         if self.console.is_terminal:
-            self.console.print(f"[yellow]{'left out':<15}[/] ", end="")
-            self.console.print(line, markup=False)
+            self.console.print(Text.assemble((f"{'left out':<15} ", "yellow"), line))
         else:
             self._log(f"left out: {line}")
 
-    def _close(self) -> None:
+    def close(self) -> None:
+        """Take the bar away; what is printed next begins a line."""
         if self._bar:
             self._bar.stop()
             self._bar = None
@@ -133,8 +136,8 @@ def headline(result: dict[str, Any]) -> str:
 
 def console() -> Console:
     """Where tables are printed; wide enough for them where there is no terminal."""
-    terminal = Console()
-    return terminal if terminal.is_terminal else Console(width=150)
+    terminal = Console(**PLAIN)
+    return terminal if terminal.is_terminal else Console(width=150, **PLAIN)
 
 
 def plan_table(statuses: list[Status]) -> Table:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Iterable
+
+LONGEST = 200  # characters of a value that are shown
 
 
 class UserError(Exception):
     """A mistake in the input: one line with what was found, what was expected, what to do.
 
-    The ``sclip`` command prints it and exits with 2.
+    The ``sclip`` command prints it and exits with 2. What is no sign, such as the line break in
+    the name of a file, is escaped: the line stays one, and does nothing to a terminal.
     """
+
+    def __init__(self, line: str) -> None:
+        """Take the line."""
+        super().__init__("".join(c if c.isprintable() else _escaped(c) for c in line))
 
 
 class ImageError(UserError):
@@ -25,10 +33,22 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
         name: what was given.
         known: every right name; a long list is cut to the names that resemble the given one.
     """
+    name = str(name) if len(str(name)) <= LONGEST else f"{str(name)[:LONGEST]}..."
     names = {n.lower(): n for n in sorted(map(str, known))}
-    close = [names[n] for n in difflib.get_close_matches(str(name).lower(), names, n=6, cutoff=0.5)]
+    close = [names[n] for n in difflib.get_close_matches(name.lower(), names, n=6, cutoff=0.5)]
     hint = f" Did you mean '{close[0]}'?" if close else ""
     if len(names) <= 30:
         return UserError(f"unknown {what} '{name}'.{hint} Known: {', '.join(names.values())}.")
     others = f" Similar: {', '.join(close[1:])}." if close[1:] else ""
     return UserError(f"unknown {what} '{name}'.{hint}{others}")
+
+
+def shown(value: object) -> str:
+    """A value as a user wrote it, cut where it is long."""
+    short = reprlib.Repr()
+    short.maxstring = short.maxother = LONGEST
+    return short.repr(value)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cache
 from importlib import resources
+from pathlib import Path
 from typing import Annotated, Any, Self
 
 import yaml
@@ -14,10 +16,12 @@ from pydantic import (
     Field,
     PositiveInt,
     ValidationError,
+    ValidationInfo,
+    field_validator,
     model_validator,
 )
 
-from sclip_core.config.errors import UserError, unknown
+from sclip_core.config.errors import UserError, shown, unknown
 
 
 def _split_commas(value: Any) -> Any:
@@ -55,6 +59,15 @@ def is_benchmark(name: str) -> bool:
     return _plain(name) in tables()["benchmarks"]
 
 
+def is_text(value: object) -> bool:
+    """Whether a value can be written down as UTF-8; the name of a file may be any bytes."""
+    try:
+        str(value).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def _plain(name: str) -> str:
     return name.lower().replace("-", "_").removesuffix("164k")
 
@@ -62,28 +75,45 @@ def _plain(name: str) -> str:
 class Checked(BaseModel):
     """A frozen model that refuses unknown fields and says what is wrong in one line."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
+    )
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
+        """What pydantic would take and no user can mean."""
+        kind = cls.model_fields[info.field_name or ""].annotation
+        if isinstance(value, bool) and kind is not bool:
+            raise ValueError(
+                "expected a value, not a switch (in a pipeline.yaml, yes, no, on and off are "
+                "switches: put quotes around a name)"
+            )
+        if isinstance(value, Path) and not is_text(value):
+            raise ValueError("not valid UTF-8: give it another name")
+        return value
 
     @classmethod
-    def checked(cls, values: dict[str, Any], where: str = "settings") -> Self:
+    def checked(cls, values: dict[str, Any], places: Mapping[str, str] | None = None) -> Self:
         """Build from a plain dict.
 
         Args:
             values: field values by name.
-            where: where they come from, for the error.
+            places: where a value comes from, by name, for the error; else "settings".
 
         Raises:
             UserError: an unknown name (with the nearest right one) or a value out of range.
         """
         for name in values:
             if name not in cls.model_fields:
-                raise unknown(f"key in {where}:", name, cls.model_fields)
+                raise unknown("key in settings:", name, cls.model_fields)
         try:
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
-            name = ".".join(str(part) for part in first["loc"])
-            found = f"{name}={first['input']!r}: " if name else ""
+            names = [str(part) for part in first["loc"]]
+            found = f"{'.'.join(names)}={shown(first['input'])}: " if names else ""
+            where = (places or {}).get(names[0] if names else "", "settings")
             raise UserError(
                 f"{where}: {found}{first['msg'].removeprefix('Value error, ')}"
             ) from None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -22,16 +23,24 @@ STAGES = ("text_bank", "dense_features", "refine", "metrics", "results")
 OWN_DATA = ("images", "labels", "classes")
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
+
+def _stages(value: Any) -> Any:
+    """``"refine,metrics"`` from a command line, a list from a file."""
+    names = [part.strip() for part in value.split(",")] if isinstance(value, str) else value
+    for name in names if isinstance(names, list | tuple) else ():
+        if name not in STAGES:
+            raise unknown("stage in force:", name, STAGES)
+    return names
+
+
 StageName = Literal["text_bank", "dense_features", "refine", "metrics", "results"]
-StageNames = Annotated[
-    tuple[StageName, ...], BeforeValidator(lambda v: v.split(",") if isinstance(v, str) else v)
-]
+StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
 class Settings(Protocol):
     """A run: what to segment, with which model, by which protocol, and how to go about it."""
 
-    dataset: str = "custom"
+    dataset: Annotated[str, Field(min_length=1)] = "custom"
     """A benchmark, or any name for images of one's own."""
     data_root: Path | None = None
     """Folder of the benchmark, in its published layout."""
@@ -58,7 +67,7 @@ class Settings(Protocol):
     # None of the following changes a result, so none is part of a key.
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    batch_size: Annotated[int, Field(ge=0)] = 0
+    batch_size: Annotated[int, Field(ge=0, le=65536)] = 0
     """Windows per forward pass; 0: 16 on a CPU, 256 on a GPU."""
     workers: Annotated[int, Field(ge=0, le=256)] = 2
     """Threads that read ahead."""
@@ -80,16 +89,23 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or a top-level key that neither we nor Prefect know.
     """
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"no settings file at {path}: pass the path of a pipeline.yaml")
     try:
         loaded = yaml.safe_load(path.read_text("utf-8")) or {}
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
+    except OSError as error:
+        raise UserError(f"settings file {path} cannot be read: {error.strerror}") from None
+    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date
         reason = " ".join(str(error).split())
         raise UserError(f"{path} is not valid YAML: {reason}") from None
     if not isinstance(loaded, dict):
-        raise UserError(f"{path}: expected keys and values, found {type(loaded).__name__}")
+        raise UserError(
+            f"{path}: expected keys and values, such as 'sclip:' and below it '  model: ViT-B-16', "
+            f"found {type(loaded).__name__}"
+        )
     for key in loaded:
+        if key in Settings.model_fields:
+            raise UserError(f"{path}: '{key}' is a setting: indent it, below a line 'sclip:'")
         if key not in PREFECT_KEYS | {"sclip"}:
             raise unknown(f"key in {path}:", key, PREFECT_KEYS | {"sclip"})
     section = loaded.get("sclip") or {}
@@ -131,9 +147,12 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     asked = {**(preset_values(preset) if preset else {}), **given}
     file = read_pipeline(Path(config)) if config else {}
     if "images" in asked:  # other images than the file's are not its dataset
-        file = {name: v for name, v in file.items() if name not in ("dataset", *OWN_DATA)}
-    elif is_benchmark(asked.get("dataset", "")):
-        file = {name: v for name, v in file.items() if name not in OWN_DATA}
+        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
+    elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
+        of_others = OWN_DATA
+    else:
+        of_others = ()
+    file = {name: value for name, value in file.items() if name not in of_others}
     chosen = {**file, **asked}
     name = str(chosen.get("dataset", "custom"))
     if chosen.get("images") is None:
@@ -144,6 +163,12 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
             )
         protocol = benchmark_protocol(name)
         chosen["dataset"] = chosen["vocabulary"] = benchmark_name(name)
+    elif is_benchmark(name):
+        raise UserError(
+            f"images of your own cannot be called {name}, which is a benchmark: give them another "
+            "name with --dataset, or leave --images out and give --data-root"
+        )
     else:
         protocol = {}
-    return Settings.checked({**protocol, **chosen}, where="settings")
+    places = {name: f"{config}, section sclip" for name in file.keys() - asked.keys()}
+    return Settings.checked({**protocol, **chosen}, places)

@@ -2,7 +2,7 @@
 
 from sclip_core.datasets.dataset import Dataset, open_dataset
 from sclip_core.datasets.images import decode_image, read_bytes, read_image
-from sclip_core.datasets.labels import IGNORED, check_sizes, label_classes, read_label
+from sclip_core.datasets.labels import IGNORED, check_sizes, decode_label, label_classes, read_label
 from sclip_core.datasets.samples import Sample
 from sclip_core.datasets.vocabulary import Vocabulary
 
@@ -13,6 +13,7 @@ __all__ = [
     "Vocabulary",
     "check_sizes",
     "decode_image",
+    "decode_label",
     "label_classes",
     "open_dataset",
     "read_bytes",

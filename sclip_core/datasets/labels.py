@@ -32,9 +32,7 @@ RAW_STUFF_MAX, RAW_STUFF_CLASSES = 181, (171, 81)
 
 
 def read_label(path: str | Path) -> NDArray[np.int32]:
-    """Read a label map as it is: of a palette image the indices, not the colours.
-
-    EXIF orientation is not applied.
+    """Read a label map; see `decode_label`.
 
     Args:
         path: a PNG, TIFF or BMP with one channel of 1, 8, 16 or 32 bits.
@@ -45,12 +43,29 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
     Raises:
         ImageError: no such file, cut short, another format, or more than one channel.
     """
-    data = read_bytes(path)
-    refuse_damaged(data, str(path))
+    return decode_label(read_bytes(path), str(path))
+
+
+def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
+    """Decode a label map as it is: of a palette image the indices, not the colours.
+
+    EXIF orientation is not applied.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Returns:
+        (H, W) int32, the values in the file.
+
+    Raises:
+        ImageError: cut short, another format, or more than one channel.
+    """
+    refuse_damaged(data, name)
     reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
     if reader is None:
         raise ImageError(
-            f"{path} is no label map (it starts {data[:8]!r}): "
+            f"{name} is no label map (it starts {data[:8]!r}): "
             "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
         )
     try:
@@ -58,9 +73,9 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
         if image.mode in SINGLE_CHANNEL:
             return np.asarray(image).astype(np.int32)
     except Exception as error:  # Pillow's readers raise a dozen kinds
-        raise ImageError(f"{path} cannot be decoded ({error}): copy or download it again") from None
+        raise ImageError(f"{name} cannot be decoded ({error}): copy or download it again") from None
     raise ImageError(
-        f"{path} is not single-channel (Pillow mode {image.mode}): "
+        f"{name} is not single-channel (Pillow mode {image.mode}): "
         "expected one class id a pixel, as grey or palette PNG"
     )
 

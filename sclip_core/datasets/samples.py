@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sclip_core.config import UserError, tables
-from sclip_core.config.protocol import benchmark_name
+from sclip_core.config.protocol import benchmark_name, is_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # the first that is there is taken
@@ -85,8 +85,8 @@ def folder_samples(images: Path, labels: Path, limit: int | None = None) -> tupl
 def _folder(path: Path, option: str) -> Path:
     """The folder that an option names, with ~ expanded."""
     path = path.expanduser()
-    if not path.is_dir():
-        found = "is a file" if path.exists() else "does not exist"
+    if not os.path.isdir(path):
+        found = "is a file" if os.path.exists(path) else "does not exist"
         raise UserError(f"{option} {path} {found}: expected a folder")
     return path
 
@@ -102,7 +102,7 @@ def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> P
         raise UserError(f"{name}: --data-root is missing: pass the folder that holds {listed}")
     data_root = _folder(data_root, "--data-root")
     places: list[Path] = [data_root, *(data_root / folder for folder in layout["subfolders"])]
-    there = {place: [part for part in expected if (place / part).exists()] for place in places}
+    there = {place: [part for part in expected if os.path.exists(place / part)] for place in places}
     best = max(places, key=lambda place: len(there[place]))  # the first, of equals
     if len(there[best]) == len(expected):
         return best
@@ -110,7 +110,7 @@ def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> P
         missing = ", ".join(part for part in expected if part not in there[best])
         found = f"{best} has {', '.join(there[best])} but not {missing}"
     else:
-        entries = sorted(entry.name for entry in os.scandir(data_root))
+        entries = _entries(data_root)
         found = f"{data_root} has {', '.join(entries[:8]) or 'nothing in it'}"
     raise UserError(
         f"{name}: expected {listed} in {data_root} or in its {' or '.join(layout['subfolders'])}; "
@@ -118,17 +118,47 @@ def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> P
     )
 
 
+def _entries(folder: Path) -> list[str]:
+    """What is in a folder, sorted."""
+    try:
+        return sorted(os.listdir(folder))
+    except OSError as error:
+        raise _not_listed(error) from None
+
+
+def _not_listed(error: OSError) -> UserError:
+    return UserError(f"cannot list {error.filename}: {error.strerror}")
+
+
 def _files_below(folder: Path) -> Iterator[str]:
-    """Paths, relative to a folder and with "/", of all files in it; hidden ones are left out."""
+    """Paths, relative to a folder and with "/", of all files in it; hidden ones are left out.
+
+    Raises:
+        UserError: a folder that cannot be listed or holds itself, a name that is not UTF-8.
+    """
 
     def refuse(error: OSError) -> None:
-        raise UserError(f"cannot list {error.filename}: {error.strerror}")
+        raise _not_listed(error)
 
     for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         folders[:] = [entry for entry in folders if not entry.startswith(".")]
+        _refuse_loops(here, folders)
         inside = Path(here).relative_to(folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
-        yield from (prefix + file for file in files if not file.startswith("."))
+        for file in files:
+            if not is_text(prefix + file):
+                raise UserError(f"the name of {here}/{file} is not UTF-8: rename it")
+            if not file.startswith("."):
+                yield prefix + file
+
+
+def _refuse_loops(here: str, folders: Sequence[str]) -> None:
+    """Raise where a link leads back up: the walk would not end."""
+    real = os.path.realpath(here)
+    for folder in folders:
+        link = os.path.join(here, folder)
+        if os.path.islink(link) and Path(real).is_relative_to(os.path.realpath(link)):
+            raise UserError(f"{link} links to a folder that it is in itself: remove the link")
 
 
 def _ids(root: Path, pattern: str) -> set[str]:

@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
-from sclip_core.datasets import read_image
 from sclip_core.model import SCLIP, default_batch_size
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.stage import Stage
@@ -70,12 +69,11 @@ class DenseFeaturesStage(Stage):
         group: list[Loaded] = []
 
         def load(digest: str) -> Loaded:
-            image = read_image(self.run.images[digest].image)
-            return digest, *model.windows(image, self.run.settings)
+            return digest, *model.windows(self.run.image(digest), self.run.settings)
 
         for digest, loaded in prefetch(load, ids, self.run.settings.workers):
             if isinstance(loaded, ImageError):
-                self.run.fail(self.name, self.run.images[digest], loaded)
+                self.leave_out(digest, loaded)
                 continue
             group.append(loaded)
             if sum(geometry.num_windows for _, geometry, _ in group) >= full:
@@ -103,7 +101,7 @@ class DenseFeaturesStage(Stage):
                     f"its features in {self.run.dtype} are not finite numbers: "
                     "try --dtype fp32, and check the weights"
                 )
-                self.run.fail(self.name, self.run.images[digest], error)
+                self.leave_out(digest, error)
                 continue
             rows.append(NewRow(digest, features[digest], {"size": list(geometry.original)}))
         return rows

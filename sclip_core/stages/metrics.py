@@ -18,7 +18,6 @@ from sclip_core.stages.stage import Stage
 from sclip_core.store.arrays import NewRow
 from sclip_core.store.parts import PartTable
 
-BATCH_IMAGES = 64
 COLUMNS = ("class_id", "intersect", "prediction", "label")
 
 
@@ -27,6 +26,7 @@ class MetricsStage(Stage):
 
     name = "metrics"
     version = 1
+    batch_rows = 64
 
     def __init__(self, run: Run, labels: RefineStage) -> None:
         """Read label maps."""
@@ -51,14 +51,19 @@ class MetricsStage(Stage):
             for image, label in zip(run.image_digests, run.label_digests, strict=True)
         ]
 
+    def samples_of(self, row_id: str) -> Sequence[Sample]:
+        """The samples with this image and this ground truth."""
+        pairs = zip(self.row_ids, self.run.samples, strict=True)
+        return [sample for other, sample in pairs if other == row_id]
+
     @cached_property
-    def samples(self) -> dict[str, Sample]:
-        """The sample of each row."""
-        return dict(zip(self.row_ids, self.run.dataset.samples, strict=True))
+    def _samples(self) -> dict[str, Sample]:
+        """A sample of each row."""
+        return dict(zip(self.row_ids, self.run.samples, strict=True))
 
     def wanted(self) -> Sequence[str]:
         """Pairs of image and ground truth, each once."""
-        return list(self.samples)
+        return list(self._samples)
 
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those whose image is labelled."""
@@ -73,35 +78,27 @@ class MetricsStage(Stage):
     def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
         """Compare."""
         labelled = self._labels.rows()
-        batch: list[NewRow] = []
 
         def compare(row_id: str) -> Areas:
-            prediction = self._labels.read(labelled[row_id.split(":")[0]])
-            return self._areas(self.samples[row_id], prediction)
+            image, label = row_id.split(":")
+            sample = self._samples[row_id]
+            truth = self.run.ground_truth(sample, label)
+            prediction = self._labels.read(labelled[image])
+            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
+            return image_areas(prediction, truth, self.run.dataset.vocabulary.num_classes)
 
         for row_id, areas in prefetch(compare, ids, self.run.settings.workers):
             if isinstance(areas, ImageError):
-                self.run.fail(self.name, self.samples[row_id], areas)
+                self.leave_out(row_id, areas)
                 continue
             present = np.flatnonzero(areas.union)
             values = np.stack([present, *(area[present] for area in areas)], axis=1)
-            batch.append(NewRow(row_id, values.astype(np.int64)))
-            if len(batch) == BATCH_IMAGES:
-                yield batch
-                batch = []
-        if batch:
-            yield batch
-
-    def _areas(self, sample: Sample, prediction: np.ndarray[Any, Any]) -> Areas:
-        """The areas of one image."""
-        truth = self.run.ground_truth(sample)
-        check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
-        return image_areas(prediction, truth, self.run.dataset.vocabulary.num_classes)
+            yield [NewRow(row_id, values.astype(np.int64))]
 
     def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
         """The stored values (classes, 4) by image id, of all samples that have them."""
         rows = self.rows()
         have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
         values = self.table.read_many(rows[self.row_ids[i]] for i in have)
-        samples = self.run.dataset.samples
+        samples = self.run.samples
         return {samples[i].image_id: v for i, v in zip(have, values, strict=True)}

@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 from sclip_core.config import ImageError
-from sclip_core.datasets import Sample, read_image
+from sclip_core.datasets import Sample
 from sclip_core.evaluation import panel
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import write_whole, written_to
 
 
 def save_panels(labels: RefineStage, folder: Path) -> int:
@@ -17,15 +17,17 @@ def save_panels(labels: RefineStage, folder: Path) -> int:
 
     Args:
         labels: the executed stage.
-        folder: where to; ``a/b`` becomes ``a_b.png``.
+        folder: where to; an image ``a/b`` becomes ``a/b.png`` in it.
 
     Returns:
         How many were written.
+
+    Raises:
+        UserError: the folder cannot be written to.
     """
     run = labels.run
-    folder.mkdir(parents=True, exist_ok=True)
     rows, vocabulary = labels.rows(), run.dataset.vocabulary
-    pairs = zip(run.dataset.samples, run.image_digests, strict=True)
+    pairs = zip(run.samples, run.image_digests, strict=True)
     usable = [(s, d) for s, d in pairs if d in rows and s.image_id not in run.failures]
     run.reporter.start("save_vis", len(usable), 0, "pictures")
 
@@ -34,15 +36,17 @@ def save_panels(labels: RefineStage, folder: Path) -> int:
         truth = run.ground_truth(sample)
         prediction = labels.read(rows[digest])
         names = list(vocabulary.class_names)
-        picture = panel(read_image(sample.image), truth, prediction, names, sample.image_id)
-        path = folder / f"{sample.image_id.replace('/', '_')}.png"
+        picture = panel(run.image(digest), truth, prediction, names, sample.image_id)
+        path = folder / f"{sample.image_id}.png"
+        with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
+            path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, lambda target: picture.save(target, "PNG"))
         return path
 
     written = 0
     for (sample, _), path in prefetch(draw, usable, run.settings.workers):
         if isinstance(path, ImageError):
-            run.fail("save_vis", sample, path)
+            run.fail([sample], path)
             continue
         written += 1
         run.reporter.advance("save_vis", 1)

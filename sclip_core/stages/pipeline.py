@@ -73,6 +73,7 @@ def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) 
     Raises:
         UserError: what only shows on the way, such as weights that do not fit.
     """
+    run.check()
     stages = Pipeline.of(run)
     for stage in stages:
         (execute or _execute)(stage)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
-from sclip_core.datasets import read_image
 from sclip_core.model import resized_pixels
 from sclip_core.segmentation import Refiner
 from sclip_core.stages.dense_features import DenseFeaturesStage
@@ -22,9 +20,6 @@ from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
-
-BATCH_IMAGES = 8
-BATCH_SECONDS = 5.0  # with many words and PAMR on a CPU, one image takes seconds
 
 
 class Loaded(NamedTuple):
@@ -41,6 +36,7 @@ class RefineStage(Stage):
     name = "refine"
     version = 1
     shardable = True
+    batch_rows = 8
 
     def __init__(self, run: Run, features: DenseFeaturesStage, bank: TextBankStage) -> None:
         """Read features and words."""
@@ -80,8 +76,6 @@ class RefineStage(Stage):
         device = self.run.device
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
-        batch: list[NewRow] = []
-        started = time.monotonic()
 
         def load(digest: str) -> Loaded:
             geometry, features = self._features.read(rows[digest])
@@ -89,7 +83,7 @@ class RefineStage(Stage):
 
         for digest, loaded in prefetch(load, ids, self.run.settings.workers):
             if isinstance(loaded, ImageError):
-                self.run.fail(self.name, self.run.images[digest], loaded)
+                self.leave_out(digest, loaded)
                 continue
             refiner = Refiner(
                 geometry=loaded.geometry,
@@ -99,19 +93,13 @@ class RefineStage(Stage):
                 pixels=loaded.pixels,
             )
             labels = refiner.labels(bank.query_class, bank.num_classes)
-            batch.append(NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)}))
-            if len(batch) == BATCH_IMAGES or time.monotonic() - started > BATCH_SECONDS:
-                yield batch
-                batch, started = [], time.monotonic()
-        if batch:
-            yield batch
+            yield [NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)})]
 
     def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor] | None:
         """The image's pixels where PAMR will ask for them, read already."""
         if not self.run.settings.pamr_steps:
             return None
-        image = read_image(self.run.images[digest].image)
-        pixels = resized_pixels(image, geometry, self.run.spec)
+        pixels = resized_pixels(self.run.image(digest), geometry, self.run.spec)
         return lambda: pixels
 
     def read(self, row: Row) -> NDArray[np.unsignedinteger]:

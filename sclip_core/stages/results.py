@@ -32,6 +32,7 @@ NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "stric
     "attention",
     "dtype",
 }
+LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
 class ResultsStage:
@@ -51,22 +52,27 @@ class ResultsStage:
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
         rows = self.metrics.rows()
-        samples = zip(self.run.dataset.samples, self.metrics.row_ids, strict=True)
+        by_sample = dict(zip(self.run.samples, self.metrics.row_ids, strict=True))
+        row_ids = [by_sample.get(sample) for sample in self.run.dataset.samples]
         identity = {
             "stage": self.name,
             "version": self.version,
             "dataset": self.run.dataset.name,
             "class_names": self.run.dataset.vocabulary.class_names,
             "metrics": self.metrics.key,
-            "images": [[s.image_id, row_id] for s, row_id in samples if row_id in rows],
+            "images": [
+                [sample.image_id, row_id if row_id in rows else None]  # None: left out
+                for sample, row_id in zip(self.run.dataset.samples, row_ids, strict=True)
+            ],
         }
         return artifact_key(identity)
 
     @property
     def run_id(self) -> str:
-        """Name of the run: the dataset and the key."""
-        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in self.run.dataset.name)
-        return f"{name}-{self.key[:12]}"
+        """Name of the run: the dataset and the key; begins as no hidden file and no flag does."""
+        letters = self.run.dataset.name[:LONGEST_NAME]
+        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+        return f"{name or 'run'}-{self.key[:12]}"
 
     @property
     def path(self) -> str:

@@ -6,12 +6,14 @@ A run whose artifacts are all there opens no weights; one that only refines load
 from __future__ import annotations
 
 import functools
+import hashlib
 import platform
 import subprocess
+from collections.abc import Iterable, Sequence
 from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from threading import Lock
+from threading import Event, Lock
 from typing import Any
 
 import numpy as np
@@ -19,11 +21,27 @@ import torch
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
-from sclip_core.datasets import Dataset, Sample, label_classes, open_dataset, read_label
-from sclip_core.encoder import Attention, ModelSpec, find_device, find_dtype, find_model
+from sclip_core.datasets import (
+    Dataset,
+    Sample,
+    decode_image,
+    decode_label,
+    label_classes,
+    open_dataset,
+    read_bytes,
+)
+from sclip_core.encoder import (
+    Attention,
+    ModelSpec,
+    check_protocol,
+    find_device,
+    find_dtype,
+    find_model,
+)
 from sclip_core.model import SCLIP
 from sclip_core.stages.report import Outcome, Reporter, Silent
 from sclip_core.store.digests import Digests
+from sclip_core.store.files import writable_folder
 
 PACKAGES = (
     "sclip-benchmark",
@@ -60,6 +78,7 @@ class Run:
         self.dtype = find_dtype(settings.dtype, self.device)
         self.dataset: Dataset = open_dataset(settings)
         self._look_at_ground_truth()
+        self.stop = Event()  # when it is set, the stages end after the batch that they are at
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
@@ -83,30 +102,58 @@ class Run:
         if len(faults) == len(looked_at):
             raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
 
-    def ground_truth(self, sample: Sample) -> NDArray[np.int32]:
-        """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
+    def image(self, digest: str) -> NDArray[np.uint8]:
+        """The pixels (H, W, 3) RGB of an image.
 
         Raises:
-            ImageError: not a label map, or with values beyond the classes.
+            ImageError: it cannot be decoded, or is not the file any more that was digested.
+        """
+        path = self.images[digest].image
+        return decode_image(self._bytes(path, digest), str(path))
+
+    def ground_truth(self, sample: Sample, digest: str | None = None) -> NDArray[np.int32]:
+        """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
+
+        Args:
+            sample: of the dataset.
+            digest: of the label map, if it is to be stored under it.
+
+        Raises:
+            ImageError: not a label map, or with values beyond the classes, or not the file any
+                more that was digested.
         """
         dataset = self.dataset
         return label_classes(
-            read_label(sample.label),
+            decode_label(self._bytes(sample.label, digest), str(sample.label)),
             dataset.vocabulary.num_classes,
             dataset.reduce_zero_label,
             dataset.ignore_label,
             str(sample.label),
         )
 
+    def check(self) -> None:
+        """Find what would stop the run only after hours of work.
+
+        Raises:
+            UserError: no such model, or a folder for pictures that cannot be written to.
+        """
+        _ = self.spec
+        if self.settings.save_vis:
+            writable_folder(self.settings.save_vis, "--save-vis")
+
+    def _bytes(self, path: Path, digest: str | None) -> bytes:
+        """What is in a file; under its digest nothing is ever stored of another."""
+        data = read_bytes(path)
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            self.digests.forget(path)
+            raise ImageError(f"{path} was changed while it was in use: run again")
+        return data
+
     @cached_property
     def spec(self) -> ModelSpec:
         """Architecture and weights file, found but not loaded."""
         spec = find_model(self.settings.model, self.settings.pretrained, self._download)
-        if 0 < self.settings.slide_crop < spec.patch:
-            raise UserError(
-                f"slide_crop={self.settings.slide_crop} is smaller than a patch of {spec.name}, "
-                f"{spec.patch} pixels: take at least that, or 0 for the whole image"
-            )
+        check_protocol(self.settings, spec.patch)
         return spec
 
     @cached_property
@@ -122,17 +169,42 @@ class Run:
     @cached_property
     def images(self) -> dict[str, Sample]:
         """The dataset's images by the digest of their bytes, in order; a copy counts once."""
-        return dict(zip(self.image_digests, self.dataset.samples, strict=True))
+        return dict(zip(self.image_digests, self.samples, strict=True))
 
-    @cached_property
+    @property
+    def samples(self) -> list[Sample]:
+        """The dataset's samples, in order, without those whose files cannot be read."""
+        return [sample for sample, _, _ in self._digested]
+
+    @property
     def image_digests(self) -> list[str]:
         """The digest of each sample's image, in order."""
-        return self.digests.of_many(sample.image for sample in self.dataset.samples)
+        return [digest for _, digest, _ in self._digested]
 
-    @cached_property
+    @property
     def label_digests(self) -> list[str]:
         """The digest of each sample's label map, in order."""
-        return self.digests.of_many(sample.label for sample in self.dataset.samples)
+        return [digest for _, _, digest in self._digested]
+
+    @cached_property
+    def _digested(self) -> list[tuple[Sample, str, str]]:
+        """Each sample with the digests of its files; what cannot be read is noted."""
+        samples = self.dataset.samples
+        images = self.digests.of_many(sample.image for sample in samples)
+        labels = self.digests.of_many(sample.label for sample in samples)
+        digested = []
+        for sample, image, label in zip(samples, images, labels, strict=True):
+            if isinstance(image, ImageError):
+                self.fail([sample], image)
+            elif isinstance(label, ImageError):
+                self.fail([sample], label)
+            else:
+                digested.append((sample, image, label))
+        return digested
+
+    def samples_of(self, digest: str) -> Sequence[Sample]:
+        """The samples with this image: copies of it share a digest."""
+        return [sample for sample, image, _ in self._digested if image == digest]
 
     def model(self, shard: int = 0) -> SCLIP:
         """The model, loaded once a device; shards go to the GPUs in turn."""
@@ -144,20 +216,23 @@ class Run:
                 self._models[device] = SCLIP(self.spec, self.attention, device, self.dtype)
             return self._models[device]
 
-    def fail(self, stage: str, sample: Sample, error: UserError) -> None:
+    def fail(self, samples: Iterable[Sample], error: UserError) -> None:
         """Take note of an image that cannot be used, or stop where the run is strict.
+
+        Args:
+            samples: the image and its copies.
+            error: what is wrong with it.
 
         Raises:
             UserError: the run is strict.
         """
-        line = str(error)
-        if sample.image_id not in line:
-            line = f"{sample.image_id}: {line}"
-        if self.settings.strict:
-            raise UserError(f"{line} (--strict: stopped here; what was computed is kept)")
-        self.failures[sample.image_id] = line
-        self.reporter.advance(stage, 1)
-        self.reporter.warn(line)
+        for sample in samples:
+            named = any(str(path) in str(error) for path in (sample.image, sample.label))
+            failure = error if named else UserError(f"{sample.image_id}: {error}")
+            if self.settings.strict:
+                raise UserError(f"{failure} (--strict: stopped here; what was computed is kept)")
+            self.failures[sample.image_id] = str(failure)
+            self.reporter.warn(str(failure))
 
     def finished(self, outcome: Outcome, shards: int = 1) -> None:
         """Take note of what a stage, or one of its shards, did."""

@@ -9,24 +9,20 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
+from sclip_core.config import ImageError, UserError
+from sclip_core.datasets import Sample
+from sclip_core.stages.batch import Batch, Writer
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run
 from sclip_core.store.arrays import NewRow
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.files import writable_folder
 from sclip_core.store.ledger import Row
-
-
-class Writer(Protocol):
-    """What takes the batches of a stage."""
-
-    def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
-        """Store a batch; it exists from then on, whatever happens."""
 
 
 class Table(Protocol):
@@ -43,6 +39,7 @@ class Stage(ABC):
     version: ClassVar[int]  # bump it when the same settings give another result
     unit: ClassVar[str] = "images"  # what a row is
     shardable: ClassVar[bool] = False  # worth dividing among several workers
+    batch_rows: ClassVar[int] = 1  # that are worth a commit
 
     def __init__(self, run: Run, *upstream: Stage) -> None:
         """Place the stage in a run.
@@ -64,7 +61,7 @@ class Stage(ABC):
 
     @abstractmethod
     def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
-        """Compute rows, batch by batch; rows whose image fails are left out and noted.
+        """Compute rows, a few at a time; those whose image fails are left out (``leave_out``).
 
         Args:
             ids: of the rows to compute.
@@ -83,6 +80,19 @@ class Stage(ABC):
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those ids whose upstream rows are there."""
         return ids
+
+    def samples_of(self, row_id: str) -> Sequence[Sample]:
+        """The samples that a row stands for: copies of a file share one."""
+        return self.run.samples_of(row_id)
+
+    def leave_out(self, row_id: str, error: ImageError) -> None:
+        """Take note of a row that cannot be computed.
+
+        Raises:
+            UserError: the run is strict.
+        """
+        self.run.fail(self.samples_of(row_id), error)
+        self.run.reporter.advance(self.name, 1)
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -134,16 +144,30 @@ class Stage(ABC):
         return outcome
 
     def _compute_and_store(self, todo: Sequence[str], shard: int, total: int) -> int:
-        """Commit batch after batch; the number of new rows."""
+        """Commit batch after batch, the last one also where the stage is stopped.
+
+        Returns:
+            The number of new rows.
+        """
         computed = 0
+
+        def stored(rows: int) -> None:
+            nonlocal computed
+            computed += rows
+            self.run.reporter.advance(self.name, rows)
+
         writable_folder(self.run.root)
         self.artifact.create(self.run.provenance())
         self.run.reporter.start(self.name, total, total - len(todo), self.unit)
         with self.table.writer() as writer:
-            for batch, seconds in _timed(self.compute(todo, shard)):
-                writer.commit(batch, seconds)
-                computed += len(batch)
-                self.run.reporter.advance(self.name, len(batch))
+            batch = Batch(writer, self.batch_rows, stored)
+            try:
+                for rows in self.compute(todo, shard):
+                    batch.add(rows)
+                    if self.run.stop.is_set():
+                        raise UserError(f"{self.name} was stopped; what was computed is kept")
+            finally:
+                batch.commit()
         return computed
 
     def status(self) -> Status:
@@ -198,11 +222,3 @@ def _change(name: str, before: Any, now: Any) -> str:
     """``pamr_steps 10 -> 5``; what is long, or a key, by name alone."""
     text = f"{name} {before} -> {now}"
     return name if len(text) > 60 or name.startswith("another ") else text
-
-
-def _timed(batches: Iterable[list[NewRow]]) -> Iterator[tuple[list[NewRow], float]]:
-    """Each batch with the seconds that it took."""
-    started = time.perf_counter()
-    for batch in batches:
-        yield batch, time.perf_counter() - started
-        started = time.perf_counter()

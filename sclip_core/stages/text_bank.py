@@ -15,7 +15,7 @@ from sclip_core.encoder.text import TEMPLATES
 from sclip_core.stages.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
 
-BATCH_WORDS = 8
+WORDS_AT_A_TIME = 8
 
 
 class TextBankStage(Stage):
@@ -24,6 +24,7 @@ class TextBankStage(Stage):
     name = "text_bank"
     version = 1
     unit = "words"
+    batch_rows = 64
 
     def settings(self) -> dict[str, Any]:
         """Text tower, templates, words."""
@@ -48,10 +49,10 @@ class TextBankStage(Stage):
     def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
         """Encode the words."""
         model = self.run.model(shard)
-        for start in range(0, len(ids), BATCH_WORDS):
+        for start in range(0, len(ids), WORDS_AT_A_TIME):
             yield [
                 NewRow(word, model.encode_word(word).cpu().numpy().astype(np.float32)[None])
-                for word in ids[start : start + BATCH_WORDS]
+                for word in ids[start : start + WORDS_AT_A_TIME]
             ]
 
     @cached_property

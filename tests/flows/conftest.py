@@ -27,6 +27,24 @@ def own(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with pictures of a few patches; not to be written to."""
+    return write_own(tmp_path_factory.mktemp("small"), 3)
+
+
+def write_own(root: Path, count: int) -> Path:
+    """``images/``, ``labels/`` and ``classes.txt`` below a folder, which is returned."""
+    for folder in ("images", "labels"):
+        (root / folder).mkdir(parents=True)
+    for number in range(count):
+        picture, labels = scene(number)
+        cv2.imwrite(str(root / "images" / f"{number}.png"), picture[160:208, 100:164])
+        cv2.imwrite(str(root / "labels" / f"{number}.png"), labels[160:208, 100:164] % 3)
+    (root / "classes.txt").write_text("sky\ngrass\nroad")
+    return root
+
+
 def flags(own: Path, artifacts: Path, **others: object) -> list[str]:
     """The flags of a run over the folder, with the tiny CLIP."""
     paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
