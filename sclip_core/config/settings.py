@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.protocol import (
@@ -33,6 +33,7 @@ def _stages(value: Any) -> Any:
     return names
 
 
+HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
 StageName = Literal["text_bank", "dense_features", "refine", "metrics", "results"]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
@@ -42,13 +43,13 @@ class Settings(Protocol):
 
     dataset: Annotated[str, Field(min_length=1)] = "custom"
     """A benchmark, or any name for images of one's own."""
-    data_root: Path | None = None
+    data_root: HomePath | None = None
     """Folder of the benchmark, in its published layout."""
-    images: Path | None = None
+    images: HomePath | None = None
     """Folder of images of one's own."""
-    labels: Path | None = None
+    labels: HomePath | None = None
     """Folder of their label maps: single-channel, the same names."""
-    classes: Path | None = None
+    classes: HomePath | None = None
     """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: IntList = (255,)
     """Label values that are not evaluated."""
@@ -73,13 +74,13 @@ class Settings(Protocol):
     """Threads that read ahead."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1
     """Independent tasks of the stages that take long."""
-    artifacts: Path = Path("artifacts")
+    artifacts: HomePath = Path("artifacts")
     """Folder of all artifacts and results."""
     strict: bool = False
     """Stop at the first bad image."""
     force: StageNames = ()
     """Stages to compute again, with those that read them."""
-    save_vis: Path | None = None
+    save_vis: HomePath | None = None
     """Folder for pictures: image, ground truth, prediction."""
 
 

@@ -73,7 +73,7 @@ def _benchmark(settings: Settings) -> str:
 def _own_vocabulary(settings: Settings) -> Vocabulary:
     """The vocabulary of a folder of one's own: a file, or a built-in one by its name."""
     if settings.classes is not None:
-        return Vocabulary.from_file(settings.classes.expanduser())
+        return Vocabulary.from_file(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
     raise UserError("--classes is missing: pass a text file with one class a line, in label order")
@@ -84,7 +84,7 @@ def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
     named = Vocabulary.named(name)
     if settings.classes is None:
         return named
-    given = Vocabulary.from_file(settings.classes.expanduser())
+    given = Vocabulary.from_file(settings.classes)
     if given.num_classes != named.num_classes:
         raise UserError(
             f"{settings.classes} has {given.num_classes} classes, but {name} has "

@@ -84,7 +84,7 @@ def folder_samples(images: Path, labels: Path, limit: int | None = None) -> tupl
 
 def _folder(path: Path, option: str) -> Path:
     """The folder that an option names, with ~ expanded."""
-    path = path.expanduser()
+    path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
         found = "is a file" if os.path.exists(path) else "does not exist"
         raise UserError(f"{option} {path} {found}: expected a folder")

@@ -12,6 +12,7 @@ from sclip_core.config import UserError, tables, unknown
 BUILT_IN = Path(__file__).with_name("vocabularies")
 BACKGROUND = "background"
 SEPARATOR = ", "
+MOST_CLASSES = 1 << 16  # of label maps in 16 bits
 
 
 @dataclass(frozen=True)
@@ -118,6 +119,11 @@ class Vocabulary:
     @classmethod
     def _checked(cls, words: Sequence[Sequence[str]], place: Callable[[int], str]) -> Self:
         """Strip the words, refuse what is no vocabulary; ``place`` says where a class stands."""
+        if len(words) > MOST_CLASSES:
+            raise UserError(
+                f"{len(words):,} classes, the first in {place(0)}: at most {MOST_CLASSES:,}; "
+                "is it a vocabulary, a line for each class of the labels?"
+            )
         stripped: list[tuple[str, ...]] = []
         first_of: dict[str, int] = {}
         for index, entry in enumerate(words):

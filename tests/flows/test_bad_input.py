@@ -232,11 +232,20 @@ class TestDataRoot:
         (b"cat\n\ndog\n", ["line 2 is blank"]),
         (b"cat, \n", ["line 1: empty word"]),
         (b"caf\xe9\n", ["is not UTF-8"]),
+        ("\n".join(map(str, range(65537))).encode(), ["65,537 classes", "at most 65,536"]),
     ],
 )
 def test_vocabulary(refused_run, tmp_path, text, words):
     (tmp_path / "words.txt").write_bytes(text)
     says(refused_run(classes=tmp_path / "words.txt"), "words.txt", *words)
+
+
+@pytest.mark.parametrize("option", ["images", "labels"])
+def test_home(refused_run, option, tmp_path, monkeypatch):
+    """The shell leaves the ~ in ``--images=~/x`` to us."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    says(refused_run(**{option: "~/pictures"}), f"--{option} {tmp_path}/pictures does not exist")
+    says(refused_run(**{option: "~nobody-of-that-name/x"}), "does not exist: expected a folder")
 
 
 def test_no_vocabulary(refused_run, tmp_path):
