@@ -59,7 +59,7 @@ class Settings(Protocol):
     model: str = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
     pretrained: str = "openai"
-    """An open_clip tag, or the path of a checkpoint."""
+    """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
     attention: str = "csa"
     """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
