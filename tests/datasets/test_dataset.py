@@ -31,6 +31,7 @@ LAYOUT_OF = {
     "coco_stuff": "coco_stuff",
     "ade20k": "ade20k",
     "cityscapes": "cityscapes",
+    "scenes": "scenes",
 }
 
 

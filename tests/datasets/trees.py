@@ -1,4 +1,4 @@
-"""Miniature datasets in the eight benchmarks' layouts, written with real encoders."""
+"""Miniature datasets in the benchmarks' layouts, written with real encoders."""
 
 from __future__ import annotations
 
@@ -69,6 +69,11 @@ TREES: dict[str, tuple[str, str | None, list[tuple[str, str, str]]]] = {
                 "munster/munster_000000_000019",
             )
         ],
+    ),
+    "scenes": (
+        "scenes",
+        None,
+        [(name, f"images/{name}.jpg", f"labels/{name}.png") for name in ("0000", "0001")],
     ),
 }
 

@@ -8,9 +8,9 @@ import cv2
 import pytest
 
 from flows import cli
-from flows.demo import CLASSES, scene
 
 from ..conftest import TINY
+from ..drawing import CLASSES, scene
 
 
 @pytest.fixture(scope="session")

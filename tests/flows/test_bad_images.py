@@ -15,10 +15,10 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from flows.demo import scene
 from sclip_core import SCLIP
 
 from ..conftest import TINY
+from ..drawing import scene
 from .conftest import flags, write_own
 
 PICTURE = scene(7)[0][150:198, 100:164]  # BGR (48, 64, 3)

@@ -43,4 +43,4 @@ def test_deployments():
     assert deployments["pamr"]["parameters"]["pamr_steps"] > 0
     for row in deployments.values():
         given = {**row["parameters"], "config": ROOT / row["parameters"]["config"]}
-        assert resolve(**given).model == "ViT-B-16"
+        assert resolve(**given).model == ("sclip-demo" if row["name"] == "scenes" else "ViT-B-16")

@@ -10,12 +10,12 @@ import cv2
 import pyarrow.parquet as pq
 import pytest
 
-from flows.demo import scene
 from sclip_core.config import resolve
 from sclip_core.stages.pipeline import Finished, run_pipeline
 from sclip_core.stages.run import Run
 
 from ..conftest import TINY
+from ..drawing import scene
 
 
 def write_voc(root: Path, count: int) -> Path:

@@ -1,0 +1,34 @@
+"""Drawn scenes: a small world of textures and things, with captions and exact label maps.
+
+A picture is a pure function of its seed. What a model is trained on (``draw_picture``) has no label
+map; what it is measured on (``draw_scene``) has one, and is larger.
+"""
+
+from sclip_core.datasets.scenes.captions import caption, lexicon
+from sclip_core.datasets.scenes.compose import (
+    Item,
+    Picture,
+    Scene,
+    class_names,
+    draw_picture,
+    draw_scene,
+    stuff_names,
+)
+from sclip_core.datasets.scenes.seeds import caption_rng, evaluation_rng, training_rng
+from sclip_core.datasets.scenes.write import write_scenes
+
+__all__ = [
+    "Item",
+    "Picture",
+    "Scene",
+    "caption",
+    "caption_rng",
+    "class_names",
+    "draw_picture",
+    "draw_scene",
+    "evaluation_rng",
+    "lexicon",
+    "stuff_names",
+    "training_rng",
+    "write_scenes",
+]

@@ -1,0 +1,50 @@
+"""Scenes as files, in the layout of any folder of one's own."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import cv2
+
+from sclip_core.datasets.scenes.compose import draw_scene
+from sclip_core.datasets.scenes.seeds import evaluation_rng
+from sclip_core.store.files import write_whole
+
+QUALITY = 92  # of the JPEGs
+
+
+def write_scenes(root: Path, count: int) -> int:
+    """Draw evaluation scenes 0 to ``count - 1``; those that are there stay.
+
+    Args:
+        root: ``images/0000.jpg`` and ``labels/0000.png`` are made below it.
+        count: how many.
+
+    Returns:
+        How many were drawn.
+
+    Raises:
+        DiskError: one cannot be written.
+    """
+    for name in ("images", "labels"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+    # the label map is written last: where it is, the picture is too
+    missing = [n for n in range(count) if not (root / "labels" / f"{n:04d}.png").exists()]
+    with ThreadPoolExecutor() as pool:
+        for _ in pool.map(lambda number: _write_one(root, number), missing):
+            pass
+    return len(missing)
+
+
+def _write_one(root: Path, number: int) -> None:
+    scene = draw_scene(evaluation_rng(number))
+    jpeg = cv2.imencode(".jpg", scene.image[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, QUALITY])[1]
+    png = cv2.imencode(".png", scene.labels)[1]
+    for target, data in ((f"images/{number:04d}.jpg", jpeg), (f"labels/{number:04d}.png", png)):
+        write_whole(root / target, partial(_put, data.tobytes()))
+
+
+def _put(data: bytes, path: Path) -> None:
+    path.write_bytes(data)
