@@ -56,11 +56,11 @@ def encode_word(model: Any, tokenizer: Any, word: str) -> Tensor:
     """
     device = next(model.parameters()).device
     prompts = tokenizer([template(word) for template in TEMPLATES]).to(device)
-    features = normalize(_encode_prompts(model, prompts).float(), dim=-1)
+    features = normalize(encode_prompts(model, prompts).float(), dim=-1)
     return normalize(features.mean(dim=0), dim=-1)
 
 
-def _encode_prompts(model: Any, prompts: Tensor) -> Tensor:
+def encode_prompts(model: Any, prompts: Tensor) -> Tensor:
     """Text features (B, D) of token ids (B, 77).
 
     In a causal tower nothing after the end token has a say in its feature, and 80 prompts of one
