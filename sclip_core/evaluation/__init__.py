@@ -4,6 +4,7 @@ from sclip_core.evaluation.areas import IGNORED, Areas, image_areas, sum_areas
 from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.panels import overlay, panel
 from sclip_core.evaluation.scores import Scores, scores
+from sclip_core.evaluation.sheet import sheet
 
 __all__ = [
     "IGNORED",
@@ -14,5 +15,6 @@ __all__ = [
     "palette",
     "panel",
     "scores",
+    "sheet",
     "sum_areas",
 ]

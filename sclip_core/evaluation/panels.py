@@ -44,13 +44,13 @@ def panel(
     Raises:
         ValueError: a map has another size than the image.
     """
-    photo = _resized(image, PANEL_SIDE)
-    painted = _painted(photo, _checked(prediction, image), ALPHA)
+    photo = resized(image, PANEL_SIDE)
+    predicted = painted(photo, prediction, image, ALPHA)
     if label is None:
-        pictures = {"image": photo, "prediction": painted}
+        pictures = {"image": photo, "prediction": predicted}
         return _composed(title, pictures, _entries(class_names, {"": prediction}))
-    truth = _painted(photo, _checked(label, image), ALPHA)
-    pictures = {"image": photo, "ground truth": truth, "prediction": painted}
+    truth = painted(photo, label, image, ALPHA)
+    pictures = {"image": photo, "ground truth": truth, "prediction": predicted}
     entries = _entries(class_names, {"truth": label, "prediction": prediction})
     return _composed(title, pictures, entries)
 
@@ -70,9 +70,9 @@ def overlay(
         ValueError: the labels have another size than the image.
     """
     smallest, largest = OVERLAY_SIDES
-    photo = _resized(image, min(max(*image.shape[:2], smallest), largest))
-    painted = _painted(photo, _checked(labels, image), alpha)
-    return _composed("", {"": painted}, _entries(class_names, {"": labels}))
+    photo = resized(image, min(max(*image.shape[:2], smallest), largest))
+    shown = painted(photo, labels, image, alpha)
+    return _composed("", {"": shown}, _entries(class_names, {"": labels}))
 
 
 def _checked(labels: Labels, image: NDArray[np.uint8]) -> Labels:
@@ -84,7 +84,7 @@ def _checked(labels: Labels, image: NDArray[np.uint8]) -> Labels:
     return labels
 
 
-def _resized(image: NDArray[np.uint8], side: int) -> Image.Image:
+def resized(image: NDArray[np.uint8], side: int) -> Image.Image:
     """The image with a long side of `side`: averaged to shrink, interpolated to grow."""
     height, width = image.shape[:2]
     factor = side / max(height, width)
@@ -93,8 +93,21 @@ def _resized(image: NDArray[np.uint8], side: int) -> Image.Image:
     return Image.fromarray(image).resize(size, how)
 
 
-def _painted(photo: Image.Image, labels: Labels, alpha: float) -> Image.Image:
-    """The photo in grey under colours; hatched where ignored, white lines between regions."""
+def painted(
+    photo: Image.Image, labels: Labels, image: NDArray[np.uint8], alpha: float
+) -> Image.Image:
+    """The photo in grey under colours; hatched where ignored, white lines between regions.
+
+    Args:
+        photo: the image, resized.
+        labels: (H, W) classes, -1 ignored.
+        image: (H, W, 3), as large as the labels have to be.
+        alpha: opacity of the colours, 0..1.
+
+    Raises:
+        ValueError: the labels have another size than the image.
+    """
+    labels = _checked(labels, image)
     width, height = photo.size
     rows, columns = _nearest(height, labels.shape[0]), _nearest(width, labels.shape[1])
     shown = labels[np.ix_(rows, columns)].astype(np.int64)
