@@ -20,6 +20,7 @@ from sclip_core.config import Geometry
 from sclip_core.encoder.pixels import normalise, resize
 
 from .conftest import IMAGES, TINY
+from .segmentation.conftest import path  # noqa: F401  (every array on both paths)
 
 SETS = {  # name in the arrays: name of the preset
     "voc21": "voc21",

@@ -44,15 +44,14 @@ def sheet(
     Raises:
         ValueError: a column of another length, a map of another size than its image.
     """
+    lengths = [len(maps) for maps in columns.values()]
+    if any(length != len(images) for length in lengths):
+        raise ValueError(f"columns of {lengths} label maps for {len(images)} images")
     rows = []
     for index, image in enumerate(images):
         photo = resized(image, CELL)
         maps = [maps[index] for maps in columns.values()]
         rows.append([photo, *(painted(photo, labels, image, ALPHA) for labels in maps)])
-    if any(len(maps) != len(images) for maps in columns.values()):
-        raise ValueError(
-            f"columns of {[len(m) for m in columns.values()]} for {len(images)} images"
-        )
     inner = (1 + len(columns)) * (CELL + GAP) - GAP
     below = keys.legend(_entries(columns, class_names), inner)
     top = MARGIN + (TITLE + GAP if title else 0) + (CAPTION + GAP // 2 if note else 0)

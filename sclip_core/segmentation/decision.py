@@ -8,6 +8,7 @@ computed, and only where ``prob_thd`` asks for it.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from functools import partial
 
 import numpy as np
 import torch
@@ -17,6 +18,9 @@ from torch import Tensor
 from sclip_core.config import Protocol
 
 Blocks = Callable[[], Iterable[Tensor]]
+Labels = NDArray[np.unsignedinteger]
+Below = NDArray[np.bool_] | None  # where the winner is less probable than prob_thd
+Winners = Callable[[NDArray[np.bool_] | None], tuple[Below, Labels]]
 
 PART_ELEMENTS = 2**22  # of logits in work at once: 16 MB; the softmax makes several copies of them
 
@@ -53,16 +57,31 @@ def decide(
     Returns:
         (H, W), uint8 where C is at most 256, else uint16.
     """
-    scores, labels = _winners(blocks, query_class, num_classes, protocol, None)
+    winners = partial(_winners, blocks, query_class, num_classes, protocol)
+    return settle(winners, num_classes, protocol)
+
+
+def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:
+    """Labels of an image by the rules of ``area_thd`` and ``prob_thd``.
+
+    Args:
+        winners: gives, for the classes that may not win (C,) or None, where the best of the others
+            is less probable than ``prob_thd``, and the best (H, W).
+        num_classes: C.
+        protocol: ``prob_thd``, ``area_thd``.
+
+    Returns:
+        (H, W), what ``winners`` gave with some pixels set to 0.
+    """
+    below, labels = winners(None)
     if protocol.area_thd > 0:
         areas = np.bincount(labels.ravel(), minlength=num_classes)
         small = areas <= protocol.area_thd * areas[1:].sum()
         small[0] = False
         if areas[small].any():
-            removed = torch.from_numpy(small)
-            scores, labels = _winners(blocks, query_class, num_classes, protocol, removed)
-    if scores is not None:
-        labels[scores < protocol.prob_thd] = 0
+            below, labels = winners(small)
+    if below is not None:
+        labels[below] = 0
     return labels
 
 
@@ -71,9 +90,9 @@ def _winners(
     query_class: Tensor,
     num_classes: int,
     protocol: Protocol,
-    removed: Tensor | None,
-) -> tuple[NDArray[np.float32] | None, NDArray[np.unsignedinteger]]:
-    """Probability (only with ``prob_thd``) and label of the best class of every pixel.
+    removed: NDArray[np.bool_] | None,
+) -> tuple[Below, Labels]:
+    """Where the best class is less probable than ``prob_thd``, and the best class of every pixel.
 
     Args:
         blocks: see ``decide``.
@@ -83,18 +102,20 @@ def _winners(
         removed: (C,) bool, classes that may not win; their words stay in the softmax.
     """
     kind = np.uint8 if num_classes <= 256 else np.uint16
-    scores: list[NDArray[np.float32]] = []
-    labels: list[NDArray[np.unsignedinteger]] = []
+    below: list[NDArray[np.bool_]] = []
+    labels: list[Labels] = []
     for logits in _parts(blocks()):
         classes = class_scores(logits, query_class, num_classes)
         if removed is not None:
-            classes = classes.masked_fill(removed.to(classes.device)[:, None, None], -torch.inf)
+            barred = torch.from_numpy(removed).to(classes.device)
+            classes = classes.masked_fill(barred[:, None, None], -torch.inf)
         best, label = classes.max(dim=0)
         labels.append(label.cpu().numpy().astype(kind))
         if protocol.prob_thd > 0:
             total = torch.logsumexp(protocol.logit_scale * logits, dim=0)
-            scores.append((protocol.logit_scale * best - total).exp().cpu().numpy())
-    return (np.concatenate(scores) if scores else None), np.concatenate(labels)
+            share = (protocol.logit_scale * best - total).exp()
+            below.append((share < protocol.prob_thd).cpu().numpy())
+    return (np.concatenate(below) if below else None), np.concatenate(labels)
 
 
 def _parts(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

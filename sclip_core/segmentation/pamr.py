@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sclip_core.config import UserError
+from sclip_core.segmentation import compiled
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 CHUNK_BYTES = 8 * 2**20  # of logits in work at once: about what a core's caches hold
@@ -45,6 +46,9 @@ def pamr(
     _check(image, logits, steps, dilations)
     refined = logits.to(torch.float32, copy=True)
     if steps == 0:
+        return refined
+    if refined.device.type == "cpu" and compiled.available():
+        compiled.refine(image.to(refined), refined, steps, dilations)
         return refined
     weights = pamr_weights(image.to(refined), dilations)
     per_chunk = max(1, CHUNK_BYTES // (4 * refined[0].numel()))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
@@ -12,7 +13,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol
-from sclip_core.segmentation.decision import decide
+from sclip_core.segmentation import compiled
+from sclip_core.segmentation.decision import Winners, decide, settle
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
 
@@ -41,11 +43,33 @@ class Refiner:
             query_class: (Q,) int64, the class of each word.
             num_classes: C.
         """
+        if self._compiled():
+            return settle(
+                self._compiled_winners(query_class, num_classes), num_classes, self.protocol
+            )
         single = (
             list(self._blocks()) if self._rows_per_block() >= self.geometry.original[0] else None
         )
         blocks = (lambda: iter(single)) if single is not None else self._blocks
         return decide(blocks, query_class, num_classes, self.protocol)
+
+    def _compiled(self) -> bool:
+        """Whether the kernels of the CPU can be used."""
+        return self.features.device.type == "cpu" and compiled.available()
+
+    def _compiled_winners(self, query_class: Tensor, num_classes: int) -> Winners:
+        """The decision by the compiled kernels."""
+        stitcher = Stitcher(self.geometry)
+        return partial(
+            compiled.winners,
+            compiled.Stitching(
+                compiled.side_by_side(stitcher.laid(self.features), self.embeddings),
+                compiled.Taps.of(stitcher.rows),
+                compiled.Taps.of(stitcher.columns),
+            ),
+            self._image_at_original_size() if self.protocol.pamr_steps else None,
+            compiled.Voting(query_class.numpy(), num_classes, self.protocol),
+        )
 
     def _halo(self) -> int:
         """Rows beyond a block that its refined values look at."""

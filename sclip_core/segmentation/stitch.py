@@ -93,11 +93,16 @@ class Stitcher:
         Returns:
             (Q, window rows·rows, window columns·columns) float32.
         """
-        grid = (len(self.geometry.tops), len(self.geometry.lefts))
-        laid = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+        laid = self.laid(features)
         cosines = laid.flatten(0, 1).float() @ embeddings.to(laid.device).T.float()
         by_word: Tensor = cosines.T.reshape(len(embeddings), laid.shape[0], laid.shape[1])
         return by_word.contiguous()
+
+    def laid(self, features: Tensor) -> Tensor:
+        """The windows' features (windows, rows, columns, D) laid side by side: (h, w, D)."""
+        grid = (len(self.geometry.tops), len(self.geometry.lefts))
+        laid: Tensor = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+        return laid
 
     def stitch(self, side_by_side: Tensor, top: int = 0, bottom: int | None = None) -> Tensor:
         """Logits of the pixels of a block of rows, at the original size.
