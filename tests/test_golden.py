@@ -18,9 +18,21 @@ import torch
 from sclip_core import SCLIP, Protocol, Vocabulary
 from sclip_core.config import Geometry
 from sclip_core.encoder.pixels import normalise, resize
+from sclip_core.segmentation import compiled
 
 from .conftest import IMAGES, TINY
-from .segmentation.conftest import path  # noqa: F401  (every array on both paths)
+
+
+@pytest.fixture(scope="module", params=["", pytest.param("portable", marks=pytest.mark.slow)])
+def path(request: pytest.FixtureRequest):
+    """The path that the code takes by itself; the portable one too."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.param == "portable":
+            patch.setattr(compiled, "available", lambda: False)
+        yield
+
+
+pytestmark = pytest.mark.usefixtures("path")
 
 SETS = {  # name in the arrays: name of the preset
     "voc21": "voc21",

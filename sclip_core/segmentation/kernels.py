@@ -29,6 +29,7 @@ Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
 EXACT = ("contract", "nsz", "nnan")
 LANES = 16  # words that are compared side by side
+THIRD = np.float32(1 / (3 * math.log(2)))  # mean over the channels, and to powers of 2
 
 
 def compiled(kernel: Kernel) -> Kernel:
@@ -36,9 +37,14 @@ def compiled(kernel: Kernel) -> Kernel:
     return cast(Kernel, njit(nogil=True, cache=True, fastmath=set(EXACT))(kernel))
 
 
-def compiled_sum(kernel: Kernel) -> Kernel:
-    """The same for one whose sums may be taken in another order."""
-    return cast(Kernel, njit(nogil=True, cache=True, fastmath={*EXACT, "reassoc"})(kernel))
+def inlined(kernel: Kernel) -> Kernel:
+    """The same for a part of a kernel: called for every pixel, a call would cost more than it."""
+    return cast(Kernel, njit(forceinline=True, fastmath=set(EXACT))(kernel))
+
+
+def inlined_sum(kernel: Kernel) -> Kernel:
+    """The same for a part whose sum may be taken in another order."""
+    return cast(Kernel, njit(forceinline=True, fastmath={*EXACT, "reassoc"})(kernel))
 
 
 @cache
@@ -92,7 +98,7 @@ def stitch_rows(
         _fill_borders(out[y], border)
 
 
-@compiled
+@inlined
 def _mix_rows(laid: Array, taps: Array, shares: Array, line: Array) -> None:
     """The rows of ``laid`` (h, w, C) that a pixel row is made of, mixed: (w, C)."""
     line[:] = 0.0
@@ -105,7 +111,7 @@ def _mix_rows(laid: Array, taps: Array, shares: Array, line: Array) -> None:
                     line[x, q] += share * source[x, q]
 
 
-@compiled
+@inlined
 def _mix_columns(line: Array, taps: Array, shares: Array, x: int, row: Array, at: int) -> None:
     """The same of columns, for pixel ``x``, into ``row[at]`` (C,); four taps at a time."""
     for k in range(0, taps.shape[1], 4):
@@ -121,7 +127,7 @@ def _mix_columns(line: Array, taps: Array, shares: Array, x: int, row: Array, at
                 row[at, q] += s0 * line[a, q] + s1 * line[b, q] + s2 * line[c, q] + s3 * line[d, q]
 
 
-@compiled
+@inlined
 def _fill_borders(row: Array, border: int) -> None:
     end = row.shape[0] - border
     for x in range(border):
@@ -141,45 +147,73 @@ def weigh_rows(image: Array, dilations: Array, weights: Array, first: int, last:
         first: row to begin with.
         last: row to stop before.
     """
-    height, width, count = image.shape[0], image.shape[1], weights.shape[2]
-    samples = np.float32(count + len(dilations))
-    values = np.empty((count, 3), np.float32)
+    count = weights.shape[2]
+    values = np.empty((3, count), np.float32)
+    _, mantissas, exponents, powers = _scratch(count)
     for y in range(first, last):
-        for x in range(width):
-            n = 0
-            for d in dilations:
-                for dy in range(-1, 2):
-                    row = min(max(y + dy * d, 0), height - 1)
-                    for dx in range(-1, 2):
-                        if dy != 0 or dx != 0:
-                            column = min(max(x + dx * d, 0), width - 1)
-                            for c in range(3):
-                                values[n, c] = image[row, column, c]
-                            n += 1
-            affinity = weights[y, x]
-            affinity[:] = 0.0
-            for c in range(3):
-                centre = image[y, x, c]
-                mean = len(dilations) * centre
-                for n in range(count):
-                    mean += values[n, c]
-                mean /= samples
-                variance = len(dilations) * (centre - mean) * (centre - mean)
-                for n in range(count):
-                    variance += (values[n, c] - mean) * (values[n, c] - mean)
-                deviation = math.sqrt(variance / (samples - np.float32(1)))
-                scale = np.float32(1e-8) + np.float32(0.1) * np.float32(deviation)
-                for n in range(count):
-                    affinity[n] -= abs(centre - values[n, c]) / scale
-            top = affinity[0]
-            for n in range(1, count):
-                top = max(top, affinity[n])
-            total = np.float32(0)
-            for n in range(count):
-                affinity[n] = math.exp((affinity[n] - top) / np.float32(3))
-                total += affinity[n]
-            for n in range(count):
-                affinity[n] /= total
+        for x in range(image.shape[1]):
+            _gather(image, dilations, y, x, values)
+            _weigh(image, len(dilations), y, x, values, weights, mantissas, exponents, powers)
+
+
+@inlined
+def _gather(image: Array, dilations: Array, y: int, x: int, values: Array) -> None:
+    """The colours of a pixel's neighbours (3, 8·D); beyond the border its own pixel is repeated."""
+    bottom, right = image.shape[0] - 1, image.shape[1] - 1
+    n = 0
+    for d in dilations:
+        for dy in range(-1, 2):
+            row = min(max(y + dy * d, 0), bottom)
+            for dx in range(-1, 2):
+                if dy != 0 or dx != 0:
+                    column = min(max(x + dx * d, 0), right)
+                    for c in range(3):
+                        values[c, n] = image[row, column, c]
+                    n += 1
+
+
+@inlined_sum
+def _weigh(
+    image: Array,
+    centres: int,
+    y: int,
+    x: int,
+    values: Array,
+    weights: Array,
+    mantissas: Array,
+    exponents: Array,
+    powers: Array,
+) -> None:
+    """Softmax over the neighbours of how alike they are, each channel by its own deviation."""
+    count = values.shape[1]
+    samples = np.float32(count + centres)
+    for n in range(count):
+        weights[y, x, n] = 0.0
+    for c in range(3):
+        centre = image[y, x, c]
+        total = centres * centre
+        for n in range(count):
+            total += values[c, n]
+        mean = total / samples
+        squares = centres * (centre - mean) * (centre - mean)
+        for n in range(count):
+            squares += (values[c, n] - mean) * (values[c, n] - mean)
+        deviation = np.sqrt(np.float32(squares / (samples - np.float32(1))))
+        share = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
+        for n in range(count):
+            weights[y, x, n] -= abs(centre - values[c, n]) * share
+    highest = weights[y, x, 0]
+    for n in range(1, count):
+        highest = max(highest, weights[y, x, n])
+    for n in range(count):
+        _split((weights[y, x, n] - highest) * THIRD, n, mantissas, exponents)
+    total = np.float32(0)
+    for n in range(count):
+        weights[y, x, n] = mantissas[n] * powers[n]
+        total += weights[y, x, n]
+    share = np.float32(1) / total
+    for n in range(count):
+        weights[y, x, n] *= share
 
 
 @compiled
@@ -208,7 +242,7 @@ def step_rows(
         _fill_borders(target[y], border)
 
 
-@compiled
+@inlined
 def _step(
     source: Array, weights: Array, dilations: Array, y: int, border: int, row: Array, at: int
 ) -> None:
@@ -323,7 +357,7 @@ def label_rows(
                 _add(pixel, 0, words, scale, top, total, y, x, mantissas, exponents, powers)
 
 
-@compiled
+@inlined
 def _vote(
     row: Array,
     at: int,
@@ -363,7 +397,7 @@ def _vote(
                     return
 
 
-@compiled
+@inlined
 def _add(
     row: Array,
     at: int,
@@ -390,7 +424,7 @@ def _add(
     )
 
 
-@compiled
+@inlined
 def _scratch(words: int) -> tuple[Array, Array, Array, Array]:
     """Room for the work on one pixel; ``powers`` are the exponents' bits read as floats."""
     exponents = np.empty(words, np.int32)
@@ -398,7 +432,7 @@ def _scratch(words: int) -> tuple[Array, Array, Array, Array]:
     return lanes, mantissas, exponents, exponents.view(np.float32)
 
 
-@compiled_sum
+@inlined_sum
 def _sum_of_powers(
     row: Array,
     at: int,
@@ -409,24 +443,29 @@ def _sum_of_powers(
     exponents: Array,
     powers: Array,
 ) -> np.float32:
-    """Sum of 2**(scale · (row[at] - highest)), to 3e-7 of it; as vectors, which exp is not.
-
-    The exponent's whole part goes to the bits of a float, the rest (at most half) to the Taylor
-    polynomial of 2**x; what is below 2**-100 counts as that.
-    """
+    """Sum of 2**(scale · (row[at] - highest)), to 3e-7 of it; as vectors, which exp is not."""
     for q in range(words):
-        x = max((row[at, q] - highest) * scale, np.float32(-100.0))
-        whole = np.int32(x - np.float32(0.5))  # x <= 0: rounds to the nearest
-        rest = x - np.float32(whole)
-        value = np.float32(1.5403530e-4)
-        value = value * rest + np.float32(1.3333558e-3)
-        value = value * rest + np.float32(9.6181291e-3)
-        value = value * rest + np.float32(5.5504109e-2)
-        value = value * rest + np.float32(2.4022651e-1)
-        value = value * rest + np.float32(6.9314718e-1)
-        mantissas[q] = value * rest + np.float32(1.0)
-        exponents[q] = (whole + np.int32(127)) << np.int32(23)
+        _split((row[at, q] - highest) * scale, q, mantissas, exponents)
     total = np.float32(0)
     for q in range(words):
         total += mantissas[q] * powers[q]
     return total
+
+
+@inlined
+def _split(x: np.float32, at: int, mantissas: Array, exponents: Array) -> None:
+    """2**x of an x of at most 0 as a product: the rounded x in a float's bits, 2**rest beside it.
+
+    The rest, at most half, by the Taylor polynomial; what is below 2**-100 counts as that.
+    """
+    x = max(x, np.float32(-100.0))
+    whole = np.int32(x - np.float32(0.5))  # x <= 0: rounds to the nearest
+    rest = x - np.float32(whole)
+    value = np.float32(1.5403530e-4)
+    value = value * rest + np.float32(1.3333558e-3)
+    value = value * rest + np.float32(9.6181291e-3)
+    value = value * rest + np.float32(5.5504109e-2)
+    value = value * rest + np.float32(2.4022651e-1)
+    value = value * rest + np.float32(6.9314718e-1)
+    mantissas[at] = value * rest + np.float32(1.0)
+    exponents[at] = (whole + np.int32(127)) << np.int32(23)
