@@ -5,6 +5,7 @@ The stages of the pipeline call the same methods.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +33,8 @@ from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
+
+USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
 
 Classes = list[str] | list[list[str]] | Vocabulary
 
@@ -204,12 +207,12 @@ class SCLIP:
 
         Args:
             windows: (B, 3, h, w), normalised.
-            batch_size: windows per forward pass; 0: 16 on a CPU, 256 on a GPU.
+            batch_size: windows per forward pass; 0: as many as keep the device busy.
 
         Returns:
             (B, h // patch, w // patch, D) float32.
         """
-        size = batch_size or default_batch_size(self.device)
+        size = batch_size or default_batch_size(self.device, windows.shape, self.spec.patch)
         return torch.cat([self.encoder.patch_features(part) for part in windows.split(size)])
 
     def refiner(self, image: NDArray[np.uint8], bank: TextBank, protocol: Protocol) -> Refiner:
@@ -248,6 +251,14 @@ def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec
     return normalise(resize(image, geometry.resized), spec.mean, spec.std)
 
 
-def default_batch_size(device: torch.device) -> int:
-    """Windows per forward pass that keep a device busy without filling it."""
-    return 16 if device.type == "cpu" else 256
+def default_batch_size(device: torch.device, shape: Sequence[int], patch: int) -> int:
+    """Windows per forward pass that keep a device busy without filling it.
+
+    Args:
+        device: a CPU gets the tokens of 16 windows of ViT-B/16, a GPU those of 256.
+        shape: of the windows, (..., height, width).
+        patch: its side in pixels.
+    """
+    tokens = 1 + (shape[-2] // patch) * (shape[-1] // patch)
+    usual = 16 if device.type == "cpu" else 256
+    return max(1, usual * USUAL_TOKENS // tokens)

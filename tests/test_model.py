@@ -127,7 +127,10 @@ class TestMethods:
             torch.testing.assert_close(apart, together, atol=2e-4, rtol=0)  # sharpened attention
 
     def test_batch_size_by_device(self):
-        assert default_batch_size(torch.device("cpu")) < default_batch_size(torch.device("cuda"))
+        cpu, cuda = torch.device("cpu"), torch.device("cuda")
+        for shape, expected in (((224, 224), 16), ((48, 48), 315), ((2048, 1024), 1)):
+            assert default_batch_size(cpu, shape, 16) == expected
+            assert default_batch_size(cuda, shape, 16) >= expected
 
     def test_results_are_ordinary_tensors(self, tiny, image):
         logits = tiny.logits(image, classes=CLASSES)

@@ -69,7 +69,7 @@ class Settings(Protocol):
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
     batch_size: Annotated[int, Field(ge=0, le=65536)] = 0
-    """Windows per forward pass; 0: 16 on a CPU, 256 on a GPU."""
+    """Windows per forward pass; 0: as 16 of 224 pixels on a CPU, 256 on a GPU."""
     workers: Annotated[int, Field(ge=0, le=256)] = 2
     """Threads that read ahead."""
     shards: Annotated[int, Field(ge=1, le=1024)] = 1

@@ -30,7 +30,7 @@ LARGEST_SCALE = math.log(100)  # of the logits, as in the paper
 class Recipe:
     """All that decides the weights, but for the machine's rounding."""
 
-    steps: int = 36_000
+    steps: int = 26_000
     batch: int = 128
     shows: int = 3  # times that a picture is shown, each time under another caption
     rate: float = 1e-3

@@ -65,7 +65,6 @@ class DenseFeaturesStage(Stage):
     def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
         """Encode images, as many at a time as fill a forward pass with windows."""
         model = self.run.model(shard)
-        full = self.run.settings.batch_size or default_batch_size(model.device)
         group: list[Loaded] = []
 
         def load(digest: str) -> Loaded:
@@ -76,11 +75,17 @@ class DenseFeaturesStage(Stage):
                 self.leave_out(digest, loaded)
                 continue
             group.append(loaded)
-            if sum(geometry.num_windows for _, geometry, _ in group) >= full:
+            if sum(geometry.num_windows for _, geometry, _ in group) >= self._full(model, group):
                 yield self._encode(model, group)
                 group = []
         if group:
             yield self._encode(model, group)
+
+    def _full(self, model: SCLIP, group: Sequence[Loaded]) -> int:
+        """Windows that fill a forward pass."""
+        shape = group[0][1].window
+        given = self.run.settings.batch_size
+        return given or default_batch_size(model.device, shape, model.spec.patch)
 
     def _encode(self, model: SCLIP, group: Sequence[Loaded]) -> list[NewRow]:
         """Rows of a group of images; windows of one size share forward passes."""

@@ -11,6 +11,7 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
 
@@ -182,3 +183,13 @@ def test_the_weights_load_like_any_other(tmp_path: Path) -> None:
                         slide_stride=24)  # fmt: skip
     assert seg.labels.shape == (48, 48)
     assert caption(np.random.default_rng(0), picture)[0]
+
+
+def test_the_curve_of_a_log_is_a_picture(tmp_path: Path) -> None:
+    from sclip_core.demo.curve import draw
+
+    train(dataclasses.replace(SMALL, steps=2), tmp_path, every=1)
+    draw(tmp_path / "log.jsonl", tmp_path / "curve.png")
+    with Image.open(tmp_path / "curve.png") as picture:
+        colours = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
+    assert {(31, 111, 180), (209, 105, 31)} <= colours  # both lines are there

@@ -10,7 +10,7 @@ import cv2
 
 from sclip_core.datasets.scenes.compose import draw_scene
 from sclip_core.datasets.scenes.seeds import evaluation_rng
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import writable_folder, write_whole
 
 QUALITY = 92  # of the JPEGs
 
@@ -29,7 +29,7 @@ def write_scenes(root: Path, count: int) -> int:
         DiskError: one cannot be written.
     """
     for name in ("images", "labels"):
-        (root / name).mkdir(parents=True, exist_ok=True)
+        writable_folder(root / name, "--folder")
     # the label map is written last: where it is, the picture is too
     missing = [n for n in range(count) if not (root / "labels" / f"{n:04d}.png").exists()]
     with ThreadPoolExecutor() as pool:
