@@ -4,38 +4,41 @@ from __future__ import annotations
 
 import math
 import warnings
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Protocol
+from sclip_core.segmentation.refinement import (
+    Floats,
+    Refinement,
+    colours_of,
+    row_blocks,
+    words_at_once,
+)
 
-Floats = NDArray[np.float32]
-
-CHUNK = 32  # words that go through PAMR together, a multiple of LANES
-BUFFER_BYTES = 2**29  # for the weights and the two buffers of a block of rows
-LANES = 16
+LANES = 16  # words that are compared side by side; the kernels take multiples of it
+ALL = slice(0, None)
 
 
 @cache
 def available() -> bool:
     """Whether the kernels can be had; where they cannot, that is said once."""
     try:
-        import numba  # noqa: F401
-    except ImportError:
-        warnings.warn(
-            "Numba is not installed: PAMR and the decision take some ten times longer on a CPU; "
-            "pip install 'sclip-benchmark[fast]'",
-            stacklevel=2,
-        )
-        return False
-    return True
+        from sclip_core.segmentation import kernels  # noqa: F401
+    except ModuleNotFoundError:
+        reason = "is not installed: pip install 'sclip-benchmark[fast]'"
+    except (ImportError, OSError, RuntimeError) as error:  # another NumPy, a broken LLVM
+        reason = f"cannot be used ({' '.join(str(error).split())[:200]})"
+    else:
+        return True
+    slower = "PAMR and the decision take some ten times longer on a CPU"
+    warnings.warn(f"Numba {reason}; without it {slower}", stacklevel=2)
+    return False
 
 
 @dataclass(frozen=True)
@@ -49,8 +52,8 @@ class Taps:
     def of(cls, matrix: Tensor) -> Taps:
         """The columns of a dense one that are not zero."""
         dense = matrix.numpy()
-        counts = (dense != 0).sum(axis=1)
-        kept = min(-(-int(counts.max()) // 4) * 4, dense.shape[1])
+        most = max(1, int((dense != 0).sum(axis=1).max()))
+        kept = min(-(-most // 4) * 4, dense.shape[1])
         columns = np.argsort(dense == 0, axis=1, kind="stable")[:, :kept]
         shares = np.take_along_axis(dense, columns, axis=1)
         missing = -kept % 4  # of a matrix with fewer columns
@@ -60,252 +63,202 @@ class Taps:
         )
 
 
-@dataclass(frozen=True)
-class Voting:
-    """What decides: the words' classes, and who may win."""
-
-    query_class: NDArray[np.int64]  # (Q,) ascending
-    num_classes: int
-    protocol: Protocol
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """The columns of the cosines: which of them are words, of which class, and whether they win."""
-
-    words: int
-    classes: NDArray[np.int64]  # (C,)
-    barred: Floats  # (C,) 0 or -inf
-    scale: np.float32
-
-    def part(self, columns: slice) -> tuple[Any, ...]:
-        """What the kernels want of some columns."""
-        barred = self.barred[columns]
-        words = min(max(self.words - columns.start, 0), len(barred))
-        return words, self.classes[columns], barred, self.scale
-
-
-@dataclass(frozen=True)
-class Tally:
-    """The running decision of every pixel; see ``kernels.step_and_vote_rows``."""
-
-    best: Floats
-    labels: NDArray[np.unsignedinteger]
-    top: Floats
-    total: Floats
-
-    @classmethod
-    def empty(cls, height: int, width: int, voting: Voting) -> Tally:
-        """Before any word was heard."""
-        kind = np.uint8 if voting.num_classes <= 256 else np.uint16
-        shape = (height, width) if voting.protocol.prob_thd > 0 else (1, 0)
-        return cls(
-            np.full((height, width), -np.inf, np.float32),
-            np.zeros((height, width), kind),
-            np.full(shape, -np.inf, np.float32),
-            np.zeros(shape, np.float32),
-        )
-
-    def arrays(self, rows: slice) -> tuple[Any, ...]:
-        """What the kernels want of some rows: views."""
-        probable = (
-            (self.top[rows], self.total[rows]) if self.top.shape[1] else (self.top, self.total)
-        )
-        return self.best[rows], self.labels[rows], *probable
-
-    def improbable(self, protocol: Protocol) -> NDArray[np.bool_] | None:
-        """Where the winner has less than ``prob_thd``; None: nothing was asked."""
-        if protocol.prob_thd <= 0:
-            return None
-        share = np.exp(np.float32(protocol.logit_scale) * (self.best - self.top)) / self.total
-        below: NDArray[np.bool_] = share < np.float32(protocol.prob_thd)
-        return below
-
-
-def side_by_side(cosines_of: Tensor, embeddings: Tensor) -> Floats:
-    """Cosines (h, w, C) of features (h, w, D) with words (Q, D); C is Q filled up with zeros."""
-    words = len(embeddings)
-    filled = torch.zeros(-(-words // LANES) * LANES, embeddings.shape[1])
-    filled[:words] = embeddings
-    cosines: Floats = (cosines_of.float() @ filled.T).numpy()
-    return cosines
+taps_of = lru_cache(maxsize=32)(Taps.of)  # by identity: the stitcher remembers its matrices too
 
 
 @dataclass(frozen=True)
 class Stitching:
     """Logits of every pixel, not yet computed: ``My · L[q] · Mxᵀ``."""
 
-    laid: Floats  # (h, w, C) cosines, the windows side by side (``side_by_side``)
+    cosines: Floats  # (h, w, Q), the windows side by side
     rows: Taps  # of the H pixel rows in the h rows of patches
     columns: Taps  # of the W pixel columns
 
-    def arguments(self, rows: slice, words: slice) -> tuple[Any, ...]:
-        """What the kernels want of it for some rows and some words."""
-        laid = np.ascontiguousarray(self.laid[:, :, words])
-        return (
-            laid,
-            self.rows.columns[rows],
-            self.rows.shares[rows],
-            self.columns.columns,
-            self.columns.shares,
-        )
+    @classmethod
+    def of(cls, features: Tensor, embeddings: Tensor, rows: Tensor, columns: Tensor) -> Stitching:
+        """Of features (h, w, D), the windows side by side, words (Q, D), and the two matrices."""
+        cosines = (features.float() @ embeddings.float().T).numpy()
+        return cls(cosines, taps_of(rows), taps_of(columns))
 
-
-def winners(
-    stitching: Stitching,
-    image: Tensor | None,
-    voting: Voting,
-    removed: NDArray[np.bool_] | None = None,
-) -> tuple[NDArray[np.bool_] | None, NDArray[np.unsignedinteger]]:
-    """The best class of every pixel, and where it is less probable than ``prob_thd``.
-
-    Args:
-        stitching: the logits.
-        image: (3, H, W) float32, normalised, where the protocol has PAMR steps; else None.
-        voting: what decides.
-        removed: (num_classes,) bool, classes that may not win.
-
-    Returns:
-        (H, W) bool or None, and labels (H, W).
-    """
-    height, width = len(stitching.rows.columns), len(stitching.columns.columns)
-    tally = Tally.empty(height, width, voting)
-    candidates = _candidates(voting, removed, stitching.laid.shape[2])
-    if image is None:
-        _hear_stitched(stitching, candidates, tally)
-    else:
-        _hear_refined(stitching, candidates, tally, image, voting.protocol)
-    return tally.improbable(voting.protocol), tally.labels
-
-
-def _hear_stitched(stitching: Stitching, candidates: Candidates, tally: Tally) -> None:
-    """All words of all pixels take part as they are."""
-    from sclip_core.segmentation import kernels
-
-    everything = slice(0, None)
-    kernels.on_rows(
-        len(tally.labels),
-        kernels.label_rows,
-        *stitching.arguments(everything, everything),
-        *candidates.part(everything),
-        *tally.arrays(everything),
-    )
-
-
-def _hear_refined(
-    stitching: Stitching, candidates: Candidates, tally: Tally, image: Tensor, protocol: Protocol
-) -> None:
-    """Chunk after chunk of the words takes part after PAMR, in blocks of rows that fit."""
-    from sclip_core.segmentation import kernels
-
-    height, width = tally.labels.shape
-    steps, dilations = protocol.pamr_steps, protocol.pamr_dilations
-    colours = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    for outer, inner in _blocks(height, width, steps, dilations):
-        refinement = Refinement.of(colours[outer], dilations)
-        arrays = tally.arrays(slice(outer.start + inner.start, outer.start + inner.stop))
-        for first in range(0, stitching.laid.shape[2], CHUNK):
-            part = slice(first, min(first + CHUNK, stitching.laid.shape[2]))
-            buffers = refinement.buffers(part.stop - first)
-            stitched = stitching.arguments(outer, part)
-            into = (buffers[0], refinement.border)
-            kernels.on_rows(outer.stop - outer.start, kernels.stitch_rows, *stitched, *into)
-            kernels.on_rows(
-                inner.stop - inner.start,
-                kernels.step_and_vote_rows,
-                refinement.run(buffers, steps - 1),
-                refinement.weights,
-                refinement.dilations,
-                refinement.border,
-                inner.start,
-                *candidates.part(part),
-                *arrays,
-            )
-
-
-def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:
-    """PAMR of logits (Q, H, W) float32 in place; image (3, H, W) float32."""
-    colours = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    refinement = Refinement.of(colours, dilations)
-    border = refinement.border
-    for planes in logits.split(CHUNK):
-        buffers = refinement.buffers(len(planes))
-        buffers[0][:, border : border + image.shape[2]] = planes.permute(1, 2, 0).numpy()
-        buffers[0][:, :border] = buffers[0][:, border : border + 1]
-        end = border + image.shape[2]
-        buffers[0][:, end:] = buffers[0][:, end - 1 : end]
-        refined = refinement.run(buffers, steps)[:, border:end]
-        planes.copy_(torch.from_numpy(refined).permute(2, 0, 1))
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of the image."""
+        return len(self.rows.columns), len(self.columns.columns)
 
 
 @dataclass(frozen=True)
-class Refinement:
-    """PAMR's weights of an image, or of some of its rows."""
+class Candidates:
+    """Words that may win, filled up to a multiple of ``LANES``."""
 
-    weights: Floats  # (H, W, 8·D)
-    dilations: NDArray[np.int64]
-    room: Floats  # (2, H, border + W + border, CHUNK)
+    stitching: Stitching
+    cosines: Floats  # (h, w, C)
+    words: int  # of the C
+    classes: NDArray[np.int64]  # (C,)
+    barred: Floats  # (C,) 0 for a word, -inf for what fills up
+    scale: np.float32  # logit_scale / ln 2
 
     @classmethod
-    def of(cls, colours: Floats, dilations: Sequence[int]) -> Refinement:
-        """Of colours (H, W, 3)."""
+    def of(cls, stitching: Stitching, query_class: NDArray[np.int64], scale: float) -> Candidates:
+        """All words of a stitching, each of a class; the classes ascend."""
+        words = len(query_class)
+        missing = -words % LANES
+        return cls(
+            stitching,
+            np.pad(stitching.cosines, ((0, 0), (0, 0), (0, missing))),
+            words,
+            np.pad(query_class, (0, missing)),
+            np.pad(np.zeros(words, np.float32), (0, missing), constant_values=-np.inf),
+            np.float32(scale / math.log(2)),
+        )
+
+    def stitched(self, rows: slice, part: slice) -> tuple[Any, ...]:
+        """What the kernels want to stitch some words on some rows."""
+        taps = self.stitching
+        return (
+            np.ascontiguousarray(self.cosines[:, :, part]),
+            taps.rows.columns[rows],
+            taps.rows.shares[rows],
+            taps.columns.columns,
+            taps.columns.shares,
+        )
+
+    def heard(self, part: slice) -> tuple[Any, ...]:
+        """What the kernels want to let some words take part."""
+        barred = self.barred[part]
+        words = min(max(self.words - part.start, 0), len(barred))
+        return words, self.classes[part], barred, self.scale
+
+
+@dataclass(frozen=True)
+class Tally:
+    """The running decision of every pixel; see ``kernels.step_and_vote_rows``."""
+
+    best: Floats  # (H, W)
+    labels: NDArray[np.unsignedinteger]  # (H, W)
+    top: Floats  # (H, W), or (1, 0) where no probabilities are asked for
+    total: Floats  # likewise
+
+    @classmethod
+    def empty(cls, size: tuple[int, int], num_classes: int, probable: bool) -> Tally:
+        """Before any word was heard."""
+        asked = size if probable else (1, 0)
+        return cls(
+            np.full(size, -np.inf, np.float32),
+            np.zeros(size, np.uint8 if num_classes <= 256 else np.uint16),
+            np.full(asked, -np.inf, np.float32),
+            np.zeros(asked, np.float32),
+        )
+
+    def arrays(self, rows: slice) -> tuple[Any, ...]:
+        """What the kernels want of some rows: views."""
+        if not self.top.shape[1]:
+            return self.best[rows], self.labels[rows], self.top, self.total
+        return self.best[rows], self.labels[rows], self.top[rows], self.total[rows]
+
+
+class Winners:
+    """The best class of every pixel of an image; asked again where classes may not win."""
+
+    def __init__(
+        self,
+        stitching: Stitching,
+        image: Tensor | None,
+        query_class: NDArray[np.int64],
+        num_classes: int,
+        protocol: Protocol,
+    ) -> None:
+        """Take what decides.
+
+        Args:
+            stitching: the logits.
+            image: (3, H, W) float32, normalised, where the protocol has PAMR steps; else None.
+            query_class: (Q,) class of each word, ascending.
+            num_classes: C.
+            protocol: PAMR, ``logit_scale``, ``prob_thd``.
+        """
+        self._stitching, self._image = stitching, image
+        self._query_class, self._num_classes = query_class, num_classes
+        self._protocol = protocol
+        self._softmax: Tally | None = None  # of the first time: its sums are over all words
+
+    def __call__(
+        self, removed: NDArray[np.bool_] | None = None
+    ) -> tuple[NDArray[np.bool_] | None, NDArray[np.unsignedinteger]]:
+        """Decide.
+
+        Args:
+            removed: (C,) bool, classes that may not win; their words stay in the softmax.
+
+        Returns:
+            Where the best is less probable than ``prob_thd``, or None, and the best class (H, W).
+        """
+        asked = self._protocol.prob_thd > 0
+        tally = Tally.empty(
+            self._stitching.size, self._num_classes, asked and self._softmax is None
+        )
+        self._hear(self._candidates(removed if self._softmax or not asked else None), tally)
+        if not asked:
+            return None, tally.labels
+        if self._softmax is None:
+            self._softmax = tally
+            if removed is not None:
+                return self(removed)
+        gap = np.float32(self._protocol.logit_scale) * (tally.best - self._softmax.top)
+        below: NDArray[np.bool_] = np.exp(gap) / self._softmax.total < self._protocol.prob_thd
+        return below, tally.labels
+
+    def _candidates(self, removed: NDArray[np.bool_] | None) -> Candidates:
+        """The words of the classes that may win."""
+        stitching, classes = self._stitching, self._query_class
+        if removed is not None:
+            kept = ~removed[classes]
+            cosines = stitching.cosines[:, :, kept]
+            stitching = Stitching(cosines, stitching.rows, stitching.columns)
+            classes = classes[kept]
+        return Candidates.of(stitching, classes, self._protocol.logit_scale)
+
+    def _hear(self, candidates: Candidates, tally: Tally) -> None:
+        """Let all candidates take part: at once, or after PAMR chunk by chunk."""
         from sclip_core.segmentation import kernels
 
-        height, width, _ = colours.shape
-        weights = np.empty((height, width, 8 * len(dilations)), np.float32)
-        distances = np.array(dilations, np.int64)
-        kernels.on_rows(height, kernels.weigh_rows, colours, distances, weights)
-        room = np.empty((2, height, width + 2 * max(dilations), CHUNK), np.float32)
-        return cls(weights, distances, room)
+        if self._image is None:
+            arguments = (*candidates.stitched(ALL, ALL), *candidates.heard(ALL))
+            kernels.on_rows(len(tally.labels), kernels.label_rows, *arguments, *tally.arrays(ALL))
+            return
+        steps, dilations = self._protocol.pamr_steps, self._protocol.pamr_dilations
+        size = self._stitching.size
+        words = words_at_once(*size, dilations, LANES)
+        colours = colours_of(self._image)
+        for outer, inner in row_blocks(*size, steps, dilations, words):
+            refinement = Refinement.of(colours[outer], dilations, words)
+            rows = tally.arrays(slice(outer.start + inner.start, outer.start + inner.stop))
+            for first in range(0, len(candidates.classes), words):
+                part = slice(first, min(first + words, len(candidates.classes)))
+                self._hear_refined(refinement, candidates, outer, inner, part, rows)
 
-    @property
-    def border(self) -> int:
-        """Columns that a buffer has beyond either side."""
-        return int(self.dilations.max())
-
-    def buffers(self, words: int) -> tuple[Floats, Floats]:
-        """Two buffers (H, border + W + border, words)."""
-        _, height, width, _ = self.room.shape
-        size = height * width * words
-        one, other = (part.ravel()[:size].reshape(height, width, words) for part in self.room)
-        return one, other
-
-    def run(self, buffers: tuple[Floats, Floats], steps: int) -> Floats:
-        """Iterate; gives the buffer that holds the result."""
+    def _hear_refined(
+        self,
+        refinement: Refinement,
+        candidates: Candidates,
+        outer: slice,
+        inner: slice,
+        part: slice,
+        rows: tuple[Any, ...],
+    ) -> None:
+        """Stitch some words on the rows ``outer``, refine them, decide the rows ``inner`` of it."""
         from sclip_core.segmentation import kernels
 
-        source, target = buffers
-        for _ in range(steps):
-            kernels.on_rows(
-                len(source), kernels.step_rows, source, self.weights, self.dilations, target,
-                self.border,
-            )  # fmt: skip
-            source, target = target, source
-        return source
-
-
-def _candidates(voting: Voting, removed: NDArray[np.bool_] | None, size: int) -> Candidates:
-    """Those of ``size`` columns; what fills up and removed classes may not win."""
-    words = len(voting.query_class)
-    classes = np.zeros(size, np.int64)
-    classes[:words] = voting.query_class
-    barred = np.zeros(size, np.float32)
-    barred[words:] = -np.inf
-    if removed is not None:
-        barred[:words][removed[voting.query_class]] = -np.inf
-    scale = np.float32(voting.protocol.logit_scale / math.log(2))
-    return Candidates(words, classes, barred, scale)
-
-
-def _blocks(
-    height: int, width: int, steps: int, dilations: Sequence[int]
-) -> Iterator[tuple[slice, slice]]:
-    """Rows with all that their refined values look at, and where in those they lie."""
-    halo = steps * max(dilations)
-    row_bytes = 4 * (2 * CHUNK * (width + 2 * max(dilations)) + 8 * len(dilations) * width)
-    fitting = BUFFER_BYTES // row_bytes
-    useful = height if fitting >= height else max(fitting - 2 * halo, halo, 16)
-    for top in range(0, height, useful):
-        bottom = min(top + useful, height)
-        first, last = max(top - halo, 0), min(bottom + halo, height)
-        yield slice(first, last), slice(top - first, bottom - first)
+        buffers = refinement.buffers(part.stop - part.start)
+        stitched = (*candidates.stitched(outer, part), buffers[0], refinement.border)
+        kernels.on_rows(outer.stop - outer.start, kernels.stitch_rows, *stitched)
+        kernels.on_rows(
+            inner.stop - inner.start,
+            kernels.step_and_vote_rows,
+            refinement.run(buffers, self._protocol.pamr_steps - 1),
+            refinement.weights,
+            refinement.dilations,
+            refinement.border,
+            inner.start,
+            *candidates.heard(part),
+            *rows,
+        )

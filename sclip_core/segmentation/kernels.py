@@ -22,19 +22,23 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
+from sclip_core.segmentation.compiled import LANES
+
 Array = NDArray[Any]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
 EXACT = ("contract", "nsz", "nnan")
-LANES = 16  # words that are compared side by side
 THIRD = np.float32(1 / (3 * math.log(2)))  # mean over the channels, and to powers of 2
 
 
 def compiled(kernel: Kernel) -> Kernel:
     """Compile a kernel at its first call, and remember that on disk."""
-    return cast(Kernel, njit(nogil=True, cache=True, fastmath=set(EXACT))(kernel))
+    try:
+        return cast(Kernel, njit(nogil=True, cache=True, fastmath=set(EXACT))(kernel))
+    except RuntimeError:  # no folder for it can be written to: compiled anew in every process
+        return cast(Kernel, njit(nogil=True, fastmath=set(EXACT))(kernel))
 
 
 def inlined(kernel: Kernel) -> Kernel:

@@ -18,6 +18,7 @@ from torch.nn.functional import pad
 
 from sclip_core.config import UserError
 from sclip_core.segmentation import compiled
+from sclip_core.segmentation.refinement import refine
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 CHUNK_BYTES = 8 * 2**20  # of logits in work at once: about what a core's caches hold
@@ -48,7 +49,7 @@ def pamr(
     if steps == 0:
         return refined
     if refined.device.type == "cpu" and compiled.available():
-        compiled.refine(image.to(refined), refined, steps, dilations)
+        refine(image.to(refined), refined, steps, dilations)
         return refined
     weights = pamr_weights(image.to(refined), dilations)
     per_chunk = max(1, CHUNK_BYTES // (4 * refined[0].numel()))
@@ -128,6 +129,7 @@ def _step(planes: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
 
 def _check(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:
     shaped = image.ndim == logits.ndim == 3 and image.shape[1:] == logits.shape[1:]
+    shaped = shaped and image.shape[0] == 3
     if not shaped or not image.numel() or not logits.numel():
         raise UserError(
             f"pamr: image of shape {tuple(image.shape)} and logits of {tuple(logits.shape)}; "

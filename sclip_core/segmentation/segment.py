@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import partial
 
 import numpy as np
 import torch
@@ -60,15 +59,13 @@ class Refiner:
     def _compiled_winners(self, query_class: Tensor, num_classes: int) -> Winners:
         """The decision by the compiled kernels."""
         stitcher = Stitcher(self.geometry)
-        return partial(
-            compiled.winners,
-            compiled.Stitching(
-                compiled.side_by_side(stitcher.laid(self.features), self.embeddings),
-                compiled.Taps.of(stitcher.rows),
-                compiled.Taps.of(stitcher.columns),
-            ),
+        laid = stitcher.laid(self.features)
+        return compiled.Winners(
+            compiled.Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns),
             self._image_at_original_size() if self.protocol.pamr_steps else None,
-            compiled.Voting(query_class.numpy(), num_classes, self.protocol),
+            query_class.numpy(),
+            num_classes,
+            self.protocol,
         )
 
     def _halo(self) -> int:

@@ -50,6 +50,7 @@ PACKAGES = (
     "numpy",
     "zarr",
     "opencv-python-headless",
+    "numba",
 )
 LOOK_AT = 8  # label maps, before anything is computed
 

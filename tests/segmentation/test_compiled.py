@@ -12,8 +12,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sclip_core.config import Geometry, Protocol
-from sclip_core.segmentation import Refiner, Stitcher, compiled, decide, pamr
+from sclip_core.config import Geometry, Protocol, UserError
+from sclip_core.segmentation import Refiner, Stitcher, compiled, decide, pamr, refinement
 
 kernels = pytest.importorskip("sclip_core.segmentation.kernels")
 
@@ -32,11 +32,9 @@ def stitching(
     rows = rng.random((height, 5)) * (rng.random((height, 5)) < 0.5)
     columns = rng.random((width, 7)) * (rng.random((width, 7)) < 0.6)
     cosines = rng.integers(0, 2, (5, 7, words)) / 2 if ties else rng.random((5, 7, words))
-    filled = np.zeros((5, 7, -(-words // 16) * 16), np.float32)
-    filled[..., :words] = cosines
-    exact = np.einsum("yi,ijq,xj->qyx", rows, filled[..., :words].astype(np.float64), columns)
-    matrices = (torch.from_numpy(matrix).float() for matrix in (rows, columns))
-    return compiled.Stitching(filled, *(compiled.Taps.of(m) for m in matrices)), exact
+    exact = np.einsum("yi,ijq,xj->qyx", rows, cosines.astype(np.float64), columns)
+    taps = (compiled.Taps.of(torch.from_numpy(matrix).float()) for matrix in (rows, columns))
+    return compiled.Stitching(cosines.astype(np.float32), *taps), exact
 
 
 def by_hand(
@@ -87,8 +85,10 @@ def test_is_the_loop(steps, prob_thd, words, height, width, removes, seed) -> No
         with pytest.MonkeyPatch.context() as patch:
             patch.setattr(compiled, "available", lambda: False)
             logits = pamr(image, torch.from_numpy(logits), steps, dilations).double().numpy()
-    voting = compiled.Voting(classes, classes.max() + 1, protocol)
-    below, labels = compiled.winners(given_logits, image, voting, removed)
+    winners = compiled.Winners(given_logits, image, classes, classes.max() + 1, protocol)
+    if seed % 2:
+        winners(None)  # as area_thd does: what was heard then is not heard again
+    below, labels = winners(removed)
     scores, expected, shares = by_hand(logits, classes, removed, protocol)
     wrong = labels != expected
     second = np.take_along_axis(scores, labels[None].astype(int), 0)[0]
@@ -104,26 +104,26 @@ def test_is_the_loop(steps, prob_thd, words, height, width, removes, seed) -> No
 @given(words=st.integers(1, 300), seed=st.integers(0, 999))
 def test_ties_go_to_the_first_word(words, seed) -> None:
     """Matrices of one one each, so that equal cosines are equal logits."""
-    rng = np.random.default_rng(seed)
-    laid = np.zeros((3, 4, -(-words // 16) * 16), np.float32)
-    laid[..., :words] = rng.integers(0, 3, (3, 4, words))
+    cosines = np.random.default_rng(seed).integers(0, 3, (3, 4, words)).astype(np.float32)
     taps = [compiled.Taps.of(torch.eye(n)) for n in (3, 4)]
-    classes = np.arange(words)
+    # one colour everywhere: all neighbours count the same, which keeps equal words equal
+    image = torch.zeros(3, 3, 4)
     for steps in (0, 1):
         protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
-        # one colour everywhere: all neighbours count the same, which keeps equal words equal
-        image = torch.zeros(3, 3, 4) if steps else None
-        voting = compiled.Voting(classes, words, protocol)
-        _, labels = compiled.winners(compiled.Stitching(laid, *taps), image, voting)
+        one, two = (
+            compiled.Winners(
+                compiled.Stitching(np.concatenate([cosines] * copies, -1), *taps),
+                image if steps else None,
+                np.arange(copies * words),
+                copies * words,
+                protocol,
+            )(None)[1]
+            for copies in (1, 2)
+        )
+        np.testing.assert_array_equal(two, one)
+        assert one.dtype == (np.uint8 if words <= 256 else np.uint16)
         if not steps:
-            np.testing.assert_array_equal(labels, laid[..., :words].argmax(-1))
-            assert labels.dtype == (np.uint8 if words <= 256 else np.uint16)
-        copies = np.concatenate([laid[..., :words], laid[..., :words]], -1)
-        padded = np.zeros((3, 4, -(-2 * words // 16) * 16), np.float32)
-        padded[..., : 2 * words] = copies
-        twice = compiled.Voting(np.arange(2 * words), 2 * words, protocol)
-        _, again = compiled.winners(compiled.Stitching(padded, *taps), image, twice)
-        np.testing.assert_array_equal(again, labels)
+            np.testing.assert_array_equal(one, cosines.argmax(-1))
 
 
 @settings(max_examples=25, deadline=None)
@@ -152,11 +152,11 @@ def test_blocks_of_rows_are_exact(monkeypatch, steps) -> None:
     given_logits, _ = stitching(rng, 40, 90, 50)
     image = torch.from_numpy(rng.standard_normal((3, 90, 50), np.float32))
     protocol = Protocol(pamr_steps=steps, pamr_dilations=(1, 2), prob_thd=0.03)
-    voting = compiled.Voting(np.arange(40), 40, protocol)
-    below, labels = compiled.winners(given_logits, image, voting)
-    monkeypatch.setattr(compiled, "BUFFER_BYTES", 1)
-    assert len(list(compiled._blocks(90, 50, steps, (1, 2)))) > 3
-    again_below, again = compiled.winners(given_logits, image, voting)
+    decided = compiled.Winners(given_logits, image, np.arange(40), 40, protocol)
+    below, labels = decided(None)
+    monkeypatch.setattr(refinement, "BUFFER_BYTES", 1)
+    assert len(list(refinement.row_blocks(90, 50, steps, (1, 2), 16))) > 3
+    again_below, again = compiled.Winners(given_logits, image, np.arange(40), 40, protocol)(None)
     np.testing.assert_array_equal(again, labels)
     np.testing.assert_array_equal(again_below, below)
 
@@ -166,12 +166,13 @@ def test_threads_change_nothing(threads) -> None:
     rng = np.random.default_rng(0)
     given_logits, _ = stitching(rng, 20, 7, 30)
     image = torch.from_numpy(rng.standard_normal((3, 7, 30), np.float32))
-    voting = compiled.Voting(np.arange(20), 20, Protocol(pamr_steps=2, pamr_dilations=(2,)))
+    protocol = Protocol(pamr_steps=2, pamr_dilations=(2,))
+    decided = compiled.Winners(given_logits, image, np.arange(20), 20, protocol)
     before = torch.get_num_threads()
-    _, labels = compiled.winners(given_logits, image, voting)
+    _, labels = decided(None)
     try:
         torch.set_num_threads(threads)
-        _, again = compiled.winners(given_logits, image, voting)
+        _, again = decided(None)
     finally:
         torch.set_num_threads(before)
     np.testing.assert_array_equal(again, labels)
@@ -194,15 +195,69 @@ def test_labels_are_those_of_the_logits(name) -> None:
     assert (ours == expected).mean() > 0.9999
 
 
-def test_without_numba_it_says_so_once() -> None:
-    code = """
+@pytest.mark.parametrize(
+    ("height", "width", "steps", "dilations"),
+    [(480, 640, 10, (8, 16)), (3000, 4000, 10, (8, 16)), (1024, 2048, 10, (1, 2, 4, 8, 12, 24))],
+)
+def test_what_a_block_needs_is_limited(height, width, steps, dilations) -> None:
+    words = refinement.words_at_once(height, width, dilations, 16)
+    blocks = list(refinement.row_blocks(height, width, steps, dilations, words))
+    assert sum(inner.stop - inner.start for _, inner in blocks) == height
+    for outer, _ in blocks:
+        rows, padded = outer.stop - outer.start, width + 2 * max(dilations)
+        needed = 4 * rows * (2 * padded * words + 8 * len(dilations) * width)
+        assert needed <= refinement.BUFFER_BYTES
+
+
+def test_a_distance_beyond_the_image_needs_no_room() -> None:
+    rng = np.random.default_rng(0)
+    image = torch.from_numpy(rng.standard_normal((3, 9, 7), np.float32))
+    logits = torch.from_numpy(rng.standard_normal((2, 9, 7), np.float32))
+    far, edge = (pamr(image, logits, 2, (d,)) for d in (10**9, 9))
+    torch.testing.assert_close(far, edge, atol=1e-6, rtol=0)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_other_than_three_channels_are_refused(channels) -> None:
+    with pytest.raises(UserError, match=r"expected \(3, H, W\)"):
+        pamr(torch.zeros(channels, 5, 6), torch.zeros(2, 5, 6))
+
+
+def test_no_folder_to_remember_what_was_compiled(monkeypatch) -> None:
+    calls = []
+
+    def njit(**options):
+        calls.append(options)
+        if options.get("cache"):
+            raise RuntimeError("cannot cache function: no locator available")
+        return lambda kernel: kernel
+
+    monkeypatch.setattr(kernels, "njit", njit)
+    assert kernels.compiled(len) is len
+    assert [options.get("cache", False) for options in calls] == [True, False]
+
+
+@pytest.mark.parametrize(
+    ("breaks", "says"),
+    [
+        ("sys.modules['numba'] = None", "is not installed: pip install 'sclip-benchmark[fast]'"),
+        (
+            "sys.meta_path.insert(0, type('Old', (), {'find_spec': lambda self, name, *a: "
+            "exec('raise ImportError(\"Numba needs NumPy 2.4 or less\")') "
+            "if name == 'numba' else None})())",
+            "cannot be used (Numba needs NumPy 2.4 or less)",
+        ),
+    ],
+)
+def test_without_numba_it_says_so_once(breaks: str, says: str) -> None:
+    code = f"""
 import sys, warnings
-sys.modules["numba"] = None
+{breaks}
 from sclip_core.segmentation import compiled
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     print(compiled.available(), compiled.available(), len(said), said[0].message)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.startswith("False False 1 Numba is not installed")
-    assert "sclip-benchmark[fast]" in run.stdout
+    assert run.stdout.startswith("False False 1 Numba")
+    assert says in run.stdout
