@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import pyarrow as pa
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -16,6 +17,7 @@ from sclip_core.stages.report import Outcome, Status
 
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+MOST_ROWS = 200  # of an answer that are printed
 QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -152,6 +154,27 @@ def plan_table(statuses: list[Status]) -> Table:
     for s in statuses:
         table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, s.reason)
     return table
+
+
+def rows_table(rows: pa.Table) -> Table:
+    """Any table of results."""
+    table = Table()
+    for field in rows.schema:
+        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
+        table.add_column(field.name, justify="right" if is_number else "left")
+    # column by column: two of them may have one name
+    shown = [column.to_pylist() for column in rows.slice(0, MOST_ROWS).columns]
+    for row in zip(*shown, strict=True):
+        table.add_row(*(_shown(value) for value in row))
+    if rows.num_rows > MOST_ROWS:
+        table.caption = f"and {rows.num_rows - MOST_ROWS:,} rows more: add a limit"
+    return table
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
 def _duration(seconds: float) -> str:

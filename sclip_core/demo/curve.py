@@ -10,12 +10,8 @@ import json
 from functools import partial
 from pathlib import Path
 
-import matplotlib
-from matplotlib.figure import Figure
-
+from sclip_core.config import UserError
 from sclip_core.store.files import write_whole
-
-matplotlib.use("Agg")
 
 
 def draw(log: Path, target: Path) -> None:
@@ -24,9 +20,21 @@ def draw(log: Path, target: Path) -> None:
     Args:
         log: what ``train`` wrote, a JSON object a line.
         target: the picture.
+
+    Raises:
+        UserError: Matplotlib is not installed, or the log is none.
     """
-    lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
-    shown = [line["pictures_shown"] / 1e6 for line in lines]
+    try:
+        from matplotlib.figure import Figure
+    except ModuleNotFoundError:
+        raise UserError(
+            "Matplotlib is not installed: pip install 'sclip-benchmark[plot]'"
+        ) from None
+    try:
+        lines = [json.loads(line) for line in log.read_text("utf-8").splitlines()]
+        shown = [line["pictures_shown"] / 1e6 for line in lines]
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{log} is no log of a training run ({error})") from None
     figure = Figure(figsize=(7, 3.2), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
@@ -45,7 +53,10 @@ def main() -> None:
     parser.add_argument("log", type=Path)
     parser.add_argument("-o", "--output", type=Path, default=Path("curve.png"))
     given = parser.parse_args()
-    draw(given.log, given.output)
+    try:
+        draw(given.log, given.output)
+    except UserError as error:
+        parser.error(str(error))
     print(given.output)
 
 

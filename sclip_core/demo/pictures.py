@@ -17,6 +17,7 @@ from sclip_core.datasets.scenes import (
     caption_rng,
     class_names,
     draw_picture,
+    order_rng,
     training_rng,
 )
 
@@ -40,6 +41,7 @@ class Pictures(IterableDataset[Batch]):
         batch: pictures in a batch.
         side: of a picture, in pixels.
         shows: how often a picture is shown; drawing one costs half as much as a step on it.
+            Several workers draw a picture each for themselves when its turn comes with them.
         first: the batch to begin with.
         last: the batch to stop before.
     """
@@ -85,7 +87,7 @@ class Pictures(IterableDataset[Batch]):
             self._block, self._drawn = block, {}
         show, part = divmod(at, BLOCK)
         size = BLOCK * self.batch
-        order = np.random.default_rng((self.seed, block, show)).permutation(size) + block * size
+        order = order_rng(self.seed, block, show).permutation(size) + block * size
         return order[part * self.batch : (part + 1) * self.batch]
 
     def _picture(self, index: int) -> Picture:

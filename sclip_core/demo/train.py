@@ -19,9 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch.utils.data import DataLoader
 
+from sclip_core.config import UserError
 from sclip_core.demo.pictures import Batch, Pictures
 from sclip_core.demo.trainer import Recipe, Trainer
-from sclip_core.store.files import write_whole
+from sclip_core.store.files import writable_folder, write_whole
 
 CONFIG = Path(__file__).with_name("sclip_demo.json")
 HELD_OUT = 512  # pictures of another seed
@@ -40,9 +41,9 @@ def train(
         every: steps between two lines of the log, and two saved states.
 
     Raises:
-        ValueError: the folder holds a run of another recipe.
+        UserError: the folder holds a run of another recipe, or cannot be written.
     """
-    out.mkdir(parents=True, exist_ok=True)
+    writable_folder(out, "--out")
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     config = json.loads(CONFIG.read_text("utf-8"))
     side = config["vision_cfg"]["image_size"]
@@ -68,11 +69,12 @@ def _go_on(trainer: Trainer, out: Path) -> None:
     recipe = asdict(trainer.recipe)
     noted = out / "recipe.json"
     if noted.exists() and json.loads(noted.read_text("utf-8")) != recipe:
-        raise ValueError(f"{noted} is of another recipe: take another folder")
-    noted.write_text(json.dumps(recipe, indent=1), "utf-8")
+        raise UserError(f"{noted} is of another recipe: pass another folder, --out DIR")
+    write_whole(noted, lambda path: path.write_text(json.dumps(recipe, indent=1), "utf-8"))
     if (out / "state.pt").exists():
         saved = torch.load(out / "state.pt", map_location=trainer.device, weights_only=True)
         trainer.restore(saved)
+        _save_weights(trainer, out)  # it may have been stopped before they were written
 
 
 def _line(trainer: Trainer, losses: list[float], held_out: Batch, speed: float) -> dict[str, Any]:
@@ -88,11 +90,15 @@ def _line(trainer: Trainer, losses: list[float], held_out: Batch, speed: float) 
 
 
 def _save(trainer: Trainer, out: Path, line: dict[str, Any]) -> None:
-    """Write the log, what a later start needs, and the weights."""
+    """Write what a later start needs, the weights, and then the log."""
+    write_whole(out / "state.pt", lambda path: torch.save(trainer.state(), path))
+    _save_weights(trainer, out)
     print(json.dumps(line), flush=True)
     with open(out / "log.jsonl", "a", encoding="utf-8") as log:
         log.write(json.dumps(line) + "\n")
-    write_whole(out / "state.pt", lambda path: torch.save(trainer.state(), path))
+
+
+def _save_weights(trainer: Trainer, out: Path) -> None:
     write_whole(out / "weights.safetensors", lambda path: save_file(trainer.weights(), path))
 
 
@@ -112,7 +118,10 @@ def main() -> None:
     torch.set_num_threads(given.pop("threads"))
     cv2.setNumThreads(1)  # pictures are small
     out, minutes, workers = (given.pop(name) for name in ("out", "minutes", "workers"))
-    train(Recipe(**given), out, workers, minutes)
+    try:
+        train(Recipe(**given), out, workers, minutes)
+    except UserError as error:
+        parser.error(str(error))
 
 
 if __name__ == "__main__":

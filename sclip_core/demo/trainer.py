@@ -115,7 +115,7 @@ class Trainer:
 
     def rate(self) -> float:
         """Of learning: warm up, then half a cosine to nothing."""
-        warm = min(1.0, (self.step + 1) / self.recipe.warmup)
+        warm = min(1.0, (self.step + 1) / max(1, self.recipe.warmup))
         left = 0.5 + 0.5 * math.cos(math.pi * self.step / self.recipe.steps)
         return self.recipe.rate * warm * left
 

@@ -42,9 +42,12 @@ def sheet(
         note: a line in small letters below it.
 
     Raises:
-        ValueError: a column of another length, a map of another size than its image.
+        ValueError: no image or no column, a column of another length, a map of another size than
+            its image.
     """
     lengths = [len(maps) for maps in columns.values()]
+    if not images or not columns:
+        raise ValueError(f"{len(images)} images, {len(columns)} columns: expected one or more")
     if any(length != len(images) for length in lengths):
         raise ValueError(f"columns of {lengths} label maps for {len(images)} images")
     rows = []
@@ -54,7 +57,8 @@ def sheet(
         rows.append([photo, *(painted(photo, labels, image, ALPHA) for labels in maps)])
     inner = (1 + len(columns)) * (CELL + GAP) - GAP
     below = keys.legend(_entries(columns, class_names), inner)
-    top = MARGIN + (TITLE + GAP if title else 0) + (CAPTION + GAP // 2 if note else 0)
+    noted = MARGIN + (TITLE + GAP if title else 0)
+    top = noted + (CAPTION + GAP // 2 if note else 0)
     heights = [max(picture.height for picture in row) + GAP for row in rows]
     start = top + CAPTION + 10
     page = Image.new(
@@ -62,7 +66,9 @@ def sheet(
     )
     draw = ImageDraw.Draw(page)
     write(draw, (MARGIN, MARGIN - 4), readable(title), TITLE, keys.INK, inner)
-    write(draw, (MARGIN, MARGIN + TITLE + 6), readable(note), CAPTION, keys.FAINT, inner)
+    write(
+        draw, (MARGIN, noted - 10 if title else noted), readable(note), CAPTION, keys.FAINT, inner
+    )
     lefts = [MARGIN + k * (CELL + GAP) for k in range(1 + len(columns))]
     for left, caption in zip(lefts, ["image", *columns], strict=True):
         write(draw, (left, top), readable(caption), CAPTION, keys.INK, CELL)

@@ -29,11 +29,14 @@ def query_results(root: Path, sql: str) -> pa.Table:
     if not any((folder / "runs").glob("*.parquet")):
         raise UserError(f"no runs under {folder}: `sclip run` makes them")
     connection = duckdb.connect()
-    for table in TABLES:
-        files = str(folder / table / "*.parquet").replace("'", "''")
-        # union_by_name: files of an older version may lack a column
-        source = f"read_parquet('{files}', union_by_name => true)"
-        connection.execute(f"create view {table} as select * from {source}")
+    try:
+        for table in TABLES:
+            files = ", ".join(_quoted(path) for path in sorted((folder / table).glob("*.parquet")))
+            # union_by_name: files of an older version may lack a column
+            source = f"read_parquet([{files}], union_by_name => true)"
+            connection.execute(f"create view {table} as select * from {source}")
+    except duckdb.Error as error:
+        raise UserError(f"the results under {folder} cannot be read: {_line(error)}") from None
     try:
         found: Any = connection.sql(sql)
         if found is None:
@@ -41,5 +44,14 @@ def query_results(root: Path, sql: str) -> pa.Table:
         answer: pa.Table = found.to_arrow_table()
         return answer
     except duckdb.Error as error:
-        lines = str(error).strip().splitlines()
-        raise UserError(f"the query was not understood: {lines[0]}") from None
+        raise UserError(f"the query was not understood: {_line(error)}") from None
+
+
+def _quoted(path: Path) -> str:
+    """A path as SQL text."""
+    text = str(path).replace("'", "''")
+    return f"'{text}'"
+
+
+def _line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
 from sclip_core import Vocabulary
-from sclip_core.config import resolve
-from sclip_core.datasets import open_dataset, read_image, read_label
 from sclip_core.datasets.scenes import (
     Picture,
     caption,
@@ -21,9 +18,9 @@ from sclip_core.datasets.scenes import (
     draw_picture,
     draw_scene,
     evaluation_rng,
+    order_rng,
     stuff_names,
     training_rng,
-    write_scenes,
 )
 from sclip_core.datasets.scenes.captions import BANK, words_of
 from sclip_core.datasets.scenes.compose import LEAST_SHARE, Canvas
@@ -56,9 +53,14 @@ def test_training_and_evaluation_never_draw_the_same_numbers() -> None:
         return {rng.bit_generator.state["state"]["state"] for rng in rngs}
 
     trained = states([training_rng(seed, n) for seed in range(3) for n in range(2000)])
+    ordered = states(
+        [order_rng(seed, n, k) for seed in range(3) for n in range(700) for k in (0, 1)]
+    )
     captioned = states([caption_rng(seed, n) for seed in range(3) for n in range(2000)])
     evaluated = states([evaluation_rng(n) for n in range(6000)])
     assert len(trained) == len(captioned) == len(evaluated) == 6000
+    assert len(ordered) == 4200
+    assert ordered.isdisjoint(trained | captioned | evaluated)
     assert trained.isdisjoint(evaluated)
     assert trained.isdisjoint(captioned)
     assert captioned.isdisjoint(evaluated)
@@ -81,6 +83,7 @@ def test_scenes_are_large_and_of_many_sizes() -> None:
     assert all(240 <= h <= 480 and max(320, h) <= w <= 640 and c == 3 for h, w, c in sizes)
     assert len(set(sizes)) == 12
     assert draw_scene(evaluation_rng(0), 200, 300).labels.shape == (200, 300)
+    assert draw_scene(evaluation_rng(0), 700).labels.shape == (700, 700)
 
 
 @pytest.mark.parametrize("name", THINGS)
@@ -182,27 +185,3 @@ def test_captions_are_varied() -> None:
     assert several[3] > 50
     partial = [names < {i.name for i in drawn[n % 300].items} for n, (_, names) in enumerate(texts)]
     assert 0.1 < np.mean(partial) < 0.7
-
-
-# --- files
-
-
-def test_written_scenes_are_a_dataset(tmp_path: Path) -> None:
-    root = tmp_path / "scenes"
-    assert write_scenes(root, 3) == 3
-    dataset = open_dataset(resolve(dataset="scenes", data_root=root))
-    assert [sample.image_id for sample in dataset.samples] == ["0000", "0001", "0002"]
-    for number, sample in enumerate(dataset.samples):
-        scene = draw_scene(evaluation_rng(number))
-        np.testing.assert_array_equal(read_label(sample.label), scene.labels)
-        difference = np.abs(read_image(sample.image).astype(int) - scene.image)
-        assert difference.mean() < 8  # a JPEG
-
-
-def test_scenes_that_are_there_stay(tmp_path: Path) -> None:
-    write_scenes(tmp_path, 2)
-    (tmp_path / "labels" / "0001.png").unlink()
-    before = (tmp_path / "labels" / "0000.png").stat().st_mtime_ns
-    assert write_scenes(tmp_path, 3) == 2
-    assert (tmp_path / "labels" / "0000.png").stat().st_mtime_ns == before
-    assert write_scenes(tmp_path, 3) == 0

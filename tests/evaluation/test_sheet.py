@@ -50,11 +50,20 @@ def test_title_and_note_make_room() -> None:
     titled = sheet([image(30, 40)], {"truth": maps}, NAMES, "a title " * 40, "a note " * 40)
     assert titled.height > plain.height + 30
     assert titled.width == plain.width
+    # whatever stands above, the captions and what is below them are the same
+    noted = sheet([image(30, 40)], {"truth": maps}, NAMES, note="a note")
+    for other in (titled, noted):
+        below = np.asarray(other)[-(plain.height - 20) :]
+        np.testing.assert_array_equal(below, np.asarray(plain)[20:])
 
 
 def test_refused() -> None:
     two = [np.zeros((30, 40), np.uint8)] * 2
     with pytest.raises(ValueError, match=r"columns of \[2\] label maps for 1 images"):
         sheet([image(30, 40)], {"truth": two}, NAMES)
+    with pytest.raises(ValueError, match="0 images"):
+        sheet([], {"truth": []}, NAMES)
+    with pytest.raises(ValueError, match="0 columns"):
+        sheet([image(30, 40)], {}, NAMES)
     with pytest.raises(ValueError, match="labels of shape"):
         sheet([image(30, 41)], {"truth": two[:1]}, NAMES)

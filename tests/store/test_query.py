@@ -30,6 +30,20 @@ def test_a_folder_with_a_quote(tmp_path):
     assert query_results(root, "select run_id from runs").num_rows == 1
 
 
+def test_a_folder_whose_name_is_a_pattern(tmp_path):
+    root = tmp_path / "run[1]*?"
+    write_run(root, "one", tables("one"))
+    assert query_results(root, "select run_id from runs").num_rows == 1
+
+
+def test_a_damaged_file(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    (tmp_path / "results" / "runs" / "one.parquet").write_bytes(b"torn")
+    with pytest.raises(UserError, match="cannot be read") as refused:
+        query_results(tmp_path, "select * from runs")
+    assert "\n" not in str(refused.value)
+
+
 @pytest.mark.parametrize(
     ("sql", "says"),
     [

@@ -14,8 +14,12 @@ from sclip_core.datasets.scenes.compose import (
     draw_scene,
     stuff_names,
 )
-from sclip_core.datasets.scenes.seeds import caption_rng, evaluation_rng, training_rng
-from sclip_core.datasets.scenes.write import write_scenes
+from sclip_core.datasets.scenes.seeds import (
+    caption_rng,
+    evaluation_rng,
+    order_rng,
+    training_rng,
+)
 
 __all__ = [
     "Item",
@@ -28,7 +32,7 @@ __all__ = [
     "draw_scene",
     "evaluation_rng",
     "lexicon",
+    "order_rng",
     "stuff_names",
     "training_rng",
-    "write_scenes",
 ]

@@ -90,11 +90,11 @@ def _chosen(rng: np.random.Generator, items: tuple[Item, ...]) -> list[Item]:
 
 def _joined(rng: np.random.Generator, named: list[Item], ground: Item) -> str:
     """Several items in one phrase; of a thing and its ground one may be said to be on the other."""
-    phrases = {id(item): _phrase(rng, item) for item in named}
+    phrases = {item.name: _phrase(rng, item) for item in named}
     if len(named) == 2 and ground in named and rng.random() < 0.5:
         thing = named[1 - named.index(ground)]
         pattern = ON_GROUND[int(rng.integers(len(ON_GROUND)))]
-        return pattern.format(phrases[id(thing)], phrases[id(ground)])
+        return pattern.format(phrases[thing.name], phrases[ground.name])
     *first, last = phrases.values()
     joiner = " and " if rng.random() < 0.7 else ", "
     return ", ".join(first) + joiner + last

@@ -80,7 +80,7 @@ class Canvas:
         self.items.append(Item(name, painted.colour, "", ""))
 
     def put(self, name: str, x: float, y: float, radius: float) -> bool:
-        """Draw a thing with its centre at pixel (x, y), unless it would hide most of another.
+        """Draw a thing with its centre at pixel (x, y), unless it came too near another.
 
         Returns:
             Whether it was drawn.
@@ -165,10 +165,11 @@ def draw_scene(
     Args:
         rng: decides everything.
         height: in pixels; None: 240 to 480.
-        width: in pixels; None: 320 to 640, never less than the height.
+        width: in pixels; None: 320 to 640, or the height where that is more.
     """
     height = int(rng.integers(240, 481)) if height is None else height
-    width = int(rng.integers(max(320, height), 641)) if width is None else width
+    if width is None:
+        width = int(rng.integers(max(320, height), max(641, height + 1)))
     canvas = Canvas(rng, height, width, height / UNITS)
     names = _textures(rng, int(rng.integers(2, 5)))
     names.sort(key=lambda name: not TEXTURES[name].is_wall and name != "sky")  # upright ones behind

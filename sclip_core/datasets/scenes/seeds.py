@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-PICTURES, CAPTIONS, EVALUATION = 1, 2, 3
+ORDER, PICTURES, CAPTIONS, EVALUATION = 0, 1, 2, 3
 
 
 def training_rng(seed: int, number: int) -> np.random.Generator:
@@ -15,6 +15,11 @@ def training_rng(seed: int, number: int) -> np.random.Generator:
 def caption_rng(seed: int, number: int) -> np.random.Generator:
     """Of the captions of batch ``number`` of a run with ``seed``."""
     return np.random.default_rng((CAPTIONS, seed, number))
+
+
+def order_rng(seed: int, block: int, show: int) -> np.random.Generator:
+    """Of the order in which a block's pictures are shown for the ``show``-th time."""
+    return np.random.default_rng((ORDER, block, show + (seed << 16)))
 
 
 def evaluation_rng(number: int) -> np.random.Generator:

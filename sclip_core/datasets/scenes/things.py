@@ -76,7 +76,7 @@ def ball(sketch: Sketch, colour: Colour) -> None:
         sketch.polygon(np.vstack([pole[None], rim]), other)
     side = len(sketch.mask)
     x = np.linspace(-1, 1, side, dtype=np.float32)
-    lit = 1.1 - 0.32 * ((x - x[:, None] * 0 + 0.35) ** 2 + (x[:, None] + 0.4) ** 2)
+    lit = 1.1 - 0.32 * ((x + 0.35) ** 2 + (x[:, None] + 0.4) ** 2)
     sketch.shade(np.maximum(lit, 0.35).astype(np.float32))
 
 
