@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test slow lint types format clean
 
 help:
-	@echo "make demo    generated pictures through the whole pipeline, about a minute after the install"
+	@echo "make demo    drawn scenes, a toy CLIP, five methods; make demo ARGS='--pamr-steps 5'"
 	@echo "make test    the tests that run in minutes;  make slow: the others"
 	@echo "make lint    ruff;  make types: mypy --strict;  make format: ruff format"
 
@@ -21,7 +21,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@touch $@
 
 demo: install
-	$(BIN)/python -m flows.demo
+	$(BIN)/sclip demo $(ARGS)
 
 test: install
 	$(BIN)/python -m pytest

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
 from rich.table import Table
 
 from flows.parameters import flag, with_settings
@@ -21,13 +22,6 @@ from sclip_core.config import Protocol, Settings, UserError, resolve
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from sclip_core.stages.pipeline import Finished
-
-PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-}
 DEFAULT_CONFIG = Path("pipeline.yaml")
 MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
 
@@ -49,7 +43,7 @@ Slide = Annotated[
     ),
 ]
 Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
-Preset = Annotated[str | None, Parameter(help="A benchmark, or vitl14-336.")]
+Preset = Annotated[str | None, Parameter(help="A benchmark, demo or vitl14-336.")]
 
 app = App(
     name="sclip",
@@ -75,9 +69,10 @@ def run(
 ) -> int:
     """Segment a dataset, score it, keep every stage's artifact."""
     from flows.console import console, summary_table
+    from flows.running import run_settings
 
     settings = _settings(preset, config, pamr, slide, given)
-    finished = (_run_direct if direct else _run_flow)(settings)
+    finished = run_settings(settings, direct)
     out = console()
     out.print(summary_table(finished.row, list(finished.outcomes.values())))
     out.print(f"run {finished.run_id}: {finished.path}", soft_wrap=True)
@@ -128,6 +123,7 @@ def segment(
     labels_out: Annotated[
         Path | None, Parameter(help="Label map to write: PNG, pixel value k is class k.")
     ] = None,
+    preset: Preset = None,
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
@@ -147,7 +143,7 @@ def segment(
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
     )
     given = {"images": image.parent, **given}
-    settings = _settings(None, config, pamr, slide, given)
+    settings = _settings(preset, config, pamr, slide, given)
     model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     segmentation = model.segment(pixels, protocol=settings, classes=vocabulary)
     names = list(segmentation.class_names)
@@ -158,6 +154,43 @@ def segment(
 
         _save(fromarray(segmentation.labels), labels_out)
         print(labels_out)
+    return 0
+
+
+@app.command
+def demo(
+    *,
+    scenes: Annotated[int, Parameter(help="How many scenes.", validator=Number(gte=1))] = 50,
+    pamr_steps: Annotated[
+        int, Parameter(help="Of the run with PAMR.", validator=Number(gte=1))
+    ] = 10,
+    pamr_dilations: Annotated[str, Parameter(help="Of the run with PAMR.")] = "8,16",
+    folder: Annotated[Path, Parameter(help="For scenes and pictures.")] = Path("artifacts/demo"),
+    artifacts: Path = Path("artifacts"),
+    direct: Annotated[
+        bool, Parameter(help="The same stages without Prefect.", negative=())
+    ] = False,
+) -> int:
+    """Drawn scenes, a toy CLIP that knows them, five methods side by side."""
+    from flows.demo import Demo, run_demo
+
+    left_out = run_demo(Demo(folder, scenes, pamr_steps, pamr_dilations, direct, artifacts))
+    for line in left_out:
+        print(f"sclip: left out: {line}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+@app.command
+def query(
+    sql: Annotated[str, Parameter(help="SQL over the tables runs, class_iou and image_areas.")],
+    *,
+    artifacts: Path = Path("artifacts"),
+) -> int:
+    """Ask the results a question in SQL (DuckDB)."""
+    from flows.console import console, rows_table
+    from sclip_core.store.query import query_results
+
+    console().print(rows_table(query_results(artifacts, sql)))
     return 0
 
 
@@ -240,44 +273,6 @@ def _settings(
     if slide and not settings.slide_crop:
         settings = settings.replace(slide_crop=Protocol().slide_crop)
     return settings
-
-
-def _run_direct(settings: Settings) -> Finished:
-    """The stages in this process."""
-    from flows.console import ConsoleReporter
-    from sclip_core.stages.pipeline import run_pipeline
-    from sclip_core.stages.run import Run
-
-    reporter = ConsoleReporter()
-    try:
-        return run_pipeline(Run(settings, reporter))
-    finally:
-        reporter.close()
-
-
-def _run_flow(settings: Settings) -> Finished:
-    """The Prefect flow in this process; what is wrong with the input shows before it starts."""
-    from flows.console import ConsoleReporter
-    from sclip_core.stages.run import Run
-
-    reporter = ConsoleReporter()
-    Run(settings).check()
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    try:
-        from flows import benchmark
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "prefect":
-            raise
-        raise UserError(
-            "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
-            "or run the same stages without it: --direct"
-        ) from None
-    benchmark.reporter.set(reporter)
-    try:
-        return benchmark.sclip_benchmark(**settings.model_dump(exclude_unset=True))
-    finally:
-        reporter.close()
 
 
 def _check_target(target: Path) -> None:

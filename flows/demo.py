@@ -1,139 +1,182 @@
-"""``make demo``: generated pictures through the whole pipeline, with a tiny CLIP of random weights.
+"""``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, five methods side by side.
 
-It shows how the pipeline is used and what it keeps. Random weights know no words: the scores mean
-nothing, and every line that shows one says so.
+The only accuracy that can be measured anywhere, without weights or data from elsewhere.
 """
 
 from __future__ import annotations
 
-import json
 import shlex
-import subprocess
-import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
+from rich.table import Table
 
+from flows.console import ConsoleReporter, console
+from flows.running import run_settings
+from sclip_core.config import resolve
+from sclip_core.datasets.scenes import stuff_names
+from sclip_core.demo.scenes import scenes_folder, write_scenes
+from sclip_core.evaluation import sheet
+from sclip_core.stages.pipeline import Finished, Pipeline
+from sclip_core.stages.report import Outcome
+from sclip_core.stages.run import Run
 from sclip_core.store.files import write_whole
 
-FOLDER = Path("artifacts/demo")
-CLASSES = ("sky, cloud", "grass, lawn", "road", "ball", "box, crate", "cone")
-COLOURS = ((225, 190, 140), (70, 150, 80), (110, 110, 115), (60, 60, 210), (60, 130, 190))
-PICTURES = 12
-MODEL = {
-    "embed_dim": 32,
-    "quick_gelu": True,
-    "vision_cfg": {
-        "image_size": 224,
-        "layers": 3,
-        "width": 128,
-        "head_width": 64,
-        "patch_size": 16,
-    },
-    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 2},
+TOY = "A toy CLIP on drawn scenes, both made by this project. Real figures need real weights."
+METHODS: dict[str, dict[str, Any]] = {
+    "vanilla": {"attention": "vanilla"},
+    "ClearCLIP": {"attention": "clearclip"},
+    "NACLIP": {"attention": "naclip"},
+    "CSA (SCLIP)": {"attention": "csa"},
+    "CSA + PAMR": {"attention": "csa"},
 }
+REFINED = "CSA + PAMR"  # the one that the PAMR settings are for
+IN_SHEET = ("vanilla", "CSA (SCLIP)", REFINED)
+HARDEST = "select class_name, max(iou) as iou from class_iou group by 1 order by 2"
+SHOWN = 4  # scenes on the sheet, the first ones
 
 
-SETTINGS = {
-    "dataset": "demo",
-    "images": FOLDER / "images",
-    "labels": FOLDER / "labels",
-    "classes": FOLDER / "classes.txt",
-    "model": FOLDER / "random_clip.json",
-    "pretrained": FOLDER / "random_clip.safetensors",
-}
+@dataclass(frozen=True)
+class Demo:
+    """What a demo does, and where."""
+
+    folder: Path
+    scenes: int
+    pamr_steps: int
+    pamr_dilations: str
+    direct: bool
+    artifacts: Path = Path("artifacts")
+
+    def settings(self, method: str) -> dict[str, Any]:
+        """The settings of one method, as flags would give them."""
+        refined = {"pamr_steps": self.pamr_steps, "pamr_dilations": self.pamr_dilations}
+        return {
+            "preset": "demo",
+            "dataset": "scenes",
+            "data_root": scenes_folder(self.folder),
+            "num_samples": self.scenes,
+            "artifacts": self.artifacts,
+            **METHODS[method],
+            **(refined if method == REFINED else {}),
+        }
 
 
-def scene(seed: int) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """A landscape with things in it.
+class Brief(ConsoleReporter):
+    """Bars while a stage runs, and no line of its own behind them."""
 
-    Args:
-        seed: of this picture.
+    def __init__(self) -> None:
+        """Lines without a terminal go nowhere."""
+        super().__init__(log=lambda line: None)
+
+    def finish(self, outcome: Outcome) -> None:
+        """Close the bar."""
+        self.close()
+
+
+def run_demo(demo: Demo) -> list[str]:
+    """Draw the scenes, run the methods, print the table, save the sheet.
 
     Returns:
-        BGR (H, W, 3) and labels (H, W), both uint8; labels index ``CLASSES``.
+        A line for each scene that could not be used.
+
+    Raises:
+        UserError: settings that are none, a folder that takes nothing.
     """
-    rng = np.random.default_rng(seed)
-    height, width = int(rng.integers(240, 400)), int(rng.integers(320, 520))
-    labels = np.zeros((height, width), np.uint8)
-    horizon = int(height * rng.uniform(0.35, 0.6))
-    labels[horizon:] = 1
-    left, right = sorted(rng.uniform(0, width, 2))
-    bottom = [[left - 60, height], [right + 60, height]]
-    road = np.array([[width / 2, horizon], *bottom[::-1]], np.int32)
-    cv2.fillPoly(labels, [road], 2)
-    for _ in range(int(rng.integers(2, 6))):
-        x, y = int(rng.integers(40, width - 40)), int(rng.integers(horizon, height - 20))
-        size = int(rng.integers(18, 48))
-        kind = int(rng.integers(3, 6))
-        if kind == 3:
-            cv2.circle(labels, (x, y), size, 3, -1)
-        elif kind == 4:
-            cv2.rectangle(labels, (x - size, y - size), (x + size, y + size // 2), 4, -1)
-        else:
-            cone = np.array([[x, y - 2 * size], [x - size, y], [x + size, y]], np.int32)
-            cv2.fillPoly(labels, [cone], 5)
-    colours = np.array([*COLOURS, (40, 120, 245)], np.float32)
-    light = np.linspace(0.85, 1.1, height, dtype=np.float32)[:, None, None]
-    noise = rng.normal(0, 9, (height, width, 1)).astype(np.float32)
-    picture = colours[labels] * light + cv2.GaussianBlur(noise, (3, 3), 0)[..., None]
-    return np.clip(picture, 0, 255).astype(np.uint8), labels
+    out = console()
+    settings = {method: resolve(**demo.settings(method)) for method in METHODS}
+    out.print(TOY, soft_wrap=True)
+    root = scenes_folder(demo.folder)
+    drawn = write_scenes(root, demo.scenes)
+    out.print(f"{demo.scenes} scenes in {root}, {drawn} drawn now", soft_wrap=True)
+    finished: dict[str, Finished] = {}
+    for number, method in enumerate(METHODS, 1):
+        finished[method] = run_settings(settings[method], demo.direct, Brief())
+        done = what_ran(finished[method].outcomes)
+        score = finished[method].row["miou"]
+        out.print(
+            f"{number}/{len(METHODS)}  {method:<12} mIoU {score:5.1f}   {done}", soft_wrap=True
+        )
+    out.print(method_table(finished))
+    path = save_sheet(demo)
+    out.print(f"Look at {path}. Try next:\n", soft_wrap=True)
+    for line in next_commands(demo):
+        out.print(f"  {line}", soft_wrap=True)
+    return sorted({line for run in finished.values() for line in run.failures.values()})
 
 
-def make_inputs(folder: Path) -> None:
-    """Write pictures, label maps, words and a model with random weights; what is there stays."""
-    import open_clip
-    import torch
-    from safetensors.torch import save_file
-
-    for name in ("images", "labels"):
-        (folder / name).mkdir(parents=True, exist_ok=True)
-    for number in range(PICTURES):
-        target = folder / "labels" / f"scene{number:02d}.png"
-        if not target.exists():
-            picture, labels = scene(number)
-            cv2.imwrite(str(folder / "images" / f"scene{number:02d}.png"), picture)
-            write_whole(target, lambda path, x=labels: path.write_bytes(_png(x)))
-    (folder / "classes.txt").write_text("\n".join(CLASSES) + "\n", "utf-8")
-    (folder / "random_clip.json").write_text(json.dumps(MODEL, indent=1), "utf-8")
-    settings = "".join(f"  {name}: {value}\n" for name, value in SETTINGS.items())
-    (folder / "pipeline.yaml").write_text(f"sclip:\n{settings}", "utf-8")
-    weights = folder / "random_clip.safetensors"
-    if not weights.exists():
-        torch.manual_seed(0)
-        state = open_clip.CLIP(**MODEL).state_dict()
-        write_whole(weights, lambda path: save_file(dict(state), path))
+def what_ran(outcomes: Mapping[str, Outcome]) -> str:
+    """What a run computed and what it found, in one line."""
+    ran = [f"{o.stage} {o.computed} in {o.seconds:.1f} s" for o in outcomes.values() if o.computed]
+    cached = [o.stage for o in outcomes.values() if not o.computed]
+    if not ran:
+        return "all cached"
+    return f"computed: {', '.join(ran)}" + (f"; cached: {', '.join(cached)}" if cached else "")
 
 
-def sclip(*arguments: str) -> None:
-    """Show a command, then run it."""
-    print(f"\n$ {shlex.join(['sclip', *arguments])}", flush=True)
-    subprocess.run([sys.executable, "-m", "flows.cli", *arguments], check=True)
+def method_table(finished: Mapping[str, Finished]) -> Table:
+    """Scores of the methods, in percent."""
+    scenes = next(iter(finished.values())).row["num_images"]
+    table = Table(title=f"{scenes} drawn scenes, 15 classes, toy CLIP", title_justify="left")
+    table.add_column("method")
+    for column in ("mIoU", "stuff", "things", "mAcc", "aAcc"):
+        table.add_column(column, justify="right")
+    table.add_column("run", no_wrap=True)
+    for method, run in finished.items():
+        stuff, things = kind_means(run.classes)
+        scores = (run.row["miou"], stuff, things, run.row["macc"], run.row["aacc"])
+        shown = ("-" if np.isnan(score) else f"{score:.1f}" for score in scores)
+        table.add_row(method, *shown, run.run_id)
+    return table
 
 
-def main() -> None:
-    """Make the inputs; run; run again with PAMR; segment one picture."""
-    print("A tiny CLIP of RANDOM weights on generated pictures: it shows the pipeline.")
-    print("The scores below mean nothing. Real ones need real weights: see the README.")
-    make_inputs(FOLDER)
-    config = ["--config", f"{FOLDER}/pipeline.yaml"]
-    sclip("run", *config, "--save-vis", f"{FOLDER}/pictures")
-    print("\nAnother PAMR setting: only refine and metrics run again, the features are cached.")
-    sclip("run", *config, "--pamr", "--direct")
-    print("\nOne picture and words of your own:")
-    words = ["--classes", "sky, cloud; grass; road; ball"]
-    sclip("segment", f"{FOLDER}/images/scene00.png", *words, *config, "-o", f"{FOLDER}/overlay.png")
-    print(f"\nLook at {FOLDER}/pictures and {FOLDER}/overlay.png. Try next:")
-    print("  .venv/bin/sclip results")
-    print(f"  .venv/bin/sclip plan {shlex.join(config)} --pamr-steps 5")
-    print("  .venv/bin/sclip run --help")
+def kind_means(classes: list[dict[str, Any]]) -> tuple[float, float]:
+    """Mean IoU of the stuff classes and of the things; of those that occur."""
+    of_stuff = set(stuff_names())
+    known = [
+        (row["class_name"] in of_stuff, row["iou"]) for row in classes if row["iou"] is not None
+    ]
+    means = [[iou for is_stuff, iou in known if is_stuff == kind] for kind in (True, False)]
+    stuff, things = (float(np.mean(values)) if values else float("nan") for values in means)
+    return stuff, things
 
 
-def _png(labels: NDArray[np.uint8]) -> bytes:
-    return bytes(cv2.imencode(".png", labels)[1])
+def save_sheet(demo: Demo) -> Path:
+    """Draw the first scenes: picture, truth, and what some of the methods made of them."""
+    runs = {method: Run(resolve(**demo.settings(method))) for method in IN_SHEET}
+    stages = {method: Pipeline.of(run).refine for method, run in runs.items()}
+    rows = {method: stage.rows() for method, stage in stages.items()}
+    first = next(iter(runs.values()))
+    labelled = [digest for digest in first.images if all(digest in row for row in rows.values())]
+    digests = labelled[:SHOWN]
+    images = [first.image(digest) for digest in digests]
+    columns: dict[str, list[NDArray[Any]]] = {
+        "truth": [first.ground_truth(first.images[digest]) for digest in digests]
+    }
+    for method, stage in stages.items():
+        columns[method] = [stage.read(rows[method][digest]) for digest in digests]
+    names = first.dataset.vocabulary.class_names
+    title = "Drawn scenes, labelled by a toy CLIP"
+    picture = sheet(images, columns, names, title, TOY)
+    path = demo.folder / "sheet.png"
+    write_whole(path, lambda target: picture.save(target, "PNG", optimize=True))
+    return path
 
 
-if __name__ == "__main__":
-    main()
+def next_commands(demo: Demo) -> list[str]:
+    """Three commands that lead on."""
+    root = shlex.quote(str(scenes_folder(demo.folder)))
+    scenes = f"--preset demo --dataset scenes --data-root {root} --num-samples {demo.scenes}"
+    usual = demo.artifacts == Demo.artifacts
+    kept = "" if usual else f" --artifacts {shlex.quote(str(demo.artifacts))}"
+    return [
+        "# another PAMR setting: the features stay, only refine and what reads it runs",
+        f"sclip run {scenes} --pamr-steps 20{kept}",
+        "# what is best, and which words are hard? a question to the results",
+        f"sclip query '{HARDEST}'{kept}",
+        "# your photograph, your words, real weights (fetched once, 600 MB)",
+        'sclip segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
+    ]

@@ -23,6 +23,9 @@ from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
+EMBEDDED = "sclip-demo"  # comes with the package; its weights' tag is the world that it knows
+EMBEDDED_TAG = "scenes"
+EMBEDDED_FILES = Path(__file__).parents[1] / "demo" / "sclip_demo"
 SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 
@@ -52,8 +55,10 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
     """Find architecture and weights.
 
     Args:
-        model: an open_clip name, OpenAI's spelling of it, or the path of a model JSON.
-        pretrained: a tag of open_clip, or the path of a checkpoint (.safetensors, .pt, .bin).
+        model: an open_clip name, OpenAI's spelling of it, ``sclip-demo`` (the tiny CLIP of drawn
+            scenes that comes with the package), or the path of a model JSON.
+        pretrained: a tag of open_clip (``scenes`` for ``sclip-demo``), or the path of a checkpoint
+            (.safetensors, .pt, .bin).
         download: fetch the weights of a tag where they are not in the cache; False: never touch
             the network.
 
@@ -68,6 +73,12 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
         if is_torchscript(path):  # OpenAI's own files, trained with QuickGELU
             config["quick_gelu"] = True
         return ModelSpec(name, path.name, config, path, MEAN, STD)
+    if name == EMBEDDED:
+        if pretrained != EMBEDDED_TAG:
+            raise unknown(f"pretrained tag for {name}:", pretrained, [EMBEDDED_TAG])
+        return ModelSpec(
+            name, pretrained, config, EMBEDDED_FILES.with_suffix(".safetensors"), MEAN, STD
+        )
     tag = find_tag(name, pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
@@ -118,10 +129,12 @@ def _architecture(model: str) -> tuple[str, dict[str, Any]]:
     path = Path(model).expanduser()
     if path.suffix == ".json":
         return path.stem, _read_config(path)
+    if model == EMBEDDED:
+        return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json"))
     name = model.replace("/", "-").replace("@", "-").removesuffix("px")
     if name not in open_clip.list_models():
         plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
-        raise unknown("model", model, plain)
+        raise unknown("model", model, [*plain, EMBEDDED])
     config: dict[str, Any] = open_clip.get_model_config(name)
     return name, config
 

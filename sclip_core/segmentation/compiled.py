@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import threading
 import warnings
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -39,6 +41,21 @@ def available() -> bool:
     slower = "PAMR and the decision take some ten times longer on a CPU"
     warnings.warn(f"Numba {reason}; without it {slower}", stacklevel=2)
     return False
+
+
+def warm_up() -> None:
+    """Compile, or load what was compiled before, in the background; what needs it waits for it."""
+
+    def compile_all() -> None:
+        rows, columns = (Taps.of(torch.eye(size)) for size in (2, 3))
+        stitching = Stitching(np.zeros((2, 3, 1), np.float32), rows, columns)
+        for steps in (0, 2):
+            protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
+            image = torch.zeros(3, 2, 3) if steps else None
+            Winners(stitching, image, np.zeros(1, np.int64), 1, protocol)(None)
+
+    if available():
+        threading.Thread(target=compile_all, name="sclip-compile", daemon=True).start()
 
 
 @dataclass(frozen=True)

@@ -107,11 +107,11 @@ def test_scores_are_those_of_torchmetrics(own, tmp_path, sclip):
     ],
 )
 def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
-    from flows import cli
+    from flows import running
 
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(cli, "_run_direct", lambda settings: seen.append(settings) or 1 / 0)
+    monkeypatch.setattr(running, "_run_direct", lambda settings, _: seen.append(settings) or 1 / 0)
     if not any(word.startswith(("--dataset", "--preset=voc")) for word in arguments):
         arguments = ["--dataset", "voc20", *arguments] if "voc21" not in arguments else arguments
     assert sclip("run", "--direct", *arguments)[0] == 1
@@ -155,3 +155,31 @@ def test_model_imports_neither_zarr_nor_pyarrow():
         "import sys, sclip_core.model; assert not {'zarr', 'pyarrow', 'prefect'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_segment_with_the_embedded_model(tmp_path, sclip, monkeypatch):
+    from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+
+    monkeypatch.chdir(tmp_path)
+    scene = draw_scene(evaluation_rng(1), 240, 320)
+    Image.fromarray(scene.image).save("scene.png")
+    words = "road, street; wooden wall; sea; ball; car; tree"
+    arguments = ["segment", "scene.png", "--preset", "demo", "--classes", words]
+    code, out, err = sclip(*arguments, "--labels-out", "labels.png")
+    assert code == 0, err
+    assert out.split() == ["scene.sclip.png", "labels.png"]
+    found = np.asarray(Image.open("labels.png"))
+    assert found.shape == (240, 320)
+    assert len(np.unique(found)) >= 4
+
+
+def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):
+    import pyarrow as pa
+
+    from flows.console import MOST_ROWS, console, rows_table
+
+    values = pa.array(range(MOST_ROWS + 5))
+    console().print(rows_table(pa.Table.from_arrays([values, values], names=["n", "n"])))
+    out = capsys.readouterr().out
+    assert f"│ {MOST_ROWS - 1} │ {MOST_ROWS - 1} │" in out
+    assert "and 5 rows more" in " ".join(out.split())
