@@ -261,3 +261,29 @@ with warnings.catch_warnings(record=True) as said:
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("False False 1 Numba")
     assert says in run.stdout
+
+
+def test_what_is_warmed_up_is_what_is_used() -> None:
+    """In a process of its own: other tests compile for other types."""
+    code = """
+import threading
+import numpy as np, torch
+from sclip_core.config import Geometry, Protocol
+from sclip_core.segmentation import Refiner, compiled, kernels
+compiled.warm_up()
+[t.join() for t in threading.enumerate() if t.name == "sclip-compile"]
+names = "stitch_rows weigh_rows step_rows step_and_vote_rows label_rows".split()
+count = lambda: [len(getattr(kernels, name).signatures) for name in names]
+before = count()
+for steps in (0, 3):
+    for prob_thd in (0, 0.1):
+        protocol = Protocol(short_side=64, pamr_steps=steps, prob_thd=prob_thd, area_thd=0.4)
+        geometry = Geometry.of(70, 90, protocol, 16)
+        features = torch.randn(geometry.num_windows, *geometry.tokens, 8)
+        pixels = torch.randn(3, *geometry.resized)
+        refiner = Refiner(geometry, features, torch.randn(5, 8), protocol, lambda: pixels)
+        refiner.labels(torch.arange(5), 5)
+print(before, count())
+"""
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert run.stdout.strip() == "[1, 1, 1, 1, 1] [1, 1, 1, 1, 1]"
