@@ -23,7 +23,6 @@ from sclip_core.segmentation.refinement import (
     words_at_once,
 )
 
-LANES = 16  # words that are compared side by side; the kernels take multiples of it
 ALL = slice(0, None)
 
 
@@ -105,7 +104,7 @@ class Stitching:
 
 @dataclass(frozen=True)
 class Candidates:
-    """Words that may win, filled up to a multiple of ``LANES``."""
+    """Words that may win, filled up to a multiple of ``kernels.LANES``."""
 
     stitching: Stitching
     cosines: Floats  # (h, w, C)
@@ -117,8 +116,10 @@ class Candidates:
     @classmethod
     def of(cls, stitching: Stitching, query_class: NDArray[np.int64], scale: float) -> Candidates:
         """All words of a stitching, each of a class; the classes ascend."""
+        from sclip_core.segmentation import kernels
+
         words = len(query_class)
-        missing = -words % LANES
+        missing = -words % kernels.LANES
         return cls(
             stitching,
             np.pad(stitching.cosines, ((0, 0), (0, 0), (0, missing))),
@@ -244,10 +245,9 @@ class Winners:
             return
         steps, dilations = self._protocol.pamr_steps, self._protocol.pamr_dilations
         size = self._stitching.size
-        words = words_at_once(*size, dilations, LANES)
-        colours = colours_of(self._image)
+        words = words_at_once(*size, dilations, len(candidates.classes))
         for outer, inner in row_blocks(*size, steps, dilations, words):
-            refinement = Refinement.of(colours[outer], dilations, words)
+            refinement = Refinement.of(colours_of(self._image[:, outer]), dilations, words)
             rows = tally.arrays(slice(outer.start + inner.start, outer.start + inner.stop))
             for first in range(0, len(candidates.classes), words):
                 part = slice(first, min(first + words, len(candidates.classes)))

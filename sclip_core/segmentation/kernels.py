@@ -22,12 +22,11 @@ import torch
 from numba import njit
 from numpy.typing import NDArray
 
-from sclip_core.segmentation.compiled import LANES
-
 Array = NDArray[Any]
 
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
+LANES = 8  # words that are compared side by side; here, as Numba's cache knows this file's age only
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
 EXACT = ("contract", "nsz", "nnan")
 THIRD = np.float32(1 / (3 * math.log(2)))  # mean over the channels, and to powers of 2

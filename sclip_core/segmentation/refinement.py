@@ -130,11 +130,11 @@ def row_blocks(
         yield slice(first, last), slice(top - first, bottom - first)
 
 
-def words_at_once(height: int, width: int, dilations: Sequence[int], lanes: int) -> int:
-    """A chunk, or the fewest that the kernels take where a chunk of a large image does not fit."""
+def words_at_once(height: int, width: int, dilations: Sequence[int], words: int) -> int:
+    """How many of the words to refine together: fewer where an image is too large for a chunk."""
     reach = min(max(dilations), max(height, width))
     row_bytes = 4 * (2 * CHUNK * (width + 2 * reach) + 8 * len(dilations) * width)
-    return CHUNK if height * row_bytes <= BUFFER_BYTES else lanes
+    return min(CHUNK if height * row_bytes <= BUFFER_BYTES else CHUNK // 2, words)
 
 
 def colours_of(image: Tensor) -> Floats:

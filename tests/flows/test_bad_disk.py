@@ -131,9 +131,9 @@ def test_interrupted(run, tmp_path, undisturbed, monkeypatch, cls, method, stage
 
 @pytest.mark.flow
 @pytest.mark.slow
-def test_interrupted_flow(small, tmp_path):
+def test_interrupted_flow(own, tmp_path):
     """Ctrl-C while Prefect runs the stages: one line, and no more than that."""
-    given = flags(small, tmp_path / "artifacts", pamr_steps=1000, workers=0)
+    given = flags(own, tmp_path / "artifacts", pamr_steps=1000, workers=0)
     process = subprocess.Popen(
         [sys.executable, "-m", "flows.cli", "run", *given],
         stdout=subprocess.PIPE,

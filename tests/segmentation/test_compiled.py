@@ -200,7 +200,7 @@ def test_labels_are_those_of_the_logits(name) -> None:
     [(480, 640, 10, (8, 16)), (3000, 4000, 10, (8, 16)), (1024, 2048, 10, (1, 2, 4, 8, 12, 24))],
 )
 def test_what_a_block_needs_is_limited(height, width, steps, dilations) -> None:
-    words = refinement.words_at_once(height, width, dilations, 16)
+    words = refinement.words_at_once(height, width, dilations, 171)
     blocks = list(refinement.row_blocks(height, width, steps, dilations, words))
     assert sum(inner.stop - inner.start for _, inner in blocks) == height
     for outer, _ in blocks:
