@@ -46,13 +46,15 @@ def reference(features, embeddings, height: int, width: int, protocol: Protocol)
     return interpolate(total / count, size=(height, width), mode="bilinear")[0]
 
 
-def assert_is_reference(height: int, width: int, protocol: Protocol, words: int = 3) -> None:
+def assert_is_reference(
+    height: int, width: int, protocol: Protocol, words: int = 3, atol: float = 2e-6
+) -> None:
     geometry = Geometry.of(height, width, protocol, PATCH)
     features, embeddings = random_features(geometry, words, seed=height * 10_000 + width)
     stitcher = Stitcher(geometry)
     ours = stitcher.stitch(stitcher.side_by_side(features, embeddings))
     expected = reference(features, embeddings, height, width, protocol)
-    torch.testing.assert_close(ours, expected, atol=2e-6, rtol=0)
+    torch.testing.assert_close(ours, expected, atol=atol, rtol=0)
 
 
 PROTOCOLS = {
@@ -103,7 +105,8 @@ def test_is_the_reference_on_random_sizes(height, width, short_side, crop, share
     except ImageError:
         return
     if geometry.num_windows <= 200:
-        assert_is_reference(height, width, protocol)
+        # up to 2,000 pixels wide and as many windows' sums: the last digits add up
+        assert_is_reference(height, width, protocol, atol=5e-6)
 
 
 @pytest.mark.parametrize("crop", [224, 0])
