@@ -140,6 +140,8 @@ def test_interrupted_flow(own, tmp_path):
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        # where the tests run in the background, Ctrl-C is ignored by all that they start
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     said = []
     for line in process.stderr:
