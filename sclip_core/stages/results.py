@@ -32,6 +32,7 @@ NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "stric
     "attention",
     "dtype",
 }
+UNSET = {"num_samples": pa.int64()}  # all other settings that may be left open are text
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
@@ -184,7 +185,18 @@ class ResultsStage:
             row[f"key_{name}"] = outcome.key
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
-        return pa.Table.from_pylist([row])
+        return _typed(pa.Table.from_pylist([row]))
+
+
+def _typed(table: pa.Table) -> pa.Table:
+    """Every run's file has the same types: what is not set has the one that it would have."""
+    fields = [
+        field.with_type(UNSET.get(field.name, pa.string()))
+        if pa.types.is_null(field.type)
+        else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
 
 
 def _recorded(settings: Settings) -> dict[str, Any]:

@@ -183,3 +183,13 @@ def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):
     out = capsys.readouterr().out
     assert f"│ {MOST_ROWS - 1} │ {MOST_ROWS - 1} │" in out
     assert "and 5 rows more" in " ".join(out.split())
+
+
+def test_the_files_of_all_runs_have_the_same_types(own, tmp_path, sclip):
+    for more in ([], ["--num-samples=2"], ["--pamr"]):
+        assert sclip("run", "--direct", *flags(own, tmp_path / "artifacts"), *more)[0] == 0
+    files = sorted((tmp_path / "artifacts" / "results" / "runs").glob("*.parquet"))
+    schemas = [pq.read_schema(file) for file in files]
+    assert len(schemas) == 3
+    assert all(schema.equals(schemas[0]) for schema in schemas)
+    assert not [field.name for field in schemas[0] if str(field.type) == "null"]
