@@ -73,15 +73,15 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
     run = Run(settings, reporter.get() or ConsoleReporter(get_run_logger().info))
 
     def as_tasks(stage: AnyStage) -> None:
+        """Execute a stage as one task, or as one a shard."""
         shards = settings.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
         futures = [named.submit(stage, shard, shards) for shard in range(shards)]
         try:
             for future in futures:
                 future.result()
-        except (
-            KeyboardInterrupt
-        ):  # which reaches this thread alone, and Prefect waits for the others
+        except KeyboardInterrupt:
+            # it reaches this thread alone, and Prefect waits for the others
             run.stop.set()
             raise
 

@@ -42,6 +42,7 @@ Slide = Annotated[
         help="Windows, or the whole image at once.",
     ),
 ]
+Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", negative=())]
 Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
 Preset = Annotated[str | None, Parameter(help="A benchmark, demo or vitl14-336.")]
 
@@ -62,9 +63,7 @@ def run(
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
-    direct: Annotated[
-        bool, Parameter(help="The same stages without Prefect.", negative=())
-    ] = False,
+    direct: Direct = False,
     **given: Any,
 ) -> int:
     """Segment a dataset, score it, keep every stage's artifact."""
@@ -167,9 +166,7 @@ def demo(
     pamr_dilations: Annotated[str, Parameter(help="Of the run with PAMR.")] = "8,16",
     folder: Annotated[Path, Parameter(help="For scenes and pictures.")] = Path("artifacts/demo"),
     artifacts: Path = Path("artifacts"),
-    direct: Annotated[
-        bool, Parameter(help="The same stages without Prefect.", negative=())
-    ] = False,
+    direct: Direct = False,
 ) -> int:
     """Drawn scenes, a toy CLIP that knows them, five methods side by side."""
     from flows.demo import Demo, run_demo

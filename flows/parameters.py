@@ -32,6 +32,7 @@ def with_settings(
     fields = {name: Settings.model_fields[name] for name in names}
 
     def add(function: Function) -> Function:
+        """Put the settings where ``**given`` stands in the signature."""
         own = inspect.signature(function, eval_str=True)
         kept = [p for p in own.parameters.values() if p.kind is not p.VAR_KEYWORD]
         added = [

@@ -55,7 +55,7 @@ def benchmark_name(name: str) -> str:
 
 
 def is_benchmark(name: str) -> bool:
-    """Whether a name is one of the eight benchmarks', in any spelling."""
+    """Whether a name is one of the table of benchmarks, in any spelling."""
     return _plain(name) in tables()["benchmarks"]
 
 

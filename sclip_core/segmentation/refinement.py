@@ -25,7 +25,7 @@ class Refinement:
 
     weights: Floats  # (H, W, 8·D)
     dilations: NDArray[np.int64]
-    room: Floats  # (2, H · (border + W + border) · words)
+    room: Floats  # (2, at least H · (border + W + border) · words)
 
     @classmethod
     def of(cls, colours: Floats, dilations: Sequence[int], words: int = CHUNK) -> Refinement:

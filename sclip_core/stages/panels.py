@@ -32,6 +32,7 @@ def save_panels(labels: RefineStage, folder: Path) -> int:
     run.reporter.start("save_vis", len(usable), 0, "pictures")
 
     def draw(pair: tuple[Sample, str]) -> Path:
+        """Write the panel of a sample with this digest of its image; gives its path."""
         sample, digest = pair
         truth = run.ground_truth(sample)
         prediction = labels.read(rows[digest])
