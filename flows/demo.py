@@ -6,6 +6,8 @@ The only accuracy that can be measured anywhere, without weights or data from el
 from __future__ import annotations
 
 import shlex
+import shutil
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -166,17 +168,27 @@ def save_sheet(demo: Demo) -> Path:
     return path
 
 
+def command() -> str:
+    """How a shell finds ``sclip``: by name, or in the environment that runs this."""
+    here = Path(sys.executable).with_name("sclip")
+    if shutil.which("sclip") or not here.exists():
+        return "sclip"
+    near = here.is_relative_to(Path.cwd())
+    return shlex.quote(str(here.relative_to(Path.cwd()) if near else here))
+
+
 def next_commands(demo: Demo) -> list[str]:
     """Three commands that lead on."""
     root = shlex.quote(str(scenes_folder(demo.folder)))
     scenes = f"--preset demo --dataset scenes --data-root {root} --num-samples {demo.scenes}"
+    sclip = command()
     usual = demo.artifacts == Demo.artifacts
     kept = "" if usual else f" --artifacts {shlex.quote(str(demo.artifacts))}"
     return [
         "# another PAMR setting: the features stay, only refine and what reads it runs",
-        f"sclip run {scenes} --pamr-steps 20{kept}",
+        f"{sclip} run {scenes} --pamr-steps 20{kept}",
         "# what is best, and which words are hard? a question to the results",
-        f"sclip query '{HARDEST}'{kept}",
+        f"{sclip} query '{HARDEST}'{kept}",
         "# your photograph, your words, real weights (fetched once, 600 MB)",
-        'sclip segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
+        f'{sclip} segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
     ]

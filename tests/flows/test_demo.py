@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.demo import METHODS, SHOWN, kind_means
+from flows.demo import METHODS, SHOWN, command, kind_means
 from sclip_core.datasets.scenes import class_names
 
 SCENES = 5
@@ -54,10 +54,10 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     expected = r"computed: refine 5 in .*, metrics 5 .*; cached: text_bank, dense_features"
     assert re.fullmatch(expected, ran["CSA + PAMR"])
 
-    commands = [line.strip() for line in out.splitlines() if line.startswith("  sclip")]
+    commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
     assert len(commands) == 3
-    for command in commands[:2]:  # the third fetches weights
-        code, out, err = sclip(*shlex.split(command)[1:])
+    for typed in commands[:2]:  # the third fetches weights
+        code, out, err = sclip(*shlex.split(typed)[1:])
         assert code == 0, err
     assert "wooden wall" in out
 
@@ -112,3 +112,20 @@ def test_means_of_stuff_and_things():
     assert kind_means(rows) == (3.5, 11.0)
     rows[14]["iou"] = None  # does not occur
     assert kind_means(rows)[1] == 10.5
+
+
+def test_the_printed_commands_can_be_typed(tmp_path, monkeypatch):
+    """After ``make demo`` sclip is in .venv, not on the path."""
+    binaries = tmp_path / ".venv" / "bin"
+    binaries.mkdir(parents=True)
+    (binaries / "sclip").write_text("")
+    monkeypatch.setattr("sys.executable", str(binaries / "python"))
+    monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.chdir(tmp_path)
+    assert command() == ".venv/bin/sclip"
+    (tmp_path / "other").mkdir()
+    monkeypatch.chdir(tmp_path / "other")
+    assert command() == str(binaries / "sclip")
+    (binaries / "sclip").chmod(0o755)
+    monkeypatch.setenv("PATH", str(binaries))
+    assert command() == "sclip"
