@@ -6,15 +6,17 @@ attention is a policy of ``attention.py``; then ln_post and the projection, for 
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from functools import lru_cache, partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, linear, normalize
+from torch.nn.functional import interpolate, normalize
 
 from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention
+from sclip_core.encoder.blocks import Room, complete, heads_of, project
 
 TRAINED = Attention.parse("vanilla")
 PLAIN = {"ResidualAttentionBlock"}
@@ -70,14 +72,7 @@ class DenseEncoder:
         Raises:
             UserError: pixels of another shape, or less than a patch.
         """
-        grid = self._grid(pixels)
-        x = self._embed(pixels.to(self.device, self.dtype), grid)
-        *trunk, last = self.visual.transformer.resblocks
-        for block in trunk:
-            x = _block(block, x, TRAINED, grid)
-        x = _block(last, x, self.attention, grid)
-        projected: Tensor = self.visual.ln_post(x) @ self.visual.proj
-        return projected
+        return next(self._last(self.trunk(pixels), self.grid(pixels), [self.attention]))
 
     @torch.no_grad()
     def patch_features(self, pixels: Tensor) -> Tensor:
@@ -89,11 +84,71 @@ class DenseEncoder:
         Returns:
             (B, h // patch, w // patch, D) float32.
         """
-        features = normalize(self.tokens(pixels)[:, 1:].float(), dim=-1)
-        gridded: Tensor = features.unflatten(1, self._grid(pixels))
-        return gridded
+        return self.features_of(pixels, [self.attention])[0]
 
-    def _grid(self, pixels: Tensor) -> tuple[int, int]:
+    def features_of(self, pixels: Tensor, attentions: Sequence[Attention]) -> list[Tensor]:
+        """The same under several policies: one pass through all blocks but the last.
+
+        Args:
+            pixels: (B, 3, h, w), normalised.
+            attentions: of the last block.
+
+        Returns:
+            Of each, (B, h // patch, w // patch, D) float32.
+        """
+        return self.features_from(self.trunk(pixels), self.grid(pixels), attentions)
+
+    @torch.no_grad()
+    def trunk(self, pixels: Tensor) -> Tensor:
+        """What the last block gets: it depends on no policy.
+
+        Args:
+            pixels: (B, 3, h, w), normalised.
+
+        Returns:
+            (B, 1+N, width) in the tower's dtype, CLS first.
+        """
+        x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
+        room = Room.of(x)
+        for block in self.visual.transformer.resblocks[:-1]:
+            mixed = TRAINED(*heads_of(block, x, room), self.grid(pixels))
+            x = complete(block, x, project(block, mixed, room), room)
+        return x
+
+    @torch.no_grad()
+    def features_from(
+        self, trunk: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
+    ) -> list[Tensor]:
+        """Unit-length features from what ``trunk`` gave.
+
+        Args:
+            trunk: (B, 1+N, width).
+            grid: patch rows and columns, N of them.
+            attentions: policies of the last block.
+
+        Returns:
+            Of each, (B, rows, columns, D) float32.
+        """
+        trunk = trunk.to(self.device, self.dtype)
+        return [
+            normalize(tokens[:, 1:].float(), dim=-1).unflatten(1, grid)
+            for tokens in self._last(trunk, grid, attentions)
+        ]
+
+    def _last(
+        self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
+    ) -> Iterator[Tensor]:
+        """Projected tokens (B, 1+N, D) by each policy in the last block, from its input ``x``."""
+        block, room = self.visual.transformer.resblocks[-1], Room.of(x)
+        heads = heads_of(block, x, room)
+        for attention in attentions:
+            mixed = project(block, attention(*heads, grid), room)
+            if attention.arch != "reduced":
+                mixed = complete(block, x.clone(), mixed, room)
+            projected: Tensor = self.visual.ln_post(mixed) @ self.visual.proj
+            yield projected
+
+    def grid(self, pixels: Tensor) -> tuple[int, int]:
         """Patch rows and columns of windows (B, 3, h, w)."""
         shape = tuple(pixels.shape)
         if len(shape) != 4 or shape[1] != 3 or min(shape[2:]) < self.patch:
@@ -118,32 +173,6 @@ class DenseEncoder:
         if 1 + grid[0] * grid[1] == len(table):
             return table
         return self._resized_positions(grid)
-
-
-def _block(block: Any, x: Tensor, attention: Attention, grid: tuple[int, int]) -> Tensor:
-    """A residual block with a policy as its attention.
-
-    Spelled out for the trunk too: PyTorch's own fast path for it rounds differently from the
-    reference, and the last digits are what the golden arrays are about.
-
-    Args:
-        block: open_clip's ``ResidualAttentionBlock``.
-        x: (B, 1+N, width).
-        attention: the policy.
-        grid: patch rows and columns.
-    """
-    attn = block.attn
-    batch, length, width = x.shape
-    heads = attn.num_heads
-    qkv = linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias)
-    q, k, v = qkv.view(batch, length, 3, heads, width // heads).permute(2, 0, 3, 1, 4)
-    mixed = attention(q, k, v, grid).transpose(1, 2).reshape(batch, length, width)
-    out: Tensor = attn.out_proj(mixed)
-    if attention.arch == "reduced":
-        return out
-    x = x + block.ls_1(out)
-    residual: Tensor = x + block.ls_2(block.mlp(block.ln_2(x)))
-    return residual
 
 
 def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
