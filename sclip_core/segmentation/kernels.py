@@ -249,36 +249,73 @@ def step_rows(
 def _step(
     source: Array, weights: Array, dilations: Array, y: int, border: int, row: Array, at: int
 ) -> None:
-    """One iteration for the pixels of row ``y``, into ``row[at:]``."""
-    height, words = source.shape[0], source.shape[2]
-    for k in range(len(dilations)):
-        d = dilations[k]
-        above, level, below = source[max(y - d, 0)], source[y], source[min(y + d, height - 1)]
+    """One iteration for the pixels of row ``y``, into ``row[at:]``.
+
+    The first two distances at once, which is what most use: a pixel's fixed cost counts once, and
+    nothing is written in between.
+    """
+    bottom, level, words = source.shape[0] - 1, source[y], source.shape[2]
+    d = dilations[0]
+    above, below = source[max(y - d, 0)], source[min(y + d, bottom)]
+    if len(dilations) == 1:
         for x in range(weights.shape[1]):
-            w0, w1, w2, w3, w4, w5, w6, w7 = (
-                weights[y, x, 8 * k],
-                weights[y, x, 8 * k + 1],
-                weights[y, x, 8 * k + 2],
-                weights[y, x, 8 * k + 3],
-                weights[y, x, 8 * k + 4],
-                weights[y, x, 8 * k + 5],
-                weights[y, x, 8 * k + 6],
-                weights[y, x, 8 * k + 7],
-            )
-            here = x + border
-            left, right = here - d, here + d
+            w, here = _eight(weights, y, x, 0), x + border
             for q in range(words):
-                mean = (
-                    w0 * above[left, q]
-                    + w1 * above[here, q]
-                    + w2 * above[right, q]
-                    + w3 * level[left, q]
-                    + w4 * level[right, q]
-                    + w5 * below[left, q]
-                    + w6 * below[here, q]
-                    + w7 * below[right, q]
-                )
-                row[at + x, q] = mean if k == 0 else row[at + x, q] + mean
+                row[at + x, q] = _mean(above, level, below, here, d, q, w)
+        return
+    e = dilations[1]
+    higher, lower = source[max(y - e, 0)], source[min(y + e, bottom)]
+    for x in range(weights.shape[1]):
+        w, v, here = _eight(weights, y, x, 0), _eight(weights, y, x, 8), x + border
+        for q in range(words):
+            near = _mean(above, level, below, here, d, q, w)
+            row[at + x, q] = near + _mean(higher, level, lower, here, e, q, v)
+    for k in range(2, len(dilations)):
+        f = dilations[k]
+        top, low = source[max(y - f, 0)], source[min(y + f, bottom)]
+        for x in range(weights.shape[1]):
+            w, here = _eight(weights, y, x, 8 * k), x + border
+            for q in range(words):
+                row[at + x, q] += _mean(top, level, low, here, f, q, w)
+
+
+@inlined
+def _mean(
+    above: Array,
+    level: Array,
+    below: Array,
+    here: int,
+    d: int,
+    q: int,
+    w: tuple[np.float32, ...],
+) -> np.float32:
+    """The weighted eight neighbours of pixel ``here`` at a distance, for one word."""
+    mean: np.float32 = (
+        w[0] * above[here - d, q]
+        + w[1] * above[here, q]
+        + w[2] * above[here + d, q]
+        + w[3] * level[here - d, q]
+        + w[4] * level[here + d, q]
+        + w[5] * below[here - d, q]
+        + w[6] * below[here, q]
+        + w[7] * below[here + d, q]
+    )
+    return mean
+
+
+@inlined
+def _eight(weights: Array, y: int, x: int, n: int) -> tuple[np.float32, ...]:
+    """The weights of the neighbours at one distance."""
+    return (
+        weights[y, x, n],
+        weights[y, x, n + 1],
+        weights[y, x, n + 2],
+        weights[y, x, n + 3],
+        weights[y, x, n + 4],
+        weights[y, x, n + 5],
+        weights[y, x, n + 6],
+        weights[y, x, n + 7],
+    )
 
 
 @compiled
