@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import threading
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache
 from typing import Any
@@ -24,6 +25,8 @@ from sclip_core.segmentation.refinement import (
 )
 
 ALL = slice(0, None)
+RIVALS = 8  # words, the best on average, that others are compared with
+MARGIN = 1e-5  # of a cosine: what rounding could make up for
 
 
 @cache
@@ -197,7 +200,8 @@ class Winners:
         self._stitching, self._image = stitching, image
         self._query_class, self._num_classes = query_class, num_classes
         self._protocol = protocol
-        self._softmax: Tally | None = None  # of the first time: its sums are over all words
+        self._asked = protocol.prob_thd > 0
+        self._first: Tally | None = None  # of all classes: its sums are over all words
 
     def __call__(
         self, removed: NDArray[np.bool_] | None = None
@@ -210,68 +214,92 @@ class Winners:
         Returns:
             Where the best is less probable than ``prob_thd``, or None, and the best class (H, W).
         """
-        asked = self._protocol.prob_thd > 0
-        tally = Tally.empty(
-            self._stitching.size, self._num_classes, asked and self._softmax is None
-        )
-        self._hear(self._candidates(removed if self._softmax or not asked else None), tally)
-        if not asked:
+        if self._first is None and (removed is None or self._asked):
+            self.hear_at([self])
+        tally = self._first
+        if removed is not None:
+            tally = self._tally(probable=False)
+            self._hear(self._candidates(removed), [(self._protocol.pamr_steps, tally)])
+        assert tally is not None
+        if not self._asked:
             return None, tally.labels
-        if self._softmax is None:
-            self._softmax = tally
-            if removed is not None:
-                return self(removed)
-        gap = np.float32(self._protocol.logit_scale) * (tally.best - self._softmax.top)
-        below: NDArray[np.bool_] = np.exp(gap) / self._softmax.total < self._protocol.prob_thd
+        assert self._first is not None
+        gap = np.float32(self._protocol.logit_scale) * (tally.best - self._first.top)
+        below: NDArray[np.bool_] = np.exp(gap) / self._first.total < self._protocol.prob_thd
         return below, tally.labels
 
+    @staticmethod
+    def hear_at(several: Sequence[Winners]) -> None:
+        """Let all words take part, once for all of these, that differ in ``pamr_steps`` alone."""
+        stops: list[tuple[int, Tally]] = []
+        for winners in sorted(several, key=lambda winners: winners._protocol.pamr_steps):
+            winners._first = winners._tally(winners._asked)
+            stops.append((winners._protocol.pamr_steps, winners._first))
+        winners._hear(winners._candidates(None), stops)
+
+    def _tally(self, probable: bool) -> Tally:
+        return Tally.empty(self._stitching.size, self._num_classes, probable)
+
     def _candidates(self, removed: NDArray[np.bool_] | None) -> Candidates:
-        """The words of the classes that may win."""
+        """The words of the classes that may win, but those that cannot."""
         stitching, classes = self._stitching, self._query_class
-        if removed is not None:
-            kept = ~removed[classes]
+        kept = np.ones(len(classes), np.bool_) if removed is None else ~removed[classes]
+        if self._image is not None and not self._asked:
+            kept[kept] = ~hopeless(stitching.cosines[:, :, kept])
+        if not kept.all():
             cosines = stitching.cosines[:, :, kept]
             stitching = Stitching(cosines, stitching.rows, stitching.columns)
-            classes = classes[kept]
-        return Candidates.of(stitching, classes, self._protocol.logit_scale)
+        return Candidates.of(stitching, classes[kept], self._protocol.logit_scale)
 
-    def _hear(self, candidates: Candidates, tally: Tally) -> None:
-        """Let all candidates take part: at once, or after PAMR chunk by chunk."""
+    def _hear(self, candidates: Candidates, stops: Sequence[tuple[int, Tally]]) -> None:
+        """Let all candidates take part: at once, or after PAMR chunk by chunk.
+
+        Args:
+            candidates: the words.
+            stops: PAMR steps, ascending, and the decision after them.
+        """
         from sclip_core.segmentation import kernels
 
-        if self._image is None:
+        refined = [(steps, tally) for steps, tally in stops if steps]
+        for _, tally in stops[: len(stops) - len(refined)]:
             arguments = (*candidates.stitched(ALL, ALL), *candidates.heard(ALL))
             kernels.on_rows(len(tally.labels), kernels.label_rows, *arguments, *tally.arrays(ALL))
+        if not refined or self._image is None:
             return
-        steps, dilations = self._protocol.pamr_steps, self._protocol.pamr_dilations
-        size = self._stitching.size
+        dilations, size = self._protocol.pamr_dilations, self._stitching.size
         words = words_at_once(*size, dilations, len(candidates.classes))
-        for outer, inner in row_blocks(*size, steps, dilations, words):
+        for outer, inner in row_blocks(*size, refined[-1][0], dilations, words):
             refinement = Refinement.of(colours_of(self._image[:, outer]), dilations, words)
-            rows = tally.arrays(slice(outer.start + inner.start, outer.start + inner.stop))
+            rows = slice(outer.start + inner.start, outer.start + inner.stop)
+            decided = [(steps, tally.arrays(rows)) for steps, tally in refined]
             for first in range(0, len(candidates.classes), words):
                 part = slice(first, min(first + words, len(candidates.classes)))
-                self._hear_refined(refinement, candidates, outer, inner, part, rows)
+                _hear_refined(refinement, candidates, outer, inner, part, decided)
 
-    def _hear_refined(
-        self,
-        refinement: Refinement,
-        candidates: Candidates,
-        outer: slice,
-        inner: slice,
-        part: slice,
-        rows: tuple[Any, ...],
-    ) -> None:
-        """Stitch some words on the rows ``outer``, refine them, decide the rows ``inner`` of it."""
-        from sclip_core.segmentation import kernels
 
-        buffers = refinement.buffers(part.stop - part.start)
-        stitched = (*candidates.stitched(outer, part), buffers[0], refinement.border)
-        kernels.on_rows(outer.stop - outer.start, kernels.stitch_rows, *stitched)
+def _hear_refined(
+    refinement: Refinement,
+    candidates: Candidates,
+    outer: slice,
+    inner: slice,
+    part: slice,
+    stops: Sequence[tuple[int, tuple[Any, ...]]],
+) -> None:
+    """Stitch some words on the rows ``outer``, refine them, decide the rows ``inner`` of it."""
+    from sclip_core.segmentation import kernels
+
+    buffers = refinement.buffers(part.stop - part.start)
+    stitched = (*candidates.stitched(outer, part), buffers[0], refinement.border)
+    kernels.on_rows(outer.stop - outer.start, kernels.stitch_rows, *stitched)
+    done = 0
+    for steps, rows in stops:
+        # the last of the steps decides as it goes, and leaves the buffers as they are
+        buffers = refinement.run(buffers, steps - 1 - done)
+        done = steps - 1
         kernels.on_rows(
             inner.stop - inner.start,
             kernels.step_and_vote_rows,
-            refinement.run(buffers, self._protocol.pamr_steps - 1),
+            buffers[0],
             refinement.weights,
             refinement.dilations,
             refinement.border,
@@ -279,3 +307,27 @@ class Winners:
             *candidates.heard(part),
             *rows,
         )
+
+
+def hopeless(cosines: Floats) -> NDArray[np.bool_]:
+    """Words that win nowhere, whatever PAMR does.
+
+    A refined logit is a weighted mean of cosines, with the same weights for all words. A word that
+    is below a mixture of others on every patch stays below it, and so below one of them.
+
+    Args:
+        cosines: (h, w, Q), the windows side by side.
+
+    Returns:
+        (Q,) bool.
+    """
+    patches = torch.from_numpy(cosines).flatten(0, 1)
+    best_first = patches.mean(dim=0).argsort(descending=True)
+    left = torch.arange(patches.shape[1])
+    for k in range(1, min(RIVALS, patches.shape[1]) + 1):
+        mixture = patches[:, best_first[:k]].mean(dim=1, keepdim=True)
+        for rival in (mixture, patches[:, best_first[k - 1 : k]]):
+            left = left[(patches[:, left] - rival).amax(dim=0) > -MARGIN]
+    without = np.ones(patches.shape[1], np.bool_)
+    without[left.numpy()] = False
+    return without

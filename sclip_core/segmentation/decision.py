@@ -57,8 +57,14 @@ def decide(
     Returns:
         (H, W), uint8 where C is at most 256, else uint16.
     """
-    winners = partial(_winners, blocks, query_class, num_classes, protocol)
-    return settle(winners, num_classes, protocol)
+    return settle(winners_of(blocks, query_class, num_classes, protocol), num_classes, protocol)
+
+
+def winners_of(
+    blocks: Blocks, query_class: Tensor, num_classes: int, protocol: Protocol
+) -> Winners:
+    """What ``settle`` asks; arguments as of ``decide``."""
+    return partial(_winners, blocks, query_class, num_classes, protocol)
 
 
 def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:

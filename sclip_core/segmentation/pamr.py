@@ -45,6 +45,11 @@ def pamr(
     """
     image, logits = torch.as_tensor(image), torch.as_tensor(logits)
     _check(image, logits, steps, dilations)
+    if steps and logits.device.type == "cuda":
+        from sclip_core.segmentation import gpu  # Triton takes a while to import
+
+        if gpu.available(logits.device):
+            return gpu.refine(image.to(logits.device), logits, steps, dilations)
     refined = logits.to(torch.float32, copy=True)
     if steps == 0:
         return refined

@@ -58,8 +58,8 @@ class Refinement:
         one, other = (part[: height * shape[1] * words].reshape(shape) for part in self.room)
         return one, other
 
-    def run(self, buffers: tuple[Floats, Floats], steps: int) -> Floats:
-        """Iterate on the first of the buffers; gives the one that holds the result."""
+    def run(self, buffers: tuple[Floats, Floats], steps: int) -> tuple[Floats, Floats]:
+        """Iterate on the first of the buffers; gives them with the result in the first."""
         from sclip_core.segmentation import kernels
 
         source, target = buffers
@@ -67,7 +67,7 @@ class Refinement:
             fixed = (self.weights, self.dilations, target, self.border)
             kernels.on_rows(len(source), kernels.step_rows, source, *fixed)
             source, target = target, source
-        return source
+        return source, target
 
 
 def _room(size: int) -> Floats:
@@ -103,7 +103,7 @@ def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) 
         filled[:, inside] = planes.permute(1, 2, 0).numpy()
         filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
         filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
-        refined = refinement.run(buffers, steps)[:, inside]
+        refined = refinement.run(buffers, steps)[0][:, inside]
         planes.copy_(torch.from_numpy(refined).permute(2, 0, 1))
 
 

@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol
 from sclip_core.segmentation import compiled
-from sclip_core.segmentation.decision import Winners, decide, settle
+from sclip_core.segmentation.decision import Labels, Winners, settle, winners_of
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
 
@@ -35,38 +34,75 @@ class Refiner:
         blocks = list(self._blocks())
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
-    def labels(self, query_class: Tensor, num_classes: int) -> NDArray[np.unsignedinteger]:
+    def labels(self, query_class: Tensor, num_classes: int) -> Labels:
         """Labels (H, W) of all pixels.
 
         Args:
             query_class: (Q,) int64, the class of each word.
             num_classes: C.
         """
+        return self.labels_at([self.protocol.pamr_steps], query_class, num_classes)[0]
+
+    def labels_at(
+        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+    ) -> list[Labels]:
+        """Labels (H, W) after each of several numbers of PAMR steps, in one pass.
+
+        Args:
+            steps: ascending; any of them may be 0.
+            query_class: (Q,) int64, the class of each word.
+            num_classes: C.
+        """
         if self._compiled():
-            return settle(
-                self._compiled_winners(query_class, num_classes), num_classes, self.protocol
-            )
-        single = (
-            list(self._blocks()) if self._rows_per_block() >= self.geometry.original[0] else None
-        )
-        blocks = (lambda: iter(single)) if single is not None else self._blocks
-        return decide(blocks, query_class, num_classes, self.protocol)
+            each = self._compiled_winners(steps, query_class, num_classes)
+        else:
+            each = self._portable_winners(steps, query_class, num_classes)
+        return [settle(winners, num_classes, self.protocol) for winners in each]
 
     def _compiled(self) -> bool:
         """Whether the kernels of the CPU can be used."""
         return self.features.device.type == "cpu" and compiled.available()
 
-    def _compiled_winners(self, query_class: Tensor, num_classes: int) -> Winners:
-        """The decision by the compiled kernels."""
+    def _compiled_winners(
+        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+    ) -> Iterator[Winners]:
+        """The decisions by the compiled kernels."""
         stitcher = Stitcher(self.geometry)
         laid = stitcher.laid(self.features)
-        return compiled.Winners(
-            compiled.Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns),
-            self._image_at_original_size() if self.protocol.pamr_steps else None,
-            query_class.numpy(),
-            num_classes,
-            self.protocol,
-        )
+        stitching = compiled.Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
+        image = self._image_at_original_size() if steps[-1] else None
+        each = [
+            compiled.Winners(
+                stitching,
+                image,
+                query_class.numpy(),
+                num_classes,
+                self.protocol.replace(pamr_steps=count),
+            )
+            for count in steps
+        ]
+        compiled.Winners.hear_at(each)
+        yield from each
+
+    def _portable_winners(
+        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+    ) -> Iterator[Winners]:
+        """The decisions by PyTorch; what was refined is refined on, where an image fits at once."""
+        last = replace(self, protocol=self.protocol.replace(pamr_steps=steps[-1]))
+        fits = last._rows_per_block() >= self.geometry.original[0]
+        logits, done = None, 0
+        for count in steps:
+            now = replace(self, protocol=self.protocol.replace(pamr_steps=count))
+            if not fits:
+                yield winners_of(now._blocks, query_class, num_classes, now.protocol)
+                continue
+            if logits is None:
+                logits = next(now._blocks())
+            elif count > done:
+                dilations = self.protocol.pamr_dilations
+                logits = pamr(last._image_at_original_size(), logits, count - done, dilations)
+            done = count
+            yield winners_of(partial(iter, [logits]), query_class, num_classes, now.protocol)
 
     def _halo(self) -> int:
         """Rows beyond a block that its refined values look at."""
