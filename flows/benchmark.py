@@ -22,7 +22,7 @@ from prefect.tasks import Task
 
 from flows.console import ConsoleReporter, headline
 from flows.parameters import prefect_type, with_settings
-from sclip_core.config import resolve
+from sclip_core.config import resolve_several
 from sclip_core.stages.report import Outcome, Reporter
 from sclip_core.store.files import DiskError
 
@@ -59,22 +59,23 @@ def run_stage(stage: AnyStage, shard: int, shards: int) -> Outcome | State[Outco
 @flow(name="sclip-benchmark", persist_result=False)
 @with_settings(prefect_type)
 def sclip_benchmark(config: str | None = None, preset: str | None = None, **given: Any) -> Any:
-    """Segment a dataset with words and score it; gives a ``Finished``.
+    """Segment a dataset with words and score it; gives a ``Finished``, or a list of them.
 
     Args:
         config: a pipeline.yaml whose section ``sclip`` holds settings.
         preset: a benchmark, or a row of the preset table.
-        **given: the settings; those that are given win.
+        **given: the settings; those that are given win. Of ``attention`` and ``pamr_steps`` there
+            may be several values: a run for each, which share what they can.
     """
-    from sclip_core.stages.pipeline import run_pipeline
+    from sclip_core.stages.pipeline import run_pipelines
     from sclip_core.stages.run import Run
 
-    settings = resolve(config, preset, **given)
-    run = Run(settings, reporter.get() or ConsoleReporter(get_run_logger().info))
+    settings = resolve_several(config, preset, **given)
+    runs = Run.several(settings, reporter.get() or ConsoleReporter(get_run_logger().info))
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        shards = settings.shards if stage.shardable else 1
+        shards = settings[0].shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
         futures = [named.submit(stage, shard, shards) for shard in range(shards)]
         try:
@@ -82,12 +83,13 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
                 future.result()
         except KeyboardInterrupt:
             # it reaches this thread alone, and Prefect waits for the others
-            run.stop.set()
+            runs[0].stop.set()  # which all of them share
             raise
 
-    finished = run_pipeline(run, as_tasks)
-    publish(finished)
-    return finished
+    finished = run_pipelines(runs, as_tasks)
+    for each in finished:
+        publish(each)
+    return finished if len(finished) > 1 else finished[0]
 
 
 def publish(finished: Finished) -> None:

@@ -17,7 +17,7 @@ from rich.table import Table
 
 from flows.parameters import flag, with_settings
 from sclip_core import __version__
-from sclip_core.config import Protocol, Settings, UserError, resolve
+from sclip_core.config import SEVERAL, Protocol, Settings, UserError, resolve_several
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -67,19 +67,23 @@ def run(
     **given: Any,
 ) -> int:
     """Segment a dataset, score it, keep every stage's artifact."""
-    from flows.console import console, summary_table
+    from flows.console import comparison_table, console, summary_table
     from flows.running import run_settings
 
-    settings = _settings(preset, config, pamr, slide, given)
+    settings = _several(preset, config, pamr, slide, given)
     finished = run_settings(settings, direct)
     out = console()
-    out.print(summary_table(finished.row, list(finished.outcomes.values())))
-    out.print(f"run {finished.run_id}: {finished.path}", soft_wrap=True)
-    if settings.save_vis:
-        out.print(f"pictures: {settings.save_vis}", soft_wrap=True)
-    for line in finished.failures.values():
+    if len(finished) > 1:
+        out.print(comparison_table([each.row for each in finished]))
+    else:
+        out.print(summary_table(finished[0].row, list(finished[0].outcomes.values())))
+        out.print(f"run {finished[0].run_id}: {finished[0].path}", soft_wrap=True)
+    if settings[0].save_vis:
+        out.print(f"pictures: {settings[0].save_vis}", soft_wrap=True)
+    left_out = {line for each in finished for line in each.failures.values()}
+    for line in sorted(left_out):
         print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if finished.failures else 0
+    return 1 if left_out else 0
 
 
 @app.command
@@ -98,9 +102,10 @@ def plan(
     from sclip_core.stages.pipeline import Pipeline
     from sclip_core.stages.run import Run
 
-    settings = _settings(preset, config, pamr, slide, given)
-    run = Run(settings, ConsoleReporter(), download=False)
-    statuses = [stage.status() for stage in Pipeline.of(run)]
+    settings = _several(preset, config, pamr, slide, given)
+    runs = Run.several(settings, ConsoleReporter(), download=False)
+    stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
+    statuses = [stage.status() for stage in stages.values()]
     if json_:
         print(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
@@ -249,10 +254,21 @@ def _mistake(line: str) -> int:
 def _settings(
     preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
 ) -> Settings:
-    """The settings of a command, its switches put into them."""
+    """The settings of a command for one run."""
+    several = _several(preset, config, pamr, slide, given)
+    if len(several) > 1:
+        names = [n for n in SEVERAL if len({getattr(s, n) for s in several}) > 1]
+        raise UserError(f"several values of {' and '.join(names)}: this command takes one of each")
+    return several[0]
+
+
+def _several(
+    preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
+) -> list[Settings]:
+    """The settings of a command's runs, its switches put into them."""
     for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
         value = given.get(setting)
-        if switch is not None and value is not None and switch != bool(value):
+        if switch is not None and value is not None and switch != (str(value) != "0"):
             said = f"--{name}" if switch else f"--no-{name}"
             option = f"--{setting.replace('_', '-')} {value}"
             raise UserError(f"{said} and {option} say two things: leave one out")
@@ -264,12 +280,12 @@ def _settings(
             "for images of your own, --dataset NAME --data-root DIR for a benchmark"
         )
     file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-    settings = resolve(file, preset, **given)
-    if pamr and not settings.pamr_steps:
-        settings = settings.replace(pamr_steps=10)
-    if slide and not settings.slide_crop:
-        settings = settings.replace(slide_crop=Protocol().slide_crop)
-    return settings
+    several = resolve_several(file, preset, **given)
+    if pamr and not any(settings.pamr_steps for settings in several):
+        several = [settings.replace(pamr_steps=10) for settings in several]
+    if slide and not several[0].slide_crop:
+        several = [s.replace(slide_crop=Protocol().slide_crop) for s in several]
+    return several
 
 
 def _check_target(target: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pyarrow as pa
@@ -13,6 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
+from sclip_core.config import SEVERAL
 from sclip_core.stages.report import Outcome, Status
 
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
@@ -127,6 +128,23 @@ def summary_table(result: dict[str, Any], outcomes: list[Outcome]) -> Table:
     return table
 
 
+def comparison_table(rows: list[dict[str, Any]]) -> Table:
+    """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
+    first = rows[0]
+    title = f"{first['dataset']}, {first['num_images']} images"
+    table = Table(title=title, title_justify="left", title_style="bold")
+    differing = [name for name in SEVERAL if len({row[name] for row in rows}) > 1]
+    for name in differing or ["attention"]:
+        table.add_column(name)
+    for name in ("mIoU", "mAcc", "aAcc", "encode", "refine"):
+        table.add_column(name, justify="right")
+    table.add_column("run", no_wrap=True)
+    for row in rows:
+        settings = (str(row[name]) for name in differing or ["attention"])
+        table.add_row(*settings, *_scores(row), *_seconds(row), row["run_id"])
+    return table
+
+
 def headline(result: dict[str, Any]) -> str:
     """Scores in one line."""
     numbers = "   ".join(
@@ -169,6 +187,17 @@ def rows_table(rows: pa.Table) -> Table:
     if rows.num_rows > MOST_ROWS:
         table.caption = f"and {rows.num_rows - MOST_ROWS:,} rows more: add a limit"
     return table
+
+
+def _scores(row: dict[str, Any]) -> Iterator[str]:
+    for name in ("miou", "macc", "aacc"):
+        yield "-" if row[name] != row[name] else f"{row[name]:.2f}"
+
+
+def _seconds(row: dict[str, Any]) -> Iterator[str]:
+    for stage in ("dense_features", "refine"):
+        cached = row[f"state_{stage}"] == "cached"
+        yield "cached" if cached else _duration(row[f"seconds_{stage}"])
 
 
 def _shown(value: Any) -> str:

@@ -96,7 +96,7 @@ def run_demo(demo: Demo) -> list[str]:
     out.print(f"{demo.scenes} scenes in {root}, {drawn} drawn now", soft_wrap=True)
     finished: dict[str, Finished] = {}
     for number, method in enumerate(METHODS, 1):
-        finished[method] = run_settings(settings[method], demo.direct, Brief())
+        finished[method] = run_settings(settings[method], demo.direct, Brief())[0]
         done = what_ran(finished[method].outcomes)
         score = finished[method].row["miou"]
         out.print(

@@ -15,7 +15,7 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
-from sclip_core.config import Settings
+from sclip_core.config import SEVERAL, Settings
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -54,13 +54,14 @@ def with_settings(
 
 def prefect_type(name: str, field: FieldInfo) -> Any:
     """The field's own type and bounds, for Prefect's validation; not given: None."""
-    return typing.get_type_hints(Settings, include_extras=True)[name] | None
+    own = typing.get_type_hints(Settings, include_extras=True)[name]
+    return own | list[own] | None if name in SEVERAL else own | None
 
 
 def flag(name: str, field: FieldInfo) -> Any:
     """A flag of the command line; values are checked by ``Settings``, with its own words."""
     kind: Any = str  # lists too: 8,16
-    if typing.get_origin(field.annotation) is not tuple:
+    if typing.get_origin(field.annotation) is not tuple and name not in SEVERAL:
         kind = next((k for k in _leaves(field.annotation) if k in (int, float, bool, Path)), str)
     help_text = field.description or ""
     default = field.default

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from flows.console import ConsoleReporter
-from sclip_core.config import Settings, UserError
+from sclip_core.config import SEVERAL, Settings, UserError
 
 if TYPE_CHECKING:
     from sclip_core.stages.pipeline import Finished
@@ -19,38 +20,42 @@ PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
 
 
 def run_settings(
-    settings: Settings, direct: bool, reporter: ConsoleReporter | None = None
-) -> Finished:
+    settings: Settings | Sequence[Settings], direct: bool, reporter: ConsoleReporter | None = None
+) -> list[Finished]:
     """Run the pipeline.
 
     Args:
-        settings: of the run.
+        settings: of the run; or of several, as ``resolve_several`` gives them.
         direct: the stages without Prefect.
         reporter: who is told; None: a new ``ConsoleReporter``.
+
+    Returns:
+        What remains of each.
 
     Raises:
         UserError: what is wrong with the input; it shows before Prefect starts.
     """
     reporter = reporter or ConsoleReporter()
+    several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
-        return (_run_direct if direct else _run_flow)(settings, reporter)
+        return (_run_direct if direct else _run_flow)(several, reporter)
     finally:
         reporter.close()
 
 
-def _run_direct(settings: Settings, reporter: ConsoleReporter) -> Finished:
-    from sclip_core.stages.pipeline import run_pipeline
+def _run_direct(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
+    from sclip_core.stages.pipeline import run_pipelines
     from sclip_core.stages.run import Run
 
-    return run_pipeline(Run(settings, reporter))
+    return run_pipelines(Run.several(several, reporter))
 
 
-def _run_flow(settings: Settings, reporter: ConsoleReporter) -> Finished:
+def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
     from sclip_core.segmentation import compiled
     from sclip_core.stages.run import Run
 
-    run = Run(settings)
-    run.check()
+    runs = Run.several(several)
+    runs[0].check()
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
@@ -62,8 +67,16 @@ def _run_flow(settings: Settings, reporter: ConsoleReporter) -> Finished:
             "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
             "or run the same stages without it: --direct"
         ) from None
-    if run.device.type == "cpu":
+    if runs[0].device.type == "cpu":
         compiled.warm_up()  # while Prefect's server starts
     benchmark.reporter.set(reporter)
-    finished: Finished = benchmark.sclip_benchmark(**settings.model_dump(exclude_unset=True))
-    return finished
+    finished = benchmark.sclip_benchmark(**_parameters(several))
+    return finished if isinstance(finished, list) else [finished]
+
+
+def _parameters(several: list[Settings]) -> dict[str, Any]:
+    """The flow's parameters for these runs."""
+    parameters = several[0].model_dump(exclude_unset=True)
+    for name in SEVERAL if len(several) > 1 else ():
+        parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
+    return parameters

@@ -3,9 +3,10 @@
 from sclip_core.config.errors import ImageError, UserError, unknown
 from sclip_core.config.geometry import Geometry
 from sclip_core.config.protocol import Protocol, tables
-from sclip_core.config.settings import STAGES, Settings, resolve
+from sclip_core.config.settings import SEVERAL, STAGES, Settings, resolve, resolve_several
 
 __all__ = [
+    "SEVERAL",
     "STAGES",
     "Geometry",
     "ImageError",
@@ -13,6 +14,7 @@ __all__ = [
     "Settings",
     "UserError",
     "resolve",
+    "resolve_several",
     "tables",
     "unknown",
 ]

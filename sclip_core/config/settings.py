@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -19,8 +20,9 @@ from sclip_core.config.protocol import (
     tables,
 )
 
-STAGES = ("text_bank", "dense_features", "refine", "metrics", "results")
+STAGES = ("text_bank", "trunk", "dense_features", "refine", "metrics", "results")
 OWN_DATA = ("images", "labels", "classes")
+SEVERAL = ("attention", "pamr_steps")  # settings of which one command may try several values
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 
@@ -34,7 +36,7 @@ def _stages(value: Any) -> Any:
 
 
 HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-StageName = Literal["text_bank", "dense_features", "refine", "metrics", "results"]
+StageName = Literal["text_bank", "trunk", "dense_features", "refine", "metrics", "results"]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
@@ -80,6 +82,8 @@ class Settings(Protocol):
     """Stop at the first bad image."""
     force: StageNames = ()
     """Stages to compute again, with those that read them."""
+    keep_trunk: bool = False
+    """Store what the last block gets too: another attention then needs no encoder."""
     save_vis: HomePath | None = None
     """Folder for pictures: image, ground truth, prediction."""
 
@@ -144,6 +148,45 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     Raises:
         UserError: an unknown name or an impossible value anywhere.
     """
+    return Settings.checked(*_chosen(config, preset, given))
+
+
+def resolve_several(
+    config: Path | str | None = None, preset: str | None = None, **given: Any
+) -> list[Settings]:
+    """The settings of several runs: ``attention`` and ``pamr_steps`` may have several values each.
+
+    Args:
+        config: see ``resolve``.
+        preset: see ``resolve``.
+        given: see ``resolve``; lists, or text such as ``"csa,vanilla"`` and ``"5,10,20"``.
+
+    Returns:
+        One for each combination, in the order given.
+
+    Raises:
+        UserError: see ``resolve``.
+    """
+    chosen, places = _chosen(config, preset, given)
+    values = {name: _values(chosen[name]) for name in SEVERAL if name in chosen}
+    combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
+    return [Settings.checked({**chosen, **point}, places) for point in combined]
+
+
+def _values(value: Any) -> list[Any]:
+    """One or several, each once; numbers in text are numbers."""
+    if isinstance(value, str):
+        parts = [part.strip() for part in value.split(",")]
+        value = [int(part) if part.lstrip("-").isdecimal() else part for part in parts]
+    if not isinstance(value, list | tuple) or not value:
+        return [value]
+    return [one for place, one in enumerate(value) if one not in value[:place]]
+
+
+def _chosen(
+    config: Path | str | None, preset: str | None, given: dict[str, Any]
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """The values of a run's settings, not yet checked, and where those of the file stand."""
     given = {name: value for name, value in given.items() if value is not None}
     asked = {**(preset_values(preset) if preset else {}), **given}
     file = read_pipeline(Path(config)) if config else {}
@@ -172,4 +215,4 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     else:
         protocol = {}
     places = {name: f"{config}, section sclip" for name in file.keys() - asked.keys()}
-    return Settings.checked({**protocol, **chosen}, places)
+    return {**protocol, **chosen}, places

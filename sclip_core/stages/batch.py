@@ -22,13 +22,13 @@ class Writer(Protocol):
 class Batch:
     """Computed rows that are not stored yet."""
 
-    def __init__(self, writer: Writer, size: int, stored: Callable[[int], None]) -> None:
+    def __init__(self, writer: Writer, size: int, stored: Callable[[Sequence[str]], None]) -> None:
         """Begin with none.
 
         Args:
             writer: where they go.
             size: rows that are worth a commit.
-            stored: is told how many rows a commit has stored.
+            stored: is told the ids of the rows that a commit has stored.
         """
         self._writer = writer
         self._size = size
@@ -51,4 +51,4 @@ class Batch:
         rows, self._rows = self._rows, []
         self._writer.commit(rows, time.monotonic() - self._started)
         self._started = time.monotonic()
-        self._stored(len(rows))
+        self._stored([row.id for row in rows])

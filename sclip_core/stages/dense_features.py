@@ -1,115 +1,77 @@
 """Stage ``dense_features``: images to unit-length patch features of all their windows, in fp16.
 
-Depends on the images and the model alone: never on words, labels or thresholds.
+Depends on the images and the model alone: never on words, labels or thresholds. Several policies
+of attention share one pass through the tower; where its trunk was kept, only the last block runs.
 """
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Geometry, ImageError
-from sclip_core.model import SCLIP, default_batch_size
-from sclip_core.stages.prefetch import prefetch
-from sclip_core.stages.stage import Stage
+from sclip_core.config import Geometry
+from sclip_core.model import SCLIP
+from sclip_core.stages.encoding import EncodingStage, Loaded
+from sclip_core.stages.run import Run
+from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.trunk import TrunkStage
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
 
-Loaded = tuple[str, Geometry, Tensor]  # digest, where the windows lie, their pixels
 
-
-class DenseFeaturesStage(Stage):
-    """One row an image: its windows' patches, window by window, row by row."""
+class DenseFeaturesStage(EncodingStage):
+    """One row an image: its windows' patches, row by row."""
 
     name = "dense_features"
     version = 1
-    shardable = True
+
+    def __init__(self, run: Run, trunk: TrunkStage) -> None:
+        """Read what is kept of the trunk; the images where nothing is.
+
+        It is no upstream stage: the features are the same either way.
+        """
+        super().__init__(run)
+        self._trunk = trunk
+        self._kept: dict[str, Row] = {}
 
     def settings(self) -> dict[str, Any]:
-        """Image tower, attention, resize, windows, dtype."""
-        settings, spec = self.run.settings, self.run.spec
-        whole = settings.slide_crop == 0
-        return {
-            "embed_dim": spec.config["embed_dim"],
-            "vision_cfg": spec.config["vision_cfg"],
-            "quick_gelu": bool(spec.config.get("quick_gelu")),
-            "mean": list(spec.mean),
-            "std": list(spec.std),
+        """Those of the trunk, and the last block's."""
+        last = {
+            "embed_dim": self.run.spec.config["embed_dim"],
             "attention": str(self.run.attention),
-            "dtype": self.run.dtype,
-            "short_side": settings.short_side,
-            "slide_crop": settings.slide_crop,
-            "slide_stride": None if whole else settings.slide_stride,
         }
-
-    def weights_sha256(self) -> str:
-        """Of the CLIP."""
-        return self.run.weights_sha256
-
-    def wanted(self) -> Sequence[str]:
-        """The images' digests."""
-        return list(self.run.images)
+        return {**super().settings(), **last}
 
     @cached_property
-    def table(self) -> ArrayTable:
+    def table(self) -> ArrayTable:  # type: ignore[override]
         """(patches, D) fp16 an image."""
         return ArrayTable(self.artifact, "float16", self.run.spec.width, compress=False)
 
-    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
-        """Encode images, as many at a time as fill a forward pass with windows."""
-        model = self.run.model(shard)
-        group: list[Loaded] = []
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """From the trunks that were kept, else from the images."""
+        self._kept = self._trunk.rows()
+        yield from super().compute(todo, shard)
 
-        def load(digest: str) -> Loaded:
-            return digest, *model.windows(self.run.image(digest), self.run.settings)
+    def load(self, model: SCLIP, digest: str) -> Loaded:
+        """What was kept of an image's trunk, or its windows."""
+        if digest in self._kept:
+            return Loaded(digest, *self._trunk.read(self._kept[digest]))
+        return super().load(model, digest)
 
-        for digest, loaded in prefetch(load, ids, self.run.settings.workers):
-            if isinstance(loaded, ImageError):
-                self.leave_out(digest, loaded)
-                continue
-            group.append(loaded)
-            if sum(geometry.num_windows for _, geometry, _ in group) >= self._full(model, group):
-                yield self._encode(model, group)
-                group = []
-        if group:
-            yield self._encode(model, group)
-
-    def _full(self, model: SCLIP, group: Sequence[Loaded]) -> int:
-        """Windows that fill a forward pass."""
-        shape = group[0][1].window
-        given = self.run.settings.batch_size
-        return given or default_batch_size(model.device, shape, model.spec.patch)
-
-    def _encode(self, model: SCLIP, group: Sequence[Loaded]) -> list[NewRow]:
-        """Rows of a group of images; windows of one size share forward passes."""
-        by_size: dict[tuple[int, int], list[Loaded]] = defaultdict(list)
-        for loaded in group:
-            by_size[loaded[1].window].append(loaded)
-        features: dict[str, NDArray[np.float16]] = {}
-        for same in by_size.values():
-            windows = torch.cat([windows for _, _, windows in same])
-            encoded = model.window_features(windows, self.run.settings.batch_size).half().cpu()
-            parts = encoded.split([geometry.num_windows for _, geometry, _ in same])
-            for (digest, _, _), part in zip(same, parts, strict=True):
-                features[digest] = part.flatten(0, 2).numpy()
-        rows = []
-        for digest, geometry, _ in group:
-            if not np.isfinite(features[digest]).all():
-                error = ImageError(
-                    f"its features in {self.run.dtype} are not finite numbers: "
-                    "try --dtype fp32, and check the weights"
-                )
-                self.leave_out(digest, error)
-                continue
-            rows.append(NewRow(digest, features[digest], {"size": list(geometry.original)}))
-        return rows
+    def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+        """All blocks, or the last alone; by each stage's policy."""
+        attentions = [stage.run.attention for stage in stages]
+        if part.windows.ndim == 3:
+            grid = part.geometry.tokens
+            features = model.encoder.features_from(part.windows, grid, attentions)
+        else:
+            features = model.encoder.features_of(part.windows, attentions)
+        return [one.half() for one in features]
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:
         """Features of an image as the stitcher takes them.
@@ -117,7 +79,6 @@ class DenseFeaturesStage(Stage):
         Returns:
             Where the windows lie, and (windows, rows, columns, D) float32 on the CPU.
         """
-        height, width = row.meta["size"]
-        geometry = Geometry.of(height, width, self.run.settings, self.run.spec.patch)
+        geometry = self.geometry(row.meta["size"])
         values = torch.from_numpy(self.table.read(row).astype(np.float32))
         return geometry, values.view(geometry.num_windows, *geometry.tokens, -1)

@@ -14,7 +14,7 @@ from sclip_core.evaluation import Areas, image_areas
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage
+from sclip_core.stages.stage import Stage, Todo
 from sclip_core.store.arrays import NewRow
 from sclip_core.store.parts import PartTable
 
@@ -75,7 +75,7 @@ class MetricsStage(Stage):
         """(classes, 4) integers an image."""
         return PartTable(self.artifact, COLUMNS)
 
-    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compare."""
         labelled = self._labels.rows()
 
@@ -87,13 +87,13 @@ class MetricsStage(Stage):
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
             return image_areas(prediction, truth, self.run.dataset.vocabulary.num_classes)
 
-        for row_id, areas in prefetch(compare, ids, self.run.settings.workers):
+        for row_id, areas in prefetch(compare, todo[self], self.run.settings.workers):
             if isinstance(areas, ImageError):
                 self.leave_out(row_id, areas)
                 continue
             present = np.flatnonzero(areas.union)
             values = np.stack([present, *(area[present] for area in areas)], axis=1)
-            yield [NewRow(row_id, values.astype(np.int64))]
+            yield self, [NewRow(row_id, values.astype(np.int64))]
 
     def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
         """The stored values (classes, 4) by image id, of all samples that have them."""

@@ -6,11 +6,14 @@ images, ground truth, vocabulary
 text_bank ──────────┐
     │               ▼
 dense_features ──► refine ──► metrics ──► results
+    ▲
+  trunk, where it is kept
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -23,6 +26,8 @@ from sclip_core.stages.results import ResultsStage
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
+from sclip_core.stages.trunk import TrunkStage
+from sclip_core.store.keys import canonical_json
 
 AnyStage = Stage | ResultsStage
 
@@ -32,6 +37,7 @@ class Pipeline:
     """The stages of a run, in the order in which they are executed."""
 
     text_bank: TextBankStage
+    trunk: TrunkStage
     dense_features: DenseFeaturesStage
     refine: RefineStage
     metrics: MetricsStage
@@ -41,14 +47,43 @@ class Pipeline:
     def of(cls, run: Run) -> Pipeline:
         """Connect the stages of a run."""
         bank = TextBankStage(run)
-        features = DenseFeaturesStage(run)
+        trunk = TrunkStage(run)
+        features = DenseFeaturesStage(run, trunk)
         labels = RefineStage(run, features, bank)
         areas = MetricsStage(run, labels)
-        return cls(bank, features, labels, areas, ResultsStage(run, areas))
+        return cls(bank, trunk, features, labels, areas, ResultsStage(run, areas))
+
+    @classmethod
+    def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
+        """Connect runs that differ in attention and PAMR steps alone: they share their passes."""
+        pipelines = [cls.of(run) for run in runs]
+        if len(pipelines) > 1:
+            share([pipeline.dense_features for pipeline in pipelines])
+            for _, alike in _grouped([pipeline.refine for pipeline in pipelines]):
+                share(alike)
+        return pipelines
 
     def __iter__(self) -> Iterator[AnyStage]:
         """Stage after stage."""
-        yield from (self.text_bank, self.dense_features, self.refine, self.metrics, self.results)
+        yield self.text_bank
+        if self.trunk.run.settings.keep_trunk:
+            yield self.trunk
+        yield from (self.dense_features, self.refine, self.metrics, self.results)
+
+
+def _grouped(stages: Sequence[RefineStage]) -> Iterator[tuple[str, list[RefineStage]]]:
+    """Those that one pass can fill, side by side."""
+    groups: dict[str, list[RefineStage]] = defaultdict(list)
+    for stage in stages:
+        groups[canonical_json(stage.pass_settings())].append(stage)
+    yield from groups.items()
+
+
+def share(stages: Sequence[Stage]) -> None:
+    """Let the first of these stages that lacks a row compute it for all; one an artifact."""
+    by_key = {stage.key: stage for stage in stages}
+    for stage in by_key.values():
+        stage.together = tuple(other for other in by_key.values() if other is not stage)
 
 
 @dataclass(frozen=True)
@@ -64,26 +99,40 @@ class Finished:
 
 
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:
-    """Execute every stage in order; draw the pictures that were asked for.
+    """Execute every stage of one run; see ``run_pipelines``."""
+    return run_pipelines([run], execute)[0]
+
+
+def run_pipelines(
+    runs: Sequence[Run], execute: Callable[[AnyStage], object] | None = None
+) -> list[Finished]:
+    """Execute every stage of one run after the other; draw the pictures that were asked for.
 
     Args:
-        run: what the stages share.
+        runs: ``Run.several``.
         execute: executes one stage; None: in this process, without more ado.
 
     Raises:
         UserError: what only shows on the way, such as weights that do not fit.
     """
-    run.check()
-    stages = Pipeline.of(run)
-    for stage in stages:
-        (execute or _execute)(stage)
+    runs[0].check()
+    alone = len(runs) == 1
+    return [_run_one(each, execute or _execute, alone) for each in Pipeline.of_several(runs)]
+
+
+def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
+    """Execute the stages of a run."""
+    for stage in pipeline:
+        execute(stage)
+    run, results = pipeline.results.run, pipeline.results
     if run.settings.save_vis:
-        save_panels(stages.refine, run.settings.save_vis)
+        folder = run.settings.save_vis
+        save_panels(pipeline.refine, folder if alone else folder / results.run_id)
     return Finished(
-        run_id=stages.results.run_id,
-        path=stages.results.path,
-        row=stages.results.read("runs")[0],
-        classes=stages.results.read("class_iou"),
+        run_id=results.run_id,
+        path=results.path,
+        row=results.read("runs")[0],
+        classes=results.read("class_iou"),
         outcomes=dict(run.outcomes),
         failures=dict(run.failures),
     )

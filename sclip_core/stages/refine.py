@@ -16,7 +16,7 @@ from sclip_core.segmentation import Refiner
 from sclip_core.stages.dense_features import DenseFeaturesStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage
+from sclip_core.stages.stage import Stage, Todo
 from sclip_core.stages.text_bank import TextBankStage
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
@@ -34,7 +34,7 @@ class RefineStage(Stage):
     """One row an image: its label map at the original size."""
 
     name = "refine"
-    version = 2  # 2: compiled kernels, which may decide a tie of rounding otherwise
+    version = 3  # 2, 3: other kernels, which may decide a tie of rounding otherwise
     shardable = True
     batch_rows = 8
 
@@ -71,17 +71,26 @@ class RefineStage(Stage):
         wide = self.run.dataset.vocabulary.num_classes > 256
         return ArrayTable(self.artifact, "uint16" if wide else "uint8", None, compress=True)
 
-    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+    def pass_settings(self) -> dict[str, Any]:
+        """What stages have in common that one pass can fill: all but the number of steps."""
+        dilations = list(self.run.settings.pamr_dilations)
+        upstream = [stage.key for stage in self.upstream]
+        own = {**self.settings(), "pamr_steps": None, "pamr_dilations": dilations}
+        return {"upstream": upstream, **own}
+
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Refine and decide, image by image."""
         device = self.run.device
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
+        wanting = {stage: frozenset(ids) for stage, ids in todo.items()}
+        most = max(stage.run.settings.pamr_steps for stage in todo)
 
         def load(digest: str) -> Loaded:
             geometry, features = self._features.read(rows[digest])
-            return Loaded(geometry, features, self._pixels(digest, geometry))
+            return Loaded(geometry, features, self._pixels(digest, geometry) if most else None)
 
-        for digest, loaded in prefetch(load, ids, self.run.settings.workers):
+        for digest, loaded in prefetch(load, todo[self], self.run.settings.workers):
             if isinstance(loaded, ImageError):
                 self.leave_out(digest, loaded)
                 continue
@@ -92,13 +101,15 @@ class RefineStage(Stage):
                 protocol=self.run.settings,
                 pixels=loaded.pixels,
             )
-            labels = refiner.labels(bank.query_class, bank.num_classes)
-            yield [NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)})]
+            stages = [stage for stage, ids in wanting.items() if digest in ids]
+            stages.sort(key=lambda stage: stage.run.settings.pamr_steps)
+            steps = [stage.run.settings.pamr_steps for stage in stages]
+            several = refiner.labels_at(steps, bank.query_class, bank.num_classes)
+            for stage, labels in zip(stages, several, strict=True):
+                yield stage, [NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)})]
 
-    def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor] | None:
-        """The image's pixels where PAMR will ask for them, read already."""
-        if not self.run.settings.pamr_steps:
-            return None
+    def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor]:
+        """The image's pixels for PAMR, read already."""
         pixels = resized_pixels(self.run.image(digest), geometry, self.run.spec)
         return lambda: pixels
 

@@ -31,6 +31,7 @@ NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "stric
     "pretrained",
     "attention",
     "dtype",
+    "keep_trunk",
 }
 UNSET = {"num_samples": pa.int64()}  # all other settings that may be left open are text
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files

@@ -5,6 +5,7 @@ A run whose artifacts are all there opens no weights; one that only refines load
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import platform
@@ -85,6 +86,27 @@ class Run:
         self._download = download
         self._models: dict[torch.device, SCLIP] = {}
         self._lock = Lock()
+
+    @classmethod
+    def several(
+        cls, settings: Sequence[Settings], reporter: Reporter | None = None, download: bool = True
+    ) -> list[Run]:
+        """Runs that differ in attention and PAMR steps alone: one dataset, one model.
+
+        Raises:
+            UserError: see above.
+        """
+        first = cls(settings[0], reporter, download)
+        return [first, *(first._variant(other) for other in settings[1:])]
+
+    def _variant(self, settings: Settings) -> Run:
+        """This run with other settings; what it has opened, it shares."""
+        _ = self.spec, self._digested
+        other = copy.copy(self)
+        other.settings = settings
+        other.attention = Attention.parse(settings.attention)
+        other.outcomes, other.failures = {}, dict(self.failures)
+        return other
 
     def _look_at_ground_truth(self) -> None:
         """Read a few label maps before an hour goes into features that cannot be scored.
@@ -208,7 +230,10 @@ class Run:
         return [sample for sample, image, _ in self._digested if image == digest]
 
     def model(self, shard: int = 0) -> SCLIP:
-        """The model, loaded once a device; shards go to the GPUs in turn."""
+        """The model, loaded once a device; shards go to the GPUs in turn.
+
+        Runs of several share it, so that its own attention is that of one of them.
+        """
         device = self.device
         if device == torch.device("cuda") and torch.cuda.device_count() > 1:
             device = torch.device("cuda", shard % torch.cuda.device_count())
@@ -232,8 +257,9 @@ class Run:
             failure = error if named else UserError(f"{sample.image_id}: {error}")
             if self.settings.strict:
                 raise UserError(f"{failure} (--strict: stopped here; what was computed is kept)")
-            self.failures[sample.image_id] = str(failure)
-            self.reporter.warn(str(failure))
+            if self.failures.get(sample.image_id) != str(failure):
+                self.failures[sample.image_id] = str(failure)
+                self.reporter.warn(str(failure))
 
     def finished(self, outcome: Outcome, shards: int = 1) -> None:
         """Take note of what a stage, or one of its shards, did."""

@@ -10,7 +10,7 @@ import json
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -50,6 +50,8 @@ class Stage(ABC):
         """
         self.run = run
         self.upstream = upstream
+        self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
+        self._made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -60,12 +62,16 @@ class Stage(ABC):
         """Ids of the rows that the run's dataset asks for, in order, each once."""
 
     @abstractmethod
-    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compute rows, a few at a time; those whose image fails are left out (``leave_out``).
 
         Args:
-            ids: of the rows to compute.
+            todo: ids of the rows to compute, in order, of this stage and of those ``together``
+                with it.
             shard: number of the worker, to choose a device by.
+
+        Yields:
+            Rows, and the stage that they are of.
         """
 
     @property
@@ -120,8 +126,13 @@ class Stage(ABC):
         """The rows that are there, by id."""
         return self.artifact.rows()
 
+    def missing(self, ids: Sequence[str]) -> Sequence[str]:
+        """Those that have to be computed: not there, or to be made anew and not so yet."""
+        rows = ids if self.forced else self.artifact.missing(ids)
+        return [row_id for row_id in rows if row_id not in self._made]
+
     def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
-        """Compute what is missing.
+        """Compute what is missing, and at once what stages ``together`` with this lack of it.
 
         Args:
             shard: which part of the rows, from 0.
@@ -129,51 +140,76 @@ class Stage(ABC):
         """
         started = time.perf_counter()
         ids = self.computable(self.wanted())[shard::shards]
-        todo = ids if self.forced else self.artifact.missing(ids)
-        computed = self._compute_and_store(todo, shard, len(ids)) if todo else 0
+        missing = self.missing(ids)
+        made = [self._made[row_id] for row_id in ids if row_id in self._made]
+        todo = {self: missing, **{other: other.missing(missing) for other in self.together}}
+        stored = self._compute_and_store(todo, shard, len(ids)) if missing else {self: []}
+        elapsed = time.perf_counter() - started
+        per_row = elapsed / max(1, sum(map(len, stored.values())))
+        for other in self.together:
+            other._made.update(dict.fromkeys(stored.get(other, []), per_row))
+        others = sum(len(rows) for stage, rows in stored.items() if stage is not self)
         outcome = Outcome(
             stage=self.name,
             key=self.key,
             path=str(self.artifact.path),
-            cached=len(ids) - len(todo),
-            computed=computed,
-            seconds=time.perf_counter() - started,
+            cached=len(ids) - len(missing) - len(made),
+            computed=len(stored[self]) + len(made),
+            seconds=elapsed - per_row * others + sum(made),
             unit=self.unit,
         )
         self.run.finished(outcome, shards)
         return outcome
 
-    def _compute_and_store(self, todo: Sequence[str], shard: int, total: int) -> int:
-        """Commit batch after batch, the last one also where the stage is stopped.
+    def _compute_and_store(self, todo: Todo, shard: int, total: int) -> dict[Stage, list[str]]:
+        """Commit batch after batch, the last ones also where the stage is stopped.
 
         Returns:
-            The number of new rows.
+            The ids of the new rows, by stage.
         """
-        computed = 0
-
-        def stored(rows: int) -> None:
-            nonlocal computed
-            computed += rows
-            self.run.reporter.advance(self.name, rows)
-
+        stored: dict[Stage, list[str]] = {}
         writable_folder(self.run.root)
+        self.run.reporter.start(self.name, total, total - len(todo[self]), self.unit)
+        with ExitStack() as open_batches:
+            batches = {
+                stage: open_batches.enter_context(
+                    stage._storing(stored.setdefault(stage, []), tells=stage is self)
+                )
+                for stage, ids in todo.items()
+                if ids
+            }
+            for stage, rows in self.compute(todo, shard):
+                batches[stage].add(rows)
+                if self.run.stop.is_set():
+                    raise UserError(f"{self.name} was stopped; what was computed is kept")
+        return stored
+
+    @contextmanager
+    def _storing(self, stored: list[str], tells: bool) -> Iterator[Batch]:
+        """A place for new rows, all of which are committed in the end, whatever happens.
+
+        Args:
+            stored: gets the ids of the rows that were committed.
+            tells: whether the user is told of them.
+        """
+
+        def note(ids: Sequence[str]) -> None:
+            stored.extend(ids)
+            if tells:
+                self.run.reporter.advance(self.name, len(ids))
+
         self.artifact.create(self.run.provenance())
-        self.run.reporter.start(self.name, total, total - len(todo), self.unit)
         with self.table.writer() as writer:
-            batch = Batch(writer, self.batch_rows, stored)
+            batch = Batch(writer, self.batch_rows, note)
             try:
-                for rows in self.compute(todo, shard):
-                    batch.add(rows)
-                    if self.run.stop.is_set():
-                        raise UserError(f"{self.name} was stopped; what was computed is kept")
+                yield batch
             finally:
                 batch.commit()
-        return computed
 
     def status(self) -> Status:
         """What ``execute`` would do, and why."""
         wanted = self.wanted()
-        missing = len(wanted) if self.forced else len(self.artifact.missing(wanted))
+        missing = len(self.missing(wanted))
         done = len(wanted) - missing
         state: Literal["complete", "partial", "missing"] = "partial"
         if missing == 0:
@@ -209,6 +245,9 @@ class Stage(ABC):
         if not differences:
             return "nothing computed yet"
         return "changed: " + ", ".join(sorted(differences, key=len)[0])
+
+
+Todo = Mapping[Stage, Sequence[str]]  # ids of rows to compute
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ import torch
 
 from sclip_core.encoder import TextBank
 from sclip_core.encoder.text import TEMPLATES
-from sclip_core.stages.stage import Stage
+from sclip_core.stages.stage import Stage, Todo
 from sclip_core.store.arrays import ArrayTable, NewRow
 
 WORDS_AT_A_TIME = 8
@@ -46,14 +46,17 @@ class TextBankStage(Stage):
         """The words, each once."""
         return list(dict.fromkeys(self.run.dataset.vocabulary.queries))
 
-    def compute(self, ids: Sequence[str], shard: int) -> Iterator[list[NewRow]]:
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode the words."""
-        model = self.run.model(shard)
-        for start in range(0, len(ids), WORDS_AT_A_TIME):
-            yield [
-                NewRow(word, model.encode_word(word).cpu().numpy().astype(np.float32)[None])
-                for word in ids[start : start + WORDS_AT_A_TIME]
-            ]
+        model, words = self.run.model(shard), todo[self]
+        for start in range(0, len(words), WORDS_AT_A_TIME):
+            yield (
+                self,
+                [
+                    NewRow(word, model.encode_word(word).cpu().numpy().astype(np.float32)[None])
+                    for word in words[start : start + WORDS_AT_A_TIME]
+                ],
+            )
 
     @cached_property
     def table(self) -> ArrayTable:

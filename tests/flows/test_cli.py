@@ -115,7 +115,7 @@ def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
     if not any(word.startswith(("--dataset", "--preset=voc")) for word in arguments):
         arguments = ["--dataset", "voc20", *arguments] if "voc21" not in arguments else arguments
     assert sclip("run", "--direct", *arguments)[0] == 1
-    assert getattr(seen[0], field) == value
+    assert getattr(seen[0][0], field) == value
 
 
 def test_segment(own, tmp_path, sclip):
