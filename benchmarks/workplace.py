@@ -1,0 +1,133 @@
+"""A folder for whole runs: pictures with ground truth, a CLIP, artifacts that are taken away."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, Self
+
+import cv2
+import numpy as np
+import open_clip
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save_file
+
+from benchmarks.probe import WARM, Probe, sclip_run
+from sclip_core import read_image
+from sclip_core.datasets import Vocabulary
+from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.scenes import write_scenes
+
+VGA = (480, 640)
+TINY = (60, 80)
+TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+QUICK_VISION = {"image_size": 224, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
+
+
+class Workplace:
+    """Where the runs of a row are measured; taken away behind them."""
+
+    def __init__(self, quick: bool) -> None:
+        """Nothing is run yet.
+
+        Args:
+            quick: few words, tiny images and models, one thread.
+        """
+        self.quick = quick
+        self._kept = TemporaryDirectory(prefix="sclip-bench-", ignore_cleanup_errors=True)
+        self.folder = Path(self._kept.name)
+        self._artifacts = 0
+
+    def __enter__(self) -> Self:
+        """Itself."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the folder away."""
+        self._kept.cleanup()
+
+    def artifacts(self) -> Path:
+        """A folder of artifacts where nothing is yet; the one before is taken away."""
+        shutil.rmtree(self.folder / f"artifacts-{self._artifacts}", ignore_errors=True)
+        self._artifacts += 1
+        return self.folder / f"artifacts-{self._artifacts}"
+
+    def run(self, settings: dict[str, object], direct: bool, warm: bool = False) -> Probe:
+        """A run in a process of its own.
+
+        Args:
+            settings: by name.
+            direct: without Prefect.
+            warm: the kernels are loaded before the clock starts.
+        """
+        env = {WARM: "1"} if warm else {}
+        if self.quick:
+            settings = {**settings, "classes": self._short(str(settings["dataset"]))}
+            env["OMP_NUM_THREADS"] = "1"
+        return sclip_run(self.folder / "told.json", settings, direct, **env)
+
+    def _short(self, benchmark: str) -> Path:
+        """A vocabulary file with one word for each class of a benchmark."""
+        path = self.folder / f"{benchmark}.txt"
+        path.write_text("\n".join(Vocabulary.named(benchmark).class_names), "utf-8")
+        return path
+
+    def demo(self, count: int) -> dict[str, object]:
+        """Settings of a run of the demo's CLIP over drawn scenes, PAMR included."""
+        root = self.folder / "scenes"
+        write_scenes(root, count)
+        own = {"preset": "demo", "dataset": "scenes", "data_root": root}
+        return {**own, "num_samples": count, "pamr_steps": 10}
+
+    def coco(self, count: int, given: Path | None) -> tuple[dict[str, object], str]:
+        """Lay out a benchmark ``coco_object``.
+
+        Args:
+            count: images, at most.
+            given: a folder of JPEGs, whose label maps are then zeros; None: draw scenes.
+
+        Returns:
+            The settings of a run over them with ``random_clip``, and what the images are.
+        """
+        root = self.folder / "coco"
+        images, labels = root / "images" / "val2017", root / "annotations" / "val2017"
+        for folder in (images, labels):
+            folder.mkdir(parents=True)
+        found = sorted(given.glob("*.jpg"))[:count] if given else []
+        if given and not found:
+            raise FileNotFoundError(f"no *.jpg in {given}")
+        size = TINY if self.quick else VGA
+        for path in found:
+            shutil.copy(path, images)
+            empty = np.zeros_like(read_image(path)[..., 0])
+            _write(labels / f"{path.stem}_instanceTrainIds.png", empty)
+        for number in range(0 if found else count):
+            scene = draw_scene(evaluation_rng(number), *size)
+            _write(images / f"{number:04d}.jpg", scene.image[..., ::-1])
+            _write(labels / f"{number:04d}_instanceTrainIds.png", scene.labels)
+        said = f"{len(found)} photographs" if found else f"{count} scenes {size[0]}×{size[1]}"
+        own: dict[str, object] = {"dataset": "coco_object", "data_root": root}
+        return {**own, **random_clip(self.folder, self.quick)}, said
+
+
+def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
+    if not cv2.imwrite(str(path), pixels):
+        raise OSError(f"{path} could not be written")
+
+
+def random_clip(folder: Path, quick: bool) -> dict[str, object]:
+    """Write ViT-B/16's image tower with a small text tower, random weights; gives the settings."""
+    config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config("ViT-B-16-quickgelu"))
+    config["text_cfg"] = TEXT
+    if quick:
+        config |= {"embed_dim": 16, "vision_cfg": QUICK_VISION}
+    path, weights = folder / "random.json", folder / "random.safetensors"
+    path.write_text(json.dumps(config), "utf-8")
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        save_file(open_clip.CLIP(**copy.deepcopy(config)).state_dict(), weights)
+    return {"model": str(path), "pretrained": str(weights)}

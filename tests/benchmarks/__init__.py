@@ -1,0 +1,1 @@
+"""Tests of the benchmarks: the baseline is right, and every row can be measured."""

@@ -1,0 +1,88 @@
+"""``python -m benchmarks``: every row is printed and written."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import benchmarks.__main__ as bench
+from benchmarks import pipeline_rows
+from benchmarks.machine import Machine
+from benchmarks.measure import Row
+
+ROOT = Path(__file__).parents[2]
+FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
+IN_PROCESS = [name for name in bench.REGISTRY if name not in pipeline_rows.ROWS]
+SAID = (  # of every kind of row, something of its name
+    "features to labels",
+    "function pamr",
+    "without PAMR",
+    "decision",
+    "encoder",
+    "csa, vanilla, naclip",
+    "slide_crop 0",
+    "area_thd",
+    "cityscapes",
+    "PAMR 2 steps",
+)
+
+
+def bench_process(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "benchmarks", "--quick", *arguments]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+
+
+def test_quick_prints_and_writes_every_row(tmp_path):
+    """Those of whole runs have tests of their own."""
+    target = tmp_path / "new" / "bench.json"
+    finished = bench_process("--only", *IN_PROCESS, "--json", str(target))
+    assert finished.returncode == 0, finished.stderr
+    assert "GFLOP/s, copy" in finished.stdout
+    for said in SAID:
+        assert said in finished.stdout
+    found = json.loads(target.read_text("utf-8"))
+    assert found["quick"] is True
+    assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
+    assert len(found["rows"]) == 15
+    for row in found["rows"]:
+        assert row.keys() == FIELDS
+        assert row["measured"]
+        assert row["met"] is None  # tiny sizes are not judged
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.fixture
+def registry(monkeypatch):
+    rows = {
+        "good": lambda quick: [Row("a goal", "≤ 1 s", "0.5 s", 2.0, "0.1 s", not quick)],
+        "broken": lambda quick: 1 / 0,
+    }
+    monkeypatch.setattr(bench, "REGISTRY", rows)
+    measured = Machine(2, 2, "some CPU", "2", "3", 8.0, 0.0, matmul_gflops=100, copy_gbs=10)
+    monkeypatch.setattr(bench, "machine", lambda: measured)
+    return rows
+
+
+def test_a_row_that_fails_is_shown_and_the_others_measured(registry, tmp_path, capsys):
+    target = tmp_path / "bench.json"
+    assert bench.main(["--json", str(target)]) == 1
+    printed = capsys.readouterr().out
+    assert "failed: ZeroDivisionError: division by zero" in printed
+    assert "a goal" in printed
+    good, broken = json.loads(target.read_text("utf-8"))["rows"]
+    assert (good["met"], broken["met"], broken["name"]) == (True, False, "broken")
+    assert "ZeroDivisionError" in broken["detail"]["error"]
+
+
+def test_only_some_rows(registry, tmp_path, capsys):
+    assert bench.main(["--only", "good", "--json", str(tmp_path / "bench.json")]) == 0
+    assert "failed" not in capsys.readouterr().out
+
+
+def test_an_unknown_row_is_refused(registry):
+    with pytest.raises(SystemExit):
+        bench.main(["--only", "nothing"])
