@@ -4,11 +4,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test slow lint types format clean
+.PHONY: help install demo test slow bench lint types format clean
 
 help:
 	@echo "make demo    drawn scenes, a toy CLIP, five methods; make demo ARGS='--pamr-steps 5'"
 	@echo "make test    the tests that run in minutes;  make slow: the others"
+	@echo "make bench   how fast, against the reference's way (a quarter of an hour); make bench ARGS='--only plain'"
 	@echo "make lint    ruff;  make types: mypy --strict;  make format: ruff format"
 
 install: $(INSTALLED)
@@ -28,6 +29,9 @@ test: install
 
 slow: install
 	$(BIN)/python -m pytest -m slow
+
+bench: install
+	$(BIN)/python -m benchmarks $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flows.console import ConsoleReporter
@@ -70,7 +71,8 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
     if runs[0].device.type == "cpu":
         compiled.warm_up()  # while Prefect's server starts
     benchmark.reporter.set(reporter)
-    finished = benchmark.sclip_benchmark(**_parameters(several))
+    with _no_heartbeats():
+        finished = benchmark.sclip_benchmark(**_parameters(several))
     return finished if isinstance(finished, list) else [finished]
 
 
@@ -80,3 +82,16 @@ def _parameters(several: list[Settings]) -> dict[str, Any]:
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
     return parameters
+
+
+def _no_heartbeats() -> AbstractContextManager[object]:
+    """Prefect without the thread that tells a server that the flow is alive.
+
+    Nobody watches a server that lives as long as the run, and the flow's end would wait for that
+    thread, up to a second. A server of the user's own gets its heartbeats.
+    """
+    from prefect import settings
+
+    if settings.PREFECT_API_URL.value():
+        return nullcontext()
+    return settings.temporary_settings({settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

@@ -15,6 +15,7 @@ Floats = NDArray[np.float32]
 
 _kept = threading.local()  # the buffers of the last image
 KEPT_BYTES = 2**27  # that stay allocated between images
+LINE = 16  # numbers in a cache line
 CHUNK = 32  # words that are refined together: as fast as more, in less memory
 BUFFER_BYTES = 2**29  # for weights and buffers of a block of rows, unless its halo needs more
 
@@ -41,7 +42,7 @@ class Refinement:
         height, width, _ = colours.shape
         # beyond the image all is its border: a larger distance than the image is no other
         distances = np.minimum(np.array(dilations, np.int64), max(height, width))
-        weights = np.empty((height, width, 8 * len(dilations)), np.float32)
+        weights = aligned(height, width, 8 * len(dilations))
         kernels.on_rows(height, kernels.weigh_rows, colours, distances, weights)
         size = height * (width + 2 * int(distances.max())) * words
         return cls(weights, distances, _room(size))
@@ -77,9 +78,17 @@ def _room(size: int) -> Floats:
     """
     kept: Floats | None = getattr(_kept, "room", None)
     if kept is None or kept.shape[1] < size:
-        kept = np.empty((2, size), np.float32)
+        kept = aligned(2, -(-size // LINE) * LINE)
         _kept.room = kept if kept.nbytes <= KEPT_BYTES else None
     return kept
+
+
+def aligned(*shape: int) -> Floats:
+    """Uninitialised, from the beginning of a cache line on: no vector of it lies in two lines."""
+    size = int(np.prod(shape))
+    room = np.empty(size + LINE, np.float32)
+    first = -(room.ctypes.data // 4) % LINE
+    return room[first : first + size].reshape(shape)
 
 
 def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Protocol
 
 from sclip_core.store.arrays import NewRow
@@ -20,7 +21,7 @@ class Writer(Protocol):
 
 
 class Batch:
-    """Computed rows that are not stored yet."""
+    """Computed rows that are not stored yet; stored beside the computing, one batch at a time."""
 
     def __init__(self, writer: Writer, size: int, stored: Callable[[Sequence[str]], None]) -> None:
         """Begin with none.
@@ -28,27 +29,56 @@ class Batch:
         Args:
             writer: where they go.
             size: rows that are worth a commit.
-            stored: is told the ids of the rows that a commit has stored.
+            stored: is told the ids of the rows that a commit has stored, in another thread.
         """
         self._writer = writer
         self._size = size
         self._stored = stored
         self._rows: list[NewRow] = []
         self._started = time.monotonic()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="sclip-store")
+        self._writing: Future[None] | None = None
 
     def add(self, rows: Sequence[NewRow]) -> None:
-        """Take rows; commit where there are enough."""
+        """Take rows; commit where there are enough.
+
+        Raises:
+            DiskError: an earlier batch could not be written.
+        """
         self._rows += rows
         if (
             len(self._rows) >= self._size
             or time.monotonic() - self._started > MOST_SECONDS
             or sum(row.values.nbytes for row in self._rows) > MOST_BYTES
         ):
-            self.commit()
+            self._commit()
 
-    def commit(self) -> None:
-        """Store what waits."""
+    def close(self) -> None:
+        """Store what waits, and be done with it.
+
+        Raises:
+            DiskError: it could not be written.
+        """
+        try:
+            self._commit()
+            self._written()
+        finally:
+            self._thread.shutdown()
+
+    def _commit(self) -> None:
+        """Hand the rows over, once those before them are stored."""
+        self._written()
         rows, self._rows = self._rows, []
-        self._writer.commit(rows, time.monotonic() - self._started)
+        seconds = time.monotonic() - self._started
+        self._writing = self._thread.submit(self._store, rows, seconds)
         self._started = time.monotonic()
+
+    def _written(self) -> None:
+        """Wait for the batch that is being stored."""
+        writing, self._writing = self._writing, None
+        if writing:
+            writing.result()
+
+    def _store(self, rows: Sequence[NewRow], seconds: float) -> None:
+        self._writer.commit(rows, seconds)
         self._stored([row.id for row in rows])

@@ -204,7 +204,7 @@ class Stage(ABC):
             try:
                 yield batch
             finally:
-                batch.commit()
+                batch.close()
 
     def status(self) -> Status:
         """What ``execute`` would do, and why."""

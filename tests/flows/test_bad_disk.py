@@ -16,6 +16,7 @@ import pytest
 
 from sclip_core.model import SCLIP
 from sclip_core.segmentation import Refiner
+from sclip_core.stages.encoding import EncodingStage
 
 from ..stages.conftest import areas
 from .conftest import flags
@@ -105,8 +106,8 @@ def test_disk_full_in_every_stage(run, artifacts, undisturbed, monkeypatch, stag
     ("cls", "method", "stage"),
     [
         (SCLIP, "encode_word", "text_bank"),
-        (SCLIP, "window_features", "dense_features"),
-        (Refiner, "labels", "refine"),
+        (EncodingStage, "_encode_windows", "dense_features"),
+        (Refiner, "labels_at", "refine"),
     ],
 )
 def test_interrupted(run, tmp_path, undisturbed, monkeypatch, cls, method, stage):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 
@@ -52,6 +53,43 @@ def test_run_then_plan_then_results(own, tmp_path, sclip):
     code, out, _ = sclip("results", "--artifacts", tmp_path / "artifacts")
     assert code == 0
     assert "custom-" in out
+
+
+def test_several_values_side_by_side(own, tmp_path, sclip):
+    settings = flags(own, tmp_path / "artifacts", attention="csa,kk", pamr_steps="0,2")
+    code, out, err = sclip("run", "--direct", *settings)
+    assert code == 0, err
+    assert re.search(
+        r"attention .* pamr_steps .* mIoU .* mAcc .* aAcc .* encode .* refine .* run", out
+    )
+    rows = re.findall(r"│ (csa|kk) +│ ([02]) +│ +([\d.]+) │.*│ (custom-\w+) │", out)
+    assert [row[:2] for row in rows] == [("csa", "0"), ("csa", "2"), ("kk", "0"), ("kk", "2")]
+    assert len({row[2] for row in rows}) > 2
+    listed = sclip("results", "--artifacts", tmp_path / "artifacts")[1]
+    assert all(row[3] in listed for row in rows)
+
+    code, out, _ = sclip("plan", *settings, "--json")
+    planned = [status["stage"] for status in json.loads(out)]
+    assert sorted(planned) == sorted(
+        ["text_bank"] + ["dense_features"] * 2 + ["refine", "metrics", "results"] * 4
+    )
+    assert {status["state"] for status in json.loads(out)} == {"complete"}
+
+
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"attention": "csa,kk"}, "several values of attention"),
+        ({"pamr_steps": "1,2", "attention": "csa"}, "several values of pamr_steps"),
+    ],
+)
+def test_one_photograph_has_one_value(own, tmp_path, sclip, given, says):
+    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**TINY, **given}.items()]
+    words = [word for word in words if not word.startswith(("--device", "--dtype"))]
+    code, _, err = sclip("segment", own / "images/0.png", "--classes", "cat; dog", *words)
+    assert code == 2
+    assert says in err
+    assert len(err.strip().splitlines()) == 1
 
 
 def test_plan_computes_nothing(own, tmp_path, sclip):

@@ -106,3 +106,22 @@ def test_faults_that_may_pass_are_tried_again(own, tmp_path, monkeypatch):
     assert finished.outcomes["metrics"].computed == 3
     assert not faults
     assert task_states("faulty")["metrics"] == ["Completed"]
+
+
+def test_several_values_are_several_runs(own, tmp_path):
+    given = settings(own, tmp_path / "flow", attention="csa,kk", pamr_steps=[0, 2])
+    finished = sclip_benchmark(**given)
+    points = [(each.row["attention"], each.row["pamr_steps"]) for each in finished]
+    assert points == [("csa", 0), ("csa", 2), ("kk", 0), ("kk", 2)]
+    alone = settings(own, tmp_path / "alone", attention="kk", pamr_steps=2)
+    assert sclip_benchmark(**alone).run_id == finished[-1].run_id
+
+
+def test_heartbeats_are_for_servers_that_stay(monkeypatch):
+    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
+
+    from flows.running import _no_heartbeats
+
+    for url, expected in ((None, None), ("http://127.0.0.1:1/api", 180)):
+        with temporary_settings({PREFECT_API_URL: url}), _no_heartbeats():
+            assert get_current_settings().flows.heartbeat_frequency == expected
