@@ -24,7 +24,7 @@ from sclip_core.demo.scenes import write_scenes
 
 VGA = (480, 640)
 TINY = (60, 80)
-TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
+QUICK_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
 QUICK_VISION = {"image_size": 224, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
 
 
@@ -120,11 +120,10 @@ def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def random_clip(folder: Path, quick: bool) -> dict[str, object]:
-    """Write ViT-B/16's image tower with a small text tower, random weights; gives the settings."""
+    """Write a ViT-B/16 with random weights; gives the settings."""
     config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config("ViT-B-16-quickgelu"))
-    config["text_cfg"] = TEXT
     if quick:
-        config |= {"embed_dim": 16, "vision_cfg": QUICK_VISION}
+        config |= {"embed_dim": 16, "vision_cfg": QUICK_VISION, "text_cfg": QUICK_TEXT}
     path, weights = folder / "random.json", folder / "random.safetensors"
     path.write_text(json.dumps(config), "utf-8")
     with torch.random.fork_rng():

@@ -22,7 +22,8 @@ Labels = NDArray[np.unsignedinteger]
 Below = NDArray[np.bool_] | None  # where the winner is less probable than prob_thd
 Winners = Callable[[NDArray[np.bool_] | None], tuple[Below, Labels]]
 
-PART_ELEMENTS = 2**22  # of logits in work at once: 16 MB; the softmax makes several copies of them
+# Logits in work at once, of which the softmax makes several copies: 16 MB, or a GPU's 1 GB.
+PART_ELEMENTS = {"cpu": 2**22, "cuda": 2**28}
 
 
 def class_scores(logits: Tensor, query_class: Tensor, num_classes: int) -> Tensor:
@@ -116,7 +117,8 @@ def _winners(
             barred = torch.from_numpy(removed).to(classes.device)
             classes = classes.masked_fill(barred[:, None, None], -torch.inf)
         best, label = classes.max(dim=0)
-        labels.append(label.cpu().numpy().astype(kind))
+        small = torch.uint8 if num_classes <= 256 else torch.int32  # of 64 bits few are needed
+        labels.append(label.to(small).cpu().numpy().astype(kind, copy=False))
         if protocol.prob_thd > 0:
             total = torch.logsumexp(protocol.logit_scale * logits, dim=0)
             share = (protocol.logit_scale * best - total).exp()
@@ -128,4 +130,5 @@ def _parts(blocks: Iterable[Tensor]) -> Iterator[Tensor]:
     """The same rows in pieces that the caches hold."""
     for block in blocks:
         words, _, width = block.shape
-        yield from block.split(max(1, PART_ELEMENTS // (words * width)), dim=1)
+        elements = PART_ELEMENTS.get(block.device.type, PART_ELEMENTS["cpu"])
+        yield from block.split(max(1, elements // (words * width)), dim=1)

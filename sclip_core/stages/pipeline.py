@@ -80,10 +80,15 @@ def _grouped(stages: Sequence[RefineStage]) -> Iterator[tuple[str, list[RefineSt
 
 
 def share(stages: Sequence[Stage]) -> None:
-    """Let the first of these stages that lacks a row compute it for all; one an artifact."""
-    by_key = {stage.key: stage for stage in stages}
-    for stage in by_key.values():
-        stage.together = tuple(other for other in by_key.values() if other is not stage)
+    """Let the first of these stages that lacks a row compute it for all.
+
+    Several may have one artifact, as runs do that differ in PAMR steps alone: the first is told.
+    """
+    first_of: dict[str, Stage] = {}
+    for stage in stages:
+        first_of.setdefault(stage.key, stage)
+    for stage in stages:
+        stage.together = tuple(other for key, other in first_of.items() if key != stage.key)
 
 
 @dataclass(frozen=True)

@@ -146,7 +146,7 @@ def test_a_second_pass_only_where_a_class_goes():
 def test_pieces_make_no_difference(monkeypatch):
     logits, query_class = random_logits(23), random_classes(23, 9)
     whole = ours(logits, query_class, 9, Protocol.named("voc21"), rows=40)
-    monkeypatch.setattr("sclip_core.segmentation.decision.PART_ELEMENTS", 1)  # row by row
+    monkeypatch.setattr("sclip_core.segmentation.decision.PART_ELEMENTS", {"cpu": 1})  # row by row
     pieces = ours(logits, query_class, 9, Protocol.named("voc21"), rows=40)
     np.testing.assert_array_equal(whole, pieces)
 

@@ -97,7 +97,13 @@ def test_steps_share_a_pass(tmp_path, voc, monkeypatch):
 
 
 def test_every_combination(tmp_path, voc, windows):
+    run(tmp_path / "alone", voc)
+    once = sum(windows)
+    windows.clear()
     finished = run_several(tmp_path, voc, attention="csa,kk", pamr_steps=[0, 2])
+    assert sum(windows) == once
+    made = [computed(each).get("dense_features", 0) for each in finished]
+    assert made == [4, 0, 4, 0]
     points = [(each.row["attention"], each.row["pamr_steps"]) for each in finished]
     assert points == [("csa", 0), ("csa", 2), ("kk", 0), ("kk", 2)]
     assert len({each.run_id for each in finished}) == 4

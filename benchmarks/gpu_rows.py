@@ -1,0 +1,188 @@
+"""The goals on a GPU: times by CUDA events, medians, the floor beside them.
+
+Without a GPU these rows are empty. No GPU was at hand when they were written: see
+docs/performance.md.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn.functional import normalize
+
+from benchmarks.cases import Case
+from benchmarks.encoder_rows import WINDOW, encoder, window_gflop
+from benchmarks.measure import Row
+from benchmarks.text import seconds
+from sclip_core.config import Geometry, Protocol
+from sclip_core.datasets import decode_image
+from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+from sclip_core.encoder import Attention, DenseEncoder
+from sclip_core.encoder.pixels import cut_windows, normalise, resize
+from sclip_core.evaluation import image_areas
+from sclip_core.segmentation import Refiner, pamr
+
+SIZE = (480, 640)  # of COCO's photographs
+REPEATS = 21
+BATCH = 256  # windows
+IMAGES = 200
+WORKERS = 8  # threads that decode
+
+
+def on_device(name: str, device: torch.device, quick: bool, **settings: object) -> Case:
+    """``Case.named``, its features and words on a device."""
+    case = Case.named(name, SIZE, quick, **settings)
+    features, words = (t.to(device) for t in (case.refiner.features, case.refiner.embeddings))
+    return replace(case, refiner=replace(case.refiner, features=features, embeddings=words))
+
+
+def event_seconds(function: Callable[[], object], repeats: int = REPEATS) -> float:
+    """Median seconds by CUDA events; by the clock without a GPU."""
+    function()
+    taken = []
+    for _ in range(repeats):
+        if not torch.cuda.is_available():
+            begun = time.perf_counter()
+            function()
+            taken.append(time.perf_counter() - begun)
+            continue
+        start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        start.record()
+        function()
+        end.record()
+        end.synchronize()
+        taken.append(start.elapsed_time(end) / 1e3)
+    return statistics.median(taken)
+
+
+def copy_gbs(device: torch.device, quick: bool) -> float:
+    """GB/s of a large copy, what is read and what is written together."""
+    source = torch.zeros(2**16 if quick else 2**28, device=device)
+    target = torch.empty_like(source)
+    return 2 * source.nbytes / event_seconds(partial(target.copy_, source)) / 1e9
+
+
+def matmul_tflops(device: torch.device, quick: bool) -> float:
+    """TFLOP/s of a large product in bf16."""
+    size = 64 if quick else 8192
+    a, b = torch.randn(2, size, size, device=device, dtype=torch.bfloat16)
+    return 2 * size**3 / event_seconds(partial(torch.mm, a, b)) / 1e12
+
+
+def pamr_row(device: torch.device, quick: bool) -> Row:
+    """The function ``pamr`` on ready logits."""
+    case = on_device("coco_stuff", device, quick, pamr_steps=10)
+    image, logits = case.image().to(device), case.stitched()
+    taken = event_seconds(partial(pamr, image, logits, 10, (8, 16)))
+    floor = 10 * 2 * logits.nbytes / copy_gbs(device, quick) / 1e9
+    return Row(
+        name=f"GPU: PAMR {case}, 10 steps (8, 16)",
+        goal="≤ 1.5 ms",
+        measured=seconds(taken),
+        ratio=taken / floor,
+        floor=f"{seconds(floor)} (bytes)",
+        met=taken <= 1.5e-3,
+    )
+
+
+def labels_row(device: torch.device, quick: bool) -> Row:
+    """Features to labels without PAMR."""
+    case = on_device("coco_stuff", device, quick)
+    taken = event_seconds(case.labels)
+    floor = case.moved_bytes() / copy_gbs(device, quick) / 1e9
+    return Row(
+        name=f"GPU: features to labels without PAMR, {case}",
+        goal="≤ 1 ms",
+        measured=seconds(taken),
+        ratio=taken / floor,
+        floor=f"{seconds(floor)} (bytes)",
+        met=taken <= 1e-3,
+    )
+
+
+def encoder_row(device: torch.device, quick: bool) -> Row:
+    """bf16, as a share of a large product's rate."""
+    count, ours = 2 if quick else BATCH, bf16_encoder(device, quick)
+    pixels = torch.randn(count, 3, WINDOW, WINDOW, device=device)
+    taken = event_seconds(partial(ours.tokens, pixels), 5)
+    rate = count * window_gflop(ours.visual, ["csa"]) / taken / 1e3
+    peak = matmul_tflops(device, quick)
+    return Row(
+        name=f"GPU: encoder in bf16, {count} windows of {WINDOW}",
+        goal="≥ 40 % of the bf16 peak",
+        measured=f"{rate / peak:.1%}, {seconds(taken)}, {rate:.0f} TFLOP/s",
+        ratio=rate / peak,
+        floor=f"{peak:.0f} TFLOP/s (a product of 8192³)",
+        met=rate / peak >= 0.4,
+    )
+
+
+def bf16_encoder(device: torch.device, quick: bool) -> DenseEncoder:
+    """The random tower on a device."""
+    visual: Any = encoder(quick).visual
+    visual = visual.to(device, torch.bfloat16) if device.type == "cuda" else visual
+    return DenseEncoder(visual, Attention.parse("csa"))
+
+
+def chain_row(device: torch.device, quick: bool) -> Row:
+    """JPEG bytes to areas of every class: decode, encode, label, count; without the store."""
+    ours, protocol = bf16_encoder(device, quick), Protocol.named("coco_stuff")
+    size = (60, 80) if quick else SIZE
+    protocol = protocol.replace(short_side=224) if quick else protocol
+    picture = draw_scene(evaluation_rng(0), *size)
+    data = cv2.imencode(".jpg", picture.image[..., ::-1])[1].tobytes()
+    words = normalize(torch.randn(171, ours.width, device=device), dim=-1)
+    classes = torch.arange(171)
+    geometry = Geometry.of(*size, protocol, 16)
+
+    def load(_: int) -> torch.Tensor:
+        return cut_windows(
+            normalise(resize(decode_image(data, "scene"), geometry.resized)), geometry
+        )
+
+    def count(labels: NDArray[Any]) -> object:
+        return image_areas(labels, picture.labels.astype(np.int32), 171)
+
+    images, group = (2, 1) if quick else (IMAGES, max(1, BATCH // geometry.num_windows))
+    with ThreadPoolExecutor(WORKERS) as readers, ThreadPoolExecutor(2) as counters:
+        begun, counted = time.perf_counter(), []
+        loaded = list(range(0, images, group))
+        ahead = [[readers.submit(load, i) for i in range(group)] for _ in loaded[:2]]
+        for number in range(len(loaded)):
+            windows = torch.cat([future.result() for future in ahead.pop(0)])
+            if number + 2 < len(loaded):
+                ahead.append([readers.submit(load, i) for i in range(group)])
+            for features in ours.patch_features(windows).split(geometry.num_windows):
+                refiner = Refiner(geometry, features, words, protocol)
+                counted.append(counters.submit(count, refiner.labels(classes, 171)))
+        for future in counted:
+            future.result()
+        taken = time.perf_counter() - begun
+    rate = len(counted) / taken
+    return Row(
+        name=f"GPU: JPEG to areas, {size[0]}×{size[1]}, {geometry.num_windows} windows, 171 words",
+        goal="≥ 100 images/s",
+        measured=f"{rate:.0f} images/s",
+        met=rate >= 100,
+    )
+
+
+def gpu_rows(quick: bool) -> list[Row]:
+    """All of them, where there is a GPU; on the CPU where they are only tried."""
+    if not torch.cuda.is_available() and not quick:
+        return [Row("GPU", "PAMR ≤ 1.5 ms, …", "not measured: no CUDA device here", met=None)]
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return [row(device, quick) for row in (pamr_row, labels_row, encoder_row, chain_row)]
+
+
+ROWS: dict[str, Callable[[bool], list[Row]]] = {"gpu": gpu_rows}
