@@ -153,6 +153,8 @@ def chain_row(device: torch.device, quick: bool) -> Row:
     def count(labels: NDArray[Any]) -> object:
         return image_areas(labels, picture.labels.astype(np.int32), 171)
 
+    for features in ours.patch_features(load(0)).split(geometry.num_windows):  # not on the clock
+        Refiner(geometry, features, words, protocol).labels(classes, 171)
     images, group = (2, 1) if quick else (IMAGES, max(1, BATCH // geometry.num_windows))
     with ThreadPoolExecutor(WORKERS) as readers, ThreadPoolExecutor(2) as counters:
         begun, counted = time.perf_counter(), []

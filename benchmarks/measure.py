@@ -29,7 +29,7 @@ class Row:
     name: str
     goal: str
     measured: str
-    ratio: float | None = None  # of the row's comparison; above 1: ours is better
+    ratio: float | None = None  # of the row's comparison, as its goal has it
     floor: str = ""  # what the machine would need at least
     met: bool | None = None  # None: there is no limit to meet
     detail: dict[str, Any] = field(default_factory=dict)

@@ -3,6 +3,8 @@
     text_bank ──────────┐
                         ▼
     dense_features ──► refine ──► metrics ──► results
+        ▲
+      trunk, where it is kept
 
 The order stands in ``sclip_core.stages.pipeline``. The store is the cache: a task that finds
 everything there returns ``Cached``, and no array passes through Prefect.

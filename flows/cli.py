@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,10 +17,20 @@ from rich.table import Table
 
 from flows.parameters import flag, with_settings
 from sclip_core import __version__
-from sclip_core.config import SEVERAL, Protocol, Settings, UserError, resolve_several
+from sclip_core.config import (
+    SEVERAL,
+    Protocol,
+    Settings,
+    UserError,
+    resolve_several,
+    several_values,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from sclip_core.stages.report import Status
+    from sclip_core.stages.run import Run
 
 DEFAULT_CONFIG = Path("pipeline.yaml")
 MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
@@ -105,7 +115,10 @@ def plan(
     settings = _several(preset, config, pamr, slide, given)
     runs = Run.several(settings, ConsoleReporter(), download=False)
     stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
-    statuses = [stage.status() for stage in stages.values()]
+    statuses = [
+        replace(status, reason=_told_apart(stage.run, runs, status))
+        for stage, status in ((stage, stage.status()) for stage in stages.values())
+    ]
     if json_:
         print(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
@@ -268,7 +281,8 @@ def _several(
     """The settings of a command's runs, its switches put into them."""
     for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
         value = given.get(setting)
-        if switch is not None and value is not None and switch != (str(value) != "0"):
+        values = several_values(setting, value) if value is not None else []
+        if switch is not None and any(switch != (one != 0) for one in values):
             said = f"--{name}" if switch else f"--no-{name}"
             option = f"--{setting.replace('_', '-')} {value}"
             raise UserError(f"{said} and {option} say two things: leave one out")
@@ -286,6 +300,15 @@ def _several(
     if slide and not several[0].slide_crop:
         several = [s.replace(slide_crop=Protocol().slide_crop) for s in several]
     return several
+
+
+def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:
+    """Why a stage is in its state; before it, where there are several, whose stage it is."""
+    read_by = {"text_bank": (), "trunk": (), "dense_features": ("attention",)}
+    several = [n for n in SEVERAL if len({getattr(r.settings, n) for r in runs}) > 1]
+    names = [n for n in several if n in read_by.get(status.stage, SEVERAL)]
+    whose = ", ".join(f"{name} {getattr(run.settings, name)}" for name in names)
+    return f"{whose}: {status.reason}" if whose else status.reason
 
 
 def _check_target(target: Path) -> None:

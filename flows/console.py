@@ -38,6 +38,7 @@ class ConsoleReporter:
         self._stage, self._unit = "", ""
         self._total = self._done = self._new = 0
         self._started = self._said = 0.0
+        self._warned: set[str] = set()
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None:
         """Open a bar; ``done`` rows were there."""
@@ -87,7 +88,10 @@ class ConsoleReporter:
             self._log(line)
 
     def warn(self, line: str) -> None:
-        """Something that the user should know now."""
+        """Something that the user should know now; once, though several runs find it."""
+        if line in self._warned:
+            return
+        self._warned.add(line)
         if self.console.is_terminal:
             self.console.print(Text.assemble((f"{'left out':<15} ", "yellow"), line))
         else:
@@ -195,9 +199,10 @@ def _scores(row: dict[str, Any]) -> Iterator[str]:
 
 
 def _seconds(row: dict[str, Any]) -> Iterator[str]:
-    for stage in ("dense_features", "refine"):
-        cached = row[f"state_{stage}"] == "cached"
-        yield "cached" if cached else _duration(row[f"seconds_{stage}"])
+    for stages in (("trunk", "dense_features"), ("refine",)):
+        computed = [stage for stage in stages if row.get(f"state_{stage}") == "computed"]
+        seconds = sum(row[f"seconds_{stage}"] for stage in computed)
+        yield _duration(seconds) if computed else "cached"
 
 
 def _shown(value: Any) -> str:

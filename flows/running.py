@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -81,6 +82,8 @@ def _parameters(several: list[Settings]) -> dict[str, Any]:
     parameters = several[0].model_dump(exclude_unset=True)
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
+    if len(several) != math.prod(len(parameters[name]) for name in SEVERAL if len(several) > 1):
+        raise ValueError("these settings are not all combinations of their values")
     return parameters
 
 

@@ -3,7 +3,14 @@
 from sclip_core.config.errors import ImageError, UserError, unknown
 from sclip_core.config.geometry import Geometry
 from sclip_core.config.protocol import Protocol, tables
-from sclip_core.config.settings import SEVERAL, STAGES, Settings, resolve, resolve_several
+from sclip_core.config.settings import (
+    SEVERAL,
+    STAGES,
+    Settings,
+    resolve,
+    resolve_several,
+    several_values,
+)
 
 __all__ = [
     "SEVERAL",
@@ -15,6 +22,7 @@ __all__ = [
     "UserError",
     "resolve",
     "resolve_several",
+    "several_values",
     "tables",
     "unknown",
 ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -63,7 +64,7 @@ class Settings(Protocol):
     pretrained: str = "openai"
     """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
     attention: str = "csa"
-    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
+    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk; run takes several."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
@@ -81,7 +82,7 @@ class Settings(Protocol):
     strict: bool = False
     """Stop at the first bad image."""
     force: StageNames = ()
-    """Stages to compute again, with those that read them."""
+    """Stages to compute again, with those that read them; trunk: itself alone."""
     keep_trunk: bool = False
     """Store what the last block gets too: another attention then needs no encoder."""
     save_vis: HomePath | None = None
@@ -168,19 +169,27 @@ def resolve_several(
         UserError: see ``resolve``.
     """
     chosen, places = _chosen(config, preset, given)
-    values = {name: _values(chosen[name]) for name in SEVERAL if name in chosen}
+    values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
     combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
-    return [Settings.checked({**chosen, **point}, places) for point in combined]
+    checked = [Settings.checked({**chosen, **point}, places) for point in combined]
+    by_point = {tuple(getattr(one, name) for name in SEVERAL): one for one in checked}
+    return list(by_point.values())  # each once
 
 
-def _values(value: Any) -> list[Any]:
-    """One or several, each once; numbers in text are numbers."""
-    if isinstance(value, str):
-        parts = [part.strip() for part in value.split(",")]
-        value = [int(part) if part.lstrip("-").isdecimal() else part for part in parts]
-    if not isinstance(value, list | tuple) or not value:
-        return [value]
-    return [one for place, one in enumerate(value) if one not in value[:place]]
+def several_values(name: str, value: Any) -> list[Any]:
+    """One value, or several as a list or as text with commas between them.
+
+    Args:
+        name: of the setting.
+        value: as given; not checked.
+    """
+    if isinstance(value, list | tuple) and value:
+        return [one for part in value for one in several_values(name, part)]
+    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
+    parts = [part for part in parts if part != ""] or [value]
+    if name == "pamr_steps":  # an error then says 5, not '5'
+        parts = [int(p) if re.fullmatch(r"-?[0-9]+", str(p)) else p for p in parts]
+    return parts
 
 
 def _chosen(

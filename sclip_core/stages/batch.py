@@ -9,7 +9,7 @@ from typing import Protocol
 
 from sclip_core.store.arrays import NewRow
 
-MOST_SECONDS = 5.0  # of work that a killed process may lose
+MOST_SECONDS = 5.0  # between commits; a killed process loses two batches at most
 MOST_BYTES = 2**26  # of rows that wait
 
 

@@ -7,6 +7,7 @@ of attention share one pass through the tower; where its trunk was kept, only th
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -20,7 +21,7 @@ from sclip_core.stages.encoding import EncodingStage, Loaded
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage, Todo
 from sclip_core.stages.trunk import TrunkStage
-from sclip_core.store.arrays import ArrayTable, NewRow
+from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
 from sclip_core.store.ledger import Row
 
 
@@ -60,7 +61,8 @@ class DenseFeaturesStage(EncodingStage):
     def load(self, model: SCLIP, digest: str) -> Loaded:
         """What was kept of an image's trunk, or its windows."""
         if digest in self._kept:
-            return Loaded(digest, *self._trunk.read(self._kept[digest]))
+            with suppress(DamagedRow):  # the image is there
+                return Loaded(digest, *self._trunk.read(self._kept[digest]))
         return super().load(model, digest)
 
     def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:

@@ -58,6 +58,10 @@ class Pipeline:
         """Connect runs that differ in attention and PAMR steps alone: they share their passes."""
         pipelines = [cls.of(run) for run in runs]
         if len(pipelines) > 1:
+            fresh: dict[str, set[str]] = defaultdict(set)
+            for stage in (stage for pipeline in pipelines for stage in pipeline):
+                if isinstance(stage, Stage):
+                    stage.fresh = fresh[stage.key]
             share([pipeline.dense_features for pipeline in pipelines])
             for _, alike in _grouped([pipeline.refine for pipeline in pipelines]):
                 share(alike)

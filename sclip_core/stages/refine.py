@@ -84,7 +84,7 @@ class RefineStage(Stage):
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
         wanting = {stage: frozenset(ids) for stage, ids in todo.items()}
-        most = max(stage.run.settings.pamr_steps for stage in todo)
+        most = max(stage.run.settings.pamr_steps for stage, ids in todo.items() if ids)
 
         def load(digest: str) -> Loaded:
             geometry, features = self._features.read(rows[digest])

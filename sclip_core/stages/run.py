@@ -158,9 +158,14 @@ class Run:
         """Find what would stop the run only after hours of work.
 
         Raises:
-            UserError: no such model, or a folder for pictures that cannot be written to.
+            UserError: no such model, a folder for pictures that cannot be written to, or a stage
+                forced that the run does not have.
         """
         _ = self.spec
+        if "trunk" in self.settings.force and not self.settings.keep_trunk:
+            raise UserError(
+                "--force trunk without --keep-trunk: no trunk would be computed; add it"
+            )
         if self.settings.save_vis:
             writable_folder(self.settings.save_vis, "--save-vis")
 

@@ -52,6 +52,7 @@ class Stage(ABC):
         self.upstream = upstream
         self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
         self._made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
+        self.fresh: set[str] = set()  # rows that were made in this process, of all with this key
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -129,7 +130,7 @@ class Stage(ABC):
     def missing(self, ids: Sequence[str]) -> Sequence[str]:
         """Those that have to be computed: not there, or to be made anew and not so yet."""
         rows = ids if self.forced else self.artifact.missing(ids)
-        return [row_id for row_id in rows if row_id not in self._made]
+        return [row_id for row_id in rows if row_id not in self.fresh]
 
     def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
         """Compute what is missing, and at once what stages ``together`` with this lack of it.
@@ -149,6 +150,8 @@ class Stage(ABC):
         for other in self.together:
             other._made.update(dict.fromkeys(stored.get(other, []), per_row))
         others = sum(len(rows) for stage, rows in stored.items() if stage is not self)
+        for stage, rows in stored.items():
+            stage.fresh.update(rows)
         outcome = Outcome(
             stage=self.name,
             key=self.key,

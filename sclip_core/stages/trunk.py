@@ -1,8 +1,8 @@
 """Stage ``trunk``: images to what CLIP's last block gets. Only where ``keep_trunk`` asks for it.
 
 Another attention is another last block. From here its features cost that block alone, 8 % of the
-tower; they are bit for bit those from the image, as the trunk is kept in the tower's own dtype.
-That makes it large: in fp32 three times the features.
+tower; they are those from the image but for the rounding of other batches, as the trunk is kept in
+the tower's own dtype. That makes it large: in fp32 three times the features.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Ledger:
         return max(stops, default=0)
 
     def seconds(self) -> float:
-        """Time that all batches took."""
+        """Time that all batches took; of a pass that several artifacts share, each has all."""
         return float(sum(entry.get("seconds", 0.0) for entry in self._entries()))
 
     def append(self, segment: str, rows: Sequence[Row], seconds: float) -> None:

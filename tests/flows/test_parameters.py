@@ -5,12 +5,13 @@ from __future__ import annotations
 import inspect
 from pathlib import Path
 
+import pytest
 import yaml
 from cyclopts import App
 
 from flows import cli
 from flows.benchmark import sclip_benchmark
-from sclip_core.config import Settings, resolve, tables
+from sclip_core.config import Settings, resolve, resolve_several, tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -44,3 +45,40 @@ def test_deployments():
     for row in deployments.values():
         given = {**row["parameters"], "config": ROOT / row["parameters"]["config"]}
         assert resolve(**given).model == ("sclip-demo" if row["name"] == "scenes" else "ViT-B-16")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "expected"),
+    [
+        ("attention", "csa", ["csa"]),
+        ("attention", " csa, kk ,", ["csa", "kk"]),
+        ("attention", ["csa,kk", "naclip"], ["csa", "kk", "naclip"]),
+        ("attention", "csa,csa", ["csa"]),
+        ("pamr_steps", "0, 10", [0, 10]),
+        ("pamr_steps", [0, "5,10"], [0, 5, 10]),
+        ("pamr_steps", "5,5.0", [5]),
+        ("pamr_steps", 3, [3]),
+    ],
+)
+def test_several_values(name, value, expected):
+    several = resolve_several(dataset="voc20", data_root="nowhere", **{name: value})
+    assert [getattr(settings, name) for settings in several] == expected
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [
+        (["--pamr", "--pamr-steps", "5,10"], None),
+        (["--pamr", "--pamr-steps", "0,10"], 2),
+        (["--pamr", "--pamr-steps", "00"], 2),
+        (["--no-pamr", "--pamr-steps", "0,0"], None),
+        (["--no-pamr", "--pamr-steps", "0,1"], 2),
+    ],
+)
+def test_a_switch_and_its_steps_say_one_thing(capsys, words, code):
+    from flows import cli
+
+    found = cli.main(["plan", "--dataset", "voc20", "--data-root", "nowhere", *words])
+    said = capsys.readouterr().err
+    assert found == 2  # there is no such folder
+    assert ("say two things" in said) == (code == 2)

@@ -21,6 +21,7 @@ THREE = ["csa", "vanilla", "naclip"]
 
 
 def run_several(artifacts: Path, data: Path, **settings: Any) -> list[Finished]:
+    """Runs of several settings over the dataset."""
     given = {"dataset": "voc21", "data_root": data, "artifacts": artifacts, **TINY, **settings}
     return run_pipelines(Run.several(resolve_several(**given)))
 
@@ -123,6 +124,39 @@ def test_force_computes_each_once(tmp_path, voc, windows):
     forced = run_several(tmp_path, voc, attention=THREE, force="dense_features")
     assert sum(windows) == 2 * once
     assert [computed(each)["dense_features"] for each in forced] == [4, 4, 4]
+
+
+def test_force_computes_each_once_for_all_steps(tmp_path, voc, windows):
+    given = {"attention": "csa,kk", "pamr_steps": "0,1,2", "keep_trunk": True}
+    run_several(tmp_path, voc, **given)
+    once = sum(windows)
+    for stage in ("dense_features", "trunk"):
+        windows.clear()
+        run_several(tmp_path, voc, **given, force=stage)
+        assert sum(windows) == (once if stage == "trunk" else 0)  # features come from the trunk
+    windows.clear()
+    plain = {**given, "keep_trunk": False}
+    run_several(tmp_path / "plain", voc, **plain)
+    run_several(tmp_path / "plain", voc, **plain, force="dense_features")
+    assert sum(windows) == 2 * once
+
+
+def test_a_damaged_trunk_is_no_harm_where_the_image_is(tmp_path, voc, windows):
+    run(tmp_path, voc, keep_trunk=True)
+    for chunk in tmp_path.glob("trunk/*/segments/*/c/*/*"):
+        data = bytearray(chunk.read_bytes())
+        data[len(data) // 2] ^= 1
+        chunk.write_bytes(data)
+    windows.clear()
+    other = run(tmp_path, voc, attention="naclip")
+    assert computed(other)["dense_features"] == 4
+    assert windows
+    assert not other.failures
+
+
+def test_a_forced_trunk_has_to_be_asked_for(tmp_path, voc):
+    with pytest.raises(UserError, match="--force trunk without --keep-trunk"):
+        run(tmp_path, voc, force="trunk")
 
 
 def test_shards(tmp_path, voc, windows):
