@@ -67,7 +67,7 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
         config: a pipeline.yaml whose section ``sclip`` holds settings.
         preset: a benchmark, or a row of the preset table.
         **given: the settings; those that are given win. Of ``attention`` and ``pamr_steps`` there
-            may be several values: a run for each, which share what they can.
+            may be several values, as lists: a run for each, which share what they can.
     """
     from sclip_core.stages.pipeline import run_pipelines
     from sclip_core.stages.run import Run

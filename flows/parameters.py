@@ -55,7 +55,7 @@ def with_settings(
 def prefect_type(name: str, field: FieldInfo) -> Any:
     """The field's own type and bounds, for Prefect's validation; not given: None."""
     own = typing.get_type_hints(Settings, include_extras=True)[name]
-    return own | list[own] | str | None if name in SEVERAL else own | None
+    return own | list[own] | None if name in SEVERAL else own | None
 
 
 def flag(name: str, field: FieldInfo) -> Any:
