@@ -17,7 +17,14 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import encoder_rows, gpu_rows, peak_rows, pipeline_rows, segmentation_rows
+from benchmarks import (
+    encoder_rows,
+    gpu_rows,
+    peak_rows,
+    pipeline_rows,
+    segmentation_rows,
+    skipping_rows,
+)
 from benchmarks.machine import machine
 from benchmarks.measure import Row
 from sclip_core.store.files import write_whole
@@ -27,6 +34,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **encoder_rows.ROWS,
     **peak_rows.ROWS,
     **pipeline_rows.ROWS,
+    **skipping_rows.ROWS,
     **gpu_rows.ROWS,
 }
 HEADER = ("what", "goal", "measured", "ratio", "floor", "met")

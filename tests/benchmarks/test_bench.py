@@ -28,6 +28,7 @@ SAID = (  # of every kind of row, something of its name
     "area_thd",
     "cityscapes",
     "PAMR 2 steps",
+    "words left out",
     "GPU: PAMR",
     "GPU: JPEG to areas",
 )
@@ -49,7 +50,7 @@ def test_quick_prints_and_writes_every_row(tmp_path):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 19
+    assert len(found["rows"]) == 20
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]
