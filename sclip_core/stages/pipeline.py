@@ -63,7 +63,7 @@ class Pipeline:
                 if isinstance(stage, Stage):
                     stage.fresh = fresh[stage.key]
             share([pipeline.dense_features for pipeline in pipelines])
-            for _, alike in _grouped([pipeline.refine for pipeline in pipelines]):
+            for alike in _grouped([pipeline.refine for pipeline in pipelines]):
                 share(alike)
         return pipelines
 
@@ -75,12 +75,12 @@ class Pipeline:
         yield from (self.dense_features, self.refine, self.metrics, self.results)
 
 
-def _grouped(stages: Sequence[RefineStage]) -> Iterator[tuple[str, list[RefineStage]]]:
+def _grouped(stages: Sequence[RefineStage]) -> list[list[RefineStage]]:
     """Those that one pass can fill, side by side."""
     groups: dict[str, list[RefineStage]] = defaultdict(list)
     for stage in stages:
         groups[canonical_json(stage.pass_settings())].append(stage)
-    yield from groups.items()
+    return list(groups.values())
 
 
 def share(stages: Sequence[Stage]) -> None:

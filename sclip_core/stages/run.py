@@ -93,8 +93,13 @@ class Run:
     ) -> list[Run]:
         """Runs that differ in attention and PAMR steps alone: one dataset, one model.
 
+        Args:
+            settings: of the runs, as ``resolve_several`` gives them.
+            reporter: see ``Run``.
+            download: see ``Run``.
+
         Raises:
-            UserError: see above.
+            UserError: settings that do not go together, a dataset or a model that is not there.
         """
         first = cls(settings[0], reporter, download)
         return [first, *(first._variant(other) for other in settings[1:])]
