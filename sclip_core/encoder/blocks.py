@@ -1,24 +1,16 @@
 """A residual block of CLIP's image tower, its attention left open.
 
 Spelled out for every block: PyTorch's own fast path rounds differently from the reference, and the
-last digits are what the golden arrays are about. On a CPU in fp32 the products go into buffers that
-all blocks share: fresh memory for every one of them costs a quarter of the whole pass.
+last digits are what the golden arrays are about.
 """
 
 from __future__ import annotations
 
-import threading
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor
-from torch.nn.functional import linear
 
-KEPT_BYTES = 2**28  # of buffers that stay allocated between passes
-ROWS_AT_ONCE = 128  # of the MLP's hidden layer
-QUICK_GELU = 1.702  # x · sigmoid(1.702 x)
-
-_kept = threading.local()
+from sclip_core.tensors import Room
 
 
 class Heads(NamedTuple):
@@ -27,53 +19,6 @@ class Heads(NamedTuple):
     q: Tensor
     k: Tensor
     v: Tensor
-
-
-class Room:
-    """Where the products of a block go: buffers by name, or what PyTorch allocates."""
-
-    def __init__(self, reuse: bool) -> None:
-        """Begin.
-
-        Args:
-            reuse: keep buffers; else every product is a new tensor.
-        """
-        self._reuse = reuse
-        self._buffers: dict[str, Tensor] = {}
-
-    @classmethod
-    def of(cls, x: Tensor) -> Room:
-        """For tokens like these; a thread's own, since several may share a model."""
-        if x.device.type != "cpu" or x.dtype != torch.float32:
-            return cls(reuse=False)
-        room: Room | None = getattr(_kept, "room", None)
-        if room is None or sum(kept.nbytes for kept in room._buffers.values()) > KEPT_BYTES:
-            room = _kept.room = cls(reuse=True)
-        return room
-
-    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        """``x · weightᵀ + bias``: (rows, out) of (rows, in)."""
-        if not self._reuse:
-            return linear(x, weight, bias)
-        out = self._buffer(name, len(x), len(weight))
-        return torch.addmm(bias, x, weight.T, out=out)  # rounds as linear does
-
-    def activate(self, activation: Any, hidden: Tensor) -> Tensor:
-        """The MLP's activation, in place where it is CLIP's own."""
-        if not self._reuse or type(activation).__name__ != "QuickGELU":
-            activated: Tensor = activation(hidden)
-            return activated
-        for part in hidden.split(ROWS_AT_ONCE):  # that a core's cache holds
-            gate = self._buffer("gate", *part.shape)
-            part.mul_(torch.mul(part, QUICK_GELU, out=gate).sigmoid_())
-        return hidden
-
-    def _buffer(self, name: str, rows: int, columns: int) -> Tensor:
-        """Uninitialised (rows, columns); the same memory under the same name."""
-        kept = self._buffers.get(name)
-        if kept is None or kept.numel() < rows * columns:
-            kept = self._buffers[name] = torch.empty(rows * columns)
-        return kept[: rows * columns].view(rows, columns)
 
 
 def heads_of(block: Any, x: Tensor, room: Room) -> Heads:

@@ -16,7 +16,8 @@ from torch.nn.functional import interpolate, normalize
 
 from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention
-from sclip_core.encoder.blocks import Room, complete, heads_of, project
+from sclip_core.encoder.blocks import complete, heads_of, project
+from sclip_core.tensors import Room
 
 TRAINED = Attention.parse("vanilla")
 PLAIN = {"ResidualAttentionBlock"}

@@ -17,10 +17,11 @@ import torch
 from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
-from sclip_core.encoder.checkpoint import fill, is_torchscript, one_line
+from sclip_core.encoder.checkpoint import fill
 from sclip_core.encoder.dense import check_tower
 from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
+from sclip_core.tensors import is_torchscript, one_line
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package; its weights' tag is the world that it knows

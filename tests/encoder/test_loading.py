@@ -17,8 +17,8 @@ from huggingface_hub import constants
 
 from sclip_core import SCLIP, UserError
 from sclip_core.encoder import find_device, find_dtype, find_model, load_model
-from sclip_core.encoder.checkpoint import read_state
 from sclip_core.encoder.loading import load_tokenizer
+from sclip_core.tensors import read_state
 
 from .models import build, make, small_config
 

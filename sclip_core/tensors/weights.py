@@ -1,0 +1,71 @@
+"""Weights from a file: safetensors, a saved state_dict, a TorchScript archive; never executed."""
+
+from __future__ import annotations
+
+import re
+import warnings
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from sclip_core.config import UserError
+
+
+def read_state(path: Path) -> dict[str, Tensor]:
+    """The tensors of a weights file by name, on the CPU.
+
+    Raises:
+        UserError: a corrupt file, or one that holds something else than tensors.
+    """
+    try:
+        if path.suffix == ".safetensors":
+            state = load_file(path)
+        elif is_torchscript(path):
+            state = _read_torchscript(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # each reader has a dozen kinds of its own
+        raise _unreadable(path, error) from None
+    if isinstance(state, dict) and "state_dict" in state:  # a checkpoint of a training run
+        state = state["state_dict"]
+    if not (isinstance(state, dict) and {type(v) for v in state.values()} == {Tensor}):
+        raise UserError(f"{path} holds no weights: expected a state_dict, tensors by name")
+    return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def is_torchscript(path: Path) -> bool:
+    """Whether a file is a TorchScript archive, as OpenAI's are."""
+    if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_torchscript(path: Path) -> Any:
+    """The state_dict of an archive; its reader is in C++ and knows no Python to execute."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # deprecated, but OpenAI's files stay
+        return torch.jit.load(path, map_location="cpu").state_dict()
+
+
+def one_line(error: Exception) -> str:
+    """What an error says, at most 200 characters."""
+    return " ".join(f"{type(error).__name__}: {error}".split())[:200]
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    """The error for a file that its reader refused."""
+    code = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if code:
+        return UserError(
+            f"{path} holds pickled code ({code[1]}), which is never executed here: "
+            "save the model's state_dict, best as .safetensors, and pass that"
+        )
+    return UserError(
+        f"{path} cannot be read as weights: it is torn, corrupt, or a plain pickle, which is never "
+        f"executed here ({one_line(error)}). Fetch or copy it again"
+    )
