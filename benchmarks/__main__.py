@@ -20,6 +20,7 @@ from rich.table import Table
 from benchmarks import (
     encoder_rows,
     gpu_rows,
+    mask_rows,
     peak_rows,
     pipeline_rows,
     segmentation_rows,
@@ -35,6 +36,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **peak_rows.ROWS,
     **pipeline_rows.ROWS,
     **skipping_rows.ROWS,
+    **mask_rows.ROWS,
     **gpu_rows.ROWS,
 }
 HEADER = ("what", "goal", "measured", "ratio", "floor", "met")

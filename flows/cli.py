@@ -15,7 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from flows.parameters import flag, with_settings
+from flows.parameters import OF_MASKS, flag, with_settings
 from sclip_core import __version__
 from sclip_core.config import (
     SEVERAL,
@@ -35,6 +35,12 @@ if TYPE_CHECKING:
 DEFAULT_CONFIG = Path("pipeline.yaml")
 MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
 
+SEGMENT_SETTINGS = (
+    *MODEL_SETTINGS,
+    *(name for name in Protocol.model_fields if name != "vocabulary"),
+    *sorted(OF_MASKS - {"keep_embeddings", "points_per_batch"}),
+)
+
 Switch = bool | None
 Pamr = Annotated[
     Switch,
@@ -52,9 +58,16 @@ Slide = Annotated[
         help="Windows, or the whole image at once.",
     ),
 ]
+UseSam = Annotated[
+    bool,
+    Parameter(help="Fill SAM's masks with labels: --mode hybrid --proposals sam.", negative=()),
+]
 Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", negative=())]
 Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
-Preset = Annotated[str | None, Parameter(help="A benchmark, demo or vitl14-336.")]
+Preset = Annotated[
+    str | None,
+    Parameter(help="A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b."),
+]
 
 app = App(
     name="sclip",
@@ -73,6 +86,7 @@ def run(
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
+    use_sam: UseSam = False,
     direct: Direct = False,
     **given: Any,
 ) -> int:
@@ -80,7 +94,7 @@ def run(
     from flows.console import comparison_table, console, summary_table
     from flows.running import run_settings
 
-    settings = _several(preset, config, pamr, slide, given)
+    settings = _several(preset, config, pamr, slide, use_sam, given)
     finished = run_settings(settings, direct)
     out = console()
     if len(finished) > 1:
@@ -104,6 +118,7 @@ def plan(
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
+    use_sam: UseSam = False,
     json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False,
     **given: Any,
 ) -> int:
@@ -112,7 +127,7 @@ def plan(
     from sclip_core.stages.pipeline import Pipeline
     from sclip_core.stages.run import Run
 
-    settings = _several(preset, config, pamr, slide, given)
+    settings = _several(preset, config, pamr, slide, use_sam, given)
     runs = Run.several(settings, ConsoleReporter(), download=False)
     stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
     statuses = [
@@ -127,7 +142,7 @@ def plan(
 
 
 @app.command
-@with_settings(flag, [*MODEL_SETTINGS, *(f for f in Protocol.model_fields if f != "vocabulary")])
+@with_settings(flag, SEGMENT_SETTINGS)
 def segment(
     image: Path,
     *,
@@ -144,11 +159,13 @@ def segment(
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
+    use_sam: UseSam = False,
     **given: Any,
 ) -> int:
     """Segment one photograph with your own words."""
     from sclip_core import SCLIP, Vocabulary, read_image
     from sclip_core.evaluation import overlay
+    from sclip_core.segmentation.masks import open_source
 
     pixels = read_image(image)
     target = output or image.with_suffix(".sclip.png")
@@ -160,9 +177,20 @@ def segment(
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
     )
     given = {"images": image.parent, **given}
-    settings = _settings(preset, config, pamr, slide, given)
+    settings = _settings(preset, config, pamr, slide, use_sam, given)
+    if settings.mode == "baseline":
+        raise UserError(
+            "the baseline labels no pixel outside of masks, so it is for runs alone: "
+            "--use-sam --hybrid-rule crop classifies the masks here in its way"
+        )
     model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
-    segmentation = model.segment(pixels, protocol=settings, classes=vocabulary)
+    masks = None
+    if settings.mode == "hybrid":
+        weights, dtype = settings.sam_checkpoint, model.encoder.dtype
+        masks = open_source(settings, weights, model.device, dtype)(pixels)
+    segmentation = model.segment(
+        pixels, settings, vocabulary, masks=masks, rule=settings.hybrid_rule
+    )
     names = list(segmentation.class_names)
     _save(overlay(pixels, segmentation.labels, names), target)
     print(target)
@@ -186,7 +214,7 @@ def demo(
     artifacts: Path = Path("artifacts"),
     direct: Direct = False,
 ) -> int:
-    """Drawn scenes, a toy CLIP that knows them, five methods side by side."""
+    """Drawn scenes, a toy CLIP that knows them, six methods side by side."""
     from flows.demo import Demo, run_demo
 
     left_out = run_demo(Demo(folder, scenes, pamr_steps, pamr_dilations, direct, artifacts))
@@ -212,24 +240,27 @@ def query(
 @app.command
 def results(*, artifacts: Path = Path("artifacts")) -> int:
     """List the runs, newest first."""
-    from flows.console import console
+    from flows.console import console, described_mode
     from sclip_core.store.results import read_runs
 
     runs = read_runs(artifacts)
     if not runs:
         raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
     table = Table()
-    for column in ("run", "when", "model", "attention", "PAMR", "images", "mIoU", "mAcc", "aAcc"):
+    scored = ("images", "mIoU", "mAcc", "aAcc")
+    for column in ("run", "when", "mode", "model", "attention", "PAMR", *scored):
         table.add_column(column, no_wrap=column == "run")
     for row in runs:
+        dense = row["mode"] != "baseline"
         scores = (_number(row[name]) for name in ("miou", "macc", "aacc"))
         steps = f"{row['pamr_steps']} ({row['pamr_dilations']})" if row["pamr_steps"] else "-"
         table.add_row(
             row["run_id"],
             f"{row['created_at']:%Y-%m-%d %H:%M}",
+            described_mode(row),
             f"{row['model']} {row['pretrained']}",
-            row["attention"],
-            steps,
+            row["attention"] if dense else "-",
+            steps if dense else "-",
             str(row["num_images"]),
             *scores,
         )
@@ -265,10 +296,15 @@ def _mistake(line: str) -> int:
 
 
 def _settings(
-    preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
+    preset: str | None,
+    config: Path | None,
+    pamr: Switch,
+    slide: Switch,
+    use_sam: bool,
+    given: dict[str, Any],
 ) -> Settings:
     """The settings of a command for one run."""
-    several = _several(preset, config, pamr, slide, given)
+    several = _several(preset, config, pamr, slide, use_sam, given)
     if len(several) > 1:
         names = [n for n in SEVERAL if len({getattr(s, n) for s in several}) > 1]
         raise UserError(f"several values of {' and '.join(names)}: this command takes one of each")
@@ -276,7 +312,12 @@ def _settings(
 
 
 def _several(
-    preset: str | None, config: Path | None, pamr: Switch, slide: Switch, given: dict[str, Any]
+    preset: str | None,
+    config: Path | None,
+    pamr: Switch,
+    slide: Switch,
+    use_sam: bool,
+    given: dict[str, Any],
 ) -> list[Settings]:
     """The settings of a command's runs, its switches put into them."""
     for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
@@ -288,6 +329,12 @@ def _several(
             raise UserError(f"{said} and {option} say two things: leave one out")
         if switch is False:
             given = {**given, setting: 0}
+    if use_sam:
+        source, mode = given.get("proposals") or "sam", given.get("mode") or "hybrid"
+        if source != "sam" or set(several_values("mode", mode)) == {"dense"}:
+            said = f"--proposals {source}" if source != "sam" else f"--mode {mode}"
+            raise UserError(f"--use-sam and {said} say two things: leave one out")
+        given = {**given, "proposals": source}
     if given.get("images") is not None and given.get("data_root") is not None:
         raise UserError(
             "--images and --data-root say two things: --images DIR --labels DIR --classes FILE is "
@@ -304,7 +351,12 @@ def _several(
 
 def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:
     """Why a stage is in its state; before it, where there are several, whose stage it is."""
-    read_by = {"text_bank": (), "trunk": (), "dense_features": ("attention",)}
+    read_by: dict[str, tuple[str, ...]] = {
+        "text_bank": ("mode",),
+        **dict.fromkeys(("trunk", "sam_embeddings", "proposals", "crop_features"), ()),
+        "dense_features": ("attention",),
+        "refine": ("attention", "pamr_steps"),
+    }
     several = [n for n in SEVERAL if len({getattr(r.settings, n) for r in runs}) > 1]
     names = [n for n in several if n in read_by.get(status.stage, SEVERAL)]
     whose = ", ".join(f"{name} {getattr(run.settings, name)}" for name in names)

@@ -18,6 +18,10 @@ from sclip_core.stages.report import Outcome, Status
 
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
+LONG = (  # stages whose seconds are shown side by side
+    ("trunk", "dense_features", "sam_embeddings", "proposals", "crop_features"),
+    ("refine", "hybrid"),
+)
 MOST_ROWS = 200  # of an answer that are printed
 QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
@@ -139,12 +143,12 @@ def comparison_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     differing = [name for name in SEVERAL if len({row[name] for row in rows}) > 1]
     for name in differing or ["attention"]:
-        table.add_column(name)
+        table.add_column(name.replace("_", " "))
     for name in ("mIoU", "mAcc", "aAcc", "encode", "refine"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     for row in rows:
-        settings = (str(row[name]) for name in differing or ["attention"])
+        settings = (_read_value(row, name) for name in differing or ["attention"])
         table.add_row(*settings, *_scores(row), *_seconds(row), row["run_id"])
     return table
 
@@ -178,6 +182,15 @@ def plan_table(statuses: list[Status]) -> Table:
     return table
 
 
+def described_mode(row: dict[str, Any]) -> str:
+    """``dense``, ``hybrid vote, sam vit_b``, ``baseline, slic``."""
+    if row["mode"] == "dense":
+        return "dense"
+    source = f"sam {row['sam_model']}" if row["proposals"] == "sam" else row["proposals"]
+    rule = f" {row['hybrid_rule']}" if row["mode"] == "hybrid" else ""
+    return f"{row['mode']}{rule}, {source}"
+
+
 def rows_table(rows: pa.Table) -> Table:
     """Any table of results."""
     table = Table()
@@ -193,13 +206,19 @@ def rows_table(rows: pa.Table) -> Table:
     return table
 
 
+def _read_value(row: dict[str, Any], name: str) -> str:
+    """A setting's value, where the run's mode reads it."""
+    baseline = row["mode"] == "baseline" and name in ("attention", "pamr_steps", "hybrid_rule")
+    return "-" if baseline or row[name] is None else str(row[name])
+
+
 def _scores(row: dict[str, Any]) -> Iterator[str]:
     for name in ("miou", "macc", "aacc"):
         yield "-" if row[name] != row[name] else f"{row[name]:.2f}"
 
 
 def _seconds(row: dict[str, Any]) -> Iterator[str]:
-    for stages in (("trunk", "dense_features"), ("refine",)):
+    for stages in LONG:
         computed = [stage for stage in stages if row.get(f"state_{stage}") == "computed"]
         seconds = sum(row[f"seconds_{stage}"] for stage in computed)
         yield _duration(seconds) if computed else "cached"

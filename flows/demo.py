@@ -1,4 +1,4 @@
-"""``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, five methods side by side.
+"""``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, six methods side by side.
 
 The only accuracy that can be measured anywhere, without weights or data from elsewhere.
 """
@@ -34,10 +34,12 @@ METHODS: dict[str, dict[str, Any]] = {
     "ClearCLIP": {"attention": "clearclip"},
     "NACLIP": {"attention": "naclip"},
     "CSA (SCLIP)": {"attention": "csa"},
+    "CSA + masks": {"attention": "csa", "mode": "hybrid", "proposals": "felzenszwalb"},
     "CSA + PAMR": {"attention": "csa"},
 }
+MASKED = "CSA + masks"  # superpixels, which need no weights, filled with the labels of CSA
 REFINED = "CSA + PAMR"  # the one that the PAMR settings are for
-IN_SHEET = ("vanilla", "CSA (SCLIP)", REFINED)
+IN_SHEET = ("vanilla", "CSA (SCLIP)", MASKED, REFINED)
 HARDEST = "select class_name, max(iou) as iou from class_iou group by 1 order by 2"
 SHOWN = 4  # scenes on the sheet, the first ones
 
@@ -90,13 +92,13 @@ def run_demo(demo: Demo) -> list[str]:
     """
     out = console()
     settings = {method: resolve(**demo.settings(method)) for method in METHODS}
-    together = [method for method in METHODS if method != REFINED]  # one pass through the encoder
+    together = [m for m in METHODS if m not in (MASKED, REFINED)]  # one pass through the encoder
     out.print(TOY, soft_wrap=True)
     root = scenes_folder(demo.folder)
     drawn = write_scenes(root, demo.scenes)
     out.print(f"{demo.scenes} scenes in {root}, {drawn} drawn now", soft_wrap=True)
     finished: dict[str, Finished] = {}
-    for methods in (together, [REFINED]):
+    for methods in (together, [MASKED], [REFINED]):
         runs = run_settings([settings[method] for method in methods], demo.direct, Brief())
         finished.update(zip(methods, runs, strict=True))
         for method, run in zip(methods, runs, strict=True):
@@ -149,7 +151,7 @@ def kind_means(classes: list[dict[str, Any]]) -> tuple[float, float]:
 def save_sheet(demo: Demo) -> Path:
     """Draw the first scenes: picture, truth, and what some of the methods made of them."""
     runs = {method: Run(resolve(**demo.settings(method))) for method in IN_SHEET}
-    stages = {method: Pipeline.of(run).refine for method, run in runs.items()}
+    stages = {method: Pipeline.of(run).labels for method, run in runs.items()}
     rows = {method: stage.rows() for method, stage in stages.items()}
     first = next(iter(runs.values()))
     labelled = [digest for digest in first.images if all(digest in row for row in rows.values())]

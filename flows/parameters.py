@@ -16,7 +16,15 @@ from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
 from sclip_core.config import SEVERAL, Settings
+from sclip_core.config.masks import MaskSettings
 
+OF_MASKS = {
+    *MaskSettings.model_fields,
+    "hybrid_rule",
+    "sam_checkpoint",
+    "keep_embeddings",
+    "points_per_batch",
+}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -69,7 +77,8 @@ def flag(name: str, field: FieldInfo) -> Any:
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         help_text += f" [{shown}]"
     negative = None if kind is bool else ()
-    return Annotated[kind | None, Parameter(help=help_text, negative=negative)]
+    group = "Masks" if name in OF_MASKS else "Parameters"
+    return Annotated[kind | None, Parameter(help=help_text, negative=negative, group=group)]
 
 
 def _leaves(annotation: Any) -> list[Any]:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flows.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, UserError
+from sclip_core.config import SEVERAL, Settings, UserError, resolve_several
 
 if TYPE_CHECKING:
     from sclip_core.stages.pipeline import Finished
@@ -57,7 +56,8 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
     from sclip_core.stages.run import Run
 
     runs = Run.several(several)
-    runs[0].check()
+    for run in runs:
+        run.check()
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
     try:
@@ -82,7 +82,7 @@ def _parameters(several: list[Settings]) -> dict[str, Any]:
     parameters = several[0].model_dump(exclude_unset=True)
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
-    if len(several) != math.prod(len(parameters[name]) for name in SEVERAL if len(several) > 1):
+    if len(resolve_several(**parameters)) != len(several):
         raise ValueError("these settings are not all combinations of their values")
     return parameters
 

@@ -11,17 +11,20 @@ if TYPE_CHECKING:
     from sclip_core.encoder import TextBank
     from sclip_core.model import SCLIP, Segmentation
     from sclip_core.segmentation import pamr
+    from sclip_core.segmentation.masks import Proposals, propose_masks
 
 __version__ = "0.1.0"
 __all__ = [
     "SCLIP",
     "ImageError",
+    "Proposals",
     "Protocol",
     "Segmentation",
     "TextBank",
     "UserError",
     "Vocabulary",
     "pamr",
+    "propose_masks",
     "read_image",
 ]
 
@@ -30,6 +33,8 @@ _LAZY = {
     "Segmentation": "sclip_core.model",
     "TextBank": "sclip_core.encoder",
     "Vocabulary": "sclip_core.datasets",
+    "Proposals": "sclip_core.segmentation.masks",
+    "propose_masks": "sclip_core.segmentation.masks",
     "pamr": "sclip_core.segmentation",
     "read_image": "sclip_core.datasets",
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Geometry, Protocol, UserError
+from sclip_core.config import Geometry, Protocol, UserError, unknown
 from sclip_core.datasets import Vocabulary
 from sclip_core.encoder import (
     Attention,
@@ -28,11 +29,13 @@ from sclip_core.encoder import (
     find_model,
     load_model,
 )
+from sclip_core.encoder.crops import masked_crop
 from sclip_core.encoder.device import DTYPES
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
+from sclip_core.segmentation.masks import RULES, Evidence, Proposals, pooled_logits
 
 USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
 
@@ -59,7 +62,7 @@ class SCLIP:
         self._clip = load_model(spec, device)
         # Text in fp32: it is encoded once. Only the image tower is cast.
         self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
-        self._vectors: dict[str, Tensor] = {}
+        self._vectors: dict[tuple[str, str], Tensor] = {}
 
     @classmethod
     def load(
@@ -98,24 +101,27 @@ class SCLIP:
         """Where the model is."""
         return self.encoder.device
 
-    def encode_word(self, word: str) -> Tensor:
+    def encode_word(self, word: str, templates: str = "openai") -> Tensor:
         """The vector (D,) of one word; remembered."""
-        if word not in self._vectors:
-            self._vectors[word] = encode_word(self._clip, self._tokenizer, word)
-        return self._vectors[word]
+        named = word, templates
+        if named not in self._vectors:
+            self._vectors[named] = encode_word(self._clip, self._tokenizer, word, templates)
+        return self._vectors[named]
 
-    def text_bank(self, classes: Classes) -> TextBank:
+    def text_bank(self, classes: Classes, templates: str = "openai") -> TextBank:
         """Encode a vocabulary: 80 templates a word (section 1 of the reference protocol).
 
         Args:
             classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
+            templates: ``openai``; or ``simple``, four of them.
 
         Returns:
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
         """
         vocabulary = Vocabulary.from_classes(classes)
+        vectors = [self.encode_word(word, templates) for word in vocabulary.queries]
         return TextBank(
-            embeddings=torch.stack([self.encode_word(word) for word in vocabulary.queries]),
+            embeddings=torch.stack(vectors),
             query_class=torch.tensor(vocabulary.query_class, device=self.device),
             class_names=tuple(vocabulary.class_names),
             queries=tuple(vocabulary.queries),
@@ -176,9 +182,19 @@ class SCLIP:
         image: Any,
         protocol: Protocol | str | None = None,
         classes: Classes | None = None,
+        masks: Proposals | None = None,
+        rule: str = "vote",
         **settings: Any,
     ) -> Segmentation:
         """Label every pixel; arguments as for ``logits``.
+
+        Args:
+            image: see ``logits``.
+            protocol: see ``logits``.
+            classes: see ``logits``.
+            masks: proposals for this image, to be filled; pixels outside keep their dense label.
+            rule: what a mask is: ``vote``, ``pool`` or ``crop``, see ``segmentation.masks``.
+            **settings: see ``logits``.
 
         Returns:
             ``labels`` (H, W), unsigned integers, and the ``class_names`` they index.
@@ -186,7 +202,36 @@ class SCLIP:
         resolved, vocabulary = self._resolve(protocol, classes, settings)
         image, bank = as_rgb(image), self.text_bank(vocabulary)
         refiner = self.refiner(image, bank, resolved)
-        return Segmentation(refiner.labels(bank.query_class, bank.num_classes), bank.class_names)
+        labels = refiner.labels(bank.query_class, bank.num_classes)
+        if masks is not None:
+            labels = self._filled(image, labels, refiner, bank, masks, rule)
+        return Segmentation(labels, bank.class_names)
+
+    def _filled(
+        self,
+        image: NDArray[np.uint8],
+        labels: NDArray[np.unsignedinteger],
+        refiner: Refiner,
+        bank: TextBank,
+        masks: Proposals,
+        rule: str,
+    ) -> NDArray[np.unsignedinteger]:
+        """Masks filled with labels."""
+        if masks.size != image.shape[:2]:
+            raise UserError(f"masks of an image of {masks.size} for one of {image.shape[:2]}")
+        if rule not in RULES:
+            raise unknown("rule", rule, RULES)
+
+        def scores() -> Tensor:
+            """A logit for each mask and word."""
+            if rule == "crop":
+                return (self.mask_features(image, masks) @ bank.embeddings.T).cpu()
+            stitcher = Stitcher(refiner.geometry)
+            return pooled_logits(masks, stitcher, refiner.features.cpu(), bank.embeddings.cpu())
+
+        words = bank.query_class.cpu()
+        evidence = Evidence(masks, labels, words, bank.num_classes, refiner.protocol, scores)
+        return RULES[rule](evidence)
 
     def windows(self, image: NDArray[np.uint8], protocol: Protocol) -> tuple[Geometry, Tensor]:
         """The windows of an RGB image, ready for the encoder.
@@ -214,6 +259,40 @@ class SCLIP:
         """
         size = batch_size or default_batch_size(self.device, windows.shape, self.spec.patch)
         return torch.cat([self.encoder.patch_features(part) for part in windows.split(size)])
+
+    def mask_features(
+        self, image: NDArray[np.uint8], proposals: Proposals, batch_size: int = 0
+    ) -> Tensor:
+        """CLIP's own embedding of the masked crop of every mask: no policy of attention.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            proposals: M masks of it.
+            batch_size: crops per forward pass; 0: as many as keep the device busy.
+
+        Returns:
+            (M, D) float32, unit length; of a mask without a pixel, zeros.
+        """
+        side = self.encoder.image_side
+        size = batch_size or default_batch_size(self.device, (side, side), self.spec.patch)
+        found = torch.zeros(len(proposals), self.spec.width, device=self.device)
+        numbers = np.flatnonzero(proposals.areas).tolist()
+        regions = proposals.regions(numbers)
+        for start in range(0, len(numbers), size):
+            crops = [
+                masked_crop(
+                    image,
+                    region.inside.T,
+                    (region.rows.start, region.columns.start),
+                    side,
+                    self.spec.mean,
+                    self.spec.std,
+                )
+                for region in islice(regions, size)
+            ]
+            chosen = numbers[start : start + size]
+            found[chosen] = self.encoder.image_features(torch.stack(crops))
+        return found
 
     def refiner(self, image: NDArray[np.uint8], bank: TextBank, protocol: Protocol) -> Refiner:
         """Encode an image and make ready to refine and decide."""

@@ -12,6 +12,7 @@ import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
+from sclip_core.config.masks import MaskSettings
 from sclip_core.config.protocol import (
     IntList,
     Protocol,
@@ -21,9 +22,21 @@ from sclip_core.config.protocol import (
     tables,
 )
 
-STAGES = ("text_bank", "trunk", "dense_features", "refine", "metrics", "results")
+STAGES = (
+    "text_bank",
+    "trunk",
+    "dense_features",
+    "refine",
+    "sam_embeddings",
+    "proposals",
+    "crop_features",
+    "hybrid",
+    "metrics",
+    "results",
+)
 OWN_DATA = ("images", "labels", "classes")
-SEVERAL = ("attention", "pamr_steps")  # settings of which one command may try several values
+# Settings of which one command may try several values.
+SEVERAL = ("mode", "hybrid_rule", "attention", "pamr_steps")
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 
@@ -37,12 +50,30 @@ def _stages(value: Any) -> Any:
 
 
 HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-StageName = Literal["text_bank", "trunk", "dense_features", "refine", "metrics", "results"]
+StageName = Literal[
+    "text_bank",
+    "trunk",
+    "dense_features",
+    "refine",
+    "sam_embeddings",
+    "proposals",
+    "crop_features",
+    "hybrid",
+    "metrics",
+    "results",
+]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
-class Settings(Protocol):
+class Settings(MaskSettings, Protocol):
     """A run: what to segment, with which model, by which protocol, and how to go about it."""
+
+    mode: Literal["dense", "hybrid", "baseline"] = "dense"
+    """dense; hybrid fills masks with labels; baseline: CLIP on crops; run takes several."""
+    hybrid_rule: Literal["vote", "pool", "crop"] = "vote"
+    """Label of a mask: most of its dense labels, their mean scores, or CLIP's on its crop."""
+    templates: Literal["openai", "simple"] | None = None
+    """Prompts a word: openai (80) or simple (4). [openai; baseline: simple]"""
 
     dataset: Annotated[str, Field(min_length=1)] = "custom"
     """A benchmark, or any name for images of one's own."""
@@ -68,6 +99,9 @@ class Settings(Protocol):
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
+    sam_checkpoint: HomePath | None = None
+    """SAM: weights, a .pth of Meta's; not given: fetched by name."""
+
     # None of the following changes a result, so none is part of a key.
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
@@ -85,8 +119,38 @@ class Settings(Protocol):
     """Stages to compute again, with those that read them; trunk: itself alone."""
     keep_trunk: bool = False
     """Store what the last block gets too: another attention then needs no encoder."""
+    keep_embeddings: bool = False
+    """Store SAM's image embeddings too: other thresholds then need no encoder."""
+    points_per_batch: Annotated[int, Field(ge=0, le=65536)] = 0
+    """SAM: points in a pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: HomePath | None = None
     """Folder for pictures: image, ground truth, prediction."""
+
+    @property
+    def rule(self) -> str | None:
+        """Which rule fills the masks; None: there are none."""
+        return {"dense": None, "baseline": "crop"}.get(self.mode, self.hybrid_rule)
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """The stages that the run has, in order."""
+        dense, masks = self.mode != "baseline", self.mode != "dense"
+        by_sam = masks and self.proposals == "sam"
+        has = {
+            "trunk": dense and self.keep_trunk,
+            "dense_features": dense,
+            "refine": dense,
+            "sam_embeddings": by_sam and self.keep_embeddings,
+            "proposals": masks,
+            "crop_features": self.rule == "crop",
+            "hybrid": masks,
+        }
+        return tuple(stage for stage in STAGES if has.get(stage, True))
+
+    @property
+    def prompts(self) -> str:
+        """Which templates a word is put into."""
+        return self.templates or ("simple" if self.mode == "baseline" else "openai")
 
 
 def read_pipeline(path: Path) -> dict[str, Any]:
@@ -124,11 +188,14 @@ def read_pipeline(path: Path) -> dict[str, Any]:
 
 
 def preset_values(name: str) -> dict[str, Any]:
-    """The settings of a preset: one of the table, or a benchmark's name.
+    """The settings of a preset: one of the table, or a benchmark's name; or of several, "a,b".
 
     Raises:
-        UserError: the name is neither.
+        UserError: a name is neither.
     """
+    if "," in name:
+        parts = [part.strip() for part in name.split(",")]
+        return {key: value for part in parts for key, value in preset_values(part).items()}
     tabled = tables()
     if name in tabled["presets"]:
         return dict(tabled["presets"][name])
@@ -155,7 +222,7 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
 def resolve_several(
     config: Path | str | None = None, preset: str | None = None, **given: Any
 ) -> list[Settings]:
-    """The settings of several runs: ``attention`` and ``pamr_steps`` may have several values each.
+    """The settings of several runs: ``mode``, ``attention``, ``pamr_steps`` may have several.
 
     Args:
         config: see ``resolve``.
@@ -172,8 +239,16 @@ def resolve_several(
     values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
     combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
     checked = [Settings.checked({**chosen, **point}, places) for point in combined]
-    by_point = {tuple(getattr(one, name) for name in SEVERAL): one for one in checked}
-    return list(by_point.values())  # each once
+    by_point: dict[tuple[Any, ...], Settings] = {}
+    for one in checked:
+        by_point.setdefault(_point(one), one)  # each once
+    return list(by_point.values())
+
+
+def _point(settings: Settings) -> tuple[Any, ...]:
+    """What tells a run from others of the same command, without what its mode does not read."""
+    dense = (settings.attention, settings.pamr_steps) if settings.mode != "baseline" else ()
+    return settings.mode, settings.rule, *dense
 
 
 def several_values(name: str, value: Any) -> list[Any]:
@@ -207,6 +282,8 @@ def _chosen(
         of_others = ()
     file = {name: value for name, value in file.items() if name not in of_others}
     chosen = {**file, **asked}
+    if "proposals" in asked and chosen.get("mode", "dense") == "dense" and "mode" not in asked:
+        chosen["mode"] = "hybrid"  # masks are asked for, so something is to be done with them
     name = str(chosen.get("dataset", "custom"))
     if chosen.get("images") is None:
         if "dataset" not in chosen:

@@ -102,6 +102,11 @@ class Vocabulary:
         words = [entry.split(SEPARATOR) if isinstance(entry, str) else entry for entry in classes]
         return cls._checked(words, lambda index: f"classes[{index}]")
 
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is what no other class names."""
+        return self.class_names[0] == BACKGROUND
+
     def with_background(self) -> Self:
         """A copy whose class 0 is named ``background``; its words stay.
 

@@ -55,6 +55,11 @@ class DenseEncoder:
         return device
 
     @property
+    def image_side(self) -> int:
+        """Pixels of a side of the images that the tower was trained on."""
+        return int(self.visual.grid_size[0]) * self.patch
+
+    @property
     def dtype(self) -> torch.dtype:
         """In what the tower computes."""
         dtype: torch.dtype = self.visual.proj.dtype
@@ -117,6 +122,20 @@ class DenseEncoder:
         return x
 
     @torch.no_grad()
+    def image_features(self, pixels: Tensor) -> Tensor:
+        """CLIP's own embedding of whole images, pooled as it was trained: no policy.
+
+        Args:
+            pixels: (B, 3, h, w), normalised.
+
+        Returns:
+            (B, D) float32, unit length.
+        """
+        last = next(self._last_block(self.trunk(pixels), self.grid(pixels), [TRAINED]))
+        pooled, _ = self.visual._pool(last)  # CLS, in all of OpenAI's; open_clip norms it too
+        return normalize((pooled @ self.visual.proj).float(), dim=-1)
+
+    @torch.no_grad()
     def features_from(
         self, trunk: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> list[Tensor]:
@@ -140,14 +159,21 @@ class DenseEncoder:
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
         """Projected tokens (B, 1+N, D) by each policy in the last block, from its input ``x``."""
+        for mixed in self._last_block(x, grid, attentions):
+            projected: Tensor = self.visual.ln_post(mixed) @ self.visual.proj
+            yield projected
+
+    def _last_block(
+        self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
+    ) -> Iterator[Tensor]:
+        """What comes out of the last block (B, 1+N, width) by each policy."""
         block, room = self.visual.transformer.resblocks[-1], Room.of(x)
         heads = heads_of(block, x, room)
         for attention in attentions:
             mixed = project(block, attention(*heads, grid), room)
             if attention.arch != "reduced":
                 mixed = complete(block, x.clone(), mixed, room)
-            projected: Tensor = self.visual.ln_post(mixed) @ self.visual.proj
-            yield projected
+            yield mixed
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
         """Patch rows and columns of windows (B, 3, h, w)."""

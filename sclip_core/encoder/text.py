@@ -15,7 +15,16 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
-TEMPLATES: tuple[Callable[[str], str], ...] = tuple(open_clip.OPENAI_IMAGENET_TEMPLATES)
+# By name: OpenAI's 80 of ImageNet, and four plain ones, as methods take that classify crops.
+TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
+    "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
+    "simple": (
+        "a photo of a {}.".format,
+        "a photo of the {}.".format,
+        "a picture of a {}.".format,
+        "an image of a {}.".format,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -43,19 +52,20 @@ class TextBank:
 
 
 @torch.no_grad()
-def encode_word(model: Any, tokenizer: Any, word: str) -> Tensor:
-    """The vector of one word: 80 prompts, each L2-normalised, their mean L2-normalised.
+def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai") -> Tensor:
+    """The vector of one word: its prompts, each L2-normalised, their mean L2-normalised.
 
     Args:
         model: an open_clip model.
         tokenizer: its tokenizer.
         word: one query word.
+        templates: a name in ``TEMPLATES``.
 
     Returns:
         (D,) float32, unit length, on the model's device.
     """
     device = next(model.parameters()).device
-    prompts = tokenizer([template(word) for template in TEMPLATES]).to(device)
+    prompts = tokenizer([template(word) for template in TEMPLATES[templates]]).to(device)
     features = normalize(encode_prompts(model, prompts).float(), dim=-1)
     return normalize(features.mean(dim=0), dim=-1)
 

@@ -31,7 +31,10 @@ class Areas(NamedTuple):
 
 
 def image_areas(
-    prediction: NDArray[np.unsignedinteger[Any]], label: NDArray[np.int32], num_classes: int
+    prediction: NDArray[np.unsignedinteger[Any]],
+    label: NDArray[np.int32],
+    num_classes: int,
+    unlabelled: int | None = None,
 ) -> Areas:
     """Areas of one image.
 
@@ -39,6 +42,8 @@ def image_areas(
         prediction: (H, W), classes 0..C-1.
         label: (H, W) int32, classes 0..C-1; -1 is not evaluated, whatever is predicted there.
         num_classes: C.
+        unlabelled: C or more, what the prediction has where it says nothing; such a pixel is wrong,
+            and counts for no class but its own in ``label``.
 
     Raises:
         ImageError: the label map has another size than the prediction, or a value outside -1..C-1.
@@ -48,13 +53,14 @@ def image_areas(
     >>> areas.intersect.tolist(), areas.prediction.tolist(), areas.label.tolist()
     ([1, 0], [1, 1], [2, 0])
     """
-    _check(prediction, label, num_classes)
+    _check(prediction, label, num_classes, unlabelled)
     total = _zeros(num_classes)
     for rows in _row_blocks(label.shape):
         evaluated = label[rows] != IGNORED
         truth = label[rows][evaluated].astype(np.intp)
         guess = prediction[rows][evaluated].astype(np.intp)
-        parts = (truth[truth == guess], guess, truth)
+        said = guess if unlabelled is None else guess[guess != unlabelled]
+        parts = (truth[truth == guess], said, truth)
         for area, part in zip(total, parts, strict=True):
             area += np.bincount(part, minlength=num_classes)
     return total
@@ -107,7 +113,10 @@ def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
 
 
 def _check(
-    prediction: NDArray[np.unsignedinteger[Any]], label: NDArray[np.int32], num_classes: int
+    prediction: NDArray[np.unsignedinteger[Any]],
+    label: NDArray[np.int32],
+    num_classes: int,
+    unlabelled: int | None,
 ) -> None:
     if prediction.ndim != 2 or label.shape != prediction.shape:
         raise ImageError(
@@ -122,6 +131,8 @@ def _check(
             f"(0..{num_classes - 1}): name the values to leave out as ignore_label, "
             "or check that the vocabulary belongs to these labels"
         )
+    if unlabelled is not None:
+        prediction = prediction[prediction != unlabelled]
     highest = int(prediction.max(initial=0))
     if highest >= num_classes or int(prediction.min(initial=0)) < 0:
         raise ValueError(f"a prediction outside 0..{num_classes - 1}: highest is {highest}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,13 @@ from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.text import readable, write
 
 Labels = NDArray[np.integer[Any]]
+Map = TypeVar("Map", Labels, NDArray[np.bool_])
 
 PANEL_SIDE = 480  # pixels, the long side of each picture of a panel, small or large
 OVERLAY_SIDES = 480, 1280  # pixels, the long side of a single overlay stays within
 ALPHA = 0.6  # opacity of the colours
+LINE = 3.0  # how much an outline is widened where the picture shrinks
+OUTLINE = 255, 214, 10  # its colour
 EDGE = 0.75  # opacity of the white lines between regions
 NARROWEST = 190  # pixels that a caption needs
 MARGIN, GAP = 20, 16  # pixels
@@ -28,29 +31,32 @@ CAPTION, TITLE = 17, 21  # font sizes, pixels
 def panel(
     image: NDArray[np.uint8],
     label: NDArray[np.int32] | None,
-    prediction: NDArray[np.unsignedinteger[Any]],
+    prediction: Labels,
     class_names: Sequence[str],
     title: str = "",
+    outlines: NDArray[np.bool_] | None = None,
 ) -> Image.Image:
     """Image, ground truth (if there is one) and prediction, above a legend of what is in them.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         label: (H, W) int32 classes, -1 ignored; None: no ground truth.
-        prediction: (H, W) classes.
+        prediction: (H, W) classes, -1 without a label.
         class_names: (C,) names.
         title: a line above all, e.g. the name of the image.
+        outlines: (H, W) of mask proposals; drawn on the image.
 
     Raises:
         ValueError: a map has another size than the image.
     """
     photo = resized(image, PANEL_SIDE)
+    shown = photo if outlines is None else _outlined(photo, outlines, image)
     predicted = painted(photo, prediction, image, ALPHA)
     if label is None:
-        pictures = {"image": photo, "prediction": predicted}
+        pictures = {"image": shown, "prediction": predicted}
         return _composed(title, pictures, _entries(class_names, {"": prediction}))
     truth = painted(photo, label, image, ALPHA)
-    pictures = {"image": photo, "ground truth": truth, "prediction": predicted}
+    pictures = {"image": shown, "ground truth": truth, "prediction": predicted}
     entries = _entries(class_names, {"truth": label, "prediction": prediction})
     return _composed(title, pictures, entries)
 
@@ -75,7 +81,7 @@ def overlay(
     return _composed("", {"": shown}, _entries(class_names, {"": labels}))
 
 
-def _checked(labels: Labels, image: NDArray[np.uint8]) -> Labels:
+def _checked(labels: Map, image: NDArray[np.uint8]) -> Map:
     if image.ndim != 3 or image.shape[2] != 3 or labels.shape != image.shape[:2] or not labels.size:
         raise ValueError(
             f"labels of shape {labels.shape} for an image of shape {image.shape}: "
@@ -119,6 +125,17 @@ def painted(
     out[ignored] = keys.hatched(height, width)[ignored]
     border = _borders(shown)
     out[border] += EDGE * (255 - out[border])
+    return Image.fromarray(out.round().astype(np.uint8))
+
+
+def _outlined(
+    photo: Image.Image, outlines: NDArray[np.bool_], image: NDArray[np.uint8]
+) -> Image.Image:
+    """The photo with lines on it, thin ones widened so that they are seen where it is smaller."""
+    line = Image.fromarray(_checked(outlines, image)).convert("L")
+    shown = np.asarray(line.resize(photo.size, Image.Resampling.BOX), np.float32) / 255
+    strength = np.minimum(1.0, LINE * shown)[..., None]
+    out = (1 - strength) * np.asarray(photo, np.float32) + strength * np.array(OUTLINE, np.float32)
     return Image.fromarray(out.round().astype(np.uint8))
 
 

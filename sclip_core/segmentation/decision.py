@@ -82,7 +82,7 @@ def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:
     """
     below, labels = winners(None)
     if protocol.area_thd > 0:
-        areas = np.bincount(labels.ravel(), minlength=num_classes)
+        areas = np.bincount(labels.ravel(), minlength=num_classes)[:num_classes]
         small = areas <= protocol.area_thd * areas[1:].sum()
         small[0] = False
         if areas[small].any():

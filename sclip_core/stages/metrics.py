@@ -11,6 +11,7 @@ import numpy as np
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.evaluation import Areas, image_areas
+from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.run import Run
@@ -28,7 +29,7 @@ class MetricsStage(Stage):
     version = 1
     batch_rows = 64
 
-    def __init__(self, run: Run, labels: RefineStage) -> None:
+    def __init__(self, run: Run, labels: RefineStage | HybridStage) -> None:
         """Read label maps."""
         super().__init__(run, labels)
         self._labels = labels
@@ -85,7 +86,8 @@ class MetricsStage(Stage):
             truth = self.run.ground_truth(sample, label)
             prediction = self._labels.read(labelled[image])
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
-            return image_areas(prediction, truth, self.run.dataset.vocabulary.num_classes)
+            classes = self.run.dataset.vocabulary.num_classes
+            return image_areas(prediction, truth, classes, self._labels.unlabelled)
 
         for row_id, areas in prefetch(compare, todo[self], self.run.settings.workers):
             if isinstance(areas, ImageError):

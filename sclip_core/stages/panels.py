@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
 from sclip_core.evaluation import panel
+from sclip_core.segmentation.masks.proposals import outlined
+from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.store.files import write_whole, written_to
 
 
-def save_panels(labels: RefineStage, folder: Path) -> int:
+def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     """Write a panel for every labelled image of the run.
 
     Args:
@@ -35,9 +41,14 @@ def save_panels(labels: RefineStage, folder: Path) -> int:
         """Write the panel of a sample with this digest of its image; gives its path."""
         sample, digest = pair
         truth = run.ground_truth(sample)
-        prediction = labels.read(rows[digest])
+        prediction: NDArray[Any] = labels.read(rows[digest])
+        if labels.unlabelled is not None:
+            prediction = np.where(prediction == labels.unlabelled, -1, prediction.astype(np.int32))
         names = list(vocabulary.class_names)
-        picture = panel(run.image(digest), truth, prediction, names, sample.image_id)
+        outlines = None
+        if isinstance(labels, HybridStage):
+            outlines = outlined(labels.proposals_of(digest))
+        picture = panel(run.image(digest), truth, prediction, names, sample.image_id, outlines)
         path = folder / f"{sample.image_id}.png"
         with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -5,9 +5,13 @@ images, ground truth, vocabulary
     ▼
 text_bank ──────────┐
     │               ▼
-dense_features ──► refine ──► metrics ──► results
-    ▲
-  trunk, where it is kept
+dense_features ──► refine ─────────┬──► metrics ──► results
+    ▲                              ▼       ▲
+  trunk, where it is kept       hybrid ────┘   where there are masks
+                                   ▲
+proposals ─────────────────────────┤
+    ▲    └──► crop_features ───────┘           for its rule crop
+  sam_embeddings, where they are kept
 """
 
 from __future__ import annotations
@@ -18,6 +22,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sclip_core.stages.dense_features import DenseFeaturesStage
+from sclip_core.stages.hybrid import CropFeaturesStage, HybridStage
+from sclip_core.stages.masks import ProposalsStage, SamEmbeddingsStage
 from sclip_core.stages.metrics import MetricsStage
 from sclip_core.stages.panels import save_panels
 from sclip_core.stages.refine import RefineStage
@@ -40,39 +46,54 @@ class Pipeline:
     trunk: TrunkStage
     dense_features: DenseFeaturesStage
     refine: RefineStage
+    sam_embeddings: SamEmbeddingsStage
+    proposals: ProposalsStage
+    crop_features: CropFeaturesStage
+    hybrid: HybridStage
     metrics: MetricsStage
     results: ResultsStage
 
     @classmethod
     def of(cls, run: Run) -> Pipeline:
-        """Connect the stages of a run."""
+        """Connect the stages of a run; those that it does not have are never asked for anything."""
         bank = TextBankStage(run)
         trunk = TrunkStage(run)
         features = DenseFeaturesStage(run, trunk)
-        labels = RefineStage(run, features, bank)
-        areas = MetricsStage(run, labels)
-        return cls(bank, trunk, features, labels, areas, ResultsStage(run, areas))
+        dense = RefineStage(run, features, bank)
+        embeddings = SamEmbeddingsStage(run)
+        proposals = ProposalsStage(run, embeddings)
+        crops = CropFeaturesStage(run, proposals)
+        hybrid = HybridStage(run, proposals, bank, features, dense, crops)
+        areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
+        results = ResultsStage(run, areas)
+        return cls(
+            bank, trunk, features, dense, embeddings, proposals, crops, hybrid, areas, results
+        )
 
     @classmethod
     def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
-        """Connect runs that differ in attention and PAMR steps alone: they share their passes."""
+        """Connect runs that differ in what may have several values: they share their passes."""
         pipelines = [cls.of(run) for run in runs]
         if len(pipelines) > 1:
             fresh: dict[str, set[str]] = defaultdict(set)
             for stage in (stage for pipeline in pipelines for stage in pipeline):
                 if isinstance(stage, Stage):
                     stage.fresh = fresh[stage.key]
-            share([pipeline.dense_features for pipeline in pipelines])
-            for alike in _grouped([pipeline.refine for pipeline in pipelines]):
+            dense = [p for p in pipelines if "dense_features" in p.results.run.settings.stages]
+            share([pipeline.dense_features for pipeline in dense])
+            for alike in _grouped([pipeline.refine for pipeline in dense]):
                 share(alike)
         return pipelines
 
+    @property
+    def labels(self) -> RefineStage | HybridStage:
+        """The stage whose label maps are scored."""
+        return self.refine if self.results.run.settings.mode == "dense" else self.hybrid
+
     def __iter__(self) -> Iterator[AnyStage]:
         """Stage after stage."""
-        yield self.text_bank
-        if self.trunk.run.settings.keep_trunk:
-            yield self.trunk
-        yield from (self.dense_features, self.refine, self.metrics, self.results)
+        for name in self.results.run.settings.stages:
+            yield getattr(self, name)
 
 
 def _grouped(stages: Sequence[RefineStage]) -> list[list[RefineStage]]:
@@ -124,7 +145,8 @@ def run_pipelines(
     Raises:
         UserError: what only shows on the way, such as weights that do not fit.
     """
-    runs[0].check()
+    for run in runs:
+        run.check()
     alone = len(runs) == 1
     return [_run_one(each, execute or _execute, alone) for each in Pipeline.of_several(runs)]
 
@@ -136,7 +158,7 @@ def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: b
     run, results = pipeline.results.run, pipeline.results
     if run.settings.save_vis:
         folder = run.settings.save_vis
-        save_panels(pipeline.refine, folder if alone else folder / results.run_id)
+        save_panels(pipeline.labels, folder if alone else folder / results.run_id)
     return Finished(
         run_id=results.run_id,
         path=results.path,

@@ -37,6 +37,7 @@ class RefineStage(Stage):
     version = 3  # 2, 3: other kernels, which may decide a tie of rounding otherwise
     shardable = True
     batch_rows = 8
+    unlabelled = None  # every pixel has a label
 
     def __init__(self, run: Run, features: DenseFeaturesStage, bank: TextBankStage) -> None:
         """Read features and words."""

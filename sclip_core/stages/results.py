@@ -9,12 +9,13 @@ import json
 import time
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any, ClassVar, get_args
 
 import numpy as np
 import pyarrow as pa
 
 from sclip_core.config import Settings, UserError
+from sclip_core.config.masks import MaskSettings
 from sclip_core.evaluation import Areas, Scores, scores
 from sclip_core.stages.metrics import MetricsStage
 from sclip_core.stages.report import Outcome, Status
@@ -32,8 +33,11 @@ NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "stric
     "attention",
     "dtype",
     "keep_trunk",
+    "keep_embeddings",
+    "points_per_batch",
+    "mode",
 }
-UNSET = {"num_samples": pa.int64()}  # all other settings that may be left open are text
+ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
@@ -167,7 +171,7 @@ class ResultsStage:
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
             "dataset": run.dataset.name,
-            "mode": "dense",
+            "mode": run.settings.mode,
             "model": run.spec.name,
             "pretrained": run.spec.pretrained,
             "weights_sha256": run.weights_sha256,
@@ -192,17 +196,32 @@ class ResultsStage:
 def _typed(table: pa.Table) -> pa.Table:
     """Every run's file has the same types: what is not set has the one that it would have."""
     fields = [
-        field.with_type(UNSET.get(field.name, pa.string()))
-        if pa.types.is_null(field.type)
-        else field
+        field.with_type(_unset(field.name)) if pa.types.is_null(field.type) else field
         for field in table.schema
     ]
     return table.cast(pa.schema(fields))
 
 
+def _unset(name: str) -> pa.DataType:
+    """The type of a setting's column that has no value."""
+    field = Settings.model_fields.get(name)
+    kinds = _leaves(field.annotation) if field else []
+    return next((ARROW[kind] for kind in kinds if kind in ARROW), pa.string())
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """The plain types in an annotation."""
+    inner = get_args(annotation)
+    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]
+
+
 def _recorded(settings: Settings) -> dict[str, Any]:
-    """The settings that become columns; paths and lists as text."""
+    """The settings that become columns; paths and lists as text, those that nobody reads unset."""
     plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
+    masks = settings.mode != "dense"
+    read = {"proposals", *settings.read()} if masks else set()
+    plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
+    plain |= {"templates": settings.prompts, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
 
 

@@ -39,7 +39,10 @@ from sclip_core.encoder import (
     find_dtype,
     find_model,
 )
+from sclip_core.encoder.device import DTYPES
 from sclip_core.model import SCLIP
+from sclip_core.segmentation.masks import superpixels
+from sclip_core.segmentation.masks.sources import open_source
 from sclip_core.stages.report import Outcome, Reporter, Silent
 from sclip_core.store.digests import Digests
 from sclip_core.store.files import writable_folder
@@ -52,7 +55,16 @@ PACKAGES = (
     "zarr",
     "opencv-python-headless",
     "numba",
+    "segment-anything",
+    "scikit-image",
+    "pycocotools",
 )
+FORCED = {  # what a run lacks where it lacks a stage
+    "trunk": " without --keep-trunk",
+    "sam_embeddings": " without --use-sam --keep-embeddings",
+    "proposals": " without --use-sam",
+    "hybrid": " without --use-sam",
+}
 LOOK_AT = 8  # label maps, before anything is computed
 
 
@@ -85,6 +97,7 @@ class Run:
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
         self._models: dict[torch.device, SCLIP] = {}
+        self._proposers: dict[torch.device, Any] = {}
         self._lock = Lock()
 
     @classmethod
@@ -167,12 +180,30 @@ class Run:
                 forced that the run does not have.
         """
         _ = self.spec
-        if "trunk" in self.settings.force and not self.settings.keep_trunk:
-            raise UserError(
-                "--force trunk without --keep-trunk: no trunk would be computed; add it"
-            )
+        for stage in self.settings.force:
+            if stage not in self.settings.stages:
+                raise UserError(
+                    f"--force {stage}: this run has no such stage{FORCED.get(stage, '')}; it has "
+                    f"{', '.join(self.settings.stages)}"
+                )
+        if "proposals" in self.settings.stages:
+            self._check_masks()
         if self.settings.save_vis:
             writable_folder(self.settings.save_vis, "--save-vis")
+
+    def _check_masks(self) -> None:
+        """See that the source of masks can be opened, without opening it.
+
+        Raises:
+            UserError: a library is not installed, weights that are not there, torn or another's.
+        """
+        if self.settings.proposals != "sam":
+            superpixels.library()
+            return
+        from sclip_core.segmentation.masks.sam import loading
+
+        loading.library()
+        loading.check_checkpoint(self.settings.sam_model, self.sam_checkpoint)
 
     def _bytes(self, path: Path, digest: str | None) -> bytes:
         """What is in a file; under its digest nothing is ever stored of another."""
@@ -193,6 +224,19 @@ class Run:
     def weights_sha256(self) -> str:
         """Of the weights file."""
         return self.digests.of(self.spec.weights)
+
+    @cached_property
+    def sam_checkpoint(self) -> Path:
+        """SAM's weights file, found but not loaded."""
+        from sclip_core.segmentation.masks.sam.loading import find_checkpoint
+
+        settings = self.settings
+        return find_checkpoint(settings.sam_model, settings.sam_checkpoint, self._download)
+
+    @cached_property
+    def sam_sha256(self) -> str:
+        """Of SAM's weights file."""
+        return self.digests.of(self.sam_checkpoint)
 
     @cached_property
     def digests(self) -> Digests:
@@ -244,13 +288,30 @@ class Run:
 
         Runs of several share it, so that its own attention is that of one of them.
         """
-        device = self.device
-        if device == torch.device("cuda") and torch.cuda.device_count() > 1:
-            device = torch.device("cuda", shard % torch.cuda.device_count())
+        device = self._device_of(shard)
         with self._lock:
             if device not in self._models:
                 self._models[device] = SCLIP(self.spec, self.attention, device, self.dtype)
             return self._models[device]
+
+    def proposer(self, shard: int = 0) -> Any:
+        """The source of masks, opened once a device; a ``MaskGenerator`` where it is SAM."""
+        device, settings = self._device_of(shard), self.settings
+        with self._lock:
+            if device not in self._proposers:
+                sam = settings.proposals == "sam"
+                checkpoint = self.sam_checkpoint if sam else None
+                opened: Any = open_source(settings, checkpoint, device, DTYPES[self.dtype])
+                if sam and settings.points_per_batch:
+                    opened.points_at_once = settings.points_per_batch
+                self._proposers[device] = opened
+            return self._proposers[device]
+
+    def _device_of(self, shard: int) -> torch.device:
+        """Shards go to the GPUs in turn."""
+        if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
+            return torch.device("cuda", shard % torch.cuda.device_count())
+        return self.device
 
     def fail(self, samples: Iterable[Sample], error: UserError) -> None:
         """Take note of an image that cannot be used, or stop where the run is strict.

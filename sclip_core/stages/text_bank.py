@@ -29,7 +29,7 @@ class TextBankStage(Stage):
     def settings(self) -> dict[str, Any]:
         """Text tower, templates, words."""
         config = self.run.spec.config
-        templates = "\n".join(template("{}") for template in TEMPLATES)
+        templates = "\n".join(template("{}") for template in TEMPLATES[self.run.settings.prompts])
         return {
             "embed_dim": config["embed_dim"],
             "text_cfg": config["text_cfg"],
@@ -49,14 +49,12 @@ class TextBankStage(Stage):
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode the words."""
         model, words = self.run.model(shard), todo[self]
+        prompts = self.run.settings.prompts
         for start in range(0, len(words), WORDS_AT_A_TIME):
-            yield (
-                self,
-                [
-                    NewRow(word, model.encode_word(word).cpu().numpy().astype(np.float32)[None])
-                    for word in words[start : start + WORDS_AT_A_TIME]
-                ],
-            )
+            some = words[start : start + WORDS_AT_A_TIME]
+            vectors = [model.encode_word(word, prompts).float().cpu().numpy() for word in some]
+            rows = zip(some, vectors, strict=True)
+            yield self, [NewRow(word, vector[None]) for word, vector in rows]
 
     @cached_property
     def table(self) -> ArrayTable:

@@ -38,7 +38,7 @@ class NewRow:
     """A computed row, not yet stored."""
 
     id: str
-    values: NDArray[Any]  # (n, ...), the first axis ragged
+    values: Any  # array (n, ...), the first axis ragged; of a RecordTable, n records in Arrow
     meta: dict[str, Any] = field(default_factory=dict)
 
 
@@ -172,9 +172,10 @@ class Writer:
         start = -(-self._end // chunk) * chunk
         arrays = [np.ascontiguousarray(row.values, self._table._dtype) for row in rows]
         stops = (start + np.cumsum([len(values) for values in arrays])).tolist()
-        self._array.resize((stops[-1], *self._table._tail))
-        self._array[start : stops[-1]] = np.concatenate(arrays)
-        self._sync(start // chunk, -(-stops[-1] // chunk))
+        if stops[-1] > start:  # else these rows are all empty
+            self._array.resize((stops[-1], *self._table._tail))
+            self._array[start : stops[-1]] = np.concatenate(arrays)
+            self._sync(start // chunk, -(-stops[-1] // chunk))
         entries = [
             Row(id=row.id, start=stop - len(values), stop=stop, crc=crc32(values), meta=row.meta)
             for row, values, stop in zip(rows, arrays, stops, strict=True)

@@ -15,8 +15,12 @@ from torch import Tensor
 from sclip_core.config import UserError
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
+def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     """The tensors of a weights file by name, on the CPU.
+
+    Args:
+        path: of the file.
+        mapped: leave the numbers on the disk until they are looked at, where the format can.
 
     Raises:
         UserError: a corrupt file, or one that holds something else than tensors.
@@ -27,7 +31,12 @@ def read_state(path: Path) -> dict[str, Tensor]:
         elif is_torchscript(path):
             state = _read_torchscript(path)
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(
+                path,
+                map_location="cpu",
+                weights_only=True,
+                mmap=mapped and zipfile.is_zipfile(path),
+            )
     except Exception as error:  # each reader has a dozen kinds of its own
         raise _unreadable(path, error) from None
     if isinstance(state, dict) and "state_dict" in state:  # a checkpoint of a training run

@@ -29,6 +29,9 @@ SAID = (  # of every kind of row, something of its name
     "cityscapes",
     "PAMR 2 steps",
     "words left out",
+    "SAM ViT-B, image encoder",
+    "after the encoder",
+    "hybrid, pool",
     "GPU: PAMR",
     "GPU: JPEG to areas",
 )

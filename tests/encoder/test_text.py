@@ -68,8 +68,10 @@ def test_padding_is_cut_where_it_has_none(tmp_path):
 
 
 def test_eighty_templates():
-    assert len(TEMPLATES) == len(set(template("x") for template in TEMPLATES)) == 80
-    assert TEMPLATES[0]("cat") == "a bad photo of a cat."
+    assert (
+        len(TEMPLATES["openai"]) == len({template("x") for template in TEMPLATES["openai"]}) == 80
+    )
+    assert TEMPLATES["openai"][0]("cat") == "a bad photo of a cat."
 
 
 def test_words_differ_and_odd_spellings_are_kept(tiny):

@@ -170,3 +170,68 @@ def test_examples_in_docstrings(name: str) -> None:
     failed, tried = doctest.testmod(module)
     assert tried
     assert not failed
+
+
+def with_gaps(maps: Maps, unlabelled: int, seed: int = 0) -> Maps:
+    """The same where a third of the prediction says nothing."""
+    rng = np.random.default_rng(seed)
+    return [
+        (np.where(rng.random(label.shape) < 0.3, np.uint16(unlabelled), prediction), label)
+        for prediction, label in maps
+    ]
+
+
+def counted_with_gaps(maps: Maps, num_classes: int, unlabelled: int) -> list[list[int]]:
+    intersect, predicted, labelled = ([0] * num_classes for _ in range(3))
+    for prediction, label in maps:
+        for guess, truth in zip(prediction.ravel().tolist(), label.ravel().tolist(), strict=True):
+            if truth == -1:
+                continue
+            labelled[truth] += 1
+            if guess != unlabelled:
+                predicted[guess] += 1
+                intersect[truth] += guess == truth
+    return [intersect, predicted, labelled]
+
+
+@pytest.mark.parametrize(("num_classes", "present"), [(2, 2), (6, 4), (171, 30)])
+@pytest.mark.parametrize("unlabelled", [171, 255, 65_535])
+def test_pixels_without_a_prediction_are_those_of_a_plain_loop(
+    num_classes: int, present: int, unlabelled: int
+) -> None:
+    maps = with_gaps(random_maps(num_classes, present), unlabelled)
+    total = sum_areas(image_areas(*one, num_classes, unlabelled) for one in maps)
+    expected = counted_with_gaps(maps, num_classes, unlabelled)
+    assert [part.tolist() for part in total] == expected
+    assert all(part.dtype == np.int64 and part.shape == (num_classes,) for part in total)
+    assert total.prediction.sum() < total.label.sum()
+
+
+def test_a_pixel_without_a_prediction_is_wrong_by_hand() -> None:
+    label = np.array([[0, 0, 1, 1, -1, -1]], np.int32)
+    prediction = np.array([[0, 255, 255, 0, 255, 1]], np.uint8)
+    found = image_areas(prediction, label, 2, unlabelled=255)
+    assert (found.intersect.tolist(), found.prediction.tolist()) == ([1, 0], [2, 0])
+    assert found.label.tolist() == [2, 2]
+    assert scores(found).aacc == 25
+
+
+def test_a_prediction_that_says_nothing_scores_0() -> None:
+    label = np.array([[0, 1, 1]], np.int32)
+    result = scores(image_areas(np.full((1, 3), 255, np.uint8), label, 3, unlabelled=255))
+    assert (result.miou, result.macc, result.aacc) == (0, 0, 0)
+
+
+def test_a_prediction_without_gaps_counts_as_ever() -> None:
+    for prediction, label in random_maps(6, 4):
+        plain = image_areas(prediction, label, 6)
+        allowed = image_areas(prediction, label, 6, unlabelled=255)
+        assert [part.tolist() for part in allowed] == [part.tolist() for part in plain]
+
+
+def test_only_the_value_that_was_named_says_nothing() -> None:
+    prediction = np.array([[255, 254]], np.uint8)
+    with pytest.raises(ValueError, match="highest is 254"):
+        image_areas(prediction, np.zeros((1, 2), np.int32), 5, unlabelled=255)
+    with pytest.raises(ValueError, match="highest is 255"):
+        image_areas(prediction, np.zeros((1, 2), np.int32), 5)

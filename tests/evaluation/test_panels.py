@@ -198,3 +198,52 @@ def test_the_first_colours_are_well_apart(n: int, apart: float) -> None:
     colours = palette(n).astype(float)
     distance = np.linalg.norm(colours[:, None] - colours, axis=-1)
     assert distance[~np.eye(n, dtype=bool)].min() > apart
+
+
+def pictures_of(page: Image.Image, height: int, width: int) -> list[NDArray[np.uint8]]:
+    """The three pictures of a panel, as they are on it."""
+    top = 20 + 17 + 10
+    lefts = [20 + k * (width + 16) for k in range(3)]
+    return [np.asarray(page)[top : top + height, left : left + width] for left in lefts]
+
+
+def test_outlines_are_drawn_on_the_image_and_only_there() -> None:
+    image, label, prediction = scene(480, 360, 3)
+    outlines = np.random.default_rng(1).random((480, 360)) < 0.1
+    with_lines = panel(image, label, prediction, NAMES, outlines=outlines)
+    without = panel(image, label, prediction, NAMES)
+    photo, *others = pictures_of(with_lines, 480, 360)
+    bare, *same = pictures_of(without, 480, 360)
+    np.testing.assert_array_equal(bare, image)
+    np.testing.assert_array_equal(photo, np.where(outlines[..., None], (255, 214, 10), image))
+    for one, other in zip(others, same, strict=True):
+        np.testing.assert_array_equal(one, other)
+    rest = np.asarray(with_lines).copy()
+    rest[47:527, 20:380] = np.asarray(without)[47:527, 20:380]
+    np.testing.assert_array_equal(rest, np.asarray(without))
+
+
+def test_no_outlines_leave_the_image_as_it_is() -> None:
+    image, label, prediction = scene(480, 360, 3)
+    none = panel(image, label, prediction, NAMES, outlines=np.zeros((480, 360), np.bool_))
+    assert none.tobytes() == panel(image, label, prediction, NAMES).tobytes()
+
+
+@pytest.mark.parametrize("factor", [2, 3])
+def test_a_line_of_one_pixel_is_seen_where_the_image_is_shown_smaller(factor: int) -> None:
+    image = np.zeros((480 * factor, 480 * factor, 3), np.uint8)
+    outlines = np.zeros(image.shape[:2], np.bool_)
+    outlines[100 * factor + 1] = True
+    page = panel(image, None, np.zeros(image.shape[:2], np.uint8), NAMES, outlines=outlines)
+    photo = pictures_of(page, 480, 480)[0]
+    assert (photo[100] == (255, 214, 10)).all()
+    photo = np.delete(photo, 100, axis=0)
+    assert (photo == 0).all()
+
+
+def test_outlines_of_another_size_are_refused() -> None:
+    image, label, prediction = scene(20, 30, 4)
+    with pytest.raises(ValueError, match=r"\(30, 20\).*\(20, 30, 3\)"):
+        panel(image, label, prediction, NAMES, outlines=np.zeros((30, 20), np.bool_))
+    with pytest.raises(ValueError, match="expected"):
+        panel(image, None, prediction, NAMES, outlines=np.zeros((20, 31), np.bool_))

@@ -36,6 +36,8 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     assert re.match(r"computed: text_bank \d+ in", ran["vanilla"])
     assert f"dense_features {SCENES} in" in ran["vanilla"]
     assert ran["NACLIP"].endswith("cached: text_bank")
+    assert f"proposals {SCENES} in" in ran["CSA + masks"]
+    assert ran["CSA + masks"].endswith("cached: text_bank, dense_features, refine")
     assert ran["CSA + PAMR"].endswith("cached: text_bank, dense_features")
     for method in METHODS:
         assert re.search(rf"{re.escape(method)} +│( +[\d.]+ │){{5}} scenes-", out)

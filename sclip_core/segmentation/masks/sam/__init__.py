@@ -1,0 +1,1 @@
+"""Segment Anything's mask proposals, by segment_anything's weights and modules."""

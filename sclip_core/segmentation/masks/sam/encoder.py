@@ -1,0 +1,161 @@
+"""SAM's image encoder (Segment Anything, arXiv 2304.02643, appendix A), faster and the same.
+
+The weights stay in segment_anything's module; this is another way through them. Its own writes
+4096 x 4096 scores for every head at once and adds the relative positions to them twice. Here the
+queries go through fused attention a few rows at a time, so that scores and positions never leave
+the cache; what pads the windows is not multiplied, as its keys and values are known: the biases.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from segment_anything.modeling.image_encoder import get_rel_pos
+from torch import Tensor
+from torch.nn.functional import pad, scaled_dot_product_attention
+
+from sclip_core.tensors import Room
+
+QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of one head; the scores of 512 take 8 MB
+ROWS_AT_ONCE = 128  # of the MLP's hidden layer, which a core's cache holds
+
+
+class SamEncoder:
+    """An image to its embedding, by the weights of segment_anything's ``ImageEncoderViT``."""
+
+    def __init__(self, encoder: Any) -> None:
+        """Wrap the module, on its device, in its dtype.
+
+        Args:
+            encoder: ``segment_anything.modeling.ImageEncoderViT``.
+        """
+        self.encoder = encoder
+        self.image_size = int(encoder.img_size)
+
+    @torch.no_grad()
+    def __call__(self, pixels: Tensor) -> Tensor:
+        """Encode images.
+
+        Args:
+            pixels: (B, 3, S, S), normalised and padded, S the side that the encoder was made for.
+
+        Returns:
+            (B, C, h, w) in the encoder's dtype, C = 256 and h = w = 64 for SAM's own.
+        """
+        weight = self.encoder.patch_embed.proj.weight
+        x = self.encoder.patch_embed(pixels.to(weight.device, weight.dtype))
+        if self.encoder.pos_embed is not None:
+            x = x + self.encoder.pos_embed
+        x = x.contiguous()
+        for block in self.encoder.blocks:
+            x = _through(block, x)
+        embedding: Tensor = self.encoder.neck(x.permute(0, 3, 1, 2))
+        return embedding
+
+
+def _through(block: Any, x: Tensor) -> Tensor:
+    """One block; ``x`` (B, h, w, width) is overwritten with what comes out."""
+    room = Room.of(x)
+    attention, width = block.attn, x.shape[-1]
+    rows = block.norm1(x).view(-1, width)
+    qkv = room.linear("qkv", rows, attention.qkv.weight, attention.qkv.bias)
+    qkv = qkv.view(*x.shape[:3], 3, attention.num_heads, width // attention.num_heads)
+    if block.window_size > 0:
+        mixed = _in_windows(attention, qkv, block.window_size)
+    else:
+        mixed = _everywhere(attention, qkv)
+    out = room.linear("out", mixed.view(-1, width), attention.proj.weight, attention.proj.bias)
+    x += out.view_as(x)
+    up, down = block.mlp.lin1, block.mlp.lin2
+    hidden = room.linear("hidden", block.norm2(x).view(-1, width), up.weight, up.bias)
+    for part in hidden.split(ROWS_AT_ONCE if x.device.type == "cpu" else len(hidden)):
+        part.copy_(block.mlp.act(part))
+    x += room.linear("out", hidden, down.weight, down.bias).view_as(x)
+    return x
+
+
+def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
+    """Every token attends to all of its image.
+
+    Args:
+        attention: the block's.
+        qkv: (B, h, w, 3, heads, d).
+
+    Returns:
+        (B, h, w, heads, d).
+    """
+    batch, height, width, _, heads, depth = qkv.shape
+    mixed = qkv.new_empty(batch, height, width, heads, depth)
+    step = max(1, QUERIES_AT_ONCE.get(qkv.device.type, 512) // width)  # rows of the image
+    for image in range(batch):
+        for head in range(heads):
+            q, k, v = qkv[image, :, :, :, head].unbind(dim=2)
+            by_row, by_column = _relative(attention, q)
+            k, v = (part.reshape(1, 1, -1, depth) for part in (k, v))
+            for top in range(0, height, step):
+                rows = slice(top, top + step)
+                part = scaled_dot_product_attention(
+                    q[rows].reshape(1, 1, -1, depth),
+                    k,
+                    v,
+                    attn_mask=_bias(by_row[rows], by_column[rows])[None, None],
+                    scale=attention.scale,
+                )
+                mixed[image, rows, :, head] = part.view(-1, width, depth)
+    return mixed
+
+
+def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
+    """Every token attends to its window of ``side`` x ``side`` tokens.
+
+    SAM pads the image with zeros before the projection, and attends to the padding.
+    """
+    batch, height, width, _, heads, depth = qkv.shape
+    below, beside = -height % side, -width % side
+    padded = pad(qkv.flatten(3), (0, 0, 0, beside, 0, below))
+    if below or beside:
+        of_nothing = _bias_of(attention, padded)
+        padded[:, height:] = of_nothing
+        padded[:, :, width:] = of_nothing
+    rows, columns = (height + below) // side, (width + beside) // side
+    windows = padded.view(batch, rows, side, columns, side, 3, heads, depth)
+    mixed = qkv.new_empty(batch, rows, side, columns, side, heads, depth)
+    for row in range(rows):  # a row of windows at a time: their scores stay in the cache
+        of_row = windows[:, row].permute(4, 0, 2, 5, 1, 3, 6)  # 3, B, columns, heads, h, w, d
+        of_row = of_row.reshape(3, -1, heads, side, side, depth)
+        bias = _bias(*_relative(attention, of_row[0]))
+        q, k, v = of_row.flatten(3, 4)
+        part = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
+        part = part.view(batch, columns, heads, side, side, depth)
+        mixed[:, row] = part.permute(0, 3, 1, 4, 2, 5)
+    whole = mixed.view(batch, height + below, width + beside, heads, depth)
+    return whole[:, :height, :width].contiguous()
+
+
+def _relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
+    """What the relative positions add to the scores of queries (..., h, w, d), by axis.
+
+    Returns:
+        (..., h, w, h) by the key's row, and (..., h, w, w) by its column.
+    """
+    height, width = q.shape[-3:-1]
+    if not attention.use_rel_pos:
+        return q.new_zeros(*q.shape[:-1], height), q.new_zeros(*q.shape[:-1], width)
+    rows = get_rel_pos(height, height, attention.rel_pos_h).to(q.dtype)
+    columns = get_rel_pos(width, width, attention.rel_pos_w).to(q.dtype)
+    by_row = torch.einsum("...hwc,hkc->...hwk", q, rows)
+    by_column = torch.einsum("...hwc,wkc->...hwk", q, columns)
+    return by_row, by_column
+
+
+def _bias(by_row: Tensor, by_column: Tensor) -> Tensor:
+    """Both for every pair of query and key: (..., queries, keys)."""
+    both = by_row[..., :, None] + by_column[..., None, :]
+    return both.flatten(-2).flatten(-3, -2)
+
+
+def _bias_of(attention: Any, like: Tensor) -> Tensor | float:
+    """Queries, keys and values of a token that is zero."""
+    bias = attention.qkv.bias
+    return 0.0 if bias is None else bias.to(like.dtype)

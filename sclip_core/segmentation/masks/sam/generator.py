@@ -1,0 +1,330 @@
+"""Masks of everything in an image: SAM's automatic generator, as segment_anything defines it.
+
+Segment Anything (arXiv 2304.02643), section 5 and appendix B: a grid of points, three masks for
+each, filtered by the IoU that SAM predicts, by stability and at the edges of crops, duplicates
+removed by their boxes. The masks are those of ``SamAutomaticMaskGenerator``; but what fails the
+first filter is never drawn, and nothing is kept at full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.utils.amg import (
+    build_all_layer_point_grids,
+    generate_crop_boxes,
+    is_box_near_crop_edge,
+    remove_small_regions,
+)
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+from torchvision.ops import batched_nms, box_area
+
+from sclip_core.config.masks import MaskSettings
+from sclip_core.segmentation.masks.proposals import Proposals
+from sclip_core.segmentation.masks.sam.decoder import Prompted, SamDecoder
+from sclip_core.segmentation.masks.sam.encoder import SamEncoder
+from sclip_core.segmentation.stitch import bilinear_matrix
+
+POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
+DRAWN_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # pixels of masks in work at once: 32 MB, 1 GB
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+class Found(NamedTuple):
+    """Masks on their way; everything at the place of its mask."""
+
+    counts: list[bytes]
+    boxes: Tensor  # (M, 4) x, y of the first and of the last pixel, in the crop
+    quality: Tensor  # (M,) predicted IoU
+    stability: Tensor  # (M,)
+    points: Tensor  # (M, 2) in the crop
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A part of the image that is segmented by itself; the first one is all of it."""
+
+    box: tuple[int, int, int, int]  # x0, y0, x1, y1
+    layer: int
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(H, W)."""
+        x0, y0, x1, y1 = self.box
+        return y1 - y0, x1 - x0
+
+
+class MaskGenerator:
+    """A SAM that proposes masks."""
+
+    def __init__(self, sam: Any, settings: MaskSettings) -> None:
+        """Wrap a model.
+
+        Args:
+            sam: ``segment_anything.modeling.Sam``, on its device.
+            settings: of the generator.
+        """
+        self.sam = sam
+        self.settings = settings
+        self.encoder = SamEncoder(sam.image_encoder)
+        self.decoder = SamDecoder(sam)
+        self.transform = ResizeLongestSide(self.encoder.image_size)
+        self.grids = build_all_layer_point_grids(
+            settings.points_per_side,
+            settings.crop_n_layers,
+            settings.crop_n_points_downscale_factor,
+        )
+        self.points_at_once = POINTS_AT_ONCE.get(self.device.type, 16)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.sam.device
+        return device
+
+    def crops(self, size: tuple[int, int]) -> list[Crop]:
+        """The parts of an image (H, W) that are segmented."""
+        settings = self.settings
+        boxes, layers = generate_crop_boxes(
+            size, settings.crop_n_layers, settings.crop_overlap_ratio
+        )
+        return [Crop(tuple(box), layer) for box, layer in zip(boxes, layers, strict=True)]
+
+    @torch.no_grad()
+    def embed(self, image: NDArray[np.uint8], crop: Crop) -> Tensor:
+        """The embedding (C, h, w) of a part of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            crop: the part.
+        """
+        x0, y0, x1, y1 = crop.box
+        resized = self.transform.apply_image(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)
+        return self.encoder(self.sam.preprocess(pixels[None]))[0]
+
+    def propose(self, size: tuple[int, int], embedding: Callable[[int], Tensor]) -> Proposals:
+        """The masks of an image.
+
+        Args:
+            size: (H, W) of the image.
+            embedding: gives the embedding of each of its ``crops``, by number.
+        """
+        crops = self.crops(size)
+        parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
+        found = parts[0] if len(parts) == 1 else _joined(parts)
+        if len(crops) > 1:
+            # As SAM does: the smaller the crop, the better its masks.
+            found = found.chosen(self._kept_between_crops(found))
+        if self.settings.min_mask_region_area > 0:
+            found = self._without_small_regions(found)
+        return found
+
+    def __call__(self, image: NDArray[np.uint8]) -> Proposals:
+        """The masks of an image (H, W, 3) uint8 RGB."""
+        size = image.shape[:2]
+        crops = self.crops(size)
+        return self.propose(size, lambda number: self.embed(image, crops[number]))
+
+    def _of_crop(self, crop: Crop, embedding: Tensor, size: tuple[int, int]) -> Proposals:
+        """The masks of a part of the image, duplicates removed, in the image's frame."""
+        scale = np.array(crop.size[::-1])
+        points = self.grids[crop.layer] * scale
+        batches = list(self._batches(crop, embedding, points, size))
+        found = Found(*(_concatenated(column) for column in zip(*batches, strict=True)))
+        kept = batched_nms(
+            found.boxes.float(),
+            found.quality,
+            torch.zeros(len(found.boxes)),
+            iou_threshold=self.settings.box_nms_thresh,
+        )
+        x0, y0, x1, y1 = crop.box
+        corners = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
+        known = {
+            "boxes": _from_corners(corners.numpy()),
+            "predicted_iou": found.quality[kept].double().numpy(),
+            "stability_score": found.stability[kept].double().numpy(),
+            "points": (found.points[kept] + torch.tensor([x0, y0])).numpy(),
+            "crop_boxes": np.tile([x0, y0, x1 - x0, y1 - y0], (len(kept), 1)),
+        }
+        return Proposals.of_runs([found.counts[k] for k in kept.tolist()], size, **known)
+
+    def _batches(
+        self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
+    ) -> Iterator[Found]:
+        """What is found at the points, some of them at a time; fewer where memory ends."""
+        placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
+        start = 0
+        while start < len(points):
+            chosen = slice(start, start + self.points_at_once)
+            try:
+                prompted = self.decoder.prompt(embedding, placed[chosen].to(self.device))
+                found = list(self._drawn(crop, prompted, points[chosen], size))
+            except RuntimeError as error:
+                short = any(words in str(error) for words in OUT_OF_MEMORY)
+                if not short or self.points_at_once == 1:
+                    raise
+                self.points_at_once //= 2
+                continue
+            yield from found
+            start += self.points_at_once
+
+    def _drawn(
+        self,
+        crop: Crop,
+        prompted: Prompted,
+        points: NDArray[np.float64],
+        size: tuple[int, int],
+    ) -> Iterator[Found]:
+        """The masks of some points that pass all filters but the last."""
+        settings, quality = self.settings, prompted.quality
+        good = (
+            quality > settings.pred_iou_thresh
+            if settings.pred_iou_thresh > 0
+            else quality > -torch.inf
+        )
+        point, which = good.nonzero().unbind(dim=1)
+        height, width = crop.size
+        elements = DRAWN_ELEMENTS.get(self.device.type, DRAWN_ELEMENTS["cpu"])
+        step = max(1, elements // (height * width))
+        yield _nothing()  # so that there is a batch
+        for start in range(0, len(point), step):
+            chosen = slice(start, start + step)
+            low = self.decoder.masks(prompted, point[chosen], which[chosen])
+            logits = self._enlarged(low, crop.size)
+            stability = self._stability(logits)
+            steady = stability >= settings.stability_score_thresh
+            if settings.stability_score_thresh == 0:
+                steady = torch.ones_like(steady)
+            masks = logits > self.sam.mask_threshold
+            boxes = _boxes(masks)
+            at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
+            kept = steady & ~at_edge
+            yield Found(
+                _encoded(masks[kept].cpu().numpy(), crop, size),
+                boxes[kept].cpu(),
+                quality[point[chosen], which[chosen]][kept].cpu(),
+                stability[kept].cpu(),
+                torch.as_tensor(points)[point[chosen].cpu()][kept.cpu()],
+            )
+
+    def _enlarged(self, low: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (n, 4h, 4w) at the size of the crop, turned: (n, W, H)."""
+        inside = self.transform.get_preprocess_shape(*size, self.encoder.image_size)
+        side = self.encoder.image_size
+        rows, columns = (
+            _axis(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
+            for axis in (0, 1)
+        )
+        enlarged: Tensor = columns @ (low.transpose(1, 2) @ rows.T)
+        return enlarged
+
+    def _stability(self, logits: Tensor) -> Tensor:
+        """IoU of each mask (n, W, H) cut off higher and lower: (n,)."""
+        threshold, offset = self.sam.mask_threshold, self.settings.stability_score_offset
+        inner = (logits > threshold + offset).flatten(1).sum(dim=1)
+        outer = (logits > threshold - offset).flatten(1).sum(dim=1)
+        share: Tensor = inner.int() / outer.int()
+        return share
+
+    def _kept_between_crops(self, found: Proposals) -> NDArray[np.int64]:
+        """Numbers of the masks that no smaller crop has too."""
+        crops = torch.as_tensor(_corners(found.crop_boxes))
+        kept = batched_nms(
+            torch.as_tensor(_corners(found.boxes)).float(),
+            1 / box_area(crops),
+            torch.zeros(len(found)),
+            iou_threshold=self.settings.crop_nms_thresh,
+        )
+        numbers: NDArray[np.int64] = kept.numpy()
+        return numbers
+
+    def _without_small_regions(self, found: Proposals) -> Proposals:
+        """Small islands removed, small holes filled, then duplicates removed again."""
+        least = self.settings.min_mask_region_area
+        masks, unchanged = [], []
+        for mask in found.masks():
+            mask, filled = remove_small_regions(mask, least, mode="holes")
+            mask, removed = remove_small_regions(mask, least, mode="islands")
+            masks.append(np.ascontiguousarray(mask.T))
+            unchanged.append(float(not (filled or removed)))
+        if not masks:
+            return found
+        mended = Proposals.of_masks(
+            np.stack(masks),
+            predicted_iou=found.predicted_iou,
+            stability_score=found.stability_score,
+            points=found.points,
+            crop_boxes=found.crop_boxes,
+        )
+        kept = batched_nms(
+            torch.as_tensor(_corners(mended.boxes)).float(),
+            torch.tensor(unchanged),  # what needed no mending goes first
+            torch.zeros(len(mended)),
+            iou_threshold=max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh),
+        )
+        return mended.chosen(kept.numpy())
+
+
+@lru_cache(maxsize=64)
+def _axis(low: int, side: int, inside: int, target: int) -> Tensor:
+    """Both bilinear steps along an axis: to the input's side, cut, to the crop: (target, low)."""
+    return (bilinear_matrix(inside, target) @ bilinear_matrix(low, side)[:inside]).float()
+
+
+def _boxes(masks: Tensor) -> Tensor:
+    """First and last pixels (n, 4) x, y, x, y of masks (n, W, H); zeros of an empty one."""
+    corners = []
+    for other in (2, 1):
+        there = masks.any(dim=other).int()
+        first, last = there.argmax(dim=1), there.shape[1] - 1 - there.flip(1).argmax(dim=1)
+        corners.append((first, torch.where(there.any(dim=1), last, 0)))
+    (left, right), (top, bottom) = corners
+    return torch.stack([left, top, right, bottom], dim=1)
+
+
+def _encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list[bytes]:
+    """Run lengths of masks (n, W, H) of a crop, in the frame of the image."""
+    if crop.size != size:
+        x0, y0, x1, y1 = crop.box
+        whole = np.zeros((len(masks), size[1], size[0]), np.bool_)
+        whole[:, x0:x1, y0:y1] = masks
+        masks = whole
+    return list(Proposals.of_masks(masks).counts)
+
+
+def _nothing() -> Found:
+    empty = torch.zeros(0)
+    return Found([], torch.zeros(0, 4, dtype=torch.int64), empty, empty, torch.zeros(0, 2).double())
+
+
+def _concatenated(parts: Any) -> Any:
+    if isinstance(parts[0], list):
+        return [one for part in parts for one in part]
+    return torch.cat(parts)
+
+
+def _joined(parts: list[Proposals]) -> Proposals:
+    """The masks of all crops, in order."""
+    arrays = {
+        name: np.concatenate([getattr(part, name) for part in parts])
+        for name in ("boxes", "areas", "predicted_iou", "stability_score", "points", "crop_boxes")
+    }
+    return Proposals(parts[0].size, tuple(c for part in parts for c in part.counts), **arrays)
+
+
+def _corners(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
+    """x, y, width, height to x, y, x, y."""
+    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
+
+
+def _from_corners(corners: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The way back."""
+    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

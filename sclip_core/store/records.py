@@ -1,0 +1,119 @@
+"""Rows of any number of records in Parquet: one file a batch, to be read by other tools too."""
+
+from __future__ import annotations
+
+import uuid
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.artifact import Artifact
+from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.ledger import Row
+
+REMEMBERED_PARTS = 4  # rows are read in about the order in which they were written
+
+
+class RecordTable:
+    """The rows of an artifact that are lists of records."""
+
+    def __init__(self, artifact: Artifact, schema: pa.Schema, id_column: str) -> None:
+        """Name the layout.
+
+        Args:
+            artifact: the folder.
+            schema: of a record; none of its values is null.
+            id_column: the files' first column, with the id of the row that a record belongs to.
+        """
+        self.artifact = artifact
+        self._schema = schema
+        self._id_column = id_column
+        self._part = lru_cache(maxsize=REMEMBERED_PARTS)(self._read_part)
+
+    @contextmanager
+    def writer(self) -> Iterator[RecordTable]:
+        """Every batch is a file of its own: nothing to lock."""
+        yield self
+
+    def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
+        """Store a batch: data first, then the ledger line.
+
+        Args:
+            rows: values are Arrow tables of the schema.
+            seconds: how long they took.
+
+        Raises:
+            DiskError: it could not be written; no row of it exists then.
+        """
+        if not rows:
+            return
+        records = pa.concat_tables([row.values for row in rows])
+        if not records.schema.equals(self._schema):
+            raise TypeError(f"records of {records.schema}, expected {self._schema}")
+        ids = pa.array([row.id for row in rows for _ in range(len(row.values))], pa.string())
+        part = f"{uuid.uuid4().hex[:12]}.parquet"
+        entries, start = [], 0
+        for row in rows:
+            stop = start + len(row.values)
+            entries.append(Row(row.id, start, stop, _crc(row.values), row.meta))
+            start = stop
+        table = records.add_column(0, self._id_column, ids)
+        with written_to(self.artifact.path):
+            (self.artifact.path / "parts").mkdir(exist_ok=True)
+            write_whole(
+                self._path(part), lambda path: pq.write_table(table, path, compression="zstd")
+            )
+            self.artifact.ledger.append(part, entries, seconds)
+
+    def read(self, row: Row) -> pa.Table:
+        """The records of a row.
+
+        Raises:
+            DamagedRow: its file is missing or not what was written.
+        """
+        records = self._part(row.segment).slice(row.start, row.stop - row.start)
+        if _crc(records) != row.crc:
+            raise self._damaged(row.segment)
+        return records
+
+    def _read_part(self, part: str) -> pa.Table:
+        try:
+            found = pq.read_table(self._path(part), columns=self._schema.names)
+        except (OSError, pa.ArrowException):
+            raise self._damaged(part) from None
+        if not found.schema.equals(self._schema) or any(c.null_count for c in found.columns):
+            raise self._damaged(part)
+        return found
+
+    def _damaged(self, part: str) -> DamagedRow:
+        return DamagedRow(
+            f"{self._path(part)} is missing or damaged; "
+            f"compute it again: --force {self.artifact.identity.stage}"
+        )
+
+    def _path(self, part: str) -> Path:
+        return self.artifact.path / "parts" / part
+
+
+def _crc(records: pa.Table) -> int:
+    """CRC-32 of what the records say, whatever memory they lie in."""
+    crc = 0
+    for column in records.columns:
+        crc = zlib.crc32(_bytes(column), crc)
+    return crc
+
+
+def _bytes(column: Any) -> bytes:
+    """The values of a column."""
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        values = column.cast(pa.binary()).to_pylist()
+        return b"".join(len(value).to_bytes(4, "little") + value for value in values)
+    found: bytes = column.to_numpy().tobytes()
+    return found

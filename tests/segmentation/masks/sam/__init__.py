@@ -1,0 +1,1 @@
+"""SAM against segment_anything's own modules."""
