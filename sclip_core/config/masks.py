@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, PositiveInt, model_validator
 
 from sclip_core.config.protocol import Checked
 
@@ -50,6 +50,16 @@ class MaskSettings(Checked):
     """slic: about so many segments."""
     slic_compactness: Annotated[float, Field(gt=0)] = 10.0
     """slic: larger gives squarer segments."""
+
+    @model_validator(mode="after")
+    def _points_in_every_layer(self) -> Self:
+        shrunk = self.crop_n_points_downscale_factor**self.crop_n_layers
+        if self.points_per_side < shrunk:
+            raise ValueError(
+                f"points_per_side={self.points_per_side} leaves no point in the last of "
+                f"crop_n_layers={self.crop_n_layers}: take at least {shrunk}"
+            )
+        return self
 
     def read(self) -> dict[str, Any]:
         """The settings that the chosen source reads; those of crops where there are any."""

@@ -41,11 +41,13 @@ class Room:
             room = _kept.room = cls(reuse=True)
         return room
 
-    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x · weightᵀ + bias``: (rows, out) of (rows, in)."""
         if not self._reuse:
             return linear(x, weight, bias)
         out = self.buffer(name, len(x), len(weight))
+        if bias is None:
+            return torch.mm(x, weight.T, out=out)
         return torch.addmm(bias, x, weight.T, out=out)  # rounds as linear does
 
     def activate(self, activation: Any, hidden: Tensor) -> Tensor:

@@ -65,8 +65,9 @@ def propose_masks(
 def _sam(
     settings: MaskSettings, checkpoint: Path | None, device: torch.device, dtype: torch.dtype
 ) -> Proposer:
-    from sclip_core.segmentation.masks.sam.loading import find_checkpoint, load_sam
+    from sclip_core.segmentation.masks.sam.loading import find_checkpoint, library, load_sam
 
+    library()  # before anything is fetched for it
     weights = find_checkpoint(settings.sam_model, checkpoint)
     sam = load_sam(settings.sam_model, weights, device, dtype)
     from sclip_core.segmentation.masks.sam.generator import MaskGenerator

@@ -90,12 +90,13 @@ class MaskGenerator:
         return device
 
     def crops(self, size: tuple[int, int]) -> list[Crop]:
-        """The parts of an image (H, W) that are segmented."""
+        """The parts of an image (H, W) that are segmented; none is so thin that nothing is left."""
         settings = self.settings
         boxes, layers = generate_crop_boxes(
             size, settings.crop_n_layers, settings.crop_overlap_ratio
         )
-        return [Crop(tuple(box), layer) for box, layer in zip(boxes, layers, strict=True)]
+        found = [Crop(tuple(box), layer) for box, layer in zip(boxes, layers, strict=True)]
+        return [crop for crop in found if min(crop.size) > 0 and min(self._input(crop.size)) > 0]
 
     @torch.no_grad()
     def embed(self, image: NDArray[np.uint8], crop: Crop) -> Tensor:
@@ -119,6 +120,8 @@ class MaskGenerator:
         """
         crops = self.crops(size)
         parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
+        if not parts:
+            return Proposals.of_runs([], size)
         found = parts[0] if len(parts) == 1 else _joined(parts)
         if len(crops) > 1:
             # As SAM does: the smaller the crop, the better its masks.
@@ -217,14 +220,18 @@ class MaskGenerator:
 
     def _enlarged(self, low: Tensor, size: tuple[int, int]) -> Tensor:
         """Logits (n, 4h, 4w) at the size of the crop, turned: (n, W, H)."""
-        inside = self.transform.get_preprocess_shape(*size, self.encoder.image_size)
-        side = self.encoder.image_size
+        side, inside = self.encoder.image_size, self._input(size)
         rows, columns = (
             _axis(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
             for axis in (0, 1)
         )
         enlarged: Tensor = columns @ (low.transpose(1, 2) @ rows.T)
         return enlarged
+
+    def _input(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of a crop (H, W) as the encoder gets it."""
+        height, width = self.transform.get_preprocess_shape(*size, self.encoder.image_size)
+        return height, width
 
     def _stability(self, logits: Tensor) -> Tensor:
         """IoU of each mask (n, W, H) cut off higher and lower: (n,)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import urllib.error
+from http.client import HTTPException
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -80,7 +80,7 @@ def _fetched(url: str, target: Path, known: Known, advice: str) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(target), hash_prefix=known.sha256)
-    except (OSError, urllib.error.URLError, RuntimeError) as error:
+    except (OSError, HTTPException, ValueError, RuntimeError) as error:  # URLError is an OSError
         reason = str(error).strip().splitlines() or [type(error).__name__]
         line = f"{known.name} could not be fetched ({reason[0][:200]}): {advice}"
         raise UserError(line) from None
@@ -116,8 +116,12 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     sam.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(mean.shape)
     sam.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(std.shape)
     sam.eval().requires_grad_(False).to(device)
-    sam.image_encoder.to(dtype)
-    sam.mask_decoder.to(dtype)
+    for part, kind in (
+        (sam.image_encoder, dtype),
+        (sam.mask_decoder, dtype),
+        (sam.prompt_encoder, torch.float32),
+    ):
+        part.to(kind)
     return sam
 
 

@@ -10,6 +10,7 @@ import torch
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
+from sclip_core.config import UserError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.segmentation.masks.sam import generator as sam_generator
 from sclip_core.segmentation.masks.sam.generator import MaskGenerator
@@ -320,3 +321,20 @@ class TestMemory:
         theirs = reference(sam, image, **settings)
         assert 1 < len(theirs) < 48
         assert_same(generator(sam, **settings)(image), theirs)
+
+
+def test_points_that_no_layer_of_crops_would_have():
+    with pytest.raises(UserError, match="leaves no point in the last of crop_n_layers=2"):
+        MaskSettings.checked(
+            {"points_per_side": 3, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2}
+        )
+
+
+@pytest.mark.parametrize(("size", "layers"), [((1, 400), 0), ((400, 1), 0), ((5, 90), 2)])
+def test_parts_too_thin_for_the_encoder_have_no_masks(sam, size, layers):
+    generator = MaskGenerator(sam, MaskSettings(**{**ALL, "crop_n_layers": layers}))
+    image = np.zeros((*size, 3), np.uint8)
+    found = generator(image)
+    assert found.size == size
+    if 1 in size:
+        assert len(found) == 0
