@@ -13,14 +13,6 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from segment_anything import SamAutomaticMaskGenerator, sam_model_registry
-from segment_anything.modeling import (
-    ImageEncoderViT,
-    MaskDecoder,
-    PromptEncoder,
-    Sam,
-    TwoWayTransformer,
-)
 
 from benchmarks.cases import Case
 from benchmarks.measure import Row, alternate, matmul_gflops, peak_extra_mb
@@ -30,7 +22,6 @@ from sclip_core.datasets.scenes import draw_scene, evaluation_rng
 from sclip_core.segmentation import Stitcher
 from sclip_core.segmentation.masks import RULES, Evidence, Proposals, pooled_logits
 from sclip_core.segmentation.masks.proposals import run_lengths
-from sclip_core.segmentation.masks.sam.generator import MaskGenerator
 
 SIZE = (426, 640)
 ENCODER_GFLOP = 970.0  # of SAM's ViT-B, as segment_anything runs it
@@ -44,8 +35,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def small_sam() -> Sam:
+def small_sam() -> Any:
     """SAM's own classes, of a size for --quick."""
+    from segment_anything.modeling import (
+        ImageEncoderViT,
+        MaskDecoder,
+        PromptEncoder,
+        Sam,
+        TwoWayTransformer,
+    )
+
     encoder = ImageEncoderViT(
         img_size=128,
         embed_dim=32,
@@ -67,6 +66,8 @@ def small_sam() -> Sam:
 @torch.no_grad()
 def random_sam(quick: bool) -> Any:
     """A SAM whose masks are noise, but noise of every kind."""
+    from segment_anything import sam_model_registry
+
     torch.manual_seed(0)
     sam = small_sam() if quick else sam_model_registry["vit_b"]()
     for name, weight in sam.image_encoder.named_parameters():
@@ -92,6 +93,8 @@ def photograph() -> NDArray[np.uint8]:
 
 def encoder_row(quick: bool) -> Row:
     """The image encoder."""
+    from sclip_core.segmentation.masks.sam.generator import MaskGenerator
+
     generator = MaskGenerator(random_sam(quick), MaskSettings(**SETTINGS))
     side = generator.encoder.image_size
     pixels = torch.randn(1, 3, side, side, generator=torch.Generator().manual_seed(0))
@@ -117,6 +120,10 @@ def encoder_row(quick: bool) -> Row:
 
 def generator_row(quick: bool) -> Row:
     """Everything after the encoder: the same masks from the same embedding."""
+    from segment_anything import SamAutomaticMaskGenerator
+
+    from sclip_core.segmentation.masks.sam.generator import MaskGenerator
+
     sam, image = random_sam(quick), photograph()
     ours = MaskGenerator(sam, MaskSettings(**SETTINGS))
     theirs = SamAutomaticMaskGenerator(sam, output_mode="coco_rle", **SETTINGS)

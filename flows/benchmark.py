@@ -2,9 +2,11 @@
 
     text_bank ──────────┐
                         ▼
-    dense_features ──► refine ──► metrics ──► results
-        ▲
-      trunk, where it is kept
+    dense_features ──► refine ─────┬──► metrics ──► results
+        ▲                          ▼       ▲
+      trunk, where it is kept   hybrid ────┘    where there are masks: of proposals,
+                                   ▲            by SAM or as superpixels
+    proposals ──► crop_features ───┘
 
 The order stands in ``sclip_core.stages.pipeline``. The store is the cache: a task that finds
 everything there returns ``Cached``, and no array passes through Prefect.
@@ -66,8 +68,9 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
     Args:
         config: a pipeline.yaml whose section ``sclip`` holds settings.
         preset: a benchmark, or a row of the preset table.
-        **given: the settings; those that are given win. Of ``attention`` and ``pamr_steps`` there
-            may be several values, as lists: a run for each, which share what they can.
+        **given: the settings; those that are given win. Of ``mode``, ``hybrid_rule``,
+            ``attention`` and ``pamr_steps`` there may be several values, as lists: a run for each,
+            which share what they can.
     """
     from sclip_core.stages.pipeline import run_pipelines
     from sclip_core.stages.run import Run

@@ -15,9 +15,10 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from flows.parameters import OF_MASKS, flag, with_settings
+from flows.parameters import flag, with_settings
 from sclip_core import __version__
 from sclip_core.config import (
+    OF_MASKS,
     SEVERAL,
     Protocol,
     Settings,
@@ -38,7 +39,7 @@ MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
 SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
     *(name for name in Protocol.model_fields if name != "vocabulary"),
-    *sorted(OF_MASKS - {"keep_embeddings", "points_per_batch"}),
+    *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
 
 Switch = bool | None
@@ -163,9 +164,8 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment one photograph with your own words."""
-    from sclip_core import SCLIP, Vocabulary, read_image
+    from sclip_core import SCLIP, Vocabulary, propose_masks, read_image
     from sclip_core.evaluation import overlay
-    from sclip_core.segmentation.masks import open_source
 
     pixels = read_image(image)
     target = output or image.with_suffix(".sclip.png")
@@ -181,13 +181,19 @@ def segment(
     if settings.mode == "baseline":
         raise UserError(
             "the baseline labels no pixel outside of masks, so it is for runs alone: "
-            "--use-sam --hybrid-rule crop classifies the masks here in its way"
+            "leave it out, and --hybrid-rule crop classifies the masks of one image in its way"
         )
-    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     masks = None
     if settings.mode == "hybrid":
-        weights, dtype = settings.sam_checkpoint, model.encoder.dtype
-        masks = open_source(settings, weights, model.device, dtype)(pixels)
+        masks = propose_masks(
+            pixels,
+            settings.proposals,
+            settings.sam_checkpoint,
+            settings.device,
+            settings.dtype,
+            **settings.relevant(),
+        )
+    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     segmentation = model.segment(
         pixels, settings, vocabulary, masks=masks, rule=settings.hybrid_rule
     )
@@ -251,7 +257,6 @@ def results(*, artifacts: Path = Path("artifacts")) -> int:
     for column in ("run", "when", "mode", "model", "attention", "PAMR", *scored):
         table.add_column(column, no_wrap=column == "run")
     for row in runs:
-        dense = row["mode"] != "baseline"
         scores = (_number(row[name]) for name in ("miou", "macc", "aacc"))
         steps = f"{row['pamr_steps']} ({row['pamr_dilations']})" if row["pamr_steps"] else "-"
         table.add_row(
@@ -259,8 +264,8 @@ def results(*, artifacts: Path = Path("artifacts")) -> int:
             f"{row['created_at']:%Y-%m-%d %H:%M}",
             described_mode(row),
             f"{row['model']} {row['pretrained']}",
-            row["attention"] if dense else "-",
-            steps if dense else "-",
+            row["attention"] or "-",
+            steps,
             str(row["num_images"]),
             *scores,
         )

@@ -143,12 +143,12 @@ def comparison_table(rows: list[dict[str, Any]]) -> Table:
     table = Table(title=title, title_justify="left", title_style="bold")
     differing = [name for name in SEVERAL if len({row[name] for row in rows}) > 1]
     for name in differing or ["attention"]:
-        table.add_column(name.replace("_", " "))
+        table.add_column(name)
     for name in ("mIoU", "mAcc", "aAcc", "encode", "refine"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     for row in rows:
-        settings = (_read_value(row, name) for name in differing or ["attention"])
+        settings = (_shown(row[name]) for name in differing or ["attention"])
         table.add_row(*settings, *_scores(row), *_seconds(row), row["run_id"])
     return table
 
@@ -159,7 +159,8 @@ def headline(result: dict[str, Any]) -> str:
         f"{name} {'undefined' if result[key] != result[key] else format(result[key], '.2f')}"
         for name, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
     )
-    return f"{result['dataset']}, {result['num_images']} images: {numbers}"
+    mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
+    return f"{result['dataset']}, {result['num_images']} images{mode}: {numbers}"
 
 
 def console() -> Console:
@@ -204,12 +205,6 @@ def rows_table(rows: pa.Table) -> Table:
     if rows.num_rows > MOST_ROWS:
         table.caption = f"and {rows.num_rows - MOST_ROWS:,} rows more: add a limit"
     return table
-
-
-def _read_value(row: dict[str, Any], name: str) -> str:
-    """A setting's value, where the run's mode reads it."""
-    baseline = row["mode"] == "baseline" and name in ("attention", "pamr_steps", "hybrid_rule")
-    return "-" if baseline or row[name] is None else str(row[name])
 
 
 def _scores(row: dict[str, Any]) -> Iterator[str]:

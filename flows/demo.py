@@ -8,7 +8,7 @@ from __future__ import annotations
 import shlex
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,10 +19,11 @@ from rich.table import Table
 
 from flows.console import ConsoleReporter, console
 from flows.running import run_settings
-from sclip_core.config import resolve
+from sclip_core.config import UserError, resolve
 from sclip_core.datasets.scenes import stuff_names
 from sclip_core.demo.scenes import scenes_folder, write_scenes
 from sclip_core.evaluation import sheet
+from sclip_core.segmentation.masks import superpixels
 from sclip_core.stages.pipeline import Finished, Pipeline
 from sclip_core.stages.report import Outcome
 from sclip_core.stages.run import Run
@@ -91,25 +92,37 @@ def run_demo(demo: Demo) -> list[str]:
         UserError: settings that are none, a folder that takes nothing.
     """
     out = console()
-    settings = {method: resolve(**demo.settings(method)) for method in METHODS}
-    together = [m for m in METHODS if m not in (MASKED, REFINED)]  # one pass through the encoder
+    methods = available()
+    settings = {method: resolve(**demo.settings(method)) for method in methods}
+    together = [m for m in methods if m not in (MASKED, REFINED)]  # one pass through the encoder
     out.print(TOY, soft_wrap=True)
     root = scenes_folder(demo.folder)
     drawn = write_scenes(root, demo.scenes)
     out.print(f"{demo.scenes} scenes in {root}, {drawn} drawn now", soft_wrap=True)
     finished: dict[str, Finished] = {}
-    for methods in (together, [MASKED], [REFINED]):
-        runs = run_settings([settings[method] for method in methods], demo.direct, Brief())
-        finished.update(zip(methods, runs, strict=True))
-        for method, run in zip(methods, runs, strict=True):
+    alone = [[method] for method in methods if method in (MASKED, REFINED)]
+    for several in (together, *alone):
+        runs = run_settings([settings[method] for method in several], demo.direct, Brief())
+        finished.update(zip(several, runs, strict=True))
+        for method, run in zip(several, runs, strict=True):
             done, score = what_ran(run.outcomes), run.row["miou"]
             out.print(f"{method:<12} mIoU {score:5.1f}   {done}", soft_wrap=True)
     out.print(method_table(finished))
-    path = save_sheet(demo)
+    path = save_sheet(demo, [method for method in IN_SHEET if method in methods])
     out.print(f"Look at {path}. Try next:\n", soft_wrap=True)
     for line in next_commands(demo):
         out.print(f"  {line}", soft_wrap=True)
     return sorted({line for run in finished.values() for line in run.failures.values()})
+
+
+def available() -> list[str]:
+    """The methods whose libraries are installed; a line about one that is left out."""
+    try:
+        superpixels.library()
+    except UserError as error:
+        console().print(f"{MASKED} is left out: {error}", soft_wrap=True)
+        return [method for method in METHODS if method != MASKED]
+    return list(METHODS)
 
 
 def what_ran(outcomes: Mapping[str, Outcome]) -> str:
@@ -148,9 +161,9 @@ def kind_means(classes: list[dict[str, Any]]) -> tuple[float, float]:
     return stuff, things
 
 
-def save_sheet(demo: Demo) -> Path:
+def save_sheet(demo: Demo, methods: Sequence[str]) -> Path:
     """Draw the first scenes: picture, truth, and what some of the methods made of them."""
-    runs = {method: Run(resolve(**demo.settings(method))) for method in IN_SHEET}
+    runs = {method: Run(resolve(**demo.settings(method))) for method in methods}
     stages = {method: Pipeline.of(run).labels for method, run in runs.items()}
     rows = {method: stage.rows() for method, stage in stages.items()}
     first = next(iter(runs.values()))

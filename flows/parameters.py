@@ -15,16 +15,8 @@ from typing import Annotated, Any, TypeVar
 from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
-from sclip_core.config import SEVERAL, Settings
-from sclip_core.config.masks import MaskSettings
+from sclip_core.config import OF_MASKS, SEVERAL, Settings
 
-OF_MASKS = {
-    *MaskSettings.model_fields,
-    "hybrid_rule",
-    "sam_checkpoint",
-    "keep_embeddings",
-    "points_per_batch",
-}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -78,7 +70,15 @@ def flag(name: str, field: FieldInfo) -> Any:
         help_text += f" [{shown}]"
     negative = None if kind is bool else ()
     group = "Masks" if name in OF_MASKS else "Parameters"
-    return Annotated[kind | None, Parameter(help=help_text, negative=negative, group=group)]
+    converter = _as_typed if kind is int else None
+    parameter = Parameter(help=help_text, negative=negative, group=group, converter=converter)
+    return Annotated[kind | None, parameter]
+
+
+def _as_typed(kind: Any, tokens: Any) -> str:
+    """What was typed, for ``Settings`` to read: cyclopts would round 2.7."""
+    typed: str = tokens[0].value
+    return typed
 
 
 def _leaves(annotation: Any) -> list[Any]:

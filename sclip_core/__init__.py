@@ -9,9 +9,9 @@ from sclip_core.config import ImageError, Protocol, UserError
 if TYPE_CHECKING:
     from sclip_core.datasets import Vocabulary, read_image
     from sclip_core.encoder import TextBank
-    from sclip_core.model import SCLIP, Segmentation
+    from sclip_core.model import SCLIP, Segmentation, propose_masks
     from sclip_core.segmentation import pamr
-    from sclip_core.segmentation.masks import Proposals, propose_masks
+    from sclip_core.segmentation.masks import Proposals
 
 __version__ = "0.1.0"
 __all__ = [
@@ -34,7 +34,7 @@ _LAZY = {
     "TextBank": "sclip_core.encoder",
     "Vocabulary": "sclip_core.datasets",
     "Proposals": "sclip_core.segmentation.masks",
-    "propose_masks": "sclip_core.segmentation.masks",
+    "propose_masks": "sclip_core.model",
     "pamr": "sclip_core.segmentation",
     "read_image": "sclip_core.datasets",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, Protocol, UserError, unknown
+from sclip_core.config.masks import MaskSettings
 from sclip_core.datasets import Vocabulary
 from sclip_core.encoder import (
     Attention,
@@ -33,9 +35,16 @@ from sclip_core.encoder.crops import masked_crop
 from sclip_core.encoder.device import DTYPES
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
+from sclip_core.encoder.text import TEMPLATES
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
-from sclip_core.segmentation.masks import RULES, Evidence, Proposals, pooled_logits
+from sclip_core.segmentation.masks import (
+    RULES,
+    Evidence,
+    Proposals,
+    open_source,
+    pooled_logits,
+)
 
 USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
 
@@ -109,15 +118,17 @@ class SCLIP:
         return self._vectors[named]
 
     def text_bank(self, classes: Classes, templates: str = "openai") -> TextBank:
-        """Encode a vocabulary: 80 templates a word (section 1 of the reference protocol).
+        """Encode a vocabulary, every word in each template (section 1 of the reference protocol).
 
         Args:
             classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
-            templates: ``openai``; or ``simple``, four of them.
+            templates: ``openai``, 80 of them, or ``simple``, four.
 
         Returns:
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
         """
+        if templates not in TEMPLATES:
+            raise unknown("templates", templates, TEMPLATES)
         vocabulary = Vocabulary.from_classes(classes)
         vectors = [self.encode_word(word, templates) for word in vocabulary.queries]
         return TextBank(
@@ -199,6 +210,8 @@ class SCLIP:
         Returns:
             ``labels`` (H, W), unsigned integers, and the ``class_names`` they index.
         """
+        if rule not in RULES:
+            raise unknown("rule", rule, RULES)
         resolved, vocabulary = self._resolve(protocol, classes, settings)
         image, bank = as_rgb(image), self.text_bank(vocabulary)
         refiner = self.refiner(image, bank, resolved)
@@ -219,8 +232,6 @@ class SCLIP:
         """Masks filled with labels."""
         if masks.size != image.shape[:2]:
             raise UserError(f"masks of an image of {masks.size} for one of {image.shape[:2]}")
-        if rule not in RULES:
-            raise unknown("rule", rule, RULES)
 
         def scores() -> Tensor:
             """A logit for each mask and word."""
@@ -323,6 +334,33 @@ class SCLIP:
                 'no words to look for: pass classes=["cat", "grass, lawn"], or protocol="voc21"'
             )
         return resolved, Vocabulary.named(resolved.vocabulary)
+
+
+def propose_masks(
+    image: Any,
+    source: str = "sam",
+    checkpoint: Path | str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
+) -> Proposals:
+    """Masks of one image; for those of many, open the source once: ``open_source``.
+
+    Args:
+        image: (H, W, 3) uint8 RGB, or a PIL image.
+        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
+        checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
+        device: where SAM runs, see ``SCLIP.load``.
+        dtype: of SAM, likewise.
+        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
+
+    Raises:
+        UserError: an unknown name, a library or weights that are not there.
+    """
+    checked = MaskSettings.checked({"proposals": source, **settings})
+    weights = Path(checkpoint).expanduser() if checkpoint is not None else None
+    where = find_device(device)
+    return open_source(checked, weights, where, DTYPES[find_dtype(dtype, where)])(as_rgb(image))
 
 
 def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec) -> Tensor:

@@ -4,6 +4,7 @@ from sclip_core.config.errors import ImageError, UserError, unknown
 from sclip_core.config.geometry import Geometry
 from sclip_core.config.protocol import Protocol, tables
 from sclip_core.config.settings import (
+    OF_MASKS,
     SEVERAL,
     STAGES,
     Settings,
@@ -13,6 +14,7 @@ from sclip_core.config.settings import (
 )
 
 __all__ = [
+    "OF_MASKS",
     "SEVERAL",
     "STAGES",
     "Geometry",

@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from sclip_core.config.protocol import Checked
 
 Source = Literal["sam", "felzenszwalb", "slic"]
-OF_CROPS = ("crop_nms_thresh", "crop_overlap_ratio", "crop_n_points_downscale_factor")
+OF_CROPS = ("crop_overlap_ratio", "crop_n_points_downscale_factor")
 Share = Annotated[float, Field(ge=0, le=1)]
 
 
@@ -36,19 +36,19 @@ class MaskSettings(Checked):
     """SAM: as box_nms_thresh, between crops."""
     crop_overlap_ratio: Annotated[float, Field(ge=0, lt=1)] = 512 / 1500
     """SAM: overlap of crops, of the image's short side."""
-    crop_n_points_downscale_factor: PositiveInt = 1
+    crop_n_points_downscale_factor: Annotated[PositiveInt, Field(le=256)] = 1
     """SAM: points per side, divided by this for every layer."""
-    min_mask_region_area: Annotated[int, Field(ge=0)] = 0
+    min_mask_region_area: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
     """SAM: pixels; smaller islands go, smaller holes are filled."""
     felzenszwalb_scale: Annotated[float, Field(gt=0)] = 100.0
     """felzenszwalb: larger gives larger segments."""
-    felzenszwalb_sigma: Annotated[float, Field(ge=0)] = 0.8
+    felzenszwalb_sigma: Annotated[float, Field(ge=0, le=100)] = 0.8
     """felzenszwalb: smoothing before, in pixels."""
-    felzenszwalb_min_size: PositiveInt = 100
+    felzenszwalb_min_size: Annotated[PositiveInt, Field(le=2**31 - 1)] = 100
     """felzenszwalb: pixels of the smallest segment."""
     slic_segments: Annotated[PositiveInt, Field(le=100_000)] = 200
     """slic: about so many segments."""
-    slic_compactness: Annotated[float, Field(gt=0)] = 10.0
+    slic_compactness: Annotated[float, Field(ge=1e-6, le=1e6)] = 10.0
     """slic: larger gives squarer segments."""
 
     @model_validator(mode="after")
@@ -61,11 +61,15 @@ class MaskSettings(Checked):
             )
         return self
 
-    def read(self) -> dict[str, Any]:
+    def relevant(self) -> dict[str, Any]:
         """The settings that the chosen source reads; those of crops where there are any."""
         values = self.model_dump(include=set(MaskSettings.model_fields), exclude={"proposals"})
         others = {"felzenszwalb", "slic"} - {self.proposals}
         read = {k: v for k, v in values.items() if k.split("_")[0] not in others}
         if self.proposals != "sam":
             return {k: v for k, v in read.items() if k.split("_")[0] == self.proposals}
-        return {k: v for k, v in read.items() if self.crop_n_layers or k not in OF_CROPS}
+        layers = self.crop_n_layers > 0
+        unread = set() if layers else set(OF_CROPS)
+        if not layers and not self.min_mask_region_area:  # mended masks go through it too
+            unread.add("crop_nms_thresh")
+        return {k: v for k, v in read.items() if k not in unread}

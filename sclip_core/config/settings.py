@@ -37,6 +37,14 @@ STAGES = (
 OWN_DATA = ("images", "labels", "classes")
 # Settings of which one command may try several values.
 SEVERAL = ("mode", "hybrid_rule", "attention", "pamr_steps")
+# Settings that only runs with masks read.
+OF_MASKS = (
+    *MaskSettings.model_fields,
+    "hybrid_rule",
+    "sam_checkpoint",
+    "keep_embeddings",
+    "points_per_batch",
+)
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 
@@ -222,7 +230,7 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
 def resolve_several(
     config: Path | str | None = None, preset: str | None = None, **given: Any
 ) -> list[Settings]:
-    """The settings of several runs: ``mode``, ``attention``, ``pamr_steps`` may have several.
+    """The settings of several runs: those in ``SEVERAL`` may have more than one value.
 
     Args:
         config: see ``resolve``.
@@ -284,6 +292,11 @@ def _chosen(
     chosen = {**file, **asked}
     if "proposals" in asked and chosen.get("mode", "dense") == "dense" and "mode" not in asked:
         chosen["mode"] = "hybrid"  # masks are asked for, so something is to be done with them
+    if chosen.get("mode", "dense") == "dense" and "mode" not in asked:
+        unread = next((name for name in asked if name in OF_MASKS), None)
+        if unread:
+            flag = f"--{unread.replace('_', '-')}"
+            raise UserError(f"{flag} is for masks, and none are asked for: add --use-sam")
     name = str(chosen.get("dataset", "custom"))
     if chosen.get("images") is None:
         if "dataset" not in chosen:

@@ -119,7 +119,7 @@ class HybridStage(Stage):
         if rule in ("pool", "crop"):
             read += [bank, features if rule == "pool" else crops]
         super().__init__(run, *read)
-        self._proposals, self._bank, self._crops = proposals, bank, crops
+        self.proposals, self._bank, self._crops = proposals, bank, crops
         self._features, self._dense = features, dense
 
     def settings(self) -> dict[str, Any]:
@@ -191,14 +191,14 @@ class HybridStage(Stage):
     def _loader(self) -> Callable[[str], Loaded]:
         """Reads what an image's masks are filled from."""
         rule = self.run.settings.rule
-        proposed = self._proposals.rows()
+        proposed = self.proposals.rows()
         dense = self._dense.rows() if self._uncovered == "dense" else {}
         read = {"pool": self._features, "crop": self._crops}.get(rule or "")
         rows = read.rows() if read else {}
         embeddings = self._bank.bank().embeddings if read else torch.zeros(0)
 
         def load(digest: str) -> Loaded:
-            proposals = self._proposals.read(proposed[digest])
+            proposals = self.proposals.read(proposed[digest])
             if dense:
                 base = self._dense.read(dense[digest]).astype(self._dtype)
             else:
@@ -219,7 +219,3 @@ class HybridStage(Stage):
         """The label map (H, W) of an image."""
         height, width = row.meta["size"]
         return self.table.read(row).reshape(height, width)
-
-    def proposals_of(self, digest: str) -> Proposals:
-        """The masks of an image."""
-        return self._proposals.read(self._proposals.rows()[digest])

@@ -92,12 +92,12 @@ class SamEmbeddingsStage(Stage):
                 self.leave_out(digest, image)
                 continue
             size = (image.shape[0], image.shape[1])
-            found = torch.stack(
-                [generator.embed(image, crop).float().cpu() for crop in generator.crops(size)]
-            )
-            if not found.isfinite().all():
-                self.leave_out(digest, _not_finite(self.run.dtype))
+            try:
+                parts = [generator.embed(image, crop) for crop in generator.crops(size)]
+            except ImageError as error:
+                self.leave_out(digest, error)
                 continue
+            found = torch.stack(parts).float().cpu() if parts else torch.zeros(0)
             meta = {"size": list(size), "shape": list(found.shape)}
             yield self, [NewRow(digest, found.flatten().numpy(), meta)]
 
@@ -133,7 +133,7 @@ class ProposalsStage(Stage):
         """Those of the source that is chosen."""
         settings = self.run.settings
         dtype = {"dtype": self.run.dtype} if settings.proposals == "sam" else {}
-        return {"source": settings.proposals, **dtype, **settings.read()}
+        return {"source": settings.proposals, **dtype, **settings.relevant()}
 
     def weights_sha256(self) -> str | None:
         """Of the SAM."""
@@ -181,11 +181,15 @@ class ProposalsStage(Stage):
         for digest, loaded in prefetch(load, digests, self.run.settings.workers):
             if isinstance(loaded, ImageError):
                 yield digest, loaded
-            elif loaded.image is not None:
-                yield digest, generator(loaded.image)
-            else:
-                embeddings = _moved(loaded.embeddings, generator.device)
-                yield digest, generator.propose(loaded.size, embeddings)
+                continue
+            try:
+                if loaded.image is not None:
+                    yield digest, generator(loaded.image)
+                else:
+                    embeddings = _moved(loaded.embeddings, generator.device)
+                    yield digest, generator.propose(loaded.size, embeddings)
+            except ImageError as error:
+                yield digest, error
 
     def read(self, row: Row) -> Proposals:
         """The masks of an image."""
@@ -239,10 +243,3 @@ def _moved(embeddings: Tensor | None, device: torch.device) -> Callable[[int], T
         raise ValueError("neither an image nor its embeddings")
     kept = embeddings
     return lambda number: kept[number].to(device)
-
-
-def _not_finite(dtype: str) -> ImageError:
-    return ImageError(
-        f"its embedding by SAM in {dtype} is not finite numbers: try --dtype fp32, and check the "
-        "weights"
-    )

@@ -17,6 +17,7 @@ from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage, Todo
 from sclip_core.store.arrays import NewRow
+from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartTable
 
 COLUMNS = ("class_id", "intersect", "prediction", "label")
@@ -97,10 +98,19 @@ class MetricsStage(Stage):
             values = np.stack([present, *(area[present] for area in areas)], axis=1)
             yield self, [NewRow(row_id, values.astype(np.int64))]
 
+    def scored(self) -> dict[str, Row]:
+        """The rows of images that were not left out: one that failed now may have an old row."""
+        failed = self.run.failures
+        left_out = {
+            row_id
+            for row_id, sample in zip(self.row_ids, self.run.samples, strict=True)
+            if sample.image_id in failed
+        }
+        return {row_id: row for row_id, row in self.rows().items() if row_id not in left_out}
+
     def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
         """The stored values (classes, 4) by image id, of all samples that have them."""
-        rows = self.rows()
+        rows, samples = self.scored(), self.run.samples
         have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
         values = self.table.read_many(rows[self.row_ids[i]] for i in have)
-        samples = self.run.samples
         return {samples[i].image_id: v for i, v in zip(have, values, strict=True)}

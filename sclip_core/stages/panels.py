@@ -33,6 +33,7 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     """
     run = labels.run
     rows, vocabulary = labels.rows(), run.dataset.vocabulary
+    masks = labels.proposals.rows() if isinstance(labels, HybridStage) else {}
     pairs = zip(run.samples, run.image_digests, strict=True)
     usable = [(s, d) for s, d in pairs if d in rows and s.image_id not in run.failures]
     run.reporter.start("save_vis", len(usable), 0, "pictures")
@@ -47,7 +48,7 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         names = list(vocabulary.class_names)
         outlines = None
         if isinstance(labels, HybridStage):
-            outlines = outlined(labels.proposals_of(digest))
+            outlines = outlined(labels.proposals.read(masks[digest]))
         picture = panel(run.image(digest), truth, prediction, names, sample.image_id, outlines)
         path = folder / f"{sample.image_id}.png"
         with written_to(path.parent, "pass a folder that can: --save-vis DIR"):

@@ -38,6 +38,8 @@ NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "stric
     "mode",
 }
 ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
+# Settings that a run without dense labels does not read.
+OF_DENSE = ("short_side", "slide_crop", "slide_stride", "pamr_steps", "pamr_dilations")
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
@@ -57,7 +59,7 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
-        rows = self.metrics.rows()
+        rows = self.metrics.scored()
         by_sample = dict(zip(self.run.samples, self.metrics.row_ids, strict=True))
         row_ids = [by_sample.get(sample) for sample in self.run.dataset.samples]
         identity = {
@@ -175,7 +177,8 @@ class ResultsStage:
             "model": run.spec.name,
             "pretrained": run.spec.pretrained,
             "weights_sha256": run.weights_sha256,
-            "attention": str(run.attention),
+            "sam_sha256": run.sam_sha256 if _by_sam(run.settings) else None,
+            "attention": str(run.attention) if run.settings.mode != "baseline" else None,
             "dtype": run.dtype,
             **_recorded(run.settings),
             "num_images": num_images,
@@ -202,6 +205,11 @@ def _typed(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
+def _by_sam(settings: Settings) -> bool:
+    """Whether the run has masks of SAM's."""
+    return settings.mode != "dense" and settings.proposals == "sam"
+
+
 def _unset(name: str) -> pa.DataType:
     """The type of a setting's column that has no value."""
     field = Settings.model_fields.get(name)
@@ -219,7 +227,11 @@ def _recorded(settings: Settings) -> dict[str, Any]:
     """The settings that become columns; paths and lists as text, those that nobody reads unset."""
     plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
     masks = settings.mode != "dense"
-    read = {"proposals", *settings.read()} if masks else set()
+    read = {"proposals", *settings.relevant()} if masks else set()
+    if settings.mode == "baseline":
+        plain.update(dict.fromkeys(OF_DENSE))
+    if not _by_sam(settings):
+        plain["sam_checkpoint"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.prompts, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}

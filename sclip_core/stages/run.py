@@ -21,7 +21,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config import STAGES, ImageError, Settings, UserError
 from sclip_core.datasets import (
     Dataset,
     Sample,
@@ -64,6 +64,9 @@ FORCED = {  # what a run lacks where it lacks a stage
     "sam_embeddings": " without --use-sam --keep-embeddings",
     "proposals": " without --use-sam",
     "hybrid": " without --use-sam",
+    "crop_features": " without --hybrid-rule crop",
+    "dense_features": " in the baseline",
+    "refine": " in the baseline",
 }
 LOOK_AT = 8  # label maps, before anything is computed
 
@@ -92,6 +95,7 @@ class Run:
         self.dtype = find_dtype(settings.dtype, self.device)
         self.dataset: Dataset = open_dataset(settings)
         self._look_at_ground_truth()
+        self.stages = set(settings.stages)  # of all runs of a command
         self.stop = Event()  # when it is set, the stages end after the batch that they are at
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
@@ -104,7 +108,7 @@ class Run:
     def several(
         cls, settings: Sequence[Settings], reporter: Reporter | None = None, download: bool = True
     ) -> list[Run]:
-        """Runs that differ in attention and PAMR steps alone: one dataset, one model.
+        """Runs that differ in what may have several values: one dataset, one model.
 
         Args:
             settings: of the runs, as ``resolve_several`` gives them.
@@ -115,6 +119,7 @@ class Run:
             UserError: settings that do not go together, a dataset or a model that is not there.
         """
         first = cls(settings[0], reporter, download)
+        first.stages.update(*(other.stages for other in settings))
         return [first, *(first._variant(other) for other in settings[1:])]
 
     def _variant(self, settings: Settings) -> Run:
@@ -181,10 +186,10 @@ class Run:
         """
         _ = self.spec
         for stage in self.settings.force:
-            if stage not in self.settings.stages:
+            if stage not in self.stages:
                 raise UserError(
-                    f"--force {stage}: this run has no such stage{FORCED.get(stage, '')}; it has "
-                    f"{', '.join(self.settings.stages)}"
+                    f"--force {stage}{FORCED.get(stage, '')}: the run has no such stage; it has "
+                    f"{', '.join(stage for stage in STAGES if stage in self.stages)}"
                 )
         if "proposals" in self.settings.stages:
             self._check_masks()

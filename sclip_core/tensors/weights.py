@@ -31,12 +31,7 @@ def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
         elif is_torchscript(path):
             state = _read_torchscript(path)
         else:
-            state = torch.load(
-                path,
-                map_location="cpu",
-                weights_only=True,
-                mmap=mapped and zipfile.is_zipfile(path),
-            )
+            state = _read_pickled(path, mapped)
     except Exception as error:  # each reader has a dozen kinds of its own
         raise _unreadable(path, error) from None
     if isinstance(state, dict) and "state_dict" in state:  # a checkpoint of a training run
@@ -52,6 +47,14 @@ def is_torchscript(path: Path) -> bool:
         return False
     with zipfile.ZipFile(path) as archive:
         return any(name.endswith("/constants.pkl") for name in archive.namelist())
+
+
+def _read_pickled(path: Path, mapped: bool) -> Any:
+    """A saved state_dict; what it says about a pickle's protocol is said by the error too."""
+    mmap = mapped and zipfile.is_zipfile(path)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)
+        return torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
 
 
 def _read_torchscript(path: Path) -> Any:

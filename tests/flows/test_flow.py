@@ -9,7 +9,7 @@ from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import sclip_benchmark
 from sclip_core import UserError
-from sclip_core.config import STAGES, resolve
+from sclip_core.config import Settings, resolve
 from sclip_core.stages.pipeline import run_pipeline
 from sclip_core.stages.run import Run
 
@@ -17,7 +17,7 @@ from ..conftest import TINY
 
 pytestmark = pytest.mark.flow
 
-USUAL = [stage for stage in STAGES if stage != "trunk"]  # which only --keep-trunk executes
+USUAL = Settings().stages
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -323,7 +323,9 @@ def test_torn_weights_are_found_before_anything_is_computed(tmp_path, voc, sam):
 
 
 def test_a_stage_that_the_run_lacks_cannot_be_forced(tmp_path, voc):
-    with pytest.raises(UserError, match="--force proposals: this run has no such stage"):
+    with pytest.raises(
+        UserError, match="--force proposals without --use-sam: the run has no such stage"
+    ):
         run(tmp_path, voc, force=("proposals",))
 
 
@@ -344,3 +346,80 @@ def test_an_image_that_cannot_be_read_is_left_out(tmp_path, voc, monkeypatch):
 
 def test_generator_is_what_is_opened(tmp_path, voc, sam):
     assert isinstance(pipeline(tmp_path, voc, **sam).proposals.run.proposer(), MaskGenerator)
+
+
+def test_every_setting_that_changes_masks_is_in_the_key(tmp_path, voc, sam):
+    """Mended masks go through NMS once more, by the larger of two thresholds."""
+    mended = {**sam, "min_mask_region_area": 30}
+    keys = {pipeline(tmp_path, voc, **mended, crop_nms_thresh=t).proposals.key for t in (0.5, 1.0)}
+    assert len(keys) == 2
+    keys = {pipeline(tmp_path, voc, **sam, crop_nms_thresh=t).proposals.key for t in (0.5, 1.0)}
+    assert len(keys) == 1
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_embeddings_that_are_not_finite_leave_the_image_out(tmp_path, voc, sam, kept):
+    state = torch.load(sam["sam_checkpoint"])
+    state["image_encoder.patch_embed.proj.bias"][0] = torch.inf
+    torch.save(state, sam["sam_checkpoint"])
+    with pytest.raises(UserError, match="not finite"):
+        run(tmp_path / "artifacts", voc, **sam, keep_embeddings=kept)
+    assert not masks_of(pipeline(tmp_path / "artifacts", voc, **sam))
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_an_image_too_thin_for_sam_has_no_masks(tmp_path, sam, kept):
+    for name in ("images", "labels"):
+        (tmp_path / name).mkdir()
+    cv2.imwrite(str(tmp_path / "images/a.png"), np.full((1, 900, 3), 128, np.uint8))
+    cv2.imwrite(str(tmp_path / "labels/a.png"), np.zeros((1, 900), np.uint8))
+    (tmp_path / "classes.txt").write_text("wall\nfloor\n")
+    own = {"images": tmp_path / "images", "labels": tmp_path / "labels"}
+    given = {**own, "classes": tmp_path / "classes.txt", "artifacts": tmp_path / "artifacts"}
+    settings = resolve(**given, **TINY, **sam, keep_embeddings=kept, mode="baseline")
+    (finished,) = run_pipelines([Run(settings)])
+    assert (finished.row["num_images"], finished.row["aacc"]) == (1, 0.0)
+
+
+def test_a_stage_of_one_mode_can_be_forced_for_several(artifacts, voc):
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY, **SUPERPIXELS}
+    several = resolve_several(**given, mode="dense,hybrid", force="proposals")
+    dense, hybrid = run_pipelines(Run.several(several))
+    assert "refine" not in computed(dense)
+    assert computed(hybrid)["proposals"] == 4
+
+
+def test_what_was_left_out_is_not_scored_by_an_older_row(tmp_path, voc):
+    run(tmp_path, voc, **SUPERPIXELS)
+    for part in (tmp_path / "proposals").rglob("*.parquet"):
+        part.write_bytes(part.read_bytes()[:40])
+    with pytest.raises(UserError, match=r"missing or damaged.*--force proposals"):
+        run(tmp_path, voc, **SUPERPIXELS, force=("hybrid",))
+    mended = run(tmp_path, voc, **SUPERPIXELS, force=("proposals",))
+    assert mended.row["num_images"] == 4
+
+
+def test_the_row_of_a_run_has_what_it_read(artifacts, voc, sam):
+    row = run(artifacts, voc, **sam, mode="baseline").row
+    assert len(row["sam_sha256"]) == 64
+    assert row["points_per_side"] == 4
+    assert row["templates"] == "simple"
+    unread = ("attention", "pamr_steps", "slide_crop", "slic_segments", "crop_overlap_ratio")
+    assert [row[name] for name in unread] == [None] * len(unread)
+    dense = run(artifacts, voc).row
+    assert (dense["sam_sha256"], dense["proposals"], dense["mode"]) == (None, None, "dense")
+
+
+@pytest.mark.parametrize("name", ["hybrid_rule", "points_per_side", "keep_embeddings"])
+def test_settings_of_masks_without_masks(name):
+    with pytest.raises(UserError, match="is for masks, and none are asked for: add --use-sam"):
+        resolve(dataset="voc21", **{name: {"hybrid_rule": "pool"}.get(name, 1)})
+
+
+def test_misfit_weights_are_found_before_anything_is_computed(tmp_path, voc, sam):
+    state = torch.load(sam["sam_checkpoint"])
+    del state["image_encoder.blocks.1.norm1.weight"]
+    torch.save(state, sam["sam_checkpoint"])
+    with pytest.raises(UserError, match="does not fit SAM's vit_b: Missing key"):
+        run(tmp_path / "artifacts", voc, **sam)
+    assert not list((tmp_path / "artifacts").glob("*/*/ledger.jsonl"))

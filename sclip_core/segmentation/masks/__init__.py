@@ -2,7 +2,7 @@
 
 from sclip_core.segmentation.masks.hybrid import RULES, Evidence, painted, pooled_logits
 from sclip_core.segmentation.masks.proposals import Proposals, outlined
-from sclip_core.segmentation.masks.sources import SOURCES, open_source, propose_masks
+from sclip_core.segmentation.masks.sources import SOURCES, open_source
 
 __all__ = [
     "RULES",
@@ -13,5 +13,4 @@ __all__ = [
     "outlined",
     "painted",
     "pooled_logits",
-    "propose_masks",
 ]

@@ -9,7 +9,25 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from sclip_core.config import UserError
+
 MEASURED = 50  # masks at a time: under NumPy 2, pycocotools 2.0.11 refuses to measure 256
+
+
+def coco() -> Any:
+    """Pycocotools' masks.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ModuleNotFoundError:
+        raise UserError(
+            "pycocotools is not installed: pip install 'sclip-benchmark[sam]' or "
+            "'sclip-benchmark[superpixels]'"
+        ) from None
+    return mask
 
 
 class Region(NamedTuple):
@@ -45,11 +63,9 @@ class Proposals:
             masks: (M, W, H) bool, each turned: memory as in Fortran.
             known: fields that the source knows, ``size`` not.
         """
-        from pycocotools import mask as coco
-
         count, width, height = masks.shape
         turned = np.ascontiguousarray(masks).view(np.uint8)
-        encoded = coco.encode(turned.transpose(2, 1, 0)) if count else []
+        encoded = coco().encode(turned.transpose(2, 1, 0)) if count else []
         return cls.of_runs([rle["counts"] for rle in encoded], (height, width), **known)
 
     @classmethod
@@ -85,12 +101,10 @@ class Proposals:
 
     def masks(self) -> NDArray[np.bool_]:
         """All of them: (M, H, W)."""
-        from pycocotools import mask as coco
-
         if not len(self):
             return np.zeros((0, *self.size), np.bool_)
         rles = [{"size": list(self.size), "counts": one} for one in self.counts]
-        decoded: NDArray[np.bool_] = coco.decode(rles).transpose(2, 0, 1).view(np.bool_)
+        decoded: NDArray[np.bool_] = coco().decode(rles).transpose(2, 0, 1).view(np.bool_)
         return decoded
 
     def regions(self, order: Sequence[int] | None = None) -> Iterator[Region]:
@@ -121,15 +135,13 @@ def _measured(
     counts: Sequence[bytes], size: tuple[int, int]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Boxes (M, 4) and areas (M,) of masks."""
-    from pycocotools import mask as coco
-
     boxes = np.zeros((len(counts), 4), np.int64)
     areas = np.zeros(len(counts), np.int64)
     for start in range(0, len(counts), MEASURED):
         some = counts[start : start + MEASURED]
         rles = [{"size": list(size), "counts": one} for one in some]
-        boxes[start : start + len(some)] = coco.toBbox(rles)
-        areas[start : start + len(some)] = coco.area(rles)
+        boxes[start : start + len(some)] = coco().toBbox(rles)
+        areas[start : start + len(some)] = coco().area(rles)
     boxes[:, 2:] -= boxes[:, 2:] > 0
     return boxes, areas
 

@@ -38,30 +38,6 @@ def open_source(
     return SOURCES[settings.proposals](settings, checkpoint, torch.device(device), dtype)
 
 
-def propose_masks(
-    image: Any,
-    source: str = "sam",
-    checkpoint: Path | str | None = None,
-    device: torch.device | str = "cpu",
-    **settings: Any,
-) -> Proposals:
-    """Masks of one image; for those of many, open the source once: ``open_source``.
-
-    Args:
-        image: (H, W, 3) uint8 RGB array.
-        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
-        checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
-        device: where SAM runs.
-        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
-
-    Raises:
-        UserError: an unknown name, a library or weights that are not there.
-    """
-    checked = MaskSettings.checked({"proposals": source, **settings})
-    weights = Path(checkpoint).expanduser() if checkpoint is not None else None
-    return open_source(checked, weights, device)(image)
-
-
 def _sam(
     settings: MaskSettings, checkpoint: Path | None, device: torch.device, dtype: torch.dtype
 ) -> Proposer:

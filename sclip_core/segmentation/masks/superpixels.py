@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 
 from sclip_core.config import UserError
 from sclip_core.config.masks import MaskSettings
-from sclip_core.segmentation.masks.proposals import Proposals
+from sclip_core.segmentation.masks.proposals import Proposals, coco
 
 MOST_PIXELS = 2**20  # larger images are segmented smaller, and the segments enlarged
-ENCODED_BYTES = 2**25  # of masks that are encoded at once
 
 Segments = NDArray[np.int64]  # (H, W), numbers of segments
 
@@ -73,23 +72,33 @@ def propose(
 
 
 def of_segments(segments: NDArray[Any]) -> Proposals:
-    """One mask for each number in a map (H, W) of segments, in ascending order."""
-    numbers, turned = np.unique(segments.T, return_inverse=True)
-    turned = turned.reshape(segments.T.shape)
-    step = max(1, ENCODED_BYTES // segments.size)
-    counts: list[bytes] = []
-    for start in range(0, len(numbers), step):
-        some = np.arange(start, min(start + step, len(numbers)))
-        counts += Proposals.of_masks(turned[None] == some[:, None, None]).counts
-    return Proposals.of_runs(counts, (segments.shape[0], segments.shape[1]))
+    """One mask for each number in a map (H, W) of segments, in ascending order.
+
+    Run lengths are read off the map, all at once: no mask is ever drawn.
+    """
+    height, width = segments.shape
+    flat = np.ascontiguousarray(segments.T).ravel()
+    starts = np.flatnonzero(np.concatenate([[True], flat[1:] != flat[:-1]]))
+    ends = np.append(starts[1:], flat.size)
+    order = np.argsort(flat[starts], kind="stable")
+    numbers = flat[starts][order]
+    counts = []
+    for runs in np.split(order, np.flatnonzero(numbers[1:] != numbers[:-1]) + 1):
+        edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
+        lengths = np.diff(edges, prepend=0, append=flat.size)
+        told = lengths[:-1] if lengths[-1] == 0 else lengths  # as pycocotools ends a mask
+        given = {"size": [height, width], "counts": told.tolist()}
+        counts.append(coco().frPyObjects(given, height, width)["counts"])
+    return Proposals.of_runs(counts, (height, width))
 
 
 def library() -> Any:
     """scikit-image's segmentation.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or pycocotools is not.
     """
+    coco()
     try:
         from skimage import segmentation
     except ModuleNotFoundError:

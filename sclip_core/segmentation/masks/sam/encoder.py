@@ -41,7 +41,7 @@ class SamEncoder:
             pixels: (B, 3, S, S), normalised and padded, S the side that the encoder was made for.
 
         Returns:
-            (B, C, h, w) in the encoder's dtype, C = 256 and h = w = 64 for SAM's own.
+            (B, C, h, w) in the dtype of its neck, C = 256 and h = w = 64 for SAM's own.
         """
         weight = self.encoder.patch_embed.proj.weight
         x = self.encoder.patch_embed(pixels.to(weight.device, weight.dtype))
@@ -50,7 +50,8 @@ class SamEncoder:
         x = x.contiguous()
         for block in self.encoder.blocks:
             x = _through(block, x)
-        embedding: Tensor = self.encoder.neck(x.permute(0, 3, 1, 2))
+        neck = self.encoder.neck  # in fp32 where the rest is not: it squares
+        embedding: Tensor = neck(x.permute(0, 3, 1, 2).to(neck[0].weight.dtype))
         return embedding
 
 

@@ -26,6 +26,7 @@ from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
 from torchvision.ops import batched_nms, box_area
 
+from sclip_core.config import ImageError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.segmentation.masks.proposals import Proposals
 from sclip_core.segmentation.masks.sam.decoder import Prompted, SamDecoder
@@ -105,11 +106,19 @@ class MaskGenerator:
         Args:
             image: (H, W, 3) uint8 RGB.
             crop: the part.
+
+        Raises:
+            ImageError: it is not finite numbers.
         """
         x0, y0, x1, y1 = crop.box
         resized = self.transform.apply_image(np.ascontiguousarray(image[y0:y1, x0:x1]))
         pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)
-        return self.encoder(self.sam.preprocess(pixels[None]))[0]
+        embedding = self.encoder(self.sam.preprocess(pixels[None]))[0]
+        if not embedding.isfinite().all():
+            raise ImageError(
+                "SAM's embedding of it is not finite: try --dtype fp32, and check the weights"
+            )
+        return embedding
 
     def propose(self, size: tuple[int, int], embedding: Callable[[int], Tensor]) -> Proposals:
         """The masks of an image.
@@ -163,21 +172,30 @@ class MaskGenerator:
         self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
     ) -> Iterator[Found]:
         """What is found at the points, some of them at a time; fewer where memory ends."""
-        placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
         start = 0
         while start < len(points):
-            chosen = slice(start, start + self.points_at_once)
-            try:
-                prompted = self.decoder.prompt(embedding, placed[chosen].to(self.device))
-                found = list(self._drawn(crop, prompted, points[chosen], size))
-            except RuntimeError as error:
-                short = any(words in str(error) for words in OUT_OF_MEMORY)
-                if not short or self.points_at_once == 1:
-                    raise
-                self.points_at_once //= 2
+            step = self.points_at_once  # which another thread may halve
+            found = self._attempt(crop, embedding, points[start : start + step], size)
+            if found is None:
+                self.points_at_once = max(1, step // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
                 continue
             yield from found
-            start += self.points_at_once
+            start += step
+
+    def _attempt(
+        self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
+    ) -> list[Found] | None:
+        """What is found at some points; None where memory does not do for so many."""
+        placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
+        try:
+            prompted = self.decoder.prompt(embedding, placed.to(self.device))
+            return list(self._drawn(crop, prompted, points, size))
+        except RuntimeError as error:
+            if len(points) == 1 or not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+        return None
 
     def _drawn(
         self,
@@ -256,16 +274,17 @@ class MaskGenerator:
     def _without_small_regions(self, found: Proposals) -> Proposals:
         """Small islands removed, small holes filled, then duplicates removed again."""
         least = self.settings.min_mask_region_area
-        masks, unchanged = [], []
-        for mask in found.masks():
+        counts: list[bytes] = []
+        unchanged: list[float] = []
+        for number in range(len(found)):  # one at a time: they are at full size
+            (mask,) = found.chosen(np.array([number])).masks()
             mask, filled = remove_small_regions(mask, least, mode="holes")
             mask, removed = remove_small_regions(mask, least, mode="islands")
-            masks.append(np.ascontiguousarray(mask.T))
             unchanged.append(float(not (filled or removed)))
-        if not masks:
-            return found
-        mended = Proposals.of_masks(
-            np.stack(masks),
+            counts += Proposals.of_masks(mask.T[None]).counts
+        mended = Proposals.of_runs(
+            counts,
+            found.size,
             predicted_iou=found.predicted_iou,
             stability_score=found.stability_score,
             points=found.points,

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sclip_core.config import UserError
+from sclip_core.segmentation.masks.proposals import coco
 from sclip_core.tensors import read_state
 
 SERVER = os.environ.get("SCLIP_SAM_URL", "https://dl.fbaipublicfiles.com/segment_anything")
@@ -61,7 +62,7 @@ def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Pat
     """
     if given is not None:
         if not os.path.isfile(given):
-            found = "is a folder" if os.path.isdir(given) else "is not there"
+            found = "is no file" if os.path.exists(given) else "is not there"
             raise UserError(f"SAM's checkpoint {given} {found}: pass the path of a .pth of Meta's")
         return given
     known = CHECKPOINTS[size]
@@ -94,7 +95,7 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
         size: see ``find_checkpoint``.
         path: of the weights.
         device: where to.
-        dtype: of encoder and decoder; prompts are placed in fp32.
+        dtype: of encoder and decoder; the encoder's neck and the prompts are in fp32.
 
     Returns:
         ``segment_anything.modeling.Sam``.
@@ -102,22 +103,14 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     Raises:
         UserError: segment_anything is not installed; a torn file, or one of another size.
     """
-    registry = library()
-    state = read_state(path)
-    _check_size(state, size, path)
-    with torch.device("meta"):  # no memory, no random numbers: every weight is in the file
-        sam = registry[size]()
+    sam = _filled(size, read_state(path), path)
     mean, std = sam.pixel_mean, sam.pixel_std
-    try:
-        sam.load_state_dict(state, assign=True)
-    except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise UserError(f"{path} does not fit SAM's {size}: {lines[0][:200]}") from None
     sam.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(mean.shape)
     sam.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(std.shape)
     sam.eval().requires_grad_(False).to(device)
     for part, kind in (
         (sam.image_encoder, dtype),
+        (sam.image_encoder.neck, torch.float32),
         (sam.mask_decoder, dtype),
         (sam.prompt_encoder, torch.float32),
     ):
@@ -131,7 +124,20 @@ def check_checkpoint(size: str, path: Path) -> None:
     Raises:
         UserError: it is torn, or of another size.
     """
-    _check_size(read_state(path, mapped=True), size, path)
+    _filled(size, read_state(path, mapped=True), path)
+
+
+def _filled(size: str, state: dict[str, Tensor], path: Path) -> Any:
+    """A SAM with these weights, on the CPU."""
+    _check_size(state, size, path)
+    with torch.device("meta"):  # no memory, no random numbers: every weight is in the file
+        sam = library()[size]()
+    try:
+        sam.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise UserError(f"{path} does not fit SAM's {size}: {lines[0][:200]}") from None
+    return sam
 
 
 def _check_size(state: dict[str, Tensor], size: str, path: Path) -> None:
@@ -145,8 +151,9 @@ def library() -> dict[str, Any]:
     """segment_anything's builders by size.
 
     Raises:
-        UserError: it is not installed.
+        UserError: it is not installed, or pycocotools is not.
     """
+    coco()
     try:
         from segment_anything import sam_model_registry
     except ModuleNotFoundError as error:

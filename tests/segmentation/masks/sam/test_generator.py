@@ -150,7 +150,7 @@ class TestSettings:
 
     def test_defaults_are_segment_anythings(self, sam):
         ours, theirs = MaskSettings(), SamAutomaticMaskGenerator(sam)
-        names = [name for name in ours.read() if name not in ("sam_model", "points_per_side")]
+        names = [name for name in ours.relevant() if name not in ("sam_model", "points_per_side")]
         assert {name: getattr(ours, name) for name in names} == {
             name: getattr(theirs, name) for name in names
         }
