@@ -141,7 +141,7 @@ def comparison_table(rows: list[dict[str, Any]]) -> Table:
     first = rows[0]
     title = f"{first['dataset']}, {first['num_images']} images"
     table = Table(title=title, title_justify="left", title_style="bold")
-    differing = [name for name in SEVERAL if len({row[name] for row in rows}) > 1]
+    differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
     for name in differing or ["attention"]:
         table.add_column(name)
     for name in ("mIoU", "mAcc", "aAcc", "encode", "refine"):
