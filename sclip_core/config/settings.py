@@ -6,7 +6,7 @@ import os
 import re
 from itertools import product
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
@@ -22,7 +22,7 @@ from sclip_core.config.protocol import (
     tables,
 )
 
-STAGES = (
+StageName = Literal[
     "text_bank",
     "trunk",
     "dense_features",
@@ -33,7 +33,8 @@ STAGES = (
     "hybrid",
     "metrics",
     "results",
-)
+]
+STAGES: tuple[str, ...] = get_args(StageName)
 OWN_DATA = ("images", "labels", "classes")
 # Settings of which one command may try several values.
 SEVERAL = ("mode", "hybrid_rule", "attention", "pamr_steps")
@@ -58,18 +59,6 @@ def _stages(value: Any) -> Any:
 
 
 HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
-StageName = Literal[
-    "text_bank",
-    "trunk",
-    "dense_features",
-    "refine",
-    "sam_embeddings",
-    "proposals",
-    "crop_features",
-    "hybrid",
-    "metrics",
-    "results",
-]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
@@ -156,7 +145,7 @@ class Settings(MaskSettings, Protocol):
         return tuple(stage for stage in STAGES if has.get(stage, True))
 
     @property
-    def prompts(self) -> str:
+    def template_set(self) -> str:
         """Which templates a word is put into."""
         return self.templates or ("simple" if self.mode == "baseline" else "openai")
 

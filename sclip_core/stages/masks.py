@@ -22,11 +22,11 @@ from sclip_core.segmentation.masks.proposals import Proposals
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.trunk import STORED
 from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.records import RecordTable
 
-STORED = {"fp32": "float32", "fp16": "float16", "bf16": "float32"}  # NumPy has no bfloat16
 BOX = ("x", "y", "width", "height")
 SCHEMA = pa.schema(
     [

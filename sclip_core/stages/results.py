@@ -233,7 +233,7 @@ def _recorded(settings: Settings) -> dict[str, Any]:
     if not _by_sam(settings):
         plain["sam_checkpoint"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
-    plain |= {"templates": settings.prompts, "hybrid_rule": settings.rule}
+    plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
 
 

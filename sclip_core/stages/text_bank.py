@@ -29,7 +29,9 @@ class TextBankStage(Stage):
     def settings(self) -> dict[str, Any]:
         """Text tower, templates, words."""
         config = self.run.spec.config
-        templates = "\n".join(template("{}") for template in TEMPLATES[self.run.settings.prompts])
+        templates = "\n".join(
+            template("{}") for template in TEMPLATES[self.run.settings.template_set]
+        )
         return {
             "embed_dim": config["embed_dim"],
             "text_cfg": config["text_cfg"],
@@ -49,7 +51,7 @@ class TextBankStage(Stage):
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode the words."""
         model, words = self.run.model(shard), todo[self]
-        prompts = self.run.settings.prompts
+        prompts = self.run.settings.template_set
         for start in range(0, len(words), WORDS_AT_A_TIME):
             some = words[start : start + WORDS_AT_A_TIME]
             vectors = [model.encode_word(word, prompts).float().cpu().numpy() for word in some]

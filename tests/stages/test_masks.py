@@ -108,7 +108,7 @@ def test_baseline_has_no_dense_stage(tmp_path, voc):
 
 
 def test_baseline_takes_four_templates(tmp_path, voc):
-    assert pipeline(tmp_path, voc, mode="baseline").text_bank.run.settings.prompts == "simple"
+    assert pipeline(tmp_path, voc, mode="baseline").text_bank.run.settings.template_set == "simple"
     keys = {
         pipeline(tmp_path, voc, mode=mode, templates=given).text_bank.key
         for mode, given in (("baseline", None), ("hybrid", "simple"), ("dense", "simple"))

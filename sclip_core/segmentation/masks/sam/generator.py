@@ -9,9 +9,7 @@ first filter is never drawn, and nothing is kept at full size.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from functools import lru_cache
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,35 +29,22 @@ from sclip_core.config.masks import MaskSettings
 from sclip_core.segmentation.masks.proposals import Proposals
 from sclip_core.segmentation.masks.sam.decoder import Prompted, SamDecoder
 from sclip_core.segmentation.masks.sam.encoder import SamEncoder
-from sclip_core.segmentation.stitch import bilinear_matrix
+from sclip_core.segmentation.masks.sam.found import (
+    Crop,
+    Found,
+    axis_matrix,
+    boxes_of,
+    concatenated,
+    corners,
+    encoded,
+    from_corners,
+    joined,
+    nothing,
+)
 
 POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
 DRAWN_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # pixels of masks in work at once: 32 MB, 1 GB
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
-
-
-class Found(NamedTuple):
-    """Masks on their way; everything at the place of its mask."""
-
-    counts: list[bytes]
-    boxes: Tensor  # (M, 4) x, y of the first and of the last pixel, in the crop
-    quality: Tensor  # (M,) predicted IoU
-    stability: Tensor  # (M,)
-    points: Tensor  # (M, 2) in the crop
-
-
-@dataclass(frozen=True)
-class Crop:
-    """A part of the image that is segmented by itself; the first one is all of it."""
-
-    box: tuple[int, int, int, int]  # x0, y0, x1, y1
-    layer: int
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """(H, W)."""
-        x0, y0, x1, y1 = self.box
-        return y1 - y0, x1 - x0
 
 
 class MaskGenerator:
@@ -131,7 +116,7 @@ class MaskGenerator:
         parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
         if not parts:
             return Proposals.of_runs([], size)
-        found = parts[0] if len(parts) == 1 else _joined(parts)
+        found = parts[0] if len(parts) == 1 else joined(parts)
         if len(crops) > 1:
             # As SAM does: the smaller the crop, the better its masks.
             found = found.chosen(self._kept_between_crops(found))
@@ -150,7 +135,7 @@ class MaskGenerator:
         scale = np.array(crop.size[::-1])
         points = self.grids[crop.layer] * scale
         batches = list(self._batches(crop, embedding, points, size))
-        found = Found(*(_concatenated(column) for column in zip(*batches, strict=True)))
+        found = Found(*(concatenated(column) for column in zip(*batches, strict=True)))
         kept = batched_nms(
             found.boxes.float(),
             found.quality,
@@ -158,9 +143,9 @@ class MaskGenerator:
             iou_threshold=self.settings.box_nms_thresh,
         )
         x0, y0, x1, y1 = crop.box
-        corners = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
+        in_image = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
         known = {
-            "boxes": _from_corners(corners.numpy()),
+            "boxes": from_corners(in_image.numpy()),
             "predicted_iou": found.quality[kept].double().numpy(),
             "stability_score": found.stability[kept].double().numpy(),
             "points": (found.points[kept] + torch.tensor([x0, y0])).numpy(),
@@ -215,7 +200,7 @@ class MaskGenerator:
         height, width = crop.size
         elements = DRAWN_ELEMENTS.get(self.device.type, DRAWN_ELEMENTS["cpu"])
         step = max(1, elements // (height * width))
-        yield _nothing()  # so that there is a batch
+        yield nothing()  # so that there is a batch
         for start in range(0, len(point), step):
             chosen = slice(start, start + step)
             low = self.decoder.masks(prompted, point[chosen], which[chosen])
@@ -225,11 +210,11 @@ class MaskGenerator:
             if settings.stability_score_thresh == 0:
                 steady = torch.ones_like(steady)
             masks = logits > self.sam.mask_threshold
-            boxes = _boxes(masks)
+            boxes = boxes_of(masks)
             at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
             kept = steady & ~at_edge
             yield Found(
-                _encoded(masks[kept].cpu().numpy(), crop, size),
+                encoded(masks[kept].cpu().numpy(), crop, size),
                 boxes[kept].cpu(),
                 quality[point[chosen], which[chosen]][kept].cpu(),
                 stability[kept].cpu(),
@@ -240,7 +225,7 @@ class MaskGenerator:
         """Logits (n, 4h, 4w) at the size of the crop, turned: (n, W, H)."""
         side, inside = self.encoder.image_size, self._input(size)
         rows, columns = (
-            _axis(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
+            axis_matrix(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
             for axis in (0, 1)
         )
         enlarged: Tensor = columns @ (low.transpose(1, 2) @ rows.T)
@@ -261,9 +246,9 @@ class MaskGenerator:
 
     def _kept_between_crops(self, found: Proposals) -> NDArray[np.int64]:
         """Numbers of the masks that no smaller crop has too."""
-        crops = torch.as_tensor(_corners(found.crop_boxes))
+        crops = torch.as_tensor(corners(found.crop_boxes))
         kept = batched_nms(
-            torch.as_tensor(_corners(found.boxes)).float(),
+            torch.as_tensor(corners(found.boxes)).float(),
             1 / box_area(crops),
             torch.zeros(len(found)),
             iou_threshold=self.settings.crop_nms_thresh,
@@ -291,66 +276,9 @@ class MaskGenerator:
             crop_boxes=found.crop_boxes,
         )
         kept = batched_nms(
-            torch.as_tensor(_corners(mended.boxes)).float(),
+            torch.as_tensor(corners(mended.boxes)).float(),
             torch.tensor(unchanged),  # what needed no mending goes first
             torch.zeros(len(mended)),
             iou_threshold=max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh),
         )
         return mended.chosen(kept.numpy())
-
-
-@lru_cache(maxsize=64)
-def _axis(low: int, side: int, inside: int, target: int) -> Tensor:
-    """Both bilinear steps along an axis: to the input's side, cut, to the crop: (target, low)."""
-    return (bilinear_matrix(inside, target) @ bilinear_matrix(low, side)[:inside]).float()
-
-
-def _boxes(masks: Tensor) -> Tensor:
-    """First and last pixels (n, 4) x, y, x, y of masks (n, W, H); zeros of an empty one."""
-    corners = []
-    for other in (2, 1):
-        there = masks.any(dim=other).int()
-        first, last = there.argmax(dim=1), there.shape[1] - 1 - there.flip(1).argmax(dim=1)
-        corners.append((first, torch.where(there.any(dim=1), last, 0)))
-    (left, right), (top, bottom) = corners
-    return torch.stack([left, top, right, bottom], dim=1)
-
-
-def _encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list[bytes]:
-    """Run lengths of masks (n, W, H) of a crop, in the frame of the image."""
-    if crop.size != size:
-        x0, y0, x1, y1 = crop.box
-        whole = np.zeros((len(masks), size[1], size[0]), np.bool_)
-        whole[:, x0:x1, y0:y1] = masks
-        masks = whole
-    return list(Proposals.of_masks(masks).counts)
-
-
-def _nothing() -> Found:
-    empty = torch.zeros(0)
-    return Found([], torch.zeros(0, 4, dtype=torch.int64), empty, empty, torch.zeros(0, 2).double())
-
-
-def _concatenated(parts: Any) -> Any:
-    if isinstance(parts[0], list):
-        return [one for part in parts for one in part]
-    return torch.cat(parts)
-
-
-def _joined(parts: list[Proposals]) -> Proposals:
-    """The masks of all crops, in order."""
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("boxes", "areas", "predicted_iou", "stability_score", "points", "crop_boxes")
-    }
-    return Proposals(parts[0].size, tuple(c for part in parts for c in part.counts), **arrays)
-
-
-def _corners(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """x, y, width, height to x, y, x, y."""
-    return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
-
-
-def _from_corners(corners: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The way back."""
-    return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)
