@@ -28,8 +28,11 @@ from sclip_core.config import (
 )
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from PIL.Image import Image
 
+    from sclip_core import Proposals
     from sclip_core.stages.report import Status
     from sclip_core.stages.run import Run
 
@@ -164,7 +167,7 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment one photograph with your own words."""
-    from sclip_core import SCLIP, Vocabulary, propose_masks, read_image
+    from sclip_core import SCLIP, Vocabulary, read_image
     from sclip_core.evaluation import overlay
 
     pixels = read_image(image)
@@ -178,21 +181,7 @@ def segment(
     )
     given = {"images": image.parent, **given}
     settings = _settings(preset, config, pamr, slide, use_sam, given)
-    if settings.mode == "baseline":
-        raise UserError(
-            "the baseline labels no pixel outside of masks, so it is for runs alone: "
-            "leave it out, and --hybrid-rule crop classifies the masks of one image in its way"
-        )
-    masks = None
-    if settings.mode == "hybrid":
-        masks = propose_masks(
-            pixels,
-            settings.proposals,
-            settings.sam_checkpoint,
-            settings.device,
-            settings.dtype,
-            **settings.relevant(),
-        )
+    masks = _proposed(pixels, settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     segmentation = model.segment(
         pixels, settings, vocabulary, masks=masks, rule=settings.hybrid_rule
@@ -298,6 +287,31 @@ def _mistake(line: str) -> int:
     """Say what the user can mend, in one line."""
     print(f"sclip: {line}", file=sys.stderr)
     return 2
+
+
+def _proposed(pixels: NDArray[np.uint8], settings: Settings) -> Proposals | None:
+    """The masks that are to be filled in a photograph (H, W, 3); None: there are to be none.
+
+    Raises:
+        UserError: it is to be segmented as the baseline does, or the source cannot be opened.
+    """
+    from sclip_core import propose_masks
+
+    if settings.mode == "baseline":
+        raise UserError(
+            "the baseline labels no pixel outside of masks, so it is for runs alone: "
+            "leave it out, and --hybrid-rule crop classifies the masks of one image in its way"
+        )
+    if settings.mode == "dense":
+        return None
+    return propose_masks(
+        pixels,
+        settings.proposals,
+        settings.sam_checkpoint,
+        settings.device,
+        settings.dtype,
+        **settings.relevant(),
+    )
 
 
 def _settings(

@@ -6,7 +6,7 @@ import uuid
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import pyarrow as pa
@@ -19,7 +19,61 @@ from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.ledger import Row
 
 
-class PartTable:
+class PartFiles:
+    """Parquet files of an artifact, one a batch; a row is a slice of one."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Take the artifact's folder."""
+        self.artifact = artifact
+
+    @contextmanager
+    def writer(self) -> Iterator[Self]:
+        """Every batch is a file of its own: nothing to lock."""
+        yield self
+
+    def _store(
+        self, table: pa.Table, rows: Sequence[NewRow], crcs: Iterable[int], seconds: float
+    ) -> None:
+        """Write a batch, its rows one below the other: data first, then the ledger line.
+
+        Raises:
+            DiskError: it could not be written; no row of it exists then.
+        """
+        part = f"{uuid.uuid4().hex[:12]}.parquet"
+        stops = np.cumsum([len(row.values) for row in rows]).tolist()
+        entries = [
+            Row(row.id, stop - len(row.values), stop, crc, row.meta)
+            for row, stop, crc in zip(rows, stops, crcs, strict=True)
+        ]
+        with written_to(self.artifact.path):
+            (self.artifact.path / "parts").mkdir(exist_ok=True)
+            write_whole(
+                self._path(part), lambda path: pq.write_table(table, path, compression="zstd")
+            )
+            self.artifact.ledger.append(part, entries, seconds)
+
+    def _load(self, part: str, columns: Sequence[str]) -> pa.Table:
+        """Columns of a file.
+
+        Raises:
+            DamagedRow: it is missing, or no Parquet.
+        """
+        try:
+            return pq.read_table(self._path(part), columns=list(columns))
+        except (OSError, pa.ArrowException):
+            raise self._damaged(part) from None
+
+    def _damaged(self, part: str) -> DamagedRow:
+        return DamagedRow(
+            f"{self._path(part)} is missing or damaged; "
+            f"compute it again: --force {self.artifact.identity.stage}"
+        )
+
+    def _path(self, part: str) -> Path:
+        return self.artifact.path / "parts" / part
+
+
+class PartTable(PartFiles):
     """The rows of an artifact whose data are a few integers each."""
 
     def __init__(self, artifact: Artifact, columns: Sequence[str]) -> None:
@@ -29,13 +83,8 @@ class PartTable:
             artifact: the folder.
             columns: of the values, int64.
         """
-        self.artifact = artifact
+        super().__init__(artifact)
         self._columns = tuple(columns)
-
-    @contextmanager
-    def writer(self) -> Iterator[PartTable]:
-        """Every batch is a file of its own: nothing to lock."""
-        yield self
 
     def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
         """Store a batch: data first, then the ledger line.
@@ -54,16 +103,7 @@ class PartTable:
         table = pa.table(
             {"row": ids, **{name: values[:, i] for i, name in enumerate(self._columns)}}
         )
-        part = f"{uuid.uuid4().hex[:12]}.parquet"
-        stops = np.cumsum([len(row.values) for row in rows]).tolist()
-        entries = [
-            Row(row.id, stop - len(row.values), stop, crc32(row.values), row.meta)
-            for row, stop in zip(rows, stops, strict=True)
-        ]
-        with written_to(self.artifact.path):
-            (self.artifact.path / "parts").mkdir(exist_ok=True)
-            write_whole(self._path(part), lambda path: pq.write_table(table, path))
-            self.artifact.ledger.append(part, entries, seconds)
+        self._store(table, rows, [crc32(row.values) for row in rows], seconds)
 
     def read_many(self, rows: Iterable[Row]) -> list[NDArray[np.int64]]:
         """The values (n, columns) of several rows; each file is read once.
@@ -83,17 +123,5 @@ class PartTable:
         return found
 
     def _read_part(self, part: str) -> NDArray[np.int64]:
-        try:
-            table: Any = pq.read_table(self._path(part), columns=list(self._columns))
-            return np.stack([table[name].to_numpy() for name in self._columns], axis=1)
-        except (OSError, pa.ArrowException):
-            raise self._damaged(part) from None
-
-    def _damaged(self, part: str) -> DamagedRow:
-        return DamagedRow(
-            f"{self._path(part)} is missing or damaged; "
-            f"compute it again: --force {self.artifact.identity.stage}"
-        )
-
-    def _path(self, part: str) -> Path:
-        return self.artifact.path / "parts" / part
+        table: Any = self._load(part, self._columns)
+        return np.stack([table[name].to_numpy() for name in self._columns], axis=1)

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import uuid
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.arrays import NewRow
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.ledger import Row
+from sclip_core.store.parts import PartFiles
 
 REMEMBERED_PARTS = 4  # rows are read in about the order in which they were written
 
 
-class RecordTable:
+class RecordTable(PartFiles):
     """The rows of an artifact that are lists of records."""
 
     def __init__(self, artifact: Artifact, schema: pa.Schema, id_column: str) -> None:
@@ -32,15 +28,10 @@ class RecordTable:
             schema: of a record; none of its values is null.
             id_column: the files' first column, with the id of the row that a record belongs to.
         """
-        self.artifact = artifact
+        super().__init__(artifact)
         self._schema = schema
         self._id_column = id_column
         self._part = lru_cache(maxsize=REMEMBERED_PARTS)(self._read_part)
-
-    @contextmanager
-    def writer(self) -> Iterator[RecordTable]:
-        """Every batch is a file of its own: nothing to lock."""
-        yield self
 
     def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
         """Store a batch: data first, then the ledger line.
@@ -58,19 +49,8 @@ class RecordTable:
         if not records.schema.equals(self._schema):
             raise TypeError(f"records of {records.schema}, expected {self._schema}")
         ids = pa.array([row.id for row in rows for _ in range(len(row.values))], pa.string())
-        part = f"{uuid.uuid4().hex[:12]}.parquet"
-        entries, start = [], 0
-        for row in rows:
-            stop = start + len(row.values)
-            entries.append(Row(row.id, start, stop, _crc(row.values), row.meta))
-            start = stop
         table = records.add_column(0, self._id_column, ids)
-        with written_to(self.artifact.path):
-            (self.artifact.path / "parts").mkdir(exist_ok=True)
-            write_whole(
-                self._path(part), lambda path: pq.write_table(table, path, compression="zstd")
-            )
-            self.artifact.ledger.append(part, entries, seconds)
+        self._store(table, rows, [_crc(row.values) for row in rows], seconds)
 
     def read(self, row: Row) -> pa.Table:
         """The records of a row.
@@ -84,22 +64,10 @@ class RecordTable:
         return records
 
     def _read_part(self, part: str) -> pa.Table:
-        try:
-            found = pq.read_table(self._path(part), columns=self._schema.names)
-        except (OSError, pa.ArrowException):
-            raise self._damaged(part) from None
+        found = self._load(part, self._schema.names)
         if not found.schema.equals(self._schema) or any(c.null_count for c in found.columns):
             raise self._damaged(part)
         return found
-
-    def _damaged(self, part: str) -> DamagedRow:
-        return DamagedRow(
-            f"{self._path(part)} is missing or damaged; "
-            f"compute it again: --force {self.artifact.identity.stage}"
-        )
-
-    def _path(self, part: str) -> Path:
-        return self.artifact.path / "parts" / part
 
 
 def _crc(records: pa.Table) -> int:

@@ -174,7 +174,7 @@ def test_a_full_disk_leaves_nothing(artifact, monkeypatch):
     store(artifact, [new("a", MANY)])
     before = parts(artifact)
     with monkeypatch.context() as patch:
-        patch.setattr("sclip_core.store.records.pq.write_table", half)
+        patch.setattr("sclip_core.store.parts.pq.write_table", half)
         with pytest.raises(DiskError, match=r"No space left on device.*make room there"):
             store(artifact, [new("b", FEW)])
     assert parts(artifact) == before
