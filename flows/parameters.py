@@ -7,6 +7,7 @@ Prefect and cyclopts both read a function's signature. It is written here from t
 from __future__ import annotations
 
 import inspect
+import re
 import typing
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -16,6 +17,7 @@ from cyclopts import Parameter
 from pydantic.fields import FieldInfo
 
 from sclip_core.config import OF_MASKS, SEVERAL, Settings
+from sclip_core.config.errors import shown
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -70,15 +72,17 @@ def flag(name: str, field: FieldInfo) -> Any:
         help_text += f" [{shown}]"
     negative = None if kind is bool else ()
     group = "Masks" if name in OF_MASKS else "Parameters"
-    converter = _as_typed if kind is int else None
+    converter = _whole if kind is int else None
     parameter = Parameter(help=help_text, negative=negative, group=group, converter=converter)
     return Annotated[kind | None, parameter]
 
 
-def _as_typed(kind: Any, tokens: Any) -> str:
-    """What was typed, for ``Settings`` to read: cyclopts would round 2.7."""
+def _whole(kind: Any, tokens: Any) -> int:
+    """A whole number, as typed: cyclopts would take 2.7 for 3."""
     typed: str = tokens[0].value
-    return typed
+    if not re.fullmatch(r"[+-]?[0-9]+", typed):
+        raise ValueError(f"expected a whole number, found {shown(typed)}.")
+    return int(typed)
 
 
 def _leaves(annotation: Any) -> list[Any]:

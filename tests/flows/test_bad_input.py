@@ -77,6 +77,7 @@ def says(line: str, *words: str) -> None:
         ("short_side", 0, ["short_side=0", "greater than 0"]),
         ("short_side", 15, ["short_side=15 is smaller than a patch", "16 pixels"]),
         ("num_samples", 0, ["num_samples=0", "greater than 0"]),
+        ("num_samples", 2.7, ["--num-samples", "expected a whole number, found '2.7'"]),
         ("batch_size", -1, ["batch_size=-1", "greater than or equal to 0"]),
         ("batch_size", 10**30, ["batch_size=1", "less than or equal to"]),
         ("workers", -1, ["workers=-1"]),
