@@ -180,7 +180,7 @@ def segment(
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
     )
     given = {"images": image.parent, **given}
-    settings = _settings(preset, config, pamr, slide, use_sam, given)
+    settings = _only(_several(preset, config, pamr, slide, use_sam, given))
     masks = _proposed(pixels, settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
     segmentation = model.segment(
@@ -314,16 +314,8 @@ def _proposed(pixels: NDArray[np.uint8], settings: Settings) -> Proposals | None
     )
 
 
-def _settings(
-    preset: str | None,
-    config: Path | None,
-    pamr: Switch,
-    slide: Switch,
-    use_sam: bool,
-    given: dict[str, Any],
-) -> Settings:
+def _only(several: list[Settings]) -> Settings:
     """The settings of a command for one run."""
-    several = _several(preset, config, pamr, slide, use_sam, given)
     if len(several) > 1:
         names = [n for n in SEVERAL if len({getattr(s, n) for s in several}) > 1]
         raise UserError(f"several values of {' and '.join(names)}: this command takes one of each")

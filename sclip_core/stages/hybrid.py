@@ -198,8 +198,9 @@ class HybridStage(Stage):
         embeddings = self._bank.bank().embeddings if read else torch.zeros(0)
 
         def load(digest: str) -> Loaded:
+            """The masks, the map below them, and the scores that the rule asks for."""
             proposals = self.proposals.read(proposed[digest])
-            if dense:
+            if self._uncovered == "dense":
                 base = self._dense.read(dense[digest]).astype(self._dtype)
             else:
                 base = np.full(proposals.size, self.unlabelled or 0, self._dtype)
