@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
+from sclip_core.datasets.causes import likely_cause
 from sclip_core.datasets.images import read_bytes, refuse_damaged
 
 IGNORED = -1  # class of a pixel that is not evaluated
@@ -25,10 +26,6 @@ READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
-
-# Highest id of the raw COCO-Stuff maps, which both benchmarks drawn from them (171 and 81 classes)
-# are often pointed at by mistake.
-RAW_STUFF_MAX, RAW_STUFF_CLASSES = 181, (171, 81)
 
 
 def read_label(path: str | Path) -> NDArray[np.int32]:
@@ -162,9 +159,8 @@ def _beyond(
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
-    if num_classes in RAW_STUFF_CLASSES and num_classes <= values[-1] <= RAW_STUFF_MAX:
-        advice = "raw COCO-Stuff maps have ids up to 181: convert them first (sclip data prepare)"
-    else:
+    advice = likely_cause(values.tolist(), num_classes)
+    if advice is None:
         keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
         advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
     return ImageError(

@@ -314,10 +314,17 @@ def test_own_images_without_label_map(tmp_path: Path) -> None:
     assert message.endswith(f"expected {tmp_path}/labels/ID.png")
 
 
+def test_own_images_need_no_label_maps(tmp_path: Path) -> None:
+    files_in(tmp_path, {"a.jpg": "a.png", "sub/b.png": ""})
+    samples = open_dataset(own(tmp_path).replace(labels=None)).samples
+    images = [tmp_path / "images" / name for name in ("a.jpg", "sub/b.png")]
+    assert samples == (("a", images[0], None), ("sub/b", images[1], None))
+    assert [sample.files for sample in samples] == [(image,) for image in images]
+
+
 def test_options_that_are_missing(tmp_path: Path) -> None:
     files_in(tmp_path, {"a.jpg": "a.png"})
     settings = own(tmp_path)
-    refused("--labels is missing", settings.replace(labels=None))
     refused("--classes is missing", settings.replace(classes=None))
     refused("--images is missing", settings.replace(images=None))
     refused("--images is missing", Settings(dataset="voc21", labels=tmp_path))

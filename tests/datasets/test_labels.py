@@ -204,7 +204,8 @@ def test_range_of_reduced_labels() -> None:
 
 @pytest.mark.parametrize(("num_classes", "value"), [(171, 181), (81, 130)])
 def test_raw_stuff_maps_are_recognised(num_classes: int, value: int) -> None:
-    with pytest.raises(ImageError, match="raw COCO-Stuff maps have ids up to 181: convert"):
+    said = "ids up to 181: these are raw stuff maps, run `sclip data prepare"
+    with pytest.raises(ImageError, match=said):
         label_classes(np.array([[3, value]]), num_classes)
 
 

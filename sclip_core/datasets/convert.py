@@ -1,0 +1,277 @@
+"""Raw annotations to the classes that are evaluated (PROTOCOL, section 7): arrays in, arrays out.
+
+Painting masks takes pycocotools (extra ``data``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from sclip_core.config import ImageError, UserError
+
+UNLABELLED = 255
+REFUSED = 254  # in a table: a value that the raw maps cannot have
+
+# COCO-Stuff's raw maps hold (category id - 1): 0..181, of which 11 categories were never used.
+STUFF_IDS = 182
+STUFF_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
+THINGS = 90  # ids 0..89 are COCO's things
+
+# Cityscapes: label ids of the 19 classes that are evaluated, in the order of their train ids.
+CITYSCAPES_IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
+CITYSCAPES_LABELS = 34
+CITYSCAPES_NAMES = (
+    *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
+    *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),
+    *("motorcycle", "bicycle"),
+)
+CITYSCAPES_VOID = frozenset(
+    {
+        *("unlabeled", "ego vehicle", "rectification border", "out of roi", "static", "dynamic"),
+        *("ground", "parking", "rail track", "guard rail", "bridge", "tunnel", "polegroup"),
+        *("caravan", "trailer"),
+    }
+)
+CITYSCAPES_LEFT_OUT = "license plate"  # has no id: what is beneath it shows
+
+# PASCAL Context: the categories, of 459, that are the 59 classes, in their order; 0 is the rest.
+CONTEXT_IDS = (
+    *(0, 2, 9, 18, 19, 22, 23, 25, 31, 33, 34, 44, 45, 46, 59, 65, 68, 72, 80, 85, 98, 104, 105),
+    *(113, 115, 144, 158, 159, 162, 187, 189, 207, 220, 232, 258, 259, 260, 284, 295, 296, 308),
+    *(324, 326, 347, 349, 354, 355, 360, 366, 368, 397, 415, 416, 420, 424, 427, 440, 445, 454),
+    458,
+)
+
+
+def stuff_table() -> NDArray[np.uint8]:
+    """Raw COCO-Stuff values (256,) to 171 classes in the order of their ids; 255 stays 255.
+
+    >>> table = stuff_table()
+    >>> table[[0, 10, 12, 181, 255]].tolist()
+    [0, 10, 11, 170, 255]
+    """
+    table = np.full(256, REFUSED, np.uint8)
+    kept = [i for i in range(STUFF_IDS) if i not in STUFF_UNUSED]
+    table[kept] = np.arange(len(kept))
+    table[[*STUFF_UNUSED, UNLABELLED]] = UNLABELLED
+    return table
+
+
+def object_table() -> NDArray[np.uint8]:
+    """Raw COCO-Stuff values (256,) to COCO-Object: things to 1..80, all else, 255 too, to 0.
+
+    >>> table = object_table()
+    >>> table[[0, 12, 89, 90, 181, 255]].tolist()
+    [1, 12, 80, 0, 0, 0]
+    """
+    table = np.full(256, REFUSED, np.uint8)
+    table[:STUFF_IDS] = 0
+    table[UNLABELLED] = 0
+    things = [i for i in range(THINGS) if i not in STUFF_UNUSED]
+    table[things] = np.arange(1, len(things) + 1)
+    return table
+
+
+def cityscapes_table() -> NDArray[np.uint8]:
+    """Cityscapes' label ids (256,) to 19 train ids; all other labels to 255.
+
+    >>> cityscapes_table()[[0, 7, 8, 9, 33]].tolist()
+    [255, 0, 1, 255, 18]
+    """
+    table = np.full(256, REFUSED, np.uint8)
+    table[:CITYSCAPES_LABELS] = UNLABELLED
+    table[list(CITYSCAPES_IDS)] = np.arange(len(CITYSCAPES_IDS))
+    table[UNLABELLED] = UNLABELLED  # id -1 in 8 bits
+    return table
+
+
+def converted(
+    raw: NDArray[np.integer], table: NDArray[np.uint8], expected: str, name: str = "label map"
+) -> NDArray[np.uint8]:
+    """Look every pixel up.
+
+    Args:
+        raw: (H, W) values of a raw label map.
+        table: (256,) of this module.
+        expected: what the raw maps hold, for the error.
+        name: what to call the map in an error, e.g. its path.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: a value that no raw map has.
+    """
+    low, high = (int(raw.min()), int(raw.max())) if raw.size else (0, 0)
+    if low < 0 or high > UNLABELLED:
+        raise ImageError(f"{name}: values {low}..{high}; expected {expected}")
+    out = table[raw.astype(np.uint8)]
+    if (table == REFUSED).any() and (out == REFUSED).any():
+        found = sorted(set(raw[out == REFUSED].tolist()))
+        more = ", ..." if len(found) > 5 else ""
+        shown = ", ".join(map(str, found[:5]))
+        raise ImageError(
+            f"{name}: found the values {shown}{more}; expected {expected}: "
+            "is it a raw map, as published?"
+        )
+    return out
+
+
+def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -> NDArray[np.uint8]:
+    """Draw a Cityscapes polygon file: train ids, 255 where nothing is evaluated.
+
+    Objects are drawn in their order, by Pillow, as the set's own scripts do; ``cargroup`` is
+    ``car``, deleted ones and license plates are left out.
+
+    Args:
+        annotation: the parsed JSON: ``imgHeight``, ``imgWidth``, ``objects``.
+        name: what to call the file in an error, e.g. its path.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: it lacks a part, or a label that Cityscapes does not have.
+    """
+    try:
+        size = (int(annotation["imgWidth"]), int(annotation["imgHeight"]))
+        image = Image.new("L", size, UNLABELLED)
+        draw = ImageDraw.Draw(image)
+        for entry in annotation["objects"]:
+            value = None if entry.get("deleted") else _cityscapes_class(entry["label"], name)
+            if value is not None:
+                draw.polygon([(x, y) for x, y in entry["polygon"]], fill=value)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise ImageError(
+            f"{name} is no Cityscapes polygon file ({type(error).__name__}: {error}): expected "
+            "imgHeight, imgWidth and objects with label and polygon"
+        ) from None
+    return np.asarray(image)
+
+
+def _cityscapes_class(label: str, name: str) -> int | None:
+    """The train id of a label, 255 where it is not evaluated; None: it is not drawn."""
+    known = {*CITYSCAPES_NAMES, *CITYSCAPES_VOID, CITYSCAPES_LEFT_OUT}
+    plain = label if label in known else label.removesuffix("group")
+    if plain in CITYSCAPES_NAMES:
+        return CITYSCAPES_NAMES.index(plain)
+    if plain in CITYSCAPES_VOID:
+        return UNLABELLED
+    if plain == CITYSCAPES_LEFT_OUT:
+        return None
+    raise ImageError(f"{name}: '{label}' is no label of Cityscapes; expected e.g. 'road', 'car'")
+
+
+def context_map(
+    size: tuple[int, int], segments: Iterable[Mapping[str, Any]], name: str = "image"
+) -> NDArray[np.uint8]:
+    """Paint the segments of an image of PASCAL Context: classes 1..59, 0 for the rest.
+
+    Args:
+        size: height and width, in pixels.
+        segments: entries of ``annos_segmentation``: ``category_id``, ``segmentation`` (RLE).
+            They do not overlap by design; where they do, the later is on top.
+        name: what to call the image in an error.
+
+    Returns:
+        (H, W) uint8.
+
+    Raises:
+        ImageError: a category that is none of the 60, or masks that cannot be read.
+        UserError: pycocotools is not installed.
+    """
+    classes = np.zeros(size, np.uint8)
+    for segment in segments:
+        category = segment["category_id"]
+        if category not in CONTEXT_IDS:
+            raise ImageError(
+                f"{name}: category {category} is none of the 60 of trainval_merged.json; "
+                "is it the file of another release?"
+            )
+        paint(classes, segment["segmentation"], CONTEXT_IDS.index(category), name)
+    return classes
+
+
+def object_map(
+    size: tuple[int, int],
+    annotations: Sequence[Mapping[str, Any]],
+    class_of: Mapping[int, int],
+    name: str = "image",
+) -> NDArray[np.uint8]:
+    """Paint the instances of a COCO image: the other definition of COCO-Object.
+
+    Crowd regions lie beneath; then the larger is painted first, so that the smaller is seen.
+
+    Args:
+        size: height and width, in pixels.
+        annotations: entries of an instance file: ``category_id``, ``segmentation`` (polygons or
+            RLE), ``area``, ``iscrowd``.
+        class_of: 1..80 by category id.
+        name: what to call the image in an error.
+
+    Returns:
+        (H, W) uint8, 0 where there is no instance.
+
+    Raises:
+        ImageError: an unknown category, or masks that cannot be read.
+        UserError: pycocotools is not installed.
+    """
+    classes = np.zeros(size, np.uint8)
+    for one in sorted(annotations, key=lambda a: (not a.get("iscrowd"), -a["area"], a["id"])):
+        if one["category_id"] not in class_of:
+            raise ImageError(f"{name}: category {one['category_id']} is not in the file's own list")
+        paint(classes, one["segmentation"], class_of[one["category_id"]], name)
+    return classes
+
+
+def paint(classes: NDArray[np.uint8], segmentation: Any, value: int, name: str = "image") -> None:
+    """Set the pixels of a COCO segmentation, in place.
+
+    Args:
+        classes: (H, W).
+        segmentation: a list of polygons, or an RLE, its counts packed or not.
+        value: for the pixels inside.
+        name: what to call the image in an error.
+
+    Raises:
+        ImageError: it is neither, or of another size.
+        UserError: pycocotools is not installed.
+    """
+    masks = coco_masks()
+    height, width = classes.shape
+    try:
+        rle = segmentation
+        if isinstance(segmentation, list):
+            rle = masks.merge(masks.frPyObjects(segmentation, height, width))
+        elif isinstance(segmentation["counts"], list):
+            rle = masks.frPyObjects(segmentation, *segmentation["size"])
+        inside = masks.decode(rle)
+    except Exception as error:  # pycocotools raises whatever its C code runs into
+        raise ImageError(f"{name}: a mask that pycocotools cannot read ({error})") from None
+    if inside.shape != classes.shape:
+        raise ImageError(
+            f"{name}: a mask of {inside.shape[1]}x{inside.shape[0]} pixels (width x height), "
+            f"the image has {width}x{height}"
+        )
+    classes[inside.view(bool)] = value
+
+
+def coco_masks() -> Any:
+    """``pycocotools.mask``.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ImportError:
+        raise UserError(
+            "polygons and run lengths are drawn by pycocotools, which is not installed: "
+            "pip install 'sclip-benchmark[data]'"
+        ) from None
+    return mask
