@@ -15,6 +15,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
+from flows.data import app as data_app
 from flows.parameters import flag, with_settings
 from sclip_core import __version__
 from sclip_core.config import (
@@ -80,6 +81,7 @@ app = App(
     suppress_keyboard_interrupt=False,  # main says what became of the work
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
+app.command(data_app)
 
 
 @app.command
@@ -94,20 +96,21 @@ def run(
     direct: Direct = False,
     **given: Any,
 ) -> int:
-    """Segment a dataset, score it, keep every stage's artifact."""
-    from flows.console import comparison_table, console, summary_table
+    """Segment a dataset, score it if there is ground truth, keep every stage's artifact."""
+    from flows.console import comparison_table, console, saved_lines, summary_table
     from flows.running import run_settings
 
     settings = _several(preset, config, pamr, slide, use_sam, given)
     finished = run_settings(settings, direct)
     out = console()
     if len(finished) > 1:
-        out.print(comparison_table([each.row for each in finished]))
+        out.print(comparison_table(finished))
     else:
-        out.print(summary_table(finished[0].row, list(finished[0].outcomes.values())))
-        out.print(f"run {finished[0].run_id}: {finished[0].path}", soft_wrap=True)
-    if settings[0].save_vis:
-        out.print(f"pictures: {settings[0].save_vis}", soft_wrap=True)
+        out.print(summary_table(finished[0]))
+        if finished[0].run_id:
+            out.print(f"run {finished[0].run_id}: {finished[0].path}", soft_wrap=True)
+    for line in saved_lines(finished):
+        out.print(line, soft_wrap=True)
     left_out = {line for each in finished for line in each.failures.values()}
     for line in sorted(left_out):
         print(f"sclip: left out: {line}", file=sys.stderr)
@@ -348,8 +351,8 @@ def _several(
         given = {**given, "proposals": source}
     if given.get("images") is not None and given.get("data_root") is not None:
         raise UserError(
-            "--images and --data-root say two things: --images DIR --labels DIR --classes FILE is "
-            "for images of your own, --dataset NAME --data-root DIR for a benchmark"
+            "--images and --data-root say two things: --images DIR --classes FILE [--labels DIR] "
+            "is for images of your own, --dataset NAME --data-root DIR for a benchmark"
         )
     file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     several = resolve_several(file, preset, **given)

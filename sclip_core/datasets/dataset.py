@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Self
 
 from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.datasets.samples import Sample, benchmark_samples, folder_samples
+from sclip_core.datasets.samples import Sample, benchmark_root, benchmark_samples, folder_samples
 from sclip_core.datasets.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is evaluated: images with ground truth, and the classes that the labels mean.
+    """What is segmented: images with or without ground truth, and the classes of the labels.
 
     Attributes:
         name: the benchmark, or the name given to a folder of one's own.
@@ -21,6 +22,7 @@ class Dataset:
         vocabulary: classes and words; class k is label k (k+1 with ``reduce_zero_label``).
         reduce_zero_label: label 0 is not evaluated and label k means class k-1.
         ignore_label: label values that are not evaluated.
+        root: the folder with a benchmark's layout; None: images of one's own.
     """
 
     name: str
@@ -28,6 +30,7 @@ class Dataset:
     vocabulary: Vocabulary
     reduce_zero_label: bool = False
     ignore_label: tuple[int, ...] = (255,)
+    root: Path | None = None
 
     def __len__(self) -> int:
         """Number of images."""
@@ -42,7 +45,8 @@ def open_dataset(settings: Settings) -> Dataset:
     """Find the files of the dataset that the settings name. No image is opened.
 
     A benchmark is looked up below ``data_root``; ``images``, ``labels`` and ``classes`` are a
-    folder of one's own. With ``num_samples`` only the first so many are taken and looked for.
+    folder of one's own, without ground truth where ``labels`` is left out. With ``num_samples``
+    only the first so many are taken and looked for.
 
     Raises:
         UserError: an option is missing, or what it names is not there or does not fit.
@@ -51,21 +55,22 @@ def open_dataset(settings: Settings) -> Dataset:
         name = _benchmark(settings)
         vocabulary = _benchmark_vocabulary(settings, name)
         samples = benchmark_samples(name, settings.data_root, settings.num_samples)
-    elif settings.labels is None:
-        raise UserError("--labels is missing: pass the folder with the label maps of --images")
     else:
         name = settings.dataset
         vocabulary = _own_vocabulary(settings)
         samples = folder_samples(settings.images, settings.labels, settings.num_samples)
-    return Dataset(name, samples, vocabulary, settings.reduce_zero_label, settings.ignore_label)
+    root = benchmark_root(name, settings.data_root) if settings.images is None else None
+    return Dataset(
+        name, samples, vocabulary, settings.reduce_zero_label, settings.ignore_label, root
+    )
 
 
 def _benchmark(settings: Settings) -> str:
     """The canonical name of the benchmark that the settings name."""
     if settings.dataset == "custom" or settings.labels is not None:
         raise UserError(
-            "--images is missing: give --images DIR --labels DIR --classes FILE for images of "
-            "your own, or --dataset NAME --data-root DIR for a benchmark"
+            "--images is missing: give --images DIR --classes FILE and, to be scored, --labels DIR "
+            "for images of your own, or --dataset NAME --data-root DIR for a benchmark"
         )
     return benchmark_name(settings.dataset)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,11 +17,16 @@ SHOWN = 3  # names given in an error
 
 
 class Sample(NamedTuple):
-    """One image and its ground truth."""
+    """One image and its ground truth, if there is one."""
 
     image_id: str  # unique in the dataset; "/" where the layout has folders
     image: Path
-    label: Path
+    label: Path | None  # None: images of one's own without label maps
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The image, and the label map if there is one."""
+        return (self.image,) if self.label is None else (self.image, self.label)
 
 
 def benchmark_samples(
@@ -37,52 +43,131 @@ def benchmark_samples(
         UserError: no such folder, parts of the layout are missing, nothing in it, or files that
             the split lists or that the images need are not there.
     """
-    layout = tables()["layouts"][tables()["benchmarks"][benchmark_name(name)]["layout"]]
+    files = benchmark_files(name, data_root)
+    ids = files.ids[:limit]
+    _refuse_missing(name, "image", ids, files.images, files.image)
+    hint = f" (`sclip data prepare {name}` makes them from the raw ones)" if files.made else ""
+    _refuse_missing(name, "label map", ids, files.labels, files.label, hint)
+    return tuple(Sample(i, files.image_of(i), files.label_of(i)) for i in ids)
+
+
+@dataclass(frozen=True)
+class Files:
+    """What is there of a benchmark.
+
+    Attributes:
+        root: the folder with its layout.
+        ids: its images, in order: the lines of its split file, else all images, sorted.
+        images: the ids that have an image.
+        labels: the ids that have a label map.
+        image: the place of an image, with ``{id}`` in it.
+        label: the place of a label map, with ``{id}`` in it.
+        made: whether the label maps are converted ones.
+    """
+
+    root: Path
+    ids: list[str]
+    images: set[str]
+    labels: set[str]
+    image: Path
+    label: Path
+    made: bool
+
+    def image_of(self, image_id: str) -> Path:
+        """The image of this id."""
+        return Path(str(self.image).replace("{id}", image_id))
+
+    def label_of(self, image_id: str) -> Path:
+        """The label map of this id."""
+        return Path(str(self.label).replace("{id}", image_id))
+
+
+def benchmark_root(name: str, data_root: Path | None) -> Path:
+    """The folder with a benchmark's layout: the data root or one of its subfolders.
+
+    Raises:
+        UserError: no such folder, or parts of the layout are missing.
+    """
+    return _layout_root(name, _layout(name), data_root)
+
+
+def _layout(name: str) -> dict[str, Any]:
+    """Where a benchmark's files lie below its root."""
+    found: dict[str, Any] = tables()["layouts"][
+        tables()["benchmarks"][benchmark_name(name)]["layout"]
+    ]
+    return found
+
+
+def benchmark_files(name: str, data_root: Path | None) -> Files:
+    """Find the files of a benchmark; that some are missing is no error here.
+
+    Args:
+        name: a benchmark of the table, e.g. ``"voc21"``.
+        data_root: the folder with the layout, or the one above it.
+
+    Raises:
+        UserError: no such folder, parts of the layout are missing, or no image in it.
+    """
+    layout = _layout(name)
     root = _layout_root(name, layout, data_root)
     images = _ids(root, layout["images"])
     ids = _split_ids(root / layout["split"]) if "split" in layout else sorted(images)
     if not ids:
         raise UserError(f"{name}: no image {layout['images'].format(id='*')} below {root}")
-    ids = ids[:limit]
-    _refuse_missing(name, "image", ids, images, root / layout["images"])
-    _refuse_missing(name, "label map", ids, _ids(root, layout["labels"]), root / layout["labels"])
-    image, label = layout["images"], layout["labels"]
-    return tuple(
-        Sample(i, root / image.replace("{id}", i), root / label.replace("{id}", i)) for i in ids
+    return Files(
+        root,
+        ids,
+        images,
+        _ids(root, layout["labels"]),
+        root / layout["images"],
+        root / layout["labels"],
+        layout.get("made", False),
     )
 
 
-def folder_samples(images: Path, labels: Path, limit: int | None = None) -> tuple[Sample, ...]:
+def folder_samples(
+    images: Path, labels: Path | None, limit: int | None = None
+) -> tuple[Sample, ...]:
     """The samples of one's own folders: the label map has the stem and subfolder of its image.
 
     Args:
         images: folder of images, searched with its subfolders.
-        labels: folder of label maps.
+        labels: folder of label maps; None: there are none.
         limit: take (and check) the first so many only.
 
     Raises:
         UserError: no such folder, no images, two of the same stem, or images without label map.
     """
-    images, labels = _folder(images, "--images"), _folder(labels, "--labels")
-    image_files: dict[str, str] = {}
-    for path, stem, _ in sorted(_by_suffix(images, IMAGE_SUFFIXES)):
-        if stem in image_files:
-            raise UserError(
-                f"{images} holds both {image_files[stem]} and {path}: the label map is found by "
-                "the name without its ending, so rename one (label maps go in their own folder)"
-            )
-        image_files[stem] = path
+    images = own_folder(images, "--images")
+    labels = own_folder(labels, "--labels") if labels is not None else None
+    image_files = _image_files(images)
     ids = sorted(image_files)[:limit]
     if not ids:
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
-    found = _by_suffix(labels, LABEL_SUFFIXES)
+    if labels is None:
+        return tuple(Sample(i, images / image_files[i], None) for i in ids)
+    found = by_suffix(labels, LABEL_SUFFIXES)
     worst_first = sorted(found, key=lambda entry: -LABEL_SUFFIXES.index(entry[2]))
     label_files = {stem: path for path, stem, _ in worst_first}
     _refuse_missing("own images", "label map", ids, label_files, labels / "{id}.png")
     return tuple(Sample(i, images / image_files[i], labels / label_files[i]) for i in ids)
 
 
-def _folder(path: Path, option: str) -> Path:
+def _image_files(images: Path) -> dict[str, str]:
+    """The files of a folder's images by stem, both with their subfolder."""
+    files: dict[str, str] = {}
+    for path, stem, _ in sorted(by_suffix(images, IMAGE_SUFFIXES)):
+        if stem in files:
+            raise UserError(
+                f"{images} holds both {files[stem]} and {path}: label maps have the image's "
+                "name without its ending, so rename one (label maps go in their own folder)"
+            )
+        files[stem] = path
+    return files
+
+
+def own_folder(path: Path, option: str) -> Path:
     """The folder that an option names, with ~ expanded."""
     path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
@@ -100,7 +185,7 @@ def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> P
     listed = ", ".join(expected)
     if data_root is None:
         raise UserError(f"{name}: --data-root is missing: pass the folder that holds {listed}")
-    data_root = _folder(data_root, "--data-root")
+    data_root = own_folder(data_root, "--data-root")
     places: list[Path] = [data_root, *(data_root / folder for folder in layout["subfolders"])]
     there = {place: [part for part in expected if os.path.exists(place / part)] for place in places}
     best = max(places, key=lambda place: len(there[place]))  # the first, of equals
@@ -168,7 +253,7 @@ def _ids(root: Path, pattern: str) -> set[str]:
     return {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
 
 
-def _by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
+def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(path, path without ending, ending in lower case) of the files with such an ending."""
     parts = ((path, *os.path.splitext(path)) for path in _files_below(folder))
     return [(path, stem, end.lower()) for path, stem, end in parts if end.lower() in suffixes]
@@ -190,7 +275,12 @@ def _split_ids(path: Path) -> list[str]:
 
 
 def _refuse_missing(
-    name: str, what: str, ids: Sequence[str], there: Collection[str], pattern: Path
+    name: str,
+    what: str,
+    ids: Sequence[str],
+    there: Collection[str],
+    pattern: Path,
+    hint: str = "",
 ) -> None:
     """Raise if some ids have no file."""
     missing = [i for i in ids if i not in there]
@@ -198,5 +288,6 @@ def _refuse_missing(
         more = ", ..." if len(missing) > SHOWN else ""
         raise UserError(
             f"{name}: {len(missing):,} of {len(ids):,} images have no {what}: "
-            f"{', '.join(missing[:SHOWN])}{more}; expected {str(pattern).replace('{id}', 'ID')}"
+            f"{', '.join(missing[:SHOWN])}{more}; "
+            f"expected {str(pattern).replace('{id}', 'ID')}{hint}"
         )

@@ -35,6 +35,7 @@ def panel(
     class_names: Sequence[str],
     title: str = "",
     outlines: NDArray[np.bool_] | None = None,
+    result: str = "prediction",
 ) -> Image.Image:
     """Image, ground truth (if there is one) and prediction, above a legend of what is in them.
 
@@ -45,6 +46,7 @@ def panel(
         class_names: (C,) names.
         title: a line above all, e.g. the name of the image.
         outlines: (H, W) of mask proposals; drawn on the image.
+        result: the caption of the prediction, where it is none.
 
     Raises:
         ValueError: a map has another size than the image.
@@ -53,10 +55,10 @@ def panel(
     shown = photo if outlines is None else _outlined(photo, outlines, image)
     predicted = painted(photo, prediction, image, ALPHA)
     if label is None:
-        pictures = {"image": shown, "prediction": predicted}
+        pictures = {"image": shown, result: predicted}
         return _composed(title, pictures, _entries(class_names, {"": prediction}))
     truth = painted(photo, label, image, ALPHA)
-    pictures = {"image": shown, "ground truth": truth, "prediction": predicted}
+    pictures = {"image": shown, "ground truth": truth, result: predicted}
     entries = _entries(class_names, {"truth": label, "prediction": prediction})
     return _composed(title, pictures, entries)
 

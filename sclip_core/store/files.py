@@ -55,12 +55,13 @@ def written_to(path: Path, advice: str = "what was computed is kept, run again")
         raise DiskError(line, error.errno not in FOR_GOOD) from None
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
     """Write beside the target, fsync, rename.
 
     Args:
         path: the target; an older file there is replaced.
         write: writes the content to the path that it is given.
+        sync: False: whoever writes many files asks the disk to keep them once, at the end.
 
     Raises:
         DiskError: it could not be written; an older file is still there.
@@ -72,9 +73,11 @@ def write_whole(path: Path, write: Callable[[Path], object]) -> None:
         try:
             write(temporary)
             os.chmod(temporary, 0o644)  # mkstemp's own is for the owner's eyes only
-            fsync(temporary)
+            if sync:
+                fsync(temporary)
             os.replace(temporary, path)
-            fsync(path.parent)
+            if sync:
+                fsync(path.parent)
         finally:
             temporary.unlink(missing_ok=True)
 

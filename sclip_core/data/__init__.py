@@ -1,0 +1,1 @@
+"""The benchmarks' data, from nothing to checked: sources, download, conversion, checks."""

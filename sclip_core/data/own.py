@@ -1,0 +1,230 @@
+"""Label maps of one's own images, drawn once from COCO, LabelMe or YOLO annotations."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import shown
+from sclip_core.datasets import IGNORED, Vocabulary, read_image
+from sclip_core.datasets.annotations import (
+    Annotations,
+    files_of,
+    has_background,
+    match,
+    open_annotations,
+)
+from sclip_core.datasets.samples import IMAGE_SUFFIXES, own_folder
+from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.keys import artifact_key, canonical_json
+
+VERSION = 1  # of the drawing: a higher one draws all maps anew
+MARKER = "complete.json"  # written last: the size and time of each image whose map is there
+MOST_THREADS = 8
+BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
+ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values that swap width and height
+SHOWN = 3  # faults given in an error
+
+
+class Job(NamedTuple):
+    """A map to draw."""
+
+    image_id: str
+    image: Path
+    target: Path
+
+
+def label_maps(
+    labels: Path, images: Path, vocabulary: Vocabulary, folder: Path, workers: int | None = None
+) -> Path:
+    """Draw a label map for each image that the annotations know.
+
+    Pixels that nothing covers are class 0 where that is the background, and else have the value
+    of `unlabelled`. An image that is not there, or that the annotations do not list, gets no map.
+    What an earlier call drew is kept, unless annotations, vocabulary or the image have changed.
+
+    Args:
+        labels: a COCO file, or a folder of LabelMe or YOLO files.
+        images: the folder of the images.
+        vocabulary: the classes, with words that are the names of the categories.
+        folder: where the maps are kept, each set in a folder of its own.
+        workers: threads; None: as many as the machine has cores, up to eight.
+
+    Returns:
+        The folder of the maps: that of image ``a/b.jpg`` is ``a/b.png`` in it.
+
+    Raises:
+        UserError: the annotations cannot be used, have a category without a class or none of the
+            images, or some images' maps cannot be drawn (after all others are), or the disk is
+            full.
+    """
+    annotations = open_annotations(labels)
+    classes_of = match(annotations.used, vocabulary, str(labels))
+    rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
+    threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
+    with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
+        maps = folder / _key(annotations, vocabulary, pool)
+        jobs = _jobs(annotations, labels, _images(images), maps)
+        done = _done(maps)
+        states = {job.image_id: _state(job.image) for job in jobs}
+        todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
+        if not todo:
+            return maps
+        for above in {job.target.parent for job in todo}:
+            with written_to(above):
+                above.mkdir(parents=True, exist_ok=True)
+
+        def draw(job: Job) -> ImageError | None:
+            try:
+                _draw(annotations, classes_of, rest, job, seen_before=job.image_id in done)
+            except ImageError as error:
+                return error
+            return None
+
+        faults = [fault for fault in pool.map(draw, todo) if fault is not None]
+    if faults:
+        raise _several(faults, len(jobs), labels)
+    text = canonical_json({"images": {**done, **states}})
+    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+    return maps
+
+
+def unlabelled(vocabulary: Vocabulary) -> int:
+    """The value of pixels that nothing covers, where the vocabulary has no background.
+
+    255, or 65535 with 255 classes and more, whose maps have 16 bits: a run over those needs
+    ``ignore_label`` 65535.
+
+    Raises:
+        UserError: so many classes that 65535 is one of them.
+    """
+    if vocabulary.num_classes > WORDS:
+        raise UserError(
+            f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
+            "make the first class 'background'"
+        )
+    return BYTES if vocabulary.num_classes < BYTES else WORDS
+
+
+def image_size(path: Path) -> tuple[int, int]:
+    """(H, W) of an image as `read_image` gives it, from its header alone where that will do.
+
+    Raises:
+        ImageError: it is no image that can be read.
+    """
+    try:
+        with Image.open(path) as image:
+            turned = image.getexif().get(ORIENTATION) in SIDEWAYS
+            width, height = image.size
+    except Exception:  # Pillow's readers raise a dozen kinds, and refuse very large images
+        pixels = read_image(path)
+        return pixels.shape[0], pixels.shape[1]
+    return (width, height) if turned else (height, width)
+
+
+def _draw(
+    annotations: Annotations,
+    classes_of: Mapping[str | int, int],
+    rest: int,
+    job: Job,
+    seen_before: bool,
+) -> None:
+    """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
+    size_hw = image_size(job.image)
+    if not seen_before and _there(job):
+        with suppress(ImageError):
+            if image_size(job.target) == size_hw:
+                return
+    classes = annotations.draw(job.image_id, classes_of, size_hw)
+    values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
+    deep = max(rest, *classes_of.values(), 0) > BYTES
+    image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
+    write_whole(job.target, lambda path: image.save(path, format="PNG"))
+
+
+def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
+    """What decides the maps, but for the sizes of the images."""
+    names = sorted(annotations.files)
+    digests = pool.map(_digest, [annotations.files[name] for name in names])
+    identity = {
+        "version": VERSION,
+        "format": annotations.format,
+        "annotations": dict(zip(names, digests, strict=True)),
+        "class_names": vocabulary.class_names,
+        "words": vocabulary.words,
+    }
+    return artifact_key(identity)
+
+
+def _digest(path: Path) -> str:
+    """The sha256 of a file; of one that is not there, nothing: drawing says so, by its image."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileNotFoundError:
+        return ""
+    except OSError as error:
+        raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
+
+
+def _images(folder: Path) -> dict[str, Path]:
+    """The images below a folder, by id."""
+    return files_of(own_folder(folder, "--images"), IMAGE_SUFFIXES)
+
+
+def _jobs(
+    annotations: Annotations, labels: Path, images: Mapping[str, Path], maps: Path
+) -> list[Job]:
+    """The images that are there and that the annotations know; at least one."""
+    known = annotations.ids()
+    jobs = [Job(i, images[i], maps / f"{i}.png") for i in known if i in images]
+    if jobs:
+        return jobs
+    there, listed = next(iter(images), None), next(iter(known), None)
+    raise UserError(
+        f"{labels} ({annotations.format}) has none of the images: it lists {len(known):,}, e.g. "
+        f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
+        "subfolders have to be the same, the ending may differ"
+    )
+
+
+def _done(maps: Path) -> dict[str, list[int]]:
+    """The images whose maps earlier calls finished, as they were then."""
+    with suppress(OSError, ValueError, TypeError, KeyError):
+        done: Any = json.loads((maps / MARKER).read_text("utf-8"))["images"]
+        return dict(done)
+    return {}
+
+
+def _state(path: Path) -> list[int]:
+    """Size and time of a file: whether it is still the same."""
+    try:
+        status = path.stat()
+    except OSError as error:
+        raise UserError(f"cannot read the image {path}: {error.strerror}") from None
+    return [status.st_size, status.st_mtime_ns]
+
+
+def _there(job: Job) -> bool:
+    return job.target.is_file()
+
+
+def _several(faults: Iterable[ImageError], total: int, labels: Path) -> UserError:
+    """One line for all maps that could not be drawn."""
+    lines = [str(fault) for fault in faults]
+    more = f"; and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+    return UserError(
+        f"{len(lines):,} of {total:,} label maps cannot be drawn from {labels}: "
+        f"{'; '.join(lines[:SHOWN])}{more}"
+    )

@@ -1,0 +1,97 @@
+"""COCO panoptic: a JSON file and, beside it, a folder of PNGs whose colours number the segments.
+
+The folder has the JSON's name without ``.json``. A colour is R + 256 G + 256^2 B; 0 is no segment
+(cocodataset.org, format-data). Segments do not overlap.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError, UserError
+from sclip_core.datasets.annotations import reading
+from sclip_core.datasets.annotations.categories import Category
+from sclip_core.datasets.annotations.coco import CocoFile
+from sclip_core.datasets.images import decode_image, read_bytes
+from sclip_core.datasets.labels import IGNORED, check_sizes
+
+WEIGHTS = np.array([1, 256, 256**2], np.int32)  # of R, G, B
+SHOWN = 3  # numbers given in an error
+PNG = b"\x89PNG"
+
+
+class CocoPanoptic:
+    """A COCO panoptic file with its folder."""
+
+    format = "COCO panoptic"
+
+    def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
+        """Check and sort what was read; no PNG is opened.
+
+        Raises:
+            UserError: as `CocoFile`; an image with two entries, or no such folder.
+        """
+        self._file = CocoFile(path, loaded)
+        self._folder = path.with_suffix("")
+        if not self._folder.is_dir():
+            raise UserError(
+                f"no folder {self._folder}: a panoptic file goes with the folder of its PNGs, "
+                "beside it and of the same name"
+            )
+        self.names: tuple[str, ...] | None = tuple(self._file.categories.values())
+        self.files = {"": path}
+        used: set[Category] = set()
+        for image_id, picture in self._file.pictures.items():
+            entries = self._file.annotations[picture.number]
+            if len(entries) > 1:
+                raise UserError(f"{path}: image {image_id} has {len(entries)} entries; expected 1")
+            for entry in entries:
+                name = self._png(entry)
+                self.files[name] = self._folder / name
+                used.update(map(self._file.category, self._segments(entry)))
+        self.used: frozenset[Category] = frozenset(used)
+
+    def ids(self) -> list[str]:
+        """The images that the file lists, with annotations or without."""
+        return list(self._file.pictures)
+
+    def draw(
+        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+    ) -> NDArray[np.int32]:
+        """The map of one image, as `Annotations.draw`."""
+        entries = self._file.of(image_id, size_hw)
+        if not entries:
+            return np.full(size_hw, IGNORED, np.int32)
+        path = self._folder / self._png(entries[0])
+        data = read_bytes(path)
+        if data and not data.startswith(PNG):
+            raise ImageError(f"{path} is no PNG (it starts {data[:8]!r}): other formats blur ids")
+        colours = decode_image(data, str(path))
+        check_sizes(size_hw, (colours.shape[0], colours.shape[1]), f"{image_id} in {path}")
+        class_of_segment = {0: IGNORED}
+        for segment in self._segments(entries[0]):
+            number = reading.field(segment, "id", int, f"{self._file.path}, segments_info")
+            class_of_segment[number] = classes_of[self._file.category(segment)]
+        found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
+        stray = [str(number) for number in found.tolist() if number not in class_of_segment]
+        if stray:
+            more = ", ..." if len(stray) > SHOWN else ""
+            raise ImageError(
+                f"{path}: ids {', '.join(stray[:SHOWN])}{more} are not in segments_info of "
+                f"{self._file.path}; is it the PNG of another file, or saved with other colours?"
+            )
+        table = np.array([class_of_segment[number] for number in found.tolist()], np.int32)
+        classes: NDArray[np.int32] = table[places.reshape(size_hw)]
+        return classes
+
+    def _png(self, entry: Mapping[str, Any]) -> str:
+        where = f"{self._file.path}, annotations"
+        return reading.relative_name(reading.field(entry, "file_name", str, where), where)
+
+    def _segments(self, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
+        return reading.objects(entry, "segments_info", f"{self._file.path}, annotations")

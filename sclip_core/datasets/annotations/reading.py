@@ -1,0 +1,143 @@
+"""What the readers of annotations share: JSON, its fields, the ids of images, files of a folder."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Hashable, Mapping, Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sclip_core.config import UserError
+from sclip_core.config.errors import shown
+from sclip_core.config.protocol import is_text
+from sclip_core.datasets.samples import by_suffix
+
+KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
+
+
+def read_bytes_of(path: Path) -> bytes:
+    """The bytes of a file of annotations.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        UserError: it cannot be read, is cut short or no JSON, or holds something else.
+    """
+    try:
+        loaded = json.loads(read_bytes_of(path))
+    except (ValueError, RecursionError) as error:
+        fault = str(error) or "nested too deep"
+        raise UserError(
+            f"{path} is no JSON, or cut short ({fault}): export or copy it again"
+        ) from None
+    if not isinstance(loaded, dict):
+        raise UserError(
+            f"{path} holds {KINDS.get(type(loaded), shown(loaded))}: expected a COCO or LabelMe "
+            "file, which is an object {...}"
+        )
+    return loaded
+
+
+def field(entry: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
+    """One field of an entry.
+
+    Raises:
+        UserError: it is not there, or of another kind.
+    """
+    value = entry.get(key)
+    if isinstance(value, kind) and not isinstance(value, bool):
+        return value
+    found = "is missing" if key not in entry else f"is {shown(value)}"
+    raise UserError(f"{where}: '{key}' {found}; expected {KINDS[kind]}")
+
+
+def objects(entry: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
+    """A field that is a list of objects.
+
+    Raises:
+        UserError: it is not.
+    """
+    entries: list[dict[str, Any]] = field(entry, key, list, where)
+    for number, one in enumerate(entries):
+        if not isinstance(one, dict):
+            raise UserError(f"{where}: '{key}' [{number}] is {shown(one)}; expected an object")
+    return entries
+
+
+def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
+    """A field that numbers or names an entry.
+
+    Raises:
+        UserError: it is not there, or is neither a whole number nor a text.
+    """
+    value = entry.get(key)
+    if isinstance(value, int | str):
+        return value
+    raise UserError(f"{where}: '{key}' is {shown(value)}; expected a whole number")
+
+
+def optional_size(entry: Mapping[str, Any], height: str, width: str) -> tuple[int, int] | None:
+    """(H, W) of the image, where an entry tells it."""
+    sides = entry.get(height), entry.get(width)
+    return sides if all(isinstance(side, int) for side in sides) else None  # type: ignore[return-value]
+
+
+def relative_name(name: str, where: str) -> str:
+    r"""The path of a file below a folder, with "/"; Windows' "\" is taken for one.
+
+    Raises:
+        UserError: it leads out of the folder, is empty, or cannot be the name of a file.
+    """
+    path = PurePosixPath(name.replace("\\", "/"))
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise UserError(f"{where}: the file name {shown(name)} is not one below a folder")
+    if not is_text(name) or "\0" in name:
+        raise UserError(f"{where}: {shown(name)} cannot be the name of a file")
+    return path.as_posix()
+
+
+def id_of(name: str, where: str) -> str:
+    r"""The id of an image by its file name: ``a\b.jpg`` gives ``a/b``.
+
+    Raises:
+        UserError: as `relative_name`.
+    """
+    return os.path.splitext(relative_name(name, where))[0]
+
+
+def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+    """The files below a folder with one of these endings, by id, sorted.
+
+    Raises:
+        UserError: a folder that cannot be listed, or two files of the same id.
+    """
+    found: dict[str, Path] = {}
+    for path, stem, _ in sorted(by_suffix(folder, suffixes)):
+        if stem in found:
+            raise UserError(
+                f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image is "
+                "known by its name without the ending, so rename one"
+            )
+        found[stem] = folder / path
+    return found
+
+
+def refuse_twice(key: Hashable, seen: Mapping[Any, Any], what: str, where: str) -> None:
+    """Raise if a name or number was there before.
+
+    Raises:
+        UserError: it was.
+    """
+    if key in seen:
+        raise UserError(f"{where}: {what} {shown(key)} is there twice; remove or rename one")

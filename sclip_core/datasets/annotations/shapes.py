@@ -1,0 +1,174 @@
+"""Outlines and run lengths as masks, by pycocotools: COCO's own rasteriser.
+
+A mask is a dict as pycocotools has it: ``size`` (H, W) and ``counts``, compressed run lengths.
+Only one is decoded at a time, so that a picture with hundreds of them takes the room of one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import shown
+from sclip_core.datasets.labels import IGNORED, check_sizes
+
+LEAST = 3  # corners of an outline
+
+
+class Layer(NamedTuple):
+    """A mask and what its pixels are."""
+
+    mask: dict[str, Any]
+    label: int  # class
+
+
+def coco() -> Any:
+    """Pycocotools' masks.
+
+    Raises:
+        UserError: it is not installed.
+    """
+    try:
+        from pycocotools import mask
+    except ModuleNotFoundError:
+        raise UserError(
+            "pycocotools, which draws annotations, is not installed: "
+            "pip install 'sclip-benchmark[data]'"
+        ) from None
+    return mask
+
+
+def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
+    """Points of an annotation, checked. What lies outside of the picture is cut off in drawing.
+
+    Args:
+        points: x, y, x, y, ... or pairs of x, y, in pixels; (0, 0) is the upper left corner of
+            the first pixel.
+        size_hw: of the picture, in the unit of the points.
+        where: what to call the annotation in an error.
+
+    Returns:
+        (N, 2) x, y.
+
+    Raises:
+        ImageError: no numbers, not in pairs, not finite, or farther outside than the picture's
+            longer side: those are of another picture, or in another unit.
+    """
+    try:
+        values = np.asarray(points)
+    except ValueError:  # lists of unequal lengths
+        values = np.asarray(None)
+    if values.size and values.dtype.kind not in "iuf":
+        raise ImageError(f"{where}: the points are {shown(points)}; expected numbers x, y, x, y")
+    if values.ndim == 1 and len(values) % 2:
+        raise ImageError(f"{where}: an odd number of coordinates ({len(values)}); expected x, y")
+    if values.ndim != 1 and (values.ndim != 2 or values.shape[1] != 2):
+        raise ImageError(f"{where}: the points are {shown(points)}; expected pairs of x, y")
+    pairs = values.astype(np.float64).reshape(-1, 2)
+    if not np.isfinite(pairs).all():
+        raise ImageError(f"{where}: a coordinate is not a finite number; draw the shape again")
+    far = max(size_hw)
+    if pairs.size and (pairs.min() < -far or (pairs.max(0) > np.add(size_hw[::-1], far)).any()):
+        raise ImageError(
+            f"{where}: coordinates from {pairs.min():g} to {pairs.max():g}; expected x in "
+            f"0..{size_hw[1]} and y in 0..{size_hw[0]}, or a little outside; are they of another "
+            "picture, or in another unit?"
+        )
+    return pairs
+
+
+def polygon(pairs: NDArray[np.float64], size_hw: tuple[int, int], where: str) -> dict[str, Any]:
+    """The mask of one closed outline.
+
+    Args:
+        pairs: (N, 2) as `corners` gives them.
+        size_hw: of the picture.
+        where: what to call the annotation in an error.
+
+    Raises:
+        ImageError: fewer than three corners.
+    """
+    if len(pairs) < LEAST:
+        raise ImageError(f"{where}: an outline of {len(pairs)} points; expected at least {LEAST}")
+    (mask,) = coco().frPyObjects([pairs.ravel().tolist()], *size_hw)
+    return dict(mask)
+
+
+def union(masks: list[dict[str, Any]]) -> dict[str, Any]:
+    """The mask of all parts of one object."""
+    return dict(coco().merge(masks))
+
+
+def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[str, Any]:
+    """The mask of COCO's run lengths: ``counts`` a list, or a text, which is the compressed form.
+
+    They are added up first: pycocotools does not look whether they fill the picture.
+
+    Args:
+        rle: ``size`` [H, W] and ``counts``.
+        size_hw: of the picture.
+        where: what to call the annotation in an error.
+
+    Raises:
+        ImageError: of another size, cut short or too long, or no run lengths.
+    """
+    counts, size = rle.get("counts"), rle.get("size")
+    if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) for n in size):
+        raise ImageError(f"{where}: the size of the run lengths is {shown(size)}; expected [H, W]")
+    check_sizes(size_hw, (size[0], size[1]), where)
+    lengths = _uncompressed(counts) if isinstance(counts, str) else counts
+    if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
+        raise ImageError(f"{where}: {shown(counts)} are no run lengths; export them again")
+    if sum(lengths) != size[0] * size[1]:
+        raise ImageError(
+            f"{where}: the run lengths add up to {sum(lengths):,} pixels; expected "
+            f"{size[0] * size[1]:,} ({size[1]}x{size[0]}); they are cut short or of another size"
+        )
+    return dict(coco().frPyObjects({"counts": lengths, "size": size}, *size_hw))
+
+
+def _uncompressed(text: str) -> list[int] | None:
+    """Run lengths of the compressed form: six bits a character, differences from the third on.
+
+    ``rleFrString`` of COCO's ``maskApi.c``, which reads on behind the end of a torn text.
+    """
+    lengths: list[int] = []
+    value = shift = 0
+    for char in text:
+        six = ord(char) - 48
+        if not 0 <= six < 64:
+            return None
+        value |= (six & 31) << shift
+        shift += 5
+        if six & 32:  # more to come
+            continue
+        if six & 16:
+            value -= 1 << shift
+        lengths.append(value + (lengths[-2] if len(lengths) > 2 else 0))
+        value = shift = 0
+    return None if shift else lengths
+
+
+def smaller_on_top(layers: Iterable[Layer]) -> list[Layer]:
+    """In the order of painting: by falling area in pixels; of the same area, as they came."""
+    return sorted(layers, key=lambda layer: -int(coco().area(layer.mask)))
+
+
+def paint(layers: Iterable[Layer], size_hw: tuple[int, int]) -> NDArray[np.int32]:
+    """Paint masks one over the other.
+
+    Args:
+        layers: the last is on top.
+        size_hw: of the picture.
+
+    Returns:
+        (H, W) int32, classes, or `IGNORED` (-1) where no mask is.
+    """
+    classes = np.full(size_hw, IGNORED, np.int32)
+    for layer in layers:
+        classes[coco().decode(layer.mask).astype(bool)] = layer.label
+    return classes

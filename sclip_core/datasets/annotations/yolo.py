@@ -1,0 +1,161 @@
+"""YOLO segmentation: one text file an image, a line an object (docs.ultralytics.com, "Segment").
+
+A line is the number of the category, counted from 0, and x, y, x, y, ... as fractions of the
+image's width and height. An empty file is an image without objects. The order of lines means
+nothing, so the smaller object is painted over the larger.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import shown
+from sclip_core.datasets.annotations import reading, shapes
+from sclip_core.datasets.annotations.categories import Category
+
+TEXT_NAMES = "classes.txt"  # one name a line
+YAML_NAMES = ("data.yaml", "dataset.yaml")  # `names:`, a list, or numbers with names
+UP = 3  # the labels' folder and two above it: SET/data.yaml, SET/val/labels/a.txt
+BOX = 4  # numbers of a line that is a box
+UNIT = (1, 1)  # size of a picture, in fractions
+
+
+class Outline(NamedTuple):
+    """One line of a file, its points not yet checked."""
+
+    category: Category
+    points: NDArray[np.float64]  # as fractions
+    place: str  # what to call it in an error
+
+
+class Yolo:
+    """A folder of YOLO files.
+
+    The names of the categories are looked for as ``classes.txt``, ``data.yaml`` or
+    ``dataset.yaml`` in the folder and the two above it, the nearest first.
+    """
+
+    format = "YOLO"
+
+    def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
+        """Read all files.
+
+        Args:
+            folder: of the set, where the names are looked for.
+            files: by image id.
+
+        Raises:
+            UserError: a file that is no YOLO file, or a category that has no name among them.
+        """
+        self.files = {path.relative_to(folder).as_posix(): path for path in files.values()}
+        self.names: tuple[str, ...] | None = None
+        source = _names_file(folder)
+        if source is not None:
+            self.names = _names(source)
+            self.files["names: "] = source
+        self._outlines = {i: _outlines(path, self.names) for i, path in files.items()}
+        drawn = (outline for part in self._outlines.values() for outline in part)
+        self.used: frozenset[Category] = frozenset(outline.category for outline in drawn)
+
+    def ids(self) -> list[str]:
+        """The images that have a file."""
+        return list(self._outlines)
+
+    def draw(
+        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+    ) -> NDArray[np.int32]:
+        """The map of one image, as `Annotations.draw`."""
+        layers = []
+        for outline in self._outlines[image_id]:
+            if outline.points.size == BOX:
+                raise ImageError(
+                    f"{outline.place} is a box, and boxes are no ground truth of pixels: export "
+                    "segments"
+                )
+            pairs = shapes.corners(outline.points, UNIT, outline.place) * size_hw[::-1]
+            mask = shapes.polygon(pairs, size_hw, outline.place)
+            layers.append(shapes.Layer(mask, classes_of[outline.category]))
+        return shapes.paint(shapes.smaller_on_top(layers), size_hw)
+
+
+def looks_like_yolo(path: Path) -> bool:
+    """Whether the first line of a text file could be one of YOLO; an empty file is one."""
+    try:
+        with path.open(encoding="utf-8-sig") as file:
+            first = next((line for line in file if line.strip()), "0 0")
+        [float(word) for word in first.split()]
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _outlines(path: Path, names: tuple[str, ...] | None) -> tuple[Outline, ...]:
+    """The lines of one file."""
+    try:
+        lines = reading.read_bytes_of(path).decode("utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise UserError(
+            f"{path} is no text: expected YOLO's lines 'category x y x y ...'"
+        ) from None
+    return tuple(
+        _outline(line, names, f"{path}, line {number}")
+        for number, line in enumerate(lines, 1)
+        if line.strip()
+    )
+
+
+def _outline(line: str, names: tuple[str, ...] | None, place: str) -> Outline:
+    try:
+        category, *points = map(float, line.split())
+        number = int(category)
+    except (ValueError, OverflowError):
+        number, category, points = -1, 0, []
+    if number != category or number < 0:
+        raise UserError(f"{place} is {shown(line)}: expected 'category x y x y ...', in numbers")
+    if names is None:
+        return Outline(number, np.array(points), place)
+    if number >= len(names):
+        raise UserError(f"{place}: category {number}, but names are given for 0..{len(names) - 1}")
+    return Outline(names[number], np.array(points), place)
+
+
+def _names_file(folder: Path) -> Path | None:
+    """The nearest file with names; a YAML file without ``names:`` is none."""
+    places = [folder, *folder.absolute().parents][:UP]
+    found = (place / name for place in places for name in (TEXT_NAMES, *YAML_NAMES))
+    return next((path for path in found if path.is_file() and _has_names(path)), None)
+
+
+def _has_names(path: Path) -> bool:
+    return path.name == TEXT_NAMES or "names" in _yaml(path)
+
+
+def _yaml(path: Path) -> dict[str, object]:
+    try:
+        loaded = yaml.safe_load(reading.read_bytes_of(path))
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        fault = " ".join(str(error).split())
+        raise UserError(f"{path} is no YAML ({fault}): mend it, YOLO's names are in it") from None
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _names(path: Path) -> tuple[str, ...]:
+    """The names of a file that has some."""
+    found: object
+    if path.name == TEXT_NAMES:
+        text = reading.read_bytes_of(path).decode("utf-8-sig", errors="replace")
+        found = [line.strip() for line in text.rstrip().splitlines()]
+    else:
+        found = _yaml(path)["names"]
+    if isinstance(found, dict) and set(found) == set(range(len(found))):
+        found = [found[number] for number in range(len(found))]
+    if not isinstance(found, list) or not found or not all(n and isinstance(n, str) for n in found):
+        raise UserError(f"{path}: the names are {shown(found)}; expected a name for each, from 0")
+    return tuple(found)

@@ -1,0 +1,250 @@
+"""From a publisher's archives to a set that can be prepared, by a server on this machine."""
+
+from __future__ import annotations
+
+import io
+import json
+import tarfile
+import threading
+import zipfile
+from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from sclip_core.config import UserError
+from sclip_core.data import obtain as obtain_module
+from sclip_core.data.obtain import obtain
+from sclip_core.data.prepare import prepare
+from sclip_core.data.sources import Archive, Source, source_of
+from sclip_core.datasets.samples import benchmark_samples
+
+from . import trees
+from .trees import CITYSCAPES, COCO, CONTEXT, SETS, VOC
+
+
+class Publisher:
+    """Archives of the miniature sets in a folder that is served."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.asked: list[str] = []
+        self.url = ""
+
+    def zip(self, name: str, members: dict[str, Path]) -> None:
+        with zipfile.ZipFile(self.folder / name, "w") as archive:
+            for member, path in members.items():
+                archive.write(path, member)
+
+    def tar(self, name: str, members: dict[str, Path]) -> None:
+        with tarfile.open(self.folder / name, "w") as archive:
+            for member, path in members.items():
+                archive.add(path, member)
+            readme = tarfile.TarInfo("VOCdevkit/README")  # not needed
+            archive.addfile(readme, io.BytesIO())
+
+
+@pytest.fixture
+def publisher(tmp_path, monkeypatch):
+    """All sets' archives as published, but small; what needs a login is not served."""
+    drawn, folder = tmp_path / "drawn", tmp_path / "published"
+    folder.mkdir()
+    for name in ("voc21", "coco_stuff", "ade20k", "cityscapes", "context60"):
+        SETS[name][0](drawn)
+    trees.coco_instances(drawn)
+    site = Publisher(folder)
+
+    def below(where: Path, prefix: str, pattern: str = "*") -> dict[str, Path]:
+        paths = [p for p in where.rglob(pattern) if p.is_file()]
+        return {f"{prefix}{p.relative_to(where).as_posix()}": p for p in paths}
+
+    coco, cities = drawn / COCO, drawn / CITYSCAPES
+    site.tar("VOCtrainval_11-May-2012.tar", below(drawn / VOC, "VOCdevkit/VOC2012/"))
+    site.tar("VOCtrainval_03-May-2010.tar", below(drawn / CONTEXT, "VOCdevkit/VOC2010/", "*.jpg"))
+    site.zip("val2017.zip", below(coco / "images/val2017", "val2017/"))
+    stuff = below(coco / "annotations/val2017", "val2017/")
+    training = {"train2017/000000000009.png": next(iter(stuff.values()))}
+    site.zip("stuffthingmaps_trainval2017.zip", {**stuff, **training})
+    site.zip(
+        "annotations_trainval2017.zip",
+        {"annotations/instances_val2017.json": coco / "annotations/instances_val2017.json"},
+    )
+    site.zip("ADEChallengeData2016.zip", below(drawn / trees.ADE, "ADEChallengeData2016/"))
+    by_hand = tmp_path / "by hand"
+    by_hand.mkdir()
+    (by_hand / "trainval_merged.json").write_bytes(
+        (drawn / CONTEXT / "trainval_merged.json").read_bytes()
+    )
+    site.folder = by_hand
+    site.zip("leftImg8bit_trainvaltest.zip", below(cities / "leftImg8bit", "leftImg8bit/"))
+    site.zip("gtFine_trainvaltest.zip", below(cities / "gtFine", "gtFine/"))
+
+    class Handler(SimpleHTTPRequestHandler):
+        def log_message(self, *_):
+            site.asked.append(self.path)
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), partial(Handler, directory=str(folder)))
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}).start()
+    site.url = f"http://127.0.0.1:{server.server_port}"
+
+    def small(archive: Archive) -> Archive:
+        url = archive.url and f"{site.url}/{archive.name}"
+        return replace(archive, url=url, checksum=None, bytes=None)
+
+    def small_source(name: str) -> Source:
+        found = source_of(name)
+        others = {key: tuple(map(small, value)) for key, value in found.others.items()}
+        return replace(found, archives=tuple(map(small, found.archives)), others=others)
+
+    monkeypatch.setattr(obtain_module, "source_of", small_source)
+    monkeypatch.delenv(obtain_module.MIRROR, raising=False)
+    yield site
+    server.shutdown()
+    server.server_close()
+
+
+def by_hand(publisher: Publisher, name: str, folder: Path) -> None:
+    """What a person does."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / name).write_bytes((publisher.folder / name).read_bytes())
+
+
+@pytest.mark.parametrize("name", ["voc21", "ade20k", "coco_stuff", "coco_object"])
+def test_from_nothing_to_a_set_that_opens(name, publisher, tmp_path):
+    root = tmp_path / "data"
+    done = obtain(name, root)
+    assert done.by_hand == []
+    assert done.there == []
+    assert all(path.is_file() for path in done.fetched)
+    prepare(name, root)
+    drawn = SETS[name][0](tmp_path / "again")
+    samples = benchmark_samples(name, root)
+    assert {sample.image_id for sample in samples} == set(drawn)
+    for sample in samples:
+        assert (trees.read(sample.label) == drawn[sample.image_id]).all()
+
+
+def test_only_what_the_validation_split_needs_is_unpacked(publisher, tmp_path):
+    root = tmp_path / "data"
+    obtain("coco_stuff", root)
+    kept = {p.relative_to(root).as_posix() for p in (root / COCO).rglob("*") if p.is_file()}
+    assert kept == {
+        *(f"{COCO}/images/val2017/{name}.jpg" for name in trees.COCO_IDS),
+        *(f"{COCO}/annotations/val2017/{name}.png" for name in trees.COCO_IDS),
+    }
+
+
+def test_a_second_start_asks_nothing_and_writes_nothing(publisher, tmp_path):
+    root = tmp_path / "data"
+    fetched = obtain("coco_stuff", root).fetched
+    publisher.asked.clear()
+    before = {path: path.stat().st_mtime_ns for path in root.rglob("*.??g")}
+    said: list[str] = []
+    done = obtain("coco_stuff", root, say=said.append)
+    assert done.there == ["val2017.zip", "stuffthingmaps_trainval2017.zip"]
+    assert (done.unpacked, done.fetched, done.by_hand) == ({}, [], [])
+    assert len(said) == 2
+
+    for path in fetched:  # they may be removed, as the command says
+        path.unlink()
+    assert obtain("coco_object", root).there == done.there
+    assert publisher.asked == []
+    assert {path: path.stat().st_mtime_ns for path in root.rglob("*.??g")} == before
+
+
+def test_a_lost_file_is_unpacked_again(publisher, tmp_path):
+    root = tmp_path / "data"
+    obtain("coco_stuff", root)
+    publisher.asked.clear()
+    lost = root / COCO / f"images/val2017/{trees.COCO_IDS[0]}.jpg"
+    lost.unlink()
+    done = obtain("coco_stuff", root)
+    assert done.unpacked == {"val2017.zip": 1}
+    assert lost.is_file()
+    assert publisher.asked == []
+
+
+def test_from_instances_other_annotations_are_fetched(publisher, tmp_path):
+    root = tmp_path / "data"
+    done = obtain("coco_object", root, "instances")
+    assert list(done.unpacked) == ["val2017.zip", "annotations_trainval2017.zip"]
+    assert not any("stuffthingmaps" in path for path in publisher.asked)
+    assert prepare("coco_object", root, "instances").written == 3
+    with pytest.raises(UserError, match="Did you mean 'instances'"):
+        obtain("coco_object", root, "instance")
+
+
+def test_what_needs_a_login_is_asked_for_all_at_once(publisher, tmp_path):
+    root = tmp_path / "data"
+    done = obtain("cityscapes", root)
+    assert len(done.by_hand) == 2
+    for line, name in zip(
+        done.by_hand, ["leftImg8bit_trainvaltest.zip", "gtFine_trainvaltest.zip"], strict=True
+    ):
+        assert line.startswith(f"{name} (")
+        assert "https://www.cityscapes-dataset.com/downloads/" in line
+        assert str(root / "downloads" / name) in line
+    assert publisher.asked == []
+
+
+@pytest.mark.parametrize("folder", ["downloads", "."])
+def test_it_goes_on_from_what_a_person_fetched(folder, publisher, tmp_path):
+    root = tmp_path / "data"
+    by_hand(publisher, "gtFine_trainvaltest.zip", root / folder)
+    done = obtain("cityscapes", root)
+    assert done.unpacked == {"gtFine_trainvaltest.zip": 6}  # label ids and polygons
+    assert [line.split()[0] for line in done.by_hand] == ["leftImg8bit_trainvaltest.zip"]
+
+    by_hand(publisher, "leftImg8bit_trainvaltest.zip", root / folder)
+    done = obtain("cityscapes", root)
+    assert done.there == ["gtFine_trainvaltest.zip"]
+    assert done.by_hand == []
+    assert prepare("cityscapes", root).written == 3
+    assert len(benchmark_samples("cityscapes", root)) == 3
+
+
+@pytest.mark.parametrize("folder", ["downloads", ".", CONTEXT])
+def test_contexts_annotation_file_is_put_in_its_place(folder, publisher, tmp_path):
+    root = tmp_path / "data"
+    done = obtain("context60", root)
+    assert [line.split()[0] for line in done.by_hand] == ["trainval_merged.json"]
+    assert done.unpacked == {"VOCtrainval_03-May-2010.tar": len(trees.PHASES)}
+
+    by_hand(publisher, "trainval_merged.json", root / folder)
+    done = obtain("context60", root)
+    assert done.by_hand == []
+    assert json.loads((root / CONTEXT / "trainval_merged.json").read_text())["images"]
+    assert prepare("context60", root).written == 4
+    assert len(benchmark_samples("context59", root)) == 4
+    assert len(obtain("context60", root).there) == 2
+
+
+def test_a_mirror_has_all_archives(publisher, tmp_path, monkeypatch):
+    for path in publisher.folder.iterdir():
+        path.rename(tmp_path / "published" / path.name)
+    monkeypatch.setenv(obtain_module.MIRROR, f"{publisher.url}/")
+    root = tmp_path / "data"
+    for name, count in (("cityscapes", 3), ("context60", 4)):
+        done = obtain(name, root)
+        assert done.by_hand == []
+        assert prepare(name, root).written == count
+
+
+def test_a_file_with_other_content_is_replaced_only_by_force(publisher, tmp_path):
+    root = tmp_path / "data"
+    odd = root / COCO / f"images/val2017/{trees.COCO_IDS[0]}.jpg"
+    odd.parent.mkdir(parents=True)
+    odd.write_bytes(b"another")
+    with pytest.raises(UserError, match="another content"):
+        obtain("coco_stuff", root)
+    assert odd.read_bytes() == b"another"
+    assert obtain("coco_stuff", root, force=True).unpacked["val2017.zip"] >= 1
+    assert odd.read_bytes() != b"another"
+
+
+def test_a_root_that_is_a_file_is_refused(publisher, tmp_path):
+    (tmp_path / "data").write_text("")
+    with pytest.raises(UserError, match="choose a --root that can be written to"):
+        obtain("voc21", tmp_path / "data")
