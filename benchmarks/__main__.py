@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks import (
+    data_rows,
     encoder_rows,
     gpu_rows,
     mask_rows,
@@ -37,6 +38,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **pipeline_rows.ROWS,
     **skipping_rows.ROWS,
     **mask_rows.ROWS,
+    **data_rows.ROWS,
     **gpu_rows.ROWS,
 }
 HEADER = ("what", "goal", "measured", "ratio", "floor", "met")

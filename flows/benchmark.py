@@ -65,6 +65,9 @@ def run_stage(stage: AnyStage, shard: int, shards: int) -> Outcome | State[Outco
 def sclip_benchmark(config: str | None = None, preset: str | None = None, **given: Any) -> Any:
     """Segment a dataset with words and score it; gives a ``Finished``, or a list of them.
 
+    Images of one's own without ``labels`` are not scored; ``save_vis`` is then where the label
+    maps go.
+
     Args:
         config: a pipeline.yaml whose section ``sclip`` holds settings.
         preset: a benchmark, or a row of the preset table.
@@ -98,18 +101,15 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
 
 def publish(finished: Finished) -> None:
-    """Show the run in Prefect: per-class IoU as a table, the summary as markdown."""
-    plain = (c if c.isascii() and c.isalnum() else "-" for c in finished.row["dataset"].lower())
-    name = "".join(plain)
-    worst_first = sorted(finished.classes, key=lambda row: (row["iou"] is None, row["iou"]))
-    columns = ("class_id", "class_name", "iou", "acc", "label")
-    create_table_artifact(
-        key=f"sclip-class-iou-{name}",
-        table=[{column: row[column] for column in columns} for row in worst_first],
-        description=f"IoU and accuracy in percent, worst first; run {finished.run_id}",
-    )
+    """Show the run in Prefect: its summary as markdown and, if scored, per-class IoU as a table."""
+    dataset = finished.settings.dataset.lower()
+    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in dataset)
+    if finished.run_id:
+        _publish_classes(finished, name)
+    saved = [f"- saved in `{finished.pictures}`"] if finished.pictures else []
+    row = [f"- run `{finished.run_id}`: `{finished.path}`"] if finished.run_id else saved
     lines = [
-        f"# {headline(finished.row)}",
+        f"# {headline(finished)}",
         "",
         "| stage | state | cached | computed | seconds |",
         "|---|---|---|---|---|",
@@ -118,7 +118,18 @@ def publish(finished: Finished) -> None:
             for o in finished.outcomes.values()
         ),
         "",
-        f"- run `{finished.run_id}`: `{finished.path}`",
+        *row,
         *(f"- left out: {line}" for line in finished.failures.values()),
     ]
     create_markdown_artifact(key=f"sclip-summary-{name}", markdown="\n".join(lines))
+
+
+def _publish_classes(finished: Finished, name: str) -> None:
+    """The table of per-class IoU."""
+    worst_first = sorted(finished.classes, key=lambda row: (row["iou"] is None, row["iou"]))
+    columns = ("class_id", "class_name", "iou", "acc", "label")
+    create_table_artifact(
+        key=f"sclip-class-iou-{name}",
+        table=[{column: row[column] for column in columns} for row in worst_first],
+        description=f"IoU and accuracy in percent, worst first; run {finished.run_id}",
+    )

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 from rich.console import Console
@@ -16,12 +16,16 @@ from rich.text import Text
 from sclip_core.config import SEVERAL
 from sclip_core.stages.report import Outcome, Status
 
+if TYPE_CHECKING:
+    from sclip_core.stages.pipeline import Finished
+
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 LONG = (  # stages whose seconds are shown side by side
     ("trunk", "dense_features", "sam_embeddings", "proposals", "crop_features"),
     ("refine", "hybrid"),
 )
+UNSCORED = ", no ground truth: nothing scored"
 MOST_ROWS = 200  # of an answer that are printed
 QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
@@ -101,6 +105,13 @@ class ConsoleReporter:
         else:
             self._log(f"left out: {line}")
 
+    def note(self, line: str) -> None:
+        """Something that the user should know before the run."""
+        if self.console.is_terminal:
+            self.console.print(Text.assemble((f"{'note':<15} ", "yellow"), line))
+        else:
+            self._log(f"note: {line}")
+
     def close(self) -> None:
         """Take the bar away; what is printed next begins a line."""
         if self._bar:
@@ -116,15 +127,15 @@ class ConsoleReporter:
         return _duration((self._total - self._done) / max(per_second, 1e-9))
 
 
-def summary_table(result: dict[str, Any], outcomes: list[Outcome]) -> Table:
-    """Scores of a run, and what each stage did."""
-    table = Table(title=headline(result), title_justify="left", title_style="bold")
+def summary_table(finished: Finished) -> Table:
+    """Scores of a run, if there is ground truth, and what each stage did."""
+    table = Table(title=headline(finished), title_justify="left", title_style="bold")
     for column, justify in (("stage", "left"), ("state", "left"), ("cached", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     table.add_column("computed", justify="right")
     table.add_column("time", justify="right")
     table.add_column("key")
-    for outcome in outcomes:
+    for outcome in finished.outcomes.values():
         table.add_row(
             outcome.stage,
             outcome.state,
@@ -136,31 +147,68 @@ def summary_table(result: dict[str, Any], outcomes: list[Outcome]) -> Table:
     return table
 
 
-def comparison_table(rows: list[dict[str, Any]]) -> Table:
+def comparison_table(finished: list[Finished]) -> Table:
     """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
-    first = rows[0]
-    title = f"{first['dataset']}, {first['num_images']} images"
+    scored = finished[0].settings.scored
+    rows = [each.row or _unscored_row(each) for each in finished]
+    title = f"{rows[0]['dataset']}, {rows[0]['num_images']} images{'' if scored else UNSCORED}"
     table = Table(title=title, title_justify="left", title_style="bold")
     differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
     for name in differing or ["attention"]:
         table.add_column(name)
-    for name in ("mIoU", "mAcc", "aAcc", "encode", "refine"):
+    for name in (*(("mIoU", "mAcc", "aAcc") if scored else ()), "encode", "refine"):
         table.add_column(name, justify="right")
-    table.add_column("run", no_wrap=True)
+    table.add_column("run" if scored else "folder", no_wrap=True)
     for row in rows:
         settings = (_shown(row[name]) for name in differing or ["attention"])
-        table.add_row(*settings, *_scores(row), *_seconds(row), row["run_id"])
+        scores = _scores(row) if scored else ()
+        table.add_row(*settings, *scores, *_seconds(row), row["run_id" if scored else "folder"])
     return table
 
 
-def headline(result: dict[str, Any]) -> str:
-    """Scores in one line."""
+def _unscored_row(finished: Finished) -> dict[str, Any]:
+    """What is told of a run that has no row in the results; None: its mode does not read it."""
+    settings = finished.settings
+    dense = settings.mode != "baseline"
+    row = {
+        **settings.model_dump(include={"dataset", "mode", "proposals", "sam_model"}),
+        "hybrid_rule": settings.rule,
+        "attention": settings.attention if dense else None,
+        "pamr_steps": settings.pamr_steps if dense else None,
+        "num_images": finished.num_images,
+        "folder": finished.pictures.name if finished.pictures else None,
+    }
+    for name, outcome in finished.outcomes.items():
+        row |= {f"state_{name}": outcome.state, f"seconds_{name}": outcome.seconds}
+    return row
+
+
+def saved_lines(finished: list[Finished]) -> list[str]:
+    """Where the pictures are, and the label maps of images without ground truth."""
+    from sclip_core.stages.saving import LABEL_MAPS
+
+    settings = finished[0].settings
+    if settings.save_vis is None:
+        return []
+    lines = [f"pictures: {settings.save_vis}"]
+    if not settings.scored:
+        folder = settings.save_vis if len(finished) == 1 else settings.save_vis / "FOLDER"
+        lines = [f"pictures: {folder}", f"label maps: {folder / LABEL_MAPS}"]
+    return lines
+
+
+def headline(finished: Finished) -> str:
+    """Scores in one line, or that there are none."""
+    result = finished.row or _unscored_row(finished)
+    mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
+    what = f"{result['dataset']}, {result['num_images']} images{mode}"
+    if not finished.row:
+        return what + UNSCORED
     numbers = "   ".join(
         f"{name} {'undefined' if result[key] != result[key] else format(result[key], '.2f')}"
         for name, key in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc"))
     )
-    mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
-    return f"{result['dataset']}, {result['num_images']} images{mode}: {numbers}"
+    return f"{what}: {numbers}"
 
 
 def console() -> Console:

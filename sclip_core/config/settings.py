@@ -79,7 +79,7 @@ class Settings(MaskSettings, Protocol):
     images: HomePath | None = None
     """Folder of images of one's own."""
     labels: HomePath | None = None
-    """Folder of their label maps: single-channel, the same names."""
+    """Folder of their label maps: single-channel, the same names; without it nothing is scored."""
     classes: HomePath | None = None
     """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: IntList = (255,)
@@ -121,12 +121,17 @@ class Settings(MaskSettings, Protocol):
     points_per_batch: Annotated[int, Field(ge=0, le=65536)] = 0
     """SAM: points in a pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: HomePath | None = None
-    """Folder for pictures: image, ground truth, prediction."""
+    """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
 
     @property
     def rule(self) -> str | None:
         """Which rule fills the masks; None: there are none."""
         return {"dense": None, "baseline": "crop"}.get(self.mode, self.hybrid_rule)
+
+    @property
+    def scored(self) -> bool:
+        """Whether there is ground truth: images of one's own may come without label maps."""
+        return self.images is None or self.labels is not None
 
     @property
     def stages(self) -> tuple[str, ...]:
@@ -141,6 +146,8 @@ class Settings(MaskSettings, Protocol):
             "proposals": masks,
             "crop_features": self.rule == "crop",
             "hybrid": masks,
+            "metrics": self.scored,
+            "results": self.scored,
         }
         return tuple(stage for stage in STAGES if has.get(stage, True))
 
@@ -291,7 +298,7 @@ def _chosen(
         if "dataset" not in chosen:
             raise UserError(
                 "nothing to segment: give --dataset NAME --data-root DIR, "
-                "or --images DIR --labels DIR --classes FILE"
+                "or --images DIR --classes FILE and, to be scored, --labels DIR"
             )
         protocol = benchmark_protocol(name)
         chosen["dataset"] = chosen["vocabulary"] = benchmark_name(name)

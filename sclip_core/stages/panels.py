@@ -1,4 +1,4 @@
-"""Pictures of a run: image | ground truth | prediction, one file an image."""
+"""Pictures of a run: image | ground truth, if there is one | prediction, one file an image."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
@@ -15,15 +16,17 @@ from sclip_core.segmentation.masks.proposals import outlined
 from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
+from sclip_core.stages.saving import label_map_path, picture_path
 from sclip_core.store.files import write_whole, written_to
 
 
 def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
-    """Write a panel for every labelled image of the run.
+    """Write a panel for every segmented image of the run; without ground truth its label map too.
 
     Args:
         labels: the executed stage.
-        folder: where to; an image ``a/b`` becomes ``a/b.png`` in it.
+        folder: where to; an image ``a/b`` becomes ``a/b.png`` in it, its label map
+            ``labels/a/b.png``.
 
     Returns:
         How many were written.
@@ -39,10 +42,12 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     run.reporter.start("save_vis", len(usable), 0, "pictures")
 
     def draw(pair: tuple[Sample, str]) -> Path:
-        """Write the panel of a sample with this digest of its image; gives its path."""
+        """Write the files of a sample with this digest of its image; gives the panel's path."""
         sample, digest = pair
-        truth = run.ground_truth(sample)
+        truth = run.ground_truth(sample) if sample.label else None
         prediction: NDArray[Any] = labels.read(rows[digest])
+        if sample.label is None:
+            _save(label_map(labels, prediction), label_map_path(folder, sample.image_id))
         if labels.unlabelled is not None:
             prediction = np.where(prediction == labels.unlabelled, -1, prediction.astype(np.int32))
         names = list(vocabulary.class_names)
@@ -50,10 +55,8 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         if isinstance(labels, HybridStage):
             outlines = outlined(labels.proposals.read(masks[digest]))
         picture = panel(run.image(digest), truth, prediction, names, sample.image_id, outlines)
-        path = folder / f"{sample.image_id}.png"
-        with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
-            path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda target: picture.save(target, "PNG"))
+        path = picture_path(folder, sample.image_id)
+        _save(picture, path)
         return path
 
     written = 0
@@ -64,3 +67,21 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         written += 1
         run.reporter.advance("save_vis", 1)
     return written
+
+
+def label_map(labels: RefineStage | HybridStage, prediction: NDArray[Any]) -> Image.Image:
+    """The label map (H, W) as one channel: value k is class k.
+
+    8 bits, or 16 where the values need them; pixels without a label, which only the baseline has,
+    get the highest value, 255 or 65535.
+    """
+    unlabelled = labels.unlabelled
+    highest = labels.run.dataset.vocabulary.num_classes - 1 if unlabelled is None else unlabelled
+    return Image.fromarray(prediction.astype(np.min_scalar_type(highest)))
+
+
+def _save(picture: Image.Image, path: Path) -> None:
+    """Write a PNG, whole or not at all, and the folders above it."""
+    with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, lambda target: picture.save(target, "PNG"))

@@ -12,15 +12,19 @@ dense_features ──► refine ─────────┬──► metrics 
 proposals ─────────────────────────┤
     ▲    └──► crop_features ───────┘           for its rule crop
   sam_embeddings, where they are kept
+
+Without ground truth the label maps are the end: no metrics, no results.
 """
 
 from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
+from sclip_core.config import Settings
 from sclip_core.stages.dense_features import DenseFeaturesStage
 from sclip_core.stages.hybrid import CropFeaturesStage, HybridStage
 from sclip_core.stages.masks import ProposalsStage, SamEmbeddingsStage
@@ -28,7 +32,7 @@ from sclip_core.stages.metrics import MetricsStage
 from sclip_core.stages.panels import save_panels
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.report import Outcome
-from sclip_core.stages.results import ResultsStage
+from sclip_core.stages.results import ResultsStage, nothing_usable, run_name
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
@@ -40,7 +44,10 @@ AnyStage = Stage | ResultsStage
 
 @dataclass(frozen=True)
 class Pipeline:
-    """The stages of a run, in the order in which they are executed."""
+    """The stages of a run, in the order in which they are executed.
+
+    Those that the run does not have are there, but never asked for anything.
+    """
 
     text_bank: TextBankStage
     trunk: TrunkStage
@@ -55,7 +62,7 @@ class Pipeline:
 
     @classmethod
     def of(cls, run: Run) -> Pipeline:
-        """Connect the stages of a run; those that it does not have are never asked for anything."""
+        """Connect the stages of a run."""
         bank = TextBankStage(run)
         trunk = TrunkStage(run)
         features = DenseFeaturesStage(run, trunk)
@@ -79,20 +86,32 @@ class Pipeline:
             for stage in (stage for pipeline in pipelines for stage in pipeline):
                 if isinstance(stage, Stage):
                     stage.fresh = fresh[stage.key]
-            dense = [p for p in pipelines if "dense_features" in p.results.run.settings.stages]
+            dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
             share([pipeline.dense_features for pipeline in dense])
             for alike in _grouped([pipeline.refine for pipeline in dense]):
                 share(alike)
         return pipelines
 
     @property
+    def run(self) -> Run:
+        """What the stages share."""
+        return self.results.run
+
+    @property
     def labels(self) -> RefineStage | HybridStage:
-        """The stage whose label maps are scored."""
-        return self.refine if self.results.run.settings.mode == "dense" else self.hybrid
+        """The stage whose label maps are scored, or saved where there is no ground truth."""
+        return self.refine if self.run.settings.mode == "dense" else self.hybrid
+
+    @property
+    def name(self) -> str:
+        """The run's id; of a run that is not scored, a name by its label maps."""
+        if self.run.settings.scored:
+            return self.results.run_id
+        return run_name(self.run.dataset.name, self.labels.key)
 
     def __iter__(self) -> Iterator[AnyStage]:
         """Stage after stage."""
-        for name in self.results.run.settings.stages:
+        for name in self.run.settings.stages:
             yield getattr(self, name)
 
 
@@ -118,14 +137,21 @@ def share(stages: Sequence[Stage]) -> None:
 
 @dataclass(frozen=True)
 class Finished:
-    """What remains of a run: small enough to be handed around."""
+    """What remains of a run: small enough to be handed around.
 
-    run_id: str
-    path: str  # of its row in the table ``runs``
-    row: dict[str, Any]  # that row
-    classes: list[dict[str, Any]]  # its rows of ``class_iou``
+    A run without ground truth is in no table: no id, no path, and nothing in ``row`` and
+    ``classes``.
+    """
+
     outcomes: dict[str, Outcome]  # what each stage did
     failures: dict[str, str]  # image id: why it was left out
+    settings: Settings
+    num_images: int  # that were scored; without ground truth, whose label maps were saved
+    pictures: Path | None  # folder of what was saved
+    run_id: str | None = None
+    path: str | None = None  # of its row in the table ``runs``
+    row: dict[str, Any] = field(default_factory=dict)  # that row
+    classes: list[dict[str, Any]] = field(default_factory=list)  # its rows of ``class_iou``
 
 
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:
@@ -136,14 +162,15 @@ def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) 
 def run_pipelines(
     runs: Sequence[Run], execute: Callable[[AnyStage], object] | None = None
 ) -> list[Finished]:
-    """Execute every stage of one run after the other; draw the pictures that were asked for.
+    """Execute every stage of one run after the other; save the pictures that were asked for.
 
     Args:
         runs: ``Run.several``.
         execute: executes one stage; None: in this process, without more ado.
 
     Raises:
-        UserError: what only shows on the way, such as weights that do not fit.
+        UserError: what only shows on the way, such as weights that do not fit, or that no image
+            could be used.
     """
     for run in runs:
         run.check()
@@ -155,18 +182,37 @@ def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: b
     """Execute the stages of a run."""
     for stage in pipeline:
         execute(stage)
-    run, results = pipeline.results.run, pipeline.results
-    if run.settings.save_vis:
-        folder = run.settings.save_vis
-        save_panels(pipeline.labels, folder if alone else folder / results.run_id)
-    return Finished(
-        run_id=results.run_id,
-        path=results.path,
-        row=results.read("runs")[0],
-        classes=results.read("class_iou"),
+    run, results = pipeline.run, pipeline.results
+    folder, saved = _save(pipeline, alone)
+    finished = Finished(
         outcomes=dict(run.outcomes),
         failures=dict(run.failures),
+        settings=run.settings,
+        num_images=saved,
+        pictures=folder,
     )
+    if not run.settings.scored:
+        if not saved:
+            raise nothing_usable(run)
+        return finished
+    row = results.read("runs")[0]
+    return replace(
+        finished,
+        num_images=row["num_images"],
+        run_id=results.run_id,
+        path=results.path,
+        row=row,
+        classes=results.read("class_iou"),
+    )
+
+
+def _save(pipeline: Pipeline, alone: bool) -> tuple[Path | None, int]:
+    """Save the pictures that were asked for; gives their folder and how many they are."""
+    folder = pipeline.run.settings.save_vis
+    if folder is None:
+        return None, 0
+    folder = folder if alone else folder / pipeline.name
+    return folder, save_panels(pipeline.labels, folder)
 
 
 def _execute(stage: AnyStage) -> Outcome:

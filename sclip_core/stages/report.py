@@ -59,7 +59,10 @@ class Reporter(Protocol):
         """A stage is done."""
 
     def warn(self, line: str) -> None:
-        """Something that the user should know now."""
+        """An image is left out, and why."""
+
+    def note(self, line: str) -> None:
+        """Something that the user should know before the run."""
 
 
 class Silent:
@@ -75,4 +78,7 @@ class Silent:
         """Nothing."""
 
     def warn(self, line: str) -> None:
+        """Nothing."""
+
+    def note(self, line: str) -> None:
         """Nothing."""

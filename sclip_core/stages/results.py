@@ -17,6 +17,7 @@ import pyarrow as pa
 from sclip_core.config import Settings, UserError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.evaluation import Areas, Scores, scores
+from sclip_core.stages.ground_truth import made_from
 from sclip_core.stages.metrics import MetricsStage
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run, versions
@@ -68,6 +69,7 @@ class ResultsStage:
             "dataset": self.run.dataset.name,
             "class_names": self.run.dataset.vocabulary.class_names,
             "metrics": self.metrics.key,
+            **_named("ground_truth", made_from(self.run.dataset)),
             "images": [
                 [sample.image_id, row_id if row_id in rows else None]  # None: left out
                 for sample, row_id in zip(self.run.dataset.samples, row_ids, strict=True)
@@ -77,10 +79,8 @@ class ResultsStage:
 
     @property
     def run_id(self) -> str:
-        """Name of the run: the dataset and the key; begins as no hidden file and no flag does."""
-        letters = self.run.dataset.name[:LONGEST_NAME]
-        name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
-        return f"{name or 'run'}-{self.key[:12]}"
+        """Name of the run, and of its files."""
+        return run_name(self.run.dataset.name, self.key)
 
     @property
     def path(self) -> str:
@@ -127,8 +127,7 @@ class ResultsStage:
     def _tables(self) -> dict[str, pa.Table]:
         by_image = self.metrics.image_areas()
         if not by_image:
-            first = next(iter(self.run.failures.values()), "the dataset is empty")
-            raise UserError(f"none of the {len(self.run.dataset)} images could be used: {first}")
+            raise nothing_usable(self.run)
         summed = _sum(by_image.values(), self.run.dataset.vocabulary.num_classes)
         scored = scores(summed)
         return {
@@ -180,6 +179,7 @@ class ResultsStage:
             "sam_sha256": run.sam_sha256 if _by_sam(run.settings) else None,
             "attention": str(run.attention) if run.settings.mode != "baseline" else None,
             "dtype": run.dtype,
+            "ground_truth": made_from(run.dataset),
             **_recorded(run.settings),
             "num_images": num_images,
             "num_failed": len(run.failures),
@@ -194,6 +194,24 @@ class ResultsStage:
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
         return _typed(pa.Table.from_pylist([row]))
+
+
+def _named(name: str, value: str | None) -> dict[str, str]:
+    """What there is to be said; what is not known changes no key."""
+    return {} if value is None else {name: value}
+
+
+def run_name(dataset: str, key: str) -> str:
+    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
+    letters = dataset[:LONGEST_NAME]
+    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+    return f"{name or 'run'}-{key[:12]}"
+
+
+def nothing_usable(run: Run) -> UserError:
+    """The error of a run whose images all failed; it names the first."""
+    first = next(iter(run.failures.values()), "the dataset is empty")
+    return UserError(f"none of the {len(run.dataset)} images could be used: {first}")
 
 
 def _typed(table: pa.Table) -> pa.Table:

@@ -43,9 +43,10 @@ from sclip_core.encoder.device import DTYPES
 from sclip_core.model import SCLIP
 from sclip_core.segmentation.masks import superpixels
 from sclip_core.segmentation.masks.sources import open_source
+from sclip_core.stages import ground_truth
 from sclip_core.stages.report import Outcome, Reporter, Silent
+from sclip_core.stages.saving import check_place
 from sclip_core.store.digests import Digests
-from sclip_core.store.files import writable_folder
 
 PACKAGES = (
     "sclip-benchmark",
@@ -67,8 +68,9 @@ FORCED = {  # what a run lacks where it lacks a stage
     "crop_features": " without --hybrid-rule crop",
     "dense_features": " in the baseline",
     "refine": " in the baseline",
+    "metrics": " without --labels",
+    "results": " without --labels",
 }
-LOOK_AT = 8  # label maps, before anything is computed
 
 
 class Run:
@@ -93,8 +95,10 @@ class Run:
         self.attention = Attention.parse(settings.attention)
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
-        self.dataset: Dataset = open_dataset(settings)
-        self._look_at_ground_truth()
+        self.dataset: Dataset = open_dataset(ground_truth.drawn(settings))
+        self.notes = ground_truth.look_at(self) if settings.scored else []
+        for line in self.notes:
+            self.reporter.note(line)
         self.stages = set(settings.stages)  # of all runs of a command
         self.stop = Event()  # when it is set, the stages end after the batch that they are at
         self.outcomes: dict[str, Outcome] = {}
@@ -131,23 +135,6 @@ class Run:
         other.outcomes, other.failures = {}, dict(self.failures)
         return other
 
-    def _look_at_ground_truth(self) -> None:
-        """Read a few label maps before an hour goes into features that cannot be scored.
-
-        Raises:
-            UserError: every one of them is wrong, as those of another dataset would be.
-        """
-        samples = self.dataset.samples
-        looked_at = samples[:: -(-len(samples) // LOOK_AT)]
-        faults: list[str] = []
-        for sample in looked_at:
-            try:
-                self.ground_truth(sample)
-            except ImageError as error:
-                faults.append(str(error))
-        if len(faults) == len(looked_at):
-            raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
-
     def image(self, digest: str) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) RGB of an image.
 
@@ -167,23 +154,27 @@ class Run:
         Raises:
             ImageError: not a label map, or with values beyond the classes, or not the file any
                 more that was digested.
+            UserError: the sample has none.
         """
-        dataset = self.dataset
+        dataset, path = self.dataset, sample.label
+        if path is None:
+            raise UserError(f"{sample.image} has no ground truth: pass --labels DIR to score it")
         return label_classes(
-            decode_label(self._bytes(sample.label, digest), str(sample.label)),
+            decode_label(self._bytes(path, digest), str(path)),
             dataset.vocabulary.num_classes,
             dataset.reduce_zero_label,
             dataset.ignore_label,
-            str(sample.label),
+            str(path),
         )
 
     def check(self) -> None:
         """Find what would stop the run only after hours of work.
 
         Raises:
-            UserError: no such model, a folder for pictures that cannot be written to, or a stage
-                forced that the run does not have.
+            UserError: no such model, a folder for pictures that cannot be written to or is needed
+                and not given, or a stage forced that the run does not have.
         """
+        check_place(self.settings, self.dataset.samples)
         _ = self.spec
         for stage in self.settings.force:
             if stage not in self.stages:
@@ -193,8 +184,6 @@ class Run:
                 )
         if "proposals" in self.settings.stages:
             self._check_masks()
-        if self.settings.save_vis:
-            writable_folder(self.settings.save_vis, "--save-vis")
 
     def _check_masks(self) -> None:
         """See that the source of masks can be opened, without opening it.
@@ -266,14 +255,14 @@ class Run:
     @property
     def label_digests(self) -> list[str]:
         """The digest of each sample's label map, in order."""
-        return [digest for _, _, digest in self._digested]
+        return [digest for _, _, digest in self._digested if digest is not None]
 
     @cached_property
-    def _digested(self) -> list[tuple[Sample, str, str]]:
+    def _digested(self) -> list[tuple[Sample, str, str | None]]:
         """Each sample with the digests of its files; what cannot be read is noted."""
         samples = self.dataset.samples
         images = self.digests.of_many(sample.image for sample in samples)
-        labels = self.digests.of_many(sample.label for sample in samples)
+        labels = self._digested_labels() if self.settings.scored else [None] * len(samples)
         digested = []
         for sample, image, label in zip(samples, images, labels, strict=True):
             if isinstance(image, ImageError):
@@ -283,6 +272,10 @@ class Run:
             else:
                 digested.append((sample, image, label))
         return digested
+
+    def _digested_labels(self) -> list[str | ImageError | None]:
+        """The digest of each sample's label map; of one that cannot be read, the reason."""
+        return [*self.digests.of_many(s.label for s in self.dataset.samples if s.label)]
 
     def samples_of(self, digest: str) -> Sequence[Sample]:
         """The samples with this image: copies of it share a digest."""
@@ -329,7 +322,7 @@ class Run:
             UserError: the run is strict.
         """
         for sample in samples:
-            named = any(str(path) in str(error) for path in (sample.image, sample.label))
+            named = any(str(path) in str(error) for path in sample.files)
             failure = error if named else UserError(f"{sample.image_id}: {error}")
             if self.settings.strict:
                 raise UserError(f"{failure} (--strict: stopped here; what was computed is kept)")

@@ -173,12 +173,12 @@ def test_nothing_to_segment(refused, tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("left_out", "words"),
     [
-        (("labels",), ["--labels is missing", "label maps of --images"]),
+        (("labels",), ["nothing to score without --labels", "pass --save-vis DIR"]),
         (("classes",), ["--classes is missing", "one class a line"]),
         (("images",), ["nothing to segment", "--images DIR"]),
     ],
 )
-def test_own_images_need_three_options(refused_run, left_out, words):
+def test_own_images_need_their_options(refused_run, left_out, words):
     says(refused_run(leave_out=left_out), *words)
 
 

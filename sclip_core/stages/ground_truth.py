@@ -1,0 +1,132 @@
+"""Ground truth before anything is computed: drawn where need be, looked at, its origin."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sclip_core.config import ImageError, Settings, UserError, tables
+from sclip_core.config.protocol import is_benchmark
+from sclip_core.data.check import upright_size
+from sclip_core.data.own import label_maps, unlabelled
+from sclip_core.data.trees import record_of
+from sclip_core.datasets import IGNORED, Vocabulary, check_sizes, decode_label, read_bytes
+from sclip_core.datasets.annotations import is_annotations
+from sclip_core.datasets.causes import suspicion
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sclip_core.datasets import Dataset, Sample
+    from sclip_core.stages.run import Run
+
+LOOK_AT = 8  # pairs
+DRAWN = "ground_truth"  # below the artifacts
+
+
+def drawn(settings: Settings) -> Settings:
+    """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
+
+    The maps are kept below the artifacts, so that they are drawn once.
+
+    Raises:
+        UserError: the annotations cannot be used, or do not fit the classes.
+    """
+    images, labels = settings.images, settings.labels
+    if images is None or labels is None or not is_annotations(labels):
+        return settings
+    if settings.reduce_zero_label:
+        raise UserError(
+            f"{labels} names its categories, so there is no zero label to reduce: "
+            "leave --reduce-zero-label out"
+        )
+    if settings.classes is not None:
+        vocabulary = Vocabulary.from_file(settings.classes)
+    elif settings.vocabulary is not None:
+        vocabulary = Vocabulary.named(settings.vocabulary)
+    else:
+        raise UserError(
+            f"--classes is missing: pass a text file with the categories of {labels} that are to "
+            "be found, one a line, synonyms split by ', '"
+        )
+    maps = label_maps(labels, images, vocabulary, settings.artifacts / DRAWN, settings.workers)
+    return settings.replace(labels=maps, ignore_label=(unlabelled(vocabulary),))
+
+
+def look_at(run: Run) -> list[str]:
+    """Look at a few pairs before an hour goes into features that cannot be scored.
+
+    Args:
+        run: whose dataset has ground truth.
+
+    Returns:
+        What a user should know before the run, a line each.
+
+    Raises:
+        UserError: every one of them is wrong, as those of another dataset would be.
+    """
+    samples = run.dataset.samples
+    looked_at = samples[:: -(-len(samples) // LOOK_AT)]
+    faults: list[str] = []
+    values: set[int] = set()
+    for sample in looked_at:
+        try:
+            values |= _values(run, sample)
+        except ImageError as error:
+            faults.append(str(error))
+    if len(faults) == len(looked_at):
+        raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
+    return _notes(run, values)
+
+
+def _values(run: Run, sample: Sample) -> set[int]:
+    """The values of a sample's label map, if it fits its image and the classes."""
+    assert sample.label is not None
+    classes = run.ground_truth(sample)
+    try:
+        size = upright_size(read_bytes(sample.image), str(sample.image))
+    except ImageError:  # left out later, and named; its label map may be right
+        size = (classes.shape[0], classes.shape[1])
+    check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
+    return _occurring(sample, classes)
+
+
+def _occurring(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
+    """The values in the file; it is read again only where some are not evaluated."""
+    assert sample.label is not None
+    if classes.size and classes.min() != IGNORED:
+        return set()
+    raw = decode_label(read_bytes(sample.label), str(sample.label))
+    return set(map(int, set(raw[classes == IGNORED].tolist())))
+
+
+def _notes(run: Run, values: set[int]) -> list[str]:
+    """What is odd about a benchmark's data."""
+    settings, found = run.settings, len(run.dataset)
+    row = _row(run.dataset)
+    if row is None:
+        return []
+    notes = []
+    expected = row.get("num_images")
+    if expected and settings.num_samples is None and found != expected:
+        notes.append(
+            f"{run.dataset.name}: {found:,} images, the validation split has {expected:,}: "
+            f"figures cannot be compared (sclip data check {run.dataset.name})"
+        )
+    odd = suspicion(row["layout"], values)
+    return [*notes, f"{run.dataset.name}: {odd}"] if odd else notes
+
+
+def made_from(dataset: Dataset) -> str | None:
+    """What ``sclip data prepare`` made a benchmark's label maps from; None: not known."""
+    row = _row(dataset)
+    record = record_of(dataset.root, row["layout"]) if row and dataset.root else None
+    return str(record["made_from"]) if record and record.get("made_from") else None
+
+
+def _row(dataset: Dataset) -> dict[str, Any] | None:
+    """A benchmark's row of the table; None: images of one's own."""
+    if dataset.root is None or not is_benchmark(dataset.name):
+        return None
+    found: dict[str, Any] = tables()["benchmarks"][dataset.name]
+    return found
