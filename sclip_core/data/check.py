@@ -18,7 +18,7 @@ from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.data.progress import Progress
 from sclip_core.data.trees import record_of
-from sclip_core.datasets import Vocabulary, check_sizes, decode_label, read_bytes
+from sclip_core.datasets import Vocabulary, check_sizes, decode_label, read_sample
 from sclip_core.datasets.causes import likely_cause, suspicion
 from sclip_core.datasets.images import refuse_damaged
 from sclip_core.datasets.samples import Files, benchmark_files
@@ -192,11 +192,11 @@ def _examine(
     image, label = files.image_of(image_id), files.label_of(image_id)
     faults, sizes, counts = [], [], None
     try:
-        sizes.append(upright_size(read_bytes(image), str(image)))
+        sizes.append(upright_size(read_sample(image), str(image)))
     except ImageError as error:
         faults.append(Fault(str(image), _without_path(error, image)))
     try:
-        raw = decode_label(read_bytes(label), str(label))
+        raw = decode_label(read_sample(label), str(label))
         sizes.append((raw.shape[0], raw.shape[1]))
         counts = np.bincount(np.clip(raw, 0, VALUES - 1).ravel(), minlength=VALUES)
         if stray := meaning.stray(counts):

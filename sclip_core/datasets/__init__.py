@@ -1,7 +1,7 @@
 """Datasets: benchmarks and folders of one's own, vocabularies, images and label maps."""
 
 from sclip_core.datasets.dataset import Dataset, open_dataset
-from sclip_core.datasets.images import decode_image, read_bytes, read_image
+from sclip_core.datasets.images import decode_image, read_bytes, read_image, read_sample
 from sclip_core.datasets.labels import IGNORED, check_sizes, decode_label, label_classes, read_label
 from sclip_core.datasets.samples import Sample
 from sclip_core.datasets.vocabulary import Vocabulary
@@ -19,4 +19,5 @@ __all__ = [
     "read_bytes",
     "read_image",
     "read_label",
+    "read_sample",
 ]

@@ -83,6 +83,17 @@ def read_bytes(path: str | Path) -> bytes:
         raise ImageError(f"cannot read {path}: {error.strerror}") from None
 
 
+def read_sample(path: str | Path) -> bytes:
+    """The bytes of a dataset's file. Of a pipe, that ``read_bytes`` would wait for, none.
+
+    Raises:
+        ImageError: not a file, or no permission.
+    """
+    if Path(path).exists() and not Path(path).is_file():
+        raise ImageError(f"{path} is not a file")
+    return read_bytes(path)
+
+
 def refuse_damaged(data: bytes, name: str) -> None:
     """Refuse a file that is not there whole. Nothing is decoded: well under a millisecond.
 

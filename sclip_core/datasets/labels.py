@@ -11,7 +11,7 @@ from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
 from sclip_core.datasets.causes import likely_cause
-from sclip_core.datasets.images import read_bytes, refuse_damaged
+from sclip_core.datasets.images import read_sample, refuse_damaged
 
 IGNORED = -1  # class of a pixel that is not evaluated
 BEYOND = -2  # class of a value that the vocabulary has no class for
@@ -40,7 +40,7 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
     Raises:
         ImageError: no such file, cut short, another format, or more than one channel.
     """
-    return decode_label(read_bytes(path), str(path))
+    return decode_label(read_sample(path), str(path))
 
 
 def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:

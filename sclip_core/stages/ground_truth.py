@@ -9,7 +9,7 @@ from sclip_core.config.protocol import is_benchmark
 from sclip_core.data.check import upright_size
 from sclip_core.data.own import label_maps, unlabelled
 from sclip_core.data.trees import record_of
-from sclip_core.datasets import IGNORED, Vocabulary, check_sizes, decode_label, read_bytes
+from sclip_core.datasets import IGNORED, Vocabulary, check_sizes, decode_label, read_sample
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.causes import suspicion
 
@@ -84,7 +84,7 @@ def _values(run: Run, sample: Sample) -> set[int]:
     assert sample.label is not None
     classes = run.ground_truth(sample)
     try:
-        size = upright_size(read_bytes(sample.image), str(sample.image))
+        size = upright_size(read_sample(sample.image), str(sample.image))
     except ImageError:  # left out later, and named; its label map may be right
         size = (classes.shape[0], classes.shape[1])
     check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
@@ -96,7 +96,7 @@ def _occurring(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
     assert sample.label is not None
     if classes.size and classes.min() != IGNORED:
         return set()
-    raw = decode_label(read_bytes(sample.label), str(sample.label))
+    raw = decode_label(read_sample(sample.label), str(sample.label))
     return set(map(int, set(raw[classes == IGNORED].tolist())))
 
 

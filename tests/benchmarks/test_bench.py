@@ -32,6 +32,7 @@ SAID = (  # of every kind of row, something of its name
     "SAM ViT-B, image encoder",
     "after the encoder",
     "hybrid, pool",
+    "sclip data prepare",
     "GPU: PAMR",
     "GPU: JPEG to areas",
 )
@@ -53,7 +54,7 @@ def test_quick_prints_and_writes_every_row(tmp_path):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 25
+    assert len(found["rows"]) == 29
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from pathlib import Path
 
@@ -203,6 +204,16 @@ def test_a_damaged_file_is_named_and_the_others_are_read(which, damage, sound, t
     assert str(path) not in said(found, path)
     assert found.sound == 2
     assert found.pixels.sum() + found.ignored == HEIGHT * WIDTH * (3 if which == "image" else 2)
+
+
+@pytest.mark.parametrize("which", ["image", "label"])
+def test_a_pipe_is_named_and_not_waited_for(which, sound, tmp_path):
+    sound("ade20k")
+    folder, ending = ("images", "jpg") if which == "image" else ("annotations", "png")
+    path = next((tmp_path / ADE / folder / "validation").glob(f"*.{ending}"))
+    path.unlink()
+    os.mkfifo(path)
+    assert said(check("ade20k", tmp_path), path) == "is not a file"
 
 
 def test_a_coloured_label_map_is_refused(sound, tmp_path):

@@ -287,7 +287,7 @@ def test_strict(run, data, tmp_path, spoil, stage):
     assert f"{stage}: 2 of 3 images to do" in progress
 
 
-@pytest.mark.parametrize("spoil", [truncated, too_thin, other_size])
+@pytest.mark.parametrize("spoil", [truncated, too_thin, a_pipe])
 def test_all_images_bad(run, data, spoil):
     for folder in ("images", "labels"):
         shutil.rmtree(data / folder)
@@ -300,14 +300,17 @@ def test_all_images_bad(run, data, spoil):
         assert words in line
 
 
-def test_all_label_maps_bad(run, data):
+@pytest.mark.parametrize(
+    ("labels", "why"), [(PICTURE, "not single-channel"), (LABELS[:-3], "its label map 64x45")]
+)
+def test_all_label_maps_bad(run, data, labels, why):
     """Said before anything is computed."""
     for path in (data / "labels").iterdir():
-        cv2.imwrite(str(path), PICTURE)
+        cv2.imwrite(str(path), labels)
     code, (line,), progress = run()
     assert code == 2
     assert "no label map that was looked at can be used" in line
-    assert "not single-channel" in line
+    assert why in line
     assert len(progress) == 1
 
 

@@ -17,7 +17,7 @@ from sclip_core.config import ImageError, UserError
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import Category
 from sclip_core.datasets.annotations.coco import CocoFile
-from sclip_core.datasets.images import decode_image, read_bytes
+from sclip_core.datasets.images import decode_image, read_sample
 from sclip_core.datasets.labels import IGNORED, check_sizes
 
 WEIGHTS = np.array([1, 256, 256**2], np.int32)  # of R, G, B
@@ -68,7 +68,7 @@ class CocoPanoptic:
         if not entries:
             return np.full(size_hw, IGNORED, np.int32)
         path = self._folder / self._png(entries[0])
-        data = read_bytes(path)
+        data = read_sample(path)
         if data and not data.startswith(PNG):
             raise ImageError(f"{path} is no PNG (it starts {data[:8]!r}): other formats blur ids")
         colours = decode_image(data, str(path))
