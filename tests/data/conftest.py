@@ -6,6 +6,10 @@ import pytest
 
 from sclip_core.config import tables
 
+from .publisher import publisher
+
+__all__ = ["publisher"]
+
 
 @pytest.fixture
 def of_size(monkeypatch):

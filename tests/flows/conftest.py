@@ -10,7 +10,10 @@ import pytest
 from flows import cli
 
 from ..conftest import TINY
+from ..data.conftest import of_size, publisher
 from ..drawing import CLASSES, scene
+
+__all__ = ["of_size", "publisher"]  # fixtures of the data's tests
 
 
 @pytest.fixture(scope="session")

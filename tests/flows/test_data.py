@@ -13,8 +13,8 @@ from PIL import Image
 
 from sclip_core.config import tables
 
+from ..conftest import TINY
 from ..data import trees
-from ..data.conftest import of_size  # noqa: F401
 from ..data.trees import COCO, COCO_IDS, MADE, SETS, place
 
 NAMES = ["voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff"]
@@ -45,6 +45,26 @@ def mistake(result: tuple[int, str, list[str]]) -> str:
     return err[0]
 
 
+@pytest.mark.usefixtures("publisher")
+def test_from_nothing_to_a_score(data, sclip, tmp_path, of_size):
+    """The four commands of a user who has nothing yet."""
+    name, root = "coco_object", tmp_path / "data"
+    of_size(name, 3)
+    code, _, err = data("download", name, "--root", root)
+    assert code == 0, err
+    assert mistake(data("check", name, "--root", root)).endswith(
+        "3 label maps are not there: run `sclip data prepare coco_object`"
+    )
+    code, out, _ = data("prepare", name, "--root", root)
+    assert (code, "3 maps written" in out) == (0, True), out
+    code, out, _ = data("check", name, "--root", root, "--panel", tmp_path / "look.png")
+    assert (code, (tmp_path / "look.png").is_file()) == (0, True)
+    given = {"dataset": name, "data-root": root, "artifacts": tmp_path / "artifacts", **TINY}
+    code, out, err = sclip("run", "--direct", *(f"--{k}={v}" for k, v in given.items()))
+    assert code == 0, err
+    assert "3 images" in out
+
+
 # --- list
 
 
@@ -57,7 +77,7 @@ def test_list_has_the_eight_benchmarks(data, tmp_path):
         assert count in out
 
 
-def test_list_as_json(data, tmp_path, of_size):  # noqa: F811
+def test_list_as_json(data, tmp_path, of_size):
     trees.coco_stuff(tmp_path)
     of_size("ade20k", len(trees.ade20k(tmp_path)))
     code, out, _ = data("list", "--root", tmp_path, "--json")
@@ -98,7 +118,7 @@ def test_download_says_what_a_person_has_to_fetch(data, tmp_path):
 
 
 @pytest.mark.parametrize("name", MADE)
-def test_prepare_then_check(name, data, tmp_path, of_size):  # noqa: F811
+def test_prepare_then_check(name, data, tmp_path, of_size):
     count = len(SETS[name][0](tmp_path))
     of_size(name, count)
     code, out, err = data("prepare", name, "--root", tmp_path)
@@ -115,7 +135,7 @@ def test_prepare_then_check(name, data, tmp_path, of_size):  # noqa: F811
         picture.load()
 
 
-def test_check_as_json(data, tmp_path, of_size):  # noqa: F811
+def test_check_as_json(data, tmp_path, of_size):
     expected = trees.ade20k(tmp_path)
     of_size("ade20k", 2)
     look = tmp_path / "look.png"
@@ -137,7 +157,7 @@ def test_nothing_to_prepare_is_no_mistake(data, tmp_path):
     assert "nothing to convert" in out
 
 
-def test_check_of_a_wrong_tree_names_the_cause_in_one_line(data, tmp_path, of_size):  # noqa: F811
+def test_check_of_a_wrong_tree_names_the_cause_in_one_line(data, tmp_path, of_size):
     of_size("coco_stuff", len(trees.coco_stuff(tmp_path)))
     for name, raw in trees.raw_stuff().items():
         trees.grey(place("coco_stuff", tmp_path, name), raw)

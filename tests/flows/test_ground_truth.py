@@ -1,0 +1,235 @@
+"""What ``sclip run`` does with ground truth before it computes: draw it, look at it, know it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from sclip_core.datasets import read_label
+
+from ..conftest import TINY
+from ..data import trees
+from ..data.trees import SETS, grey, place
+from .conftest import flags
+
+CATEGORIES = {7: "sky", 1: "grass", 30: "road"}  # ids in an order of their own
+
+
+def rows(artifacts: Path, table: str) -> list[dict[str, Any]]:
+    found = pq.read_table(artifacts / "results" / table).to_pylist()
+    return [{k: v for k, v in row.items() if k != "run_id"} for row in found]
+
+
+# --- annotations
+
+
+def class_maps(own: Path) -> dict[str, np.ndarray]:
+    return {path.stem: read_label(path) for path in sorted((own / "labels").iterdir())}
+
+
+def coco(maps: dict[str, np.ndarray], target: Path) -> Path:
+    """An instance file with a mask for each class of each image."""
+    from pycocotools import mask as masks
+
+    images, annotations = [], []
+    for number, (name, classes) in enumerate(maps.items()):
+        height, width = classes.shape
+        images.append({"id": number, "file_name": f"{name}.png", "height": height, "width": width})
+        for value, category in enumerate(CATEGORIES):
+            rle = masks.encode(np.asfortranarray(classes == value))
+            annotations.append(
+                {
+                    "id": len(annotations) + 1,
+                    "image_id": number,
+                    "category_id": category,
+                    "segmentation": {**rle, "counts": rle["counts"].decode()},
+                    "area": int((classes == value).sum()),
+                    "iscrowd": 0,
+                }
+            )
+    return written(target, images, annotations)
+
+
+def panoptic(maps: dict[str, np.ndarray], target: Path) -> Path:
+    """The file, and the PNGs with 24 bits of segment id in a folder of its name."""
+    images, annotations = [], []
+    for number, (name, classes) in enumerate(maps.items()):
+        height, width = classes.shape
+        images.append({"id": number, "file_name": f"{name}.png", "height": height, "width": width})
+        ids = np.zeros((height, width), np.int64)
+        segments = []
+        for value, category in enumerate(CATEGORIES):
+            if (classes == value).any():
+                ids[classes == value] = 1000 * (value + 1)
+                segments.append({"id": 1000 * (value + 1), "category_id": category, "iscrowd": 0})
+        colours = np.stack([ids % 256, ids // 256 % 256, ids // 65536], -1).astype(np.uint8)
+        target.with_suffix("").mkdir(exist_ok=True)
+        Image.fromarray(colours).save(target.with_suffix("") / f"{name}.png")
+        annotations.append(
+            {"image_id": number, "file_name": f"{name}.png", "segments_info": segments}
+        )
+    return written(target, images, annotations)
+
+
+def written(target: Path, images: list[Any], annotations: list[Any]) -> Path:
+    categories = [{"id": i, "name": name, "isthing": 1} for i, name in CATEGORIES.items()]
+    data = {"images": images, "annotations": annotations, "categories": categories}
+    target.write_text(json.dumps(data))
+    return target
+
+
+@pytest.mark.parametrize("form", [coco, panoptic])
+@pytest.mark.parametrize("left_out", [(), (1,)], ids=["all", "one class not annotated"])
+def test_annotations_score_as_their_label_maps_do(form, left_out, small, sclip, tmp_path):
+    """Pixels without annotation are not evaluated."""
+    maps = class_maps(small)
+    for value in left_out:
+        maps = {name: np.where(classes == value, 255, classes) for name, classes in maps.items()}
+    (tmp_path / "labels").mkdir()
+    for name, classes in maps.items():
+        grey(tmp_path / "labels" / f"{name}.png", classes)
+    annotations = form(maps, tmp_path / "annotations.json")
+    found = []
+    for labels in (tmp_path / "labels", annotations):
+        artifacts = tmp_path / labels.name.replace(".", "_")
+        code, _, err = sclip("run", "--direct", *flags(small, artifacts, labels=labels))
+        assert code == 0, err
+        found.append((rows(artifacts, "class_iou"), rows(artifacts, "image_areas")))
+    assert found[0] == found[1]
+    scored = {row["class_id"] for row in found[0][0] if row["label"]}
+    assert scored == {0, 1, 2} - set(left_out)
+
+
+def test_an_unannotated_pixel_is_background_where_there_is_one(small, sclip, tmp_path):
+    maps = class_maps(small)
+    annotations = coco(maps, tmp_path / "annotations.json")
+    data = json.loads(annotations.read_text())
+    data["annotations"] = [one for one in data["annotations"] if one["category_id"] != 1]
+    annotations.write_text(json.dumps(data))
+    classes = tmp_path / "classes.txt"
+    classes.write_text("background, grass\nsky\nroad\n")
+    artifacts = tmp_path / "artifacts"
+    given = flags(small, artifacts, labels=annotations, classes=classes)
+    assert sclip("run", "--direct", *given)[0] == 0
+    found = [row["label"] for row in rows(artifacts, "class_iou")]
+    expected = [sum(int((m == value).sum()) for m in maps.values()) for value in (1, 0, 2)]
+    assert found == expected
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"reduce_zero_label": True}, ["names its categories", "leave --reduce-zero-label out"]),
+        ({"classes": None}, ["--classes is missing", "one a line"]),
+        (
+            {"classes": "sky\ngrass"},
+            ["unknown category", "'road'", "Known: grass, sky", "add the name"],
+        ),
+    ],
+)
+def test_annotations_that_do_not_fit(change, words, small, sclip, tmp_path):
+    given = {"labels": coco(class_maps(small), tmp_path / "a.json"), **change}
+    if isinstance(given.get("classes"), str):
+        path = tmp_path / "classes.txt"
+        path.write_text(given["classes"])
+        given["classes"] = path
+    said = flags(small, tmp_path / "artifacts", **given)
+    code, _, err = sclip("run", "--direct", *(flag for flag in said if not flag.endswith("=None")))
+    assert code == 2
+    (line,) = err.splitlines()
+    for word in words:
+        assert word in line
+    assert not (tmp_path / "artifacts" / "dense_features").exists()
+
+
+# --- benchmarks
+
+
+@pytest.fixture
+def benchmark(sclip, tmp_path):
+    """A run over a benchmark's tree: (exit code, output, lines on standard error)."""
+
+    def command(name: str, *arguments: str) -> tuple[int, str, list[str]]:
+        given = {
+            "dataset": name,
+            "data_root": tmp_path,
+            "artifacts": tmp_path / "artifacts",
+            **TINY,
+        }
+        said = [f"--{key.replace('_', '-')}={value}" for key, value in given.items()]
+        code, out, err = sclip("run", "--direct", *said, *arguments)
+        return code, out, err.splitlines()
+
+    return command
+
+
+def notes(result: tuple[int, str, list[str]]) -> list[str]:
+    code, _, err = result
+    assert code == 0, err
+    return [line for line in err if "note" in line]
+
+
+def test_a_part_of_a_benchmark_is_told(benchmark, tmp_path, of_size):
+    SETS["voc20"][0](tmp_path)
+    (line,) = notes(benchmark("voc20"))
+    assert "3 images, the validation split has 1,449" in line
+    assert "figures cannot be compared (sclip data check voc20)" in line
+    assert notes(benchmark("voc20", "--num-samples=2")) == []  # as it was asked for
+    of_size("voc20", 3)
+    assert notes(benchmark("voc20")) == []
+
+
+def test_a_zero_label_that_was_reduced_already_is_told(benchmark, tmp_path, of_size):
+    for name, values in SETS["ade20k"][0](tmp_path).items():
+        grey(place("ade20k", tmp_path, name), np.where(values == 0, 255, values - 1))
+    of_size("ade20k", 2)
+    (line,) = notes(benchmark("ade20k"))
+    assert "ade20k: value 255 occurs" in line
+    assert "every class would be off by one" in line
+
+
+def test_maps_of_another_kind_cost_no_computing(benchmark, tmp_path):
+    """Raw stuff maps under the names of prepared ones: the cause, in a line."""
+    for name, raw in trees.raw_stuff().items():
+        trees.coco_stuff_raw(tmp_path)
+        grey(place("coco_stuff", tmp_path, name), raw)
+    code, _, err = benchmark("coco_stuff")
+    assert code == 2
+    assert "run `sclip data prepare coco_stuff`" in err[-1]
+    assert not (tmp_path / "artifacts" / "dense_features").exists()
+
+
+def test_maps_that_were_never_made(benchmark, tmp_path):
+    trees.coco_stuff_raw(tmp_path)
+    code, _, err = benchmark("coco_stuff")
+    assert code == 2
+    assert "sclip data prepare coco_stuff" in err[-1]
+
+
+def test_results_know_what_label_maps_were_made_from(benchmark, sclip, tmp_path, of_size):
+    of_size("coco_object", 3)
+    trees.coco_object(tmp_path)
+    trees.coco_instances(tmp_path)
+    runs = []
+    for source in ("instances", "stuff"):
+        arguments = [f"--root={tmp_path}", f"--source={source}", "--force"]
+        code, _, err = sclip("data", "prepare", "coco_object", *arguments)
+        assert code == 0, err
+        assert notes(benchmark("coco_object")) == []
+        runs = pq.read_table(tmp_path / "artifacts" / "results" / "runs").to_pylist()
+    assert {row["ground_truth"] for row in runs} == {"instances", "stuff"}
+    assert len({row["run_id"] for row in runs}) == 2
+    scores = [row["miou"] for row in runs]
+    assert scores[0] != scores[1]
+
+
+def test_of_ones_own_maps_nothing_is_known(small, sclip, tmp_path):
+    assert sclip("run", "--direct", *flags(small, tmp_path / "artifacts"))[0] == 0
+    (row,) = pq.read_table(tmp_path / "artifacts" / "results" / "runs").to_pylist()
+    assert row["ground_truth"] is None
