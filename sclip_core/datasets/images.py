@@ -87,9 +87,10 @@ def read_sample(path: str | Path) -> bytes:
     """The bytes of a dataset's file. Of a pipe, that ``read_bytes`` would wait for, none.
 
     Raises:
-        ImageError: not a file, or no permission.
+        ImageError: no such file, not a file, or no permission.
     """
-    if Path(path).exists() and not Path(path).is_file():
+    path = Path(path)
+    if path.exists() and not (path.is_file() or path.is_dir()):
         raise ImageError(f"{path} is not a file")
     return read_bytes(path)
 

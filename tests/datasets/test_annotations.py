@@ -121,7 +121,7 @@ def test_the_name_of_a_class_goes_before_a_word_of_another() -> None:
 
 
 def test_categories_without_a_class_are_named_with_the_nearest_spelling() -> None:
-    with pytest.raises(UserError, match=r"x 'catt'\. Did you mean 'cat'") as info:
+    with pytest.raises(UserError, match=r"x: unknown category 'catt'\. Did you mean 'cat'") as info:
         match(["catt", "cat", "zebra"], VOCABULARY, "x")
     assert "In all 2 have no class: catt, zebra" in str(info.value)
     assert "--classes FILE has a line for each" in str(info.value)

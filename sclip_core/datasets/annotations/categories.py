@@ -71,7 +71,7 @@ def _classes_by(*levels: Iterable[Collection[str]]) -> list[dict[str, set[int]]]
 
 def _without_class(missing: list[str], known: set[str], source: str) -> UserError:
     """The error for names that the vocabulary lacks."""
-    line = str(unknown(f"category of {source}", missing[0], known))
+    line = f"{source}: {unknown('category', missing[0], known)}"
     if missing[1:]:
         more = ", ..." if len(missing) > SHOWN else ""
         line += f" In all {len(missing)} have no class: {', '.join(missing[:SHOWN])}{more}."
