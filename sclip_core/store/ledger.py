@@ -65,12 +65,13 @@ class Ledger:
         plain = [{k: v for k, v in asdict(row).items() if k != "segment"} for row in rows]
         entry = {"segment": segment, "seconds": round(seconds, 3), "rows": plain}
         with self._lock, self._path.open("ab+") as file:
-            new = file.tell() == 0
-            torn = not new and file.seek(-1, os.SEEK_END) and file.read(1) != b"\n"
-            file.write(b"\n" * bool(torn) + json.dumps(entry).encode() + b"\n")
+            end = file.seek(0, os.SEEK_END)
+            file.seek(max(0, end - 1))
+            torn = file.read(1) not in (b"", b"\n")  # the last writer was cut off in its line
+            file.write(b"\n" * torn + json.dumps(entry).encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())
-            if new:
+            if end == 0:
                 fsync(self._path.parent)
 
     def _entries(self) -> Iterator[dict[str, Any]]:

@@ -68,6 +68,15 @@ def test_torn_last_line_is_skipped_and_repaired(ledger, tmp_path):
     assert list(ledger.rows()) == ["a", "c", "d"]
 
 
+@pytest.mark.parametrize("left", [1, 2, 40])
+def test_a_torn_first_line_is_repaired(ledger, tmp_path, left):
+    path = tmp_path / "ledger.jsonl"
+    ledger.append("0000", [row("a")], 0)
+    path.write_bytes(path.read_bytes()[:left])
+    ledger.append("0000", [row("b")], 0)
+    assert list(ledger.rows()) == ["b"]
+
+
 @pytest.mark.parametrize(
     "junk", [b"\0" * 99, b"\n\n", b"\xff\xfe", b"5\n", b"[]\n", b"{}\n", b"nul"]
 )
