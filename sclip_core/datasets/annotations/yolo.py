@@ -18,10 +18,15 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
 from sclip_core.datasets.annotations import reading, shapes
-from sclip_core.datasets.annotations.categories import Category
+from sclip_core.datasets.annotations.categories import Category, plain
 
 TEXT_NAMES = "classes.txt"  # one name a line
-YAML_NAMES = ("data.yaml", "dataset.yaml")  # `names:`, a list, or numbers with names
+YAML_NAMES = (
+    "data.yaml",
+    "data.yml",
+    "dataset.yaml",
+    "dataset.yml",
+)  # `names:`, a list, or numbers with names
 UP = 3  # the labels' folder and two above it: SET/data.yaml, SET/val/labels/a.txt
 BOX = 4  # numbers of a line that is a box
 UNIT = (1, 1)  # size of a picture, in fractions
@@ -38,8 +43,8 @@ class Outline(NamedTuple):
 class Yolo:
     """A folder of YOLO files.
 
-    The names of the categories are looked for as ``classes.txt``, ``data.yaml`` or
-    ``dataset.yaml`` in the folder and the two above it, the nearest first.
+    The names of the categories are looked for as ``data.yaml``, ``dataset.yaml`` (or ``.yml``)
+    and ``classes.txt`` in the folder and the two above it, the nearest first.
     """
 
     format = "YOLO"
@@ -127,10 +132,29 @@ def _outline(line: str, names: tuple[str, ...] | None, place: str) -> Outline:
 
 
 def _names_file(folder: Path) -> Path | None:
-    """The nearest file with names; a YAML file without ``names:`` is none."""
+    """The nearest file with names; a YAML file without ``names:`` is none.
+
+    YAML before ``classes.txt``, which may be the user's list of classes and no part of the set:
+    in another order, it would swap them all unseen.
+
+    Raises:
+        UserError: both are there, and differ.
+    """
     places = [folder, *folder.absolute().parents][:UP]
-    found = (place / name for place in places for name in (TEXT_NAMES, *YAML_NAMES))
-    return next((path for path in found if path.is_file() and _has_names(path)), None)
+
+    def nearest(*names: str) -> Path | None:
+        found = (place / name for place in places for name in names)
+        return next((path for path in found if path.is_file() and _has_names(path)), None)
+
+    text, yaml_file = nearest(TEXT_NAMES), nearest(*YAML_NAMES)
+    if text is not None and yaml_file is not None:
+        first, second = ([plain(n.partition(",")[0]) for n in _names(p)] for p in (text, yaml_file))
+        if first != second:
+            raise UserError(
+                f"{text} and {yaml_file} name YOLO's categories differently: remove the wrong "
+                "one, or, if it is a list of classes for --classes, give it another name"
+            )
+    return yaml_file or text
 
 
 def _has_names(path: Path) -> bool:
