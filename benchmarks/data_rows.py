@@ -12,7 +12,8 @@ import numpy as np
 
 from benchmarks.measure import Row, seconds_of
 from sclip_core.data.prepare import prepare
-from sclip_core.datasets.convert import CONTEXT_IDS, STUFF_IDS, STUFF_UNUSED, coco_masks
+from sclip_core.datasets.annotations import shapes
+from sclip_core.datasets.convert import CONTEXT_IDS, STUFF_IDS, STUFF_UNUSED
 
 MAPS, FEW = 5000, 20
 HEIGHT, WIDTH = 480, 640
@@ -101,7 +102,7 @@ def _context(root: Path, maps: int, rng: np.random.Generator) -> None:
     """``trainval_merged.json`` with run lengths."""
     folder = root / "VOCdevkit/VOC2010"
     (folder / "JPEGImages").mkdir(parents=True)
-    masks = coco_masks()
+    masks = shapes.coco()
     drawn = []
     for _ in range(DIFFERENT):
         (packed,) = masks.frPyObjects([_polygon(rng)], HEIGHT, WIDTH)

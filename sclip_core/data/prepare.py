@@ -113,7 +113,7 @@ def _jobs(conversion: Conversion, tree: Path, source: str) -> list[Job]:
     """The maps to be made; an annotation file of another form is the user's to mend."""
     try:
         return conversion.jobs(tree, source)
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"the annotations in {tree} lack a part or have another form ({error!r}): "
             "are they the files that their publisher has? sclip data list names them"
@@ -166,7 +166,7 @@ def _do(job: Job, force: bool) -> State | ImageError:
         classes = job.draw()
     except ImageError as error:
         return error
-    except (KeyError, TypeError, AttributeError) as error:
+    except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         return ImageError(
             f"{job.image_id}: its annotations lack a part or have another form: {error!r}"
         )

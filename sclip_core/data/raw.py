@@ -15,6 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError, unknown
+from sclip_core.config.errors import shown
+from sclip_core.config.protocol import is_text
 from sclip_core.data.sources import source_of
 from sclip_core.data.trees import image_and_label_folders
 from sclip_core.datasets import read_label
@@ -34,8 +36,10 @@ Classes = NDArray[np.uint8]
 STUFF = "COCO-Stuff's raw values: 0..181, or 255 for unlabelled"
 LABEL_IDS = "Cityscapes' label ids: 0..33, or 255"
 INSTANCES = "instances_val2017.json"
+OBJECTS = 80  # COCO's things
 CONTEXT_FILE = "trainval_merged.json"
 CONTEXT_SPLIT = "ImageSets/SegmentationContext/val.txt"
+FETCH_AGAIN = "it is not as published, fetch it again"
 
 
 class Job(NamedTuple):
@@ -107,11 +111,14 @@ def _instance_jobs(tree: Path) -> list[Job]:
     path = tree / "annotations" / INSTANCES
     hint = "from annotations_trainval2017.zip (sclip data download coco_object --source instances)"
     data = _json(path, ("images", "annotations", "categories"), hint)
-    categories = sorted(row["id"] for row in data["categories"])
+    categories = sorted({row["id"] for row in data["categories"]})
+    if len(categories) != OBJECTS or len(data["categories"]) != OBJECTS:
+        raise UserError(
+            f"{path} lists {len(data['categories'])} categories; expected COCO's {OBJECTS}, each "
+            f"once: is it another file? {hint}"
+        )
     class_of = {category: index for index, category in enumerate(categories, 1)}
-    by_image: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for annotation in data["annotations"]:
-        by_image[annotation["image_id"]].append(annotation)
+    by_image = _by_image(path, data["images"], "id", data["annotations"])
     folder = tree / image_and_label_folders("coco_object")[1]
 
     def draw(image: dict[str, Any]) -> Classes:
@@ -120,8 +127,41 @@ def _instance_jobs(tree: Path) -> list[Job]:
 
     return [
         Job(stem, folder / f"{stem}_instanceTrainIds.png", functools.partial(draw, image))
-        for stem, image in ((Path(image["file_name"]).stem, image) for image in data["images"])
+        for stem, image in _stems(path, data["images"]).items()
     ]
+
+
+def _by_image(
+    path: Path, images: list[dict[str, Any]], key: str, entries: list[dict[str, Any]]
+) -> dict[int, list[dict[str, Any]]]:
+    """The annotations of each image by its number, each of an image that is there."""
+    found: dict[int, list[dict[str, Any]]] = {image[key]: [] for image in images}
+    if len(found) != len(images):
+        raise UserError(f"{path} has an image's number twice: {FETCH_AGAIN}")
+    for entry in entries:
+        if entry["image_id"] not in found:
+            raise UserError(
+                f"{path}: an annotation is of image {shown(entry['image_id'])}, which it does not "
+                f"list: {FETCH_AGAIN}"
+            )
+        found[entry["image_id"]].append(entry)
+    return found
+
+
+def _stems(path: Path, images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Images by their file names without ending; each can be a file's, and is there once."""
+    found: dict[str, dict[str, Any]] = {}
+    for image in images:
+        stem = os.path.splitext(image["file_name"])[0]
+        if not is_text(stem) or not stem or {"\0", "/", "\\"} & set(stem) or stem in found:
+            what = "twice" if stem in found else "which cannot be one"
+            raise UserError(
+                f"{path} lists the image {shown(image['file_name'])}, {what}: {FETCH_AGAIN}"
+            )
+        found[stem] = image
+    if not found:
+        raise UserError(f"{path} lists no images of the validation split: {FETCH_AGAIN}")
+    return found
 
 
 def _cityscapes_jobs(tree: Path, source: str) -> list[Job]:
@@ -161,6 +201,7 @@ def _from_polygons(path: Path) -> Classes:
 def _context_jobs(tree: Path, _: str) -> list[Job]:
     """PASCAL Context: one job for each image of the validation split."""
     images, segments = _context(tree)
+    stems = _stems(tree / CONTEXT_FILE, images)
     folder = tree / "SegmentationClassContext"
 
     def draw(image: dict[str, Any]) -> Classes:
@@ -169,7 +210,7 @@ def _context_jobs(tree: Path, _: str) -> list[Job]:
 
     return [
         Job(stem, folder / f"{stem}.png", functools.partial(draw, image))
-        for stem, image in ((Path(image["file_name"]).stem, image) for image in images)
+        for stem, image in stems.items()
     ]
 
 
@@ -237,7 +278,7 @@ def _json(path: Path, parts: tuple[str, ...], hint: str) -> dict[str, Any]:
         raise UserError(f"no {path}: {hint}") from None
     except OSError as error:
         raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path} is torn or no JSON ({error}): fetch it again") from None
     missing = [part for part in parts if not isinstance(data, dict) or part not in data]
     if missing:

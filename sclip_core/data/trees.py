@@ -55,7 +55,7 @@ def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
     """What ``sclip data prepare`` noted; None: nothing, or nothing that can be read."""
     try:
         record = json.loads(record_path(tree, layout).read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
 

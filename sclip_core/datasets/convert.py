@@ -12,7 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import ImageError
+from sclip_core.config.errors import shown
+from sclip_core.datasets.annotations import shapes
 
 UNLABELLED = 255
 REFUSED = 254  # in a table: a value that the raw maps cannot have
@@ -37,6 +39,7 @@ CITYSCAPES_VOID = frozenset(
         *("caravan", "trailer"),
     }
 )
+LONGEST_SIDE = 1 << 15  # pixels; a map of more is a mistake in its annotations
 CITYSCAPES_LEFT_OUT = "license plate"  # has no id: what is beneath it shows
 
 # PASCAL Context: the categories, of 459, that are the 59 classes, in their order; 0 is the rest.
@@ -139,12 +142,13 @@ def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -
         ImageError: it lacks a part, or a label that Cityscapes does not have.
     """
     try:
-        size = (int(annotation["imgWidth"]), int(annotation["imgHeight"]))
-        image = Image.new("L", size, UNLABELLED)
+        size = checked_size((annotation["imgHeight"], annotation["imgWidth"]), name)
+        image = Image.new("L", size[::-1], UNLABELLED)
         draw = ImageDraw.Draw(image)
-        for entry in annotation["objects"]:
+        for number, entry in enumerate(annotation["objects"]):
             value = None if entry.get("deleted") else _cityscapes_class(entry["label"], name)
             if value is not None:
+                shapes.corners(entry["polygon"], size, f"{name}, object {number}")
                 draw.polygon([(x, y) for x, y in entry["polygon"]], fill=value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
@@ -152,6 +156,25 @@ def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -
             "imgHeight, imgWidth and objects with label and polygon"
         ) from None
     return np.asarray(image)
+
+
+def checked_size(size_hw: tuple[Any, Any], name: str) -> tuple[int, int]:
+    """The size of a map to be drawn, as its annotations tell it.
+
+    Args:
+        size_hw: height and width, in pixels.
+        name: what to call the annotations in an error.
+
+    Raises:
+        ImageError: no whole numbers, or such that no picture has.
+    """
+    for side in size_hw:
+        if type(side) is not int or not 0 < side <= LONGEST_SIDE:
+            raise ImageError(
+                f"{name}: the size is {shown(size_hw)} (height, width); expected two whole "
+                f"numbers of 1..{LONGEST_SIDE:,}"
+            )
+    return size_hw
 
 
 def _cityscapes_class(label: str, name: str) -> int | None:
@@ -185,15 +208,16 @@ def context_map(
         ImageError: a category that is none of the 60, or masks that cannot be read.
         UserError: pycocotools is not installed.
     """
-    classes = np.zeros(size, np.uint8)
-    for segment in segments:
+    classes = np.zeros(checked_size(size, name), np.uint8)
+    for number, segment in enumerate(segments):
         category = segment["category_id"]
         if category not in CONTEXT_IDS:
             raise ImageError(
                 f"{name}: category {category} is none of the 60 of trainval_merged.json; "
                 "is it the file of another release?"
             )
-        paint(classes, segment["segmentation"], CONTEXT_IDS.index(category), name)
+        where = f"{name}, segment {number}"
+        paint(classes, segment["segmentation"], CONTEXT_IDS.index(category), where)
     return classes
 
 
@@ -221,11 +245,12 @@ def object_map(
         ImageError: an unknown category, or masks that cannot be read.
         UserError: pycocotools is not installed.
     """
-    classes = np.zeros(size, np.uint8)
+    classes = np.zeros(checked_size(size, name), np.uint8)
     for one in sorted(annotations, key=lambda a: (not a.get("iscrowd"), -a["area"], a["id"])):
         if one["category_id"] not in class_of:
             raise ImageError(f"{name}: category {one['category_id']} is not in the file's own list")
-        paint(classes, one["segmentation"], class_of[one["category_id"]], name)
+        where = f"{name}, annotation {one['id']}"
+        paint(classes, one["segmentation"], class_of[one["category_id"]], where)
     return classes
 
 
@@ -236,42 +261,11 @@ def paint(classes: NDArray[np.uint8], segmentation: Any, value: int, name: str =
         classes: (H, W).
         segmentation: a list of polygons, or an RLE, its counts packed or not.
         value: for the pixels inside.
-        name: what to call the image in an error.
+        name: what to call the annotation in an error.
 
     Raises:
-        ImageError: it is neither, or of another size.
+        ImageError: it is neither, of another size, or damaged.
         UserError: pycocotools is not installed.
     """
-    masks = coco_masks()
     height, width = classes.shape
-    try:
-        rle = segmentation
-        if isinstance(segmentation, list):
-            rle = masks.merge(masks.frPyObjects(segmentation, height, width))
-        elif isinstance(segmentation["counts"], list):
-            rle = masks.frPyObjects(segmentation, *segmentation["size"])
-        inside = masks.decode(rle)
-    except Exception as error:  # pycocotools raises whatever its C code runs into
-        raise ImageError(f"{name}: a mask that pycocotools cannot read ({error})") from None
-    if inside.shape != classes.shape:
-        raise ImageError(
-            f"{name}: a mask of {inside.shape[1]}x{inside.shape[0]} pixels (width x height), "
-            f"the image has {width}x{height}"
-        )
-    classes[inside.view(bool)] = value
-
-
-def coco_masks() -> Any:
-    """``pycocotools.mask``.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from pycocotools import mask
-    except ImportError:
-        raise UserError(
-            "polygons and run lengths are drawn by pycocotools, which is not installed: "
-            "pip install 'sclip-benchmark[data]'"
-        ) from None
-    return mask
+    classes[shapes.pixels(shapes.mask_of(segmentation, (height, width), name))] = value

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +23,7 @@ from sclip_core.datasets.samples import benchmark_samples
 from sclip_core.store.files import DiskError
 
 from . import trees
-from .trees import CITIES, CITYSCAPES, COCO, COCO_IDS, CONTEXT, MADE, SETS, place
+from .trees import CITIES, CITYSCAPES, COCO, COCO_IDS, CONTEXT, HEIGHT, MADE, SETS, place
 
 
 def assert_holds(name: str, root: Path, expected: trees.Maps) -> None:
@@ -85,6 +86,55 @@ def test_both_sets_of_coco_lie_side_by_side(tmp_path):
     assert_holds("coco_object", tmp_path, objects)
 
 
+DAMAGED_INSTANCES = {
+    "lists 79 categories; expected COCO's 80": lambda d: d["categories"].pop(),
+    "lists 81 categories": lambda d: d["categories"].append({"id": 91, "name": "x"}),
+    "lists 80 categories; expected COCO's 80, each": lambda d: d["categories"][0].update(id=2),
+    "an image's number twice": lambda d: d["images"][1].update(id=d["images"][0]["id"]),
+    "an annotation is of image 7, which it does not": lambda d: d["annotations"][0].update(
+        image_id=7
+    ),
+    r"000000000139\.jpg'?, twice": lambda d: d["images"][1].update(file_name="000000000139.jpg"),
+    "which cannot be one": lambda d: d["images"][1].update(file_name="a\0.jpg"),
+    "cannot be one": lambda d: d["images"][1].update(file_name="../a.jpg"),
+    "have another form": lambda d: d["images"][1].update(file_name=5),
+    "have another for": lambda d: d["categories"][0].update(id="2"),
+    "lists no images": lambda d: d.update(images=[], annotations=[]),
+}
+
+
+@pytest.mark.parametrize("message", DAMAGED_INSTANCES)
+def test_a_damaged_instance_file_is_refused_before_anything_is_drawn(message, tmp_path):
+    trees.coco_instances(tmp_path)
+    path = tmp_path / COCO / "annotations/instances_val2017.json"
+    data = json.loads(path.read_text())
+    DAMAGED_INSTANCES[message](data)
+    path.write_text(json.dumps(data))
+    with pytest.raises(UserError, match=message):
+        prepare("coco_object", tmp_path, "instances")
+    assert not list((tmp_path / COCO / "annotations/val2017").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"height": "9"}, r"the size is \('9', 12\).*expected two whole"),
+        ({"height": 10**9}, "expected two whole numbers of 1..32,768"),
+        ({"height": HEIGHT + 1}, r"a mask of 12x9 pixels.*has 12x10"),
+    ],
+)
+def test_the_others_are_drawn_where_one_image_is_of_no_size(change, message, tmp_path):
+    trees.coco_instances(tmp_path)
+    path = tmp_path / COCO / "annotations/instances_val2017.json"
+    data = json.loads(path.read_text())
+    data["images"][0].update(change)
+    path.write_text(json.dumps(data))
+    done = prepare("coco_object", tmp_path, "instances")
+    assert done.written == 2
+    (failed,) = done.failed.values()
+    assert re.search(message, failed)
+
+
 def test_coco_object_from_its_instances(tmp_path):
     expected = trees.coco_instances(tmp_path)
     done = prepare("coco_object", tmp_path, "instances")
@@ -140,8 +190,12 @@ def test_in_any_order_of_the_phases(tmp_path_factory, phases):
     (tree / "trainval_merged.json").write_text(
         json.dumps({"images": images, "annos_segmentation": []})
     )
-    jobs = CONVERSIONS["voc2010"].jobs(tree, "trainval_merged")
     kept = trees.validation_of_the_detail_api(images)
+    if not kept:
+        with pytest.raises(UserError, match="lists no images of the validation split"):
+            CONVERSIONS["voc2010"].jobs(tree, "trainval_merged")
+        return
+    jobs = CONVERSIONS["voc2010"].jobs(tree, "trainval_merged")
     assert [job.image_id for job in jobs] == [str(image["image_id"]) for image in kept]
 
 

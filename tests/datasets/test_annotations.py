@@ -243,7 +243,7 @@ BAD_SHAPES = {
     "are no run lengths": {"size": list(SIZE), "counts": [3, -3]},
     "add up to 7 pixels; expected 2,400": {"size": list(SIZE), "counts": [3, 4]},
     "no run lengths": {"size": list(SIZE), "counts": "PPP"},
-    "the image is 60x40.*label map 9x9": {"size": [9, 9], "counts": [81]},
+    "a mask of 9x9.*the image has 60x40": {"size": [9, 9], "counts": [81]},
     "boxes alone": None,
     "expected polygons or run lengths": [],
     "expected numbers": [["1", "2", "3", "4", "5", "6"]],
@@ -517,6 +517,20 @@ def test_yolo_names(tmp_path: Path, where: str) -> None:
     assert annotations.ids() == ["a/b"]
     assert len(annotations.files) == 2
     assert draw(labels)[20, 30] == CAT
+
+
+def test_two_files_of_names_that_differ_are_refused(tmp_path):
+    """The user's own list beside the set's names, in another order, would swap all classes."""
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    (labels / "a.txt").write_text("0 0 0 1 0 1 1\n")
+    (tmp_path / "classes.txt").write_text("dog\ncat, kitten\n")
+    assert open_annotations(labels).names == ("dog", "cat, kitten")
+    (labels / "data.yml").write_text("names: [cat, dog]")
+    with pytest.raises(UserError, match=r"classes\.txt and .*data\.yml name .* differently: rem"):
+        open_annotations(labels)
+    (labels / "data.yml").write_text("names: [Dog, cat]")
+    assert open_annotations(labels).names == ("Dog", "cat")
 
 
 def test_yolo_faults(tmp_path: Path) -> None:

@@ -175,6 +175,10 @@ def test_an_unknown_label_is_named():
         cityscapes_polygons(scene(("zebra", box(0, 0, 3, 3))), "a.json")
 
 
+def road(polygon: list[list[float]]) -> dict[str, object]:
+    return {"label": "road", "polygon": polygon}
+
+
 @pytest.mark.parametrize(
     "torn",
     [
@@ -188,10 +192,14 @@ def test_an_unknown_label_is_named():
         {"imgHeight": 3, "imgWidth": 4, "objects": None},
         {"imgHeight": None, "imgWidth": 4, "objects": []},
         {"imgHeight": -3, "imgWidth": 4, "objects": []},
+        {"imgHeight": 3, "imgWidth": 1e30, "objects": []},
+        {"imgHeight": float("inf"), "imgWidth": 4, "objects": []},
+        {"imgHeight": 3, "imgWidth": 10**6, "objects": []},
+        {"imgHeight": 3, "imgWidth": 4, "objects": [road([[0, 0], [1e30, 1], [1, 1]])]},
     ],
 )
 def test_a_torn_polygon_file_is_refused(torn):
-    with pytest.raises(ImageError, match=r"^a\.json is no Cityscapes polygon file"):
+    with pytest.raises(ImageError, match=r"^a\.json.*; expected |^a\.json is no .*: expected "):
         cityscapes_polygons(torn, "a.json")
 
 
@@ -311,6 +319,14 @@ def test_a_mask_of_another_size_is_refused_with_both_sizes(kind):
         {"counts": [1, "b"], "size": [9, 12]},
         [[1, 2, "x", 4, 5, 6]],
         [[]],
+        [[0, 0, 5, 0, 5]],  # an odd number
+        [[0, 0, 5, 0]],  # pycocotools takes four numbers for a box
+        [[0, 0, 1e18, 0, 5, 5]],
+        [[0, 0, float("nan"), 0, 5, 5]],
+        {"counts": [100], "size": [9, 12]},  # cut short
+        {"counts": "", "size": [9, 12]},
+        {"counts": [10**10], "size": [10**5, 10**5]},
+        [{"counts": [108], "size": [9, 12]}],
     ],
 )
 def test_what_is_no_segmentation_is_refused(segmentation):
@@ -365,6 +381,14 @@ def test_a_category_that_context_does_not_have_is_named():
     segment = {"category_id": 3, "segmentation": packed_rle(rectangle(0, 0, 2, 2))}
     with pytest.raises(ImageError, match=r"^2008_000002\.jpg: category 3 is none of the 60"):
         context_map((9, 12), [segment], "2008_000002.jpg")
+
+
+def test_a_corner_that_is_no_number_is_refused():
+    page = {"imgHeight": 3, "imgWidth": 4, "objects": [road([[0, 0], [float("nan"), 1], [1, 1]])]}
+    with pytest.raises(
+        ImageError, match=r"^a\.json, object 0: a coordinate is not a finite number"
+    ):
+        cityscapes_polygons(page, "a.json")
 
 
 def test_a_context_segment_of_another_size_is_refused():

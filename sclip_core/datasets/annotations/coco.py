@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.datasets.annotations import reading, shapes
 from sclip_core.datasets.annotations.categories import Category
@@ -121,24 +121,11 @@ class CocoInstances:
         objects: list[shapes.Layer] = []
         for entry in self._file.of(image_id, size_hw):
             where = f"{image_id} in {self._file.path}, annotation {shown(entry.get('id'))}"
-            mask = self._mask(entry.get("segmentation"), size_hw, where)
+            mask = shapes.mask_of(entry.get("segmentation"), size_hw, where)
             layer = shapes.Layer(mask, classes_of[self._file.category(entry)])
             (crowds if entry.get("iscrowd") else objects).append(layer)
         layers = shapes.smaller_on_top(crowds) + shapes.smaller_on_top(objects)
         return shapes.paint(layers, size_hw)
-
-    @staticmethod
-    def _mask(drawn: object, size_hw: tuple[int, int], where: str) -> dict[str, Any]:
-        """The mask of one object: its polygons together, or run lengths."""
-        if isinstance(drawn, dict):
-            return shapes.runs(drawn, size_hw, where)
-        if not isinstance(drawn, list) or not drawn:
-            raise ImageError(
-                f"{where}: 'segmentation' is {shown(drawn)}; expected polygons or run lengths, "
-                "boxes alone are no ground truth of pixels"
-            )
-        rings = [shapes.corners(ring, size_hw, where) for ring in drawn]
-        return shapes.union([shapes.polygon(ring, size_hw, where) for ring in rings])
 
 
 def _number_first(key: int | str) -> tuple[bool, Any]:

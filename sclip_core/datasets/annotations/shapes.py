@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
-from sclip_core.datasets.labels import IGNORED, check_sizes
+from sclip_core.datasets.labels import IGNORED
 
 LEAST = 3  # corners of an outline
 
@@ -103,6 +103,34 @@ def union(masks: list[dict[str, Any]]) -> dict[str, Any]:
     return dict(coco().merge(masks))
 
 
+def mask_of(segmentation: object, size_hw: tuple[int, int], where: str) -> dict[str, Any]:
+    """The mask of one object of COCO: its polygons together, or run lengths.
+
+    Args:
+        segmentation: a list of polygons, or ``size`` and ``counts``.
+        size_hw: of the picture.
+        where: what to call the annotation in an error.
+
+    Raises:
+        ImageError: neither, or as `corners`, `polygon` and `runs`.
+    """
+    if isinstance(segmentation, dict):
+        return runs(segmentation, size_hw, where)
+    if not isinstance(segmentation, list) or not segmentation:
+        raise ImageError(
+            f"{where}: 'segmentation' is {shown(segmentation)}; expected polygons or run lengths, "
+            "boxes alone are no ground truth of pixels"
+        )
+    rings = [corners(ring, size_hw, where) for ring in segmentation]
+    return union([polygon(ring, size_hw, where) for ring in rings])
+
+
+def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
+    """A mask as (H, W) booleans."""
+    inside: NDArray[np.bool_] = coco().decode(mask).astype(bool)
+    return inside
+
+
 def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[str, Any]:
     """The mask of COCO's run lengths: ``counts`` a list, or a text, which is the compressed form.
 
@@ -117,9 +145,15 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
         ImageError: of another size, cut short or too long, or no run lengths.
     """
     counts, size = rle.get("counts"), rle.get("size")
+    if isinstance(counts, bytes):  # as pycocotools itself has them
+        counts = counts.decode("latin-1")
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) for n in size):
         raise ImageError(f"{where}: the size of the run lengths is {shown(size)}; expected [H, W]")
-    check_sizes(size_hw, (size[0], size[1]), where)
+    if tuple(size) != size_hw:
+        raise ImageError(
+            f"{where}: a mask of {size[1]}x{size[0]} pixels (width x height), the image has "
+            f"{size_hw[1]}x{size_hw[0]}: is it the mask of another image?"
+        )
     lengths = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
         raise ImageError(f"{where}: {shown(counts)} are no run lengths; export them again")
@@ -170,5 +204,5 @@ def paint(layers: Iterable[Layer], size_hw: tuple[int, int]) -> NDArray[np.int32
     """
     classes = np.full(size_hw, IGNORED, np.int32)
     for layer in layers:
-        classes[coco().decode(layer.mask).astype(bool)] = layer.label
+        classes[pixels(layer.mask)] = layer.label
     return classes
