@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image
@@ -249,6 +250,7 @@ BAD_SHAPES = {
     "expected numbers": [["1", "2", "3", "4", "5", "6"]],
     "expected numbers x": [[1, [2], 3, 4, 5, 6]],
     "the size of the run lengths": {"counts": [81]},
+    "0..1, within the first pixel: fractions": [[0.1, 0.1, 0.9, 0.1, 0.5, 0.8]],
 }
 
 
@@ -258,6 +260,21 @@ def test_a_shape_that_cannot_be_drawn_is_a_fault_of_its_image(tmp_path: Path, wo
         drawn(tmp_path, annotation(12, BAD_SHAPES[words]))
     assert "a/b" in str(info.value)
     assert "annotation 12" in str(info.value)
+
+
+def test_clicks_on_the_corner_of_the_picture_are_no_fractions(tmp_path: Path) -> None:
+    assert (drawn(tmp_path, annotation(1, [[0, 0, 0, 0, 1, 1]])) == -1).sum() >= 2399
+
+
+def test_what_is_a_crowd(tmp_path: Path) -> None:
+    """A cat in the left half, a light in all of it: the smaller is on top, a crowd never."""
+    left, whole = [[0, 0, 30, 0, 30, 40, 0, 40]], [[0, 0, 60, 0, 60, 40, 0, 40]]
+    for crowd, expected in ((None, CAT), (0, CAT), (False, CAT), (1, LIGHT), (True, LIGHT)):
+        entries = {**annotation(1, left), "iscrowd": crowd}, annotation(2, whole, category=7)
+        assert drawn(tmp_path, *entries)[20, 10] == expected
+    for odd in ("0", 2, [0]):
+        with pytest.raises(ImageError, match=r"annotation 1: 'iscrowd' is .*expected 0 or 1"):
+            drawn(tmp_path, {**annotation(1, left), "iscrowd": odd})
 
 
 def test_numbers_too_large_for_anything(tmp_path: Path) -> None:
@@ -280,6 +297,20 @@ def test_an_image_of_another_size(tmp_path: Path) -> None:
         draw(path, size=SIZE[::-1])
     with pytest.raises(ImageError, match="the image is 61x40 pixels"):
         draw(path, size=(40, 61))
+
+
+def test_a_size_in_other_spellings(tmp_path: Path) -> None:
+    def sized(height: Any, width: Any) -> Path:
+        images = [{"id": 1, "file_name": "a/b.jpg", "height": height, "width": width}]
+        return write_coco(tmp_path / "a.json", [], images=images)
+
+    for height, width in ((41.0, 60), (41, 60.0)):
+        with pytest.raises(ImageError, match="its label map 60x41"):
+            draw(sized(height, width))
+    assert draw(sized(None, 60)).shape == SIZE
+    for height, width in (("40", 60), (float("nan"), 60), (40, 60.5), (True, 60), (0, 60)):
+        with pytest.raises(UserError, match=r"a\.json, image 'a/b\.jpg': the image's size is \["):
+            open_annotations(sized(height, width))
 
 
 BAD_FILES: dict[str, str | dict[str, Any]] = {
@@ -375,6 +406,14 @@ def test_panoptic_faults(tmp_path: Path) -> None:
         draw(path)
     write_panoptic(tmp_path, np.full((8, 8), 5), info)
     with pytest.raises(ImageError, match="its label map 8x8"):
+        draw(path)
+    for infos, words in (([*info, *info], "id 5 is there twice"), ([{**info[0], "id": 0}], "id 0")):
+        write_panoptic(tmp_path, np.full(SIZE, 5), infos)
+        with pytest.raises(ImageError, match=rf"segments_info of a/b: the {words}"):
+            draw(path)
+    write_panoptic(tmp_path, np.full(SIZE, 5), info)
+    cv2.imwrite(str(tmp_path / "pan" / "b.png"), np.full((*SIZE, 3), 5 << 8, np.uint16))
+    with pytest.raises(ImageError, match="16 bits a channel; expected 8"):
         draw(path)
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "pan" / "b.png", format="JPEG")
     with pytest.raises(ImageError, match="is no PNG"):

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import UserError
+from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
 from sclip_core.datasets.annotations import reading, shapes
 from sclip_core.datasets.annotations.categories import Category
@@ -87,7 +87,9 @@ class CocoFile:
         image_id = reading.id_of(name, str(self.path))
         reading.refuse_twice(image_id, self.pictures, "image", str(self.path))
         reading.refuse_twice(number, self.annotations, "image id", str(self.path))
-        size_hw = reading.optional_size(entry, "height", "width")
+        size_hw = reading.optional_size(
+            entry, "height", "width", f"{self.path}, image {shown(name)}"
+        )
         self.pictures[image_id] = Picture(number, size_hw)
         self.annotations[number] = []
 
@@ -123,9 +125,16 @@ class CocoInstances:
             where = f"{image_id} in {self._file.path}, annotation {shown(entry.get('id'))}"
             mask = shapes.mask_of(entry.get("segmentation"), size_hw, where)
             layer = shapes.Layer(mask, classes_of[self._file.category(entry)])
-            (crowds if entry.get("iscrowd") else objects).append(layer)
+            (crowds if _is_crowd(entry, where) else objects).append(layer)
         layers = shapes.smaller_on_top(crowds) + shapes.smaller_on_top(objects)
         return shapes.paint(layers, size_hw)
+
+
+def _is_crowd(entry: Mapping[str, Any], where: str) -> bool:
+    crowd = entry.get("iscrowd") or 0
+    if crowd not in (0, 1):
+        raise ImageError(f"{where}: 'iscrowd' is {shown(crowd)}; expected 0 or 1")
+    return bool(crowd)
 
 
 def _number_first(key: int | str) -> tuple[bool, Any]:

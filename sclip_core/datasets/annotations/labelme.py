@@ -91,7 +91,7 @@ def _page(path: Path) -> Page:
             "its folder, and what is no annotation goes elsewhere"
         )
     read = tuple(_shape(entry, path) for entry in reading.objects(loaded, "shapes", str(path)))
-    return Page(reading.optional_size(loaded, "imageHeight", "imageWidth"), read)
+    return Page(reading.optional_size(loaded, "imageHeight", "imageWidth", str(path)), read)
 
 
 def _shape(entry: Mapping[str, Any], path: Path) -> Shape:

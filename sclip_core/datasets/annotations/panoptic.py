@@ -23,6 +23,7 @@ from sclip_core.datasets.labels import IGNORED, check_sizes
 WEIGHTS = np.array([1, 256, 256**2], np.int32)  # of R, G, B
 SHOWN = 3  # numbers given in an error
 PNG = b"\x89PNG"
+BITS = 24  # the byte of a PNG that tells its bits a channel
 
 
 class CocoPanoptic:
@@ -71,11 +72,20 @@ class CocoPanoptic:
         data = read_sample(path)
         if data and not data.startswith(PNG):
             raise ImageError(f"{path} is no PNG (it starts {data[:8]!r}): other formats blur ids")
+        if len(data) > BITS and data[BITS] > 8:
+            raise ImageError(
+                f"{path} has {data[BITS]} bits a channel; expected 8: a segment's number is "
+                "R + 256 G + 65536 B"
+            )
         colours = decode_image(data, str(path))
         check_sizes(size_hw, (colours.shape[0], colours.shape[1]), f"{image_id} in {path}")
         class_of_segment = {0: IGNORED}
         for segment in self._segments(entries[0]):
-            number = reading.field(segment, "id", int, f"{self._file.path}, segments_info")
+            where = f"{self._file.path}, segments_info of {image_id}"
+            number = reading.field(segment, "id", int, where)
+            if number in class_of_segment:
+                found = "is there twice" if number else "is that of no segment"
+                raise ImageError(f"{where}: the id {number} {found}; export the file again")
             class_of_segment[number] = classes_of[self._file.category(segment)]
         found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
         stray = [str(number) for number in found.tolist() if number not in class_of_segment]

@@ -87,10 +87,24 @@ def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
     raise UserError(f"{where}: '{key}' is {shown(value)}; expected a whole number")
 
 
-def optional_size(entry: Mapping[str, Any], height: str, width: str) -> tuple[int, int] | None:
-    """(H, W) of the image, where an entry tells it."""
-    sides = entry.get(height), entry.get(width)
-    return sides if all(isinstance(side, int) for side in sides) else None  # type: ignore[return-value]
+def optional_size(
+    entry: Mapping[str, Any], height: str, width: str, where: str
+) -> tuple[int, int] | None:
+    """(H, W) of the image, where an entry tells it.
+
+    Raises:
+        UserError: it tells it, and not as whole numbers.
+    """
+    sides = [entry.get(height), entry.get(width)]
+    if None in sides:
+        return None
+    whole: list[Any] = [int(s) if isinstance(s, float) and s.is_integer() else s for s in sides]
+    if not all(type(side) is int and side > 0 for side in whole):
+        raise UserError(
+            f"{where}: the image's size is {shown(sides)} (height, width); expected two whole "
+            "numbers of pixels"
+        )
+    return whole[0], whole[1]
 
 
 def relative_name(name: str, where: str) -> str:

@@ -56,7 +56,8 @@ def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.
 
     Raises:
         ImageError: no numbers, not in pairs, not finite, or farther outside than the picture's
-            longer side: those are of another picture, or in another unit.
+            longer side, or all within the first pixel: those are of another picture, or in
+            another unit.
     """
     try:
         values = np.asarray(points)
@@ -78,7 +79,18 @@ def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.
             f"0..{size_hw[1]} and y in 0..{size_hw[0]}, or a little outside; are they of another "
             "picture, or in another unit?"
         )
+    if min(size_hw) > 1 and _fractions(pairs):
+        raise ImageError(
+            f"{where}: all coordinates lie in 0..1, within the first pixel: fractions of the "
+            f"picture? expected pixels, x in 0..{size_hw[1]} and y in 0..{size_hw[0]}"
+        )
     return pairs
+
+
+def _fractions(pairs: NDArray[np.float64]) -> bool:
+    """Whether an outline would vanish in one pixel, and is no click on the picture's corner."""
+    inside = pairs.size > 0 and pairs.min() >= 0 and pairs.max() <= 1
+    return bool(inside and (pairs % 1).any())
 
 
 def polygon(pairs: NDArray[np.float64], size_hw: tuple[int, int], where: str) -> dict[str, Any]:
