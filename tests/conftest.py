@@ -8,6 +8,9 @@ import os
 # torch is imported. Without it the tiny CLIP's sharpened attention makes 1e-4 of a last digit.
 os.environ.setdefault("MKL_CBWR", "AVX2,STRICT")
 os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
+# oneDNN looks at the processor itself: where it finds AMX, torch's attention in bf16 asks its
+# AVX2 kernels to pack for it, which they cannot ("pack_vnni2 is only supported when avx512 is").
+os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
 from pathlib import Path
 
