@@ -156,14 +156,13 @@ def check(
     name = benchmark_name(name)
     with Bars() as bars:
         found = examine(name, root, progress=bars)
-    picture = panel or Path(f"{name}-check.png")
-    looked = save_look(found, root, picture)
     if json_:
         print(json.dumps(_as_json(found), indent=2))
     else:
         _print_checked(found)
-        if looked:
-            print(f"look at {picture}")
+    picture = panel or Path(f"{name}-check.png")  # last: where it cannot be written, all is said
+    if save_look(found, root, picture) and not json_:
+        print(f"look at {picture}")
     if not found.right:
         raise UserError(_verdict(found))
     return 0

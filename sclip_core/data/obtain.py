@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sclip_core.config import UserError
+from sclip_core.config.errors import shown
 from sclip_core.data.download import ByHand, fetch
 from sclip_core.data.progress import Progress
 from sclip_core.data.raw import checked_source
@@ -102,6 +103,8 @@ def _refuse_tree(layout: str, root: Path) -> None:
 def _mirrored(archive: Archive) -> Archive:
     """The archive as a mirror has it, where there is one."""
     mirror = os.environ.get(MIRROR)
+    if mirror and not mirror.lower().startswith(("http://", "https://")):
+        raise UserError(f"{MIRROR} is {shown(mirror)}: expected an address, https://...")
     return replace(archive, url=f"{mirror.rstrip('/')}/{archive.name}") if mirror else archive
 
 
@@ -109,7 +112,8 @@ def _placed(archive: Archive, root: Path, progress: Progress | None) -> bool:
     """Whether a file that is used as it is lies in its place; a fetched one is moved."""
     assert archive.to
     target = root / archive.to
-    if target.is_file():
+    if target.is_file() and target.name == archive.name:
+        fetch(archive, target.parent, progress)  # it is there: only looked at
         return True
     lying = [folder for folder in (root / DOWNLOADS, root) if (folder / archive.name).is_file()]
     if not lying:
@@ -123,6 +127,6 @@ def _placed(archive: Archive, root: Path, progress: Progress | None) -> bool:
 
 def _fetched(archive: Archive, root: Path, progress: Progress | None) -> Path:
     """The archive, in ``downloads`` or, where a person put it there, in the root itself."""
-    if archive.url is None and (root / archive.name).is_file():
+    if (root / archive.name).is_file() and not (root / DOWNLOADS / archive.name).exists():
         return fetch(archive, root, progress)
     return fetch(archive, root / DOWNLOADS, progress)

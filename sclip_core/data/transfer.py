@@ -117,6 +117,8 @@ class Resuming:
             with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as answer:
                 self.answered = True
                 self._take(url, answer)
+        except ValueError as error:  # requests' own for ftp:// and such; a redirect to no address
+            raise self._failed(url, f"no address that can be asked: {error}") from None
         except urllib3.exceptions.HTTPError as error:
             raise _CutError(f"the connection was cut: {error}") from None
         except requests.RequestException as error:
@@ -134,8 +136,7 @@ class Resuming:
         total, since = note.get("total"), _validator(note)
         known = since or self.archive.checksum  # else nothing would tell two files' halves
         if size and (note.get("url") != url or not known or size > (total or size)):
-            self.drop()
-            size = 0
+            return plain, False  # all of it is asked for; the part goes when a server sends it
         if not size:
             return plain, False
         tie = {"If-Range": since} if since else {}

@@ -18,6 +18,7 @@ from sclip_core.data.sources import Archive
 from sclip_core.store.files import fsync, write_whole, written_to
 
 LIMIT = 4 * 2**30  # bytes of a member; nothing that a benchmark needs comes near
+DEEPEST = 32  # folders
 
 
 class Unpacked(NamedTuple):
@@ -187,13 +188,13 @@ class _Unpacking:
         """A place below the root, its folder made; never one outside, by whatever way."""
         pure = PurePosixPath(to)
         odd = "\\" in to or not to.isprintable() or PureWindowsPath(to).drive
-        if odd or pure.is_absolute() or ".." in pure.parts or not pure.parts:
+        if odd or pure.is_absolute() or ".." in pure.parts or not 0 < len(pure.parts) <= DEEPEST:
             raise self._bad(f"cannot be trusted: {shown(member.name)} would leave {self.root}")
         target = self.root / pure
         folder = target.parent
         if folder not in self.safe:
             with written_to(folder, AGAIN):
-                if not folder.resolve().is_relative_to(self.root.resolve()):
+                if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.root)):
                     raise UserError(
                         f"{folder} leads out of {self.root} by a symbolic link, nothing is "
                         f"unpacked there: replace the link by a folder, then {AGAIN}"

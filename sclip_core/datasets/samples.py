@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sclip_core.config import UserError, tables
+from sclip_core.config.errors import shown
 from sclip_core.config.protocol import benchmark_name, is_text
 
 IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # the first that is there is taken
 SHOWN = 3  # names given in an error
+LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
 class Sample(NamedTuple):
@@ -261,11 +263,16 @@ def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str
 
 def _split_ids(path: Path) -> list[str]:
     """The ids of a split file, one a line."""
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a file: expected a list of images, one id a line")
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(f"cannot read the list of images {path}: {error}") from None
     ids = [line.strip() for line in lines if line.strip()]
+    odd = [i for i in ids if not i.isprintable() or len(i) > LONGEST_ID]
+    if odd:
+        raise UserError(f"{path} lists {shown(odd[0])}, which is no name of a file: copy it again")
     if not ids:
         raise UserError(f"{path} lists no image: expected one id a line")
     if len(set(ids)) < len(ids):

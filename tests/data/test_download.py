@@ -9,6 +9,7 @@ import logging
 import random
 import resource
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pooch
@@ -394,7 +395,7 @@ class TestAnswers:
 
     def test_no_address(self, tmp_path):
         line = refusal(Archive("file.zip", url="nonsense"), tmp_path)
-        assert "nonsense could not be fetched (Invalid URL" in line
+        assert "nonsense could not be fetched (no address that can be asked: Invalid URL" in line
 
     def test_network_lost_on_the_way(self, site, archive, tmp_path, monkeypatch):
         """Once the server has answered, it may come back."""
@@ -515,3 +516,15 @@ class TestDisk:
         monkeypatch.setattr("os.link", link)
         fetch(archive, tmp_path)
         assert_whole(tmp_path)
+
+
+def test_what_came_stays_where_another_server_cannot_be_reached(archive, tmp_path):
+    (tmp_path / f"{archive.name}.part").write_bytes(CONTENT[:100])
+    note = json.dumps({"url": archive.url, "total": len(CONTENT), "etag": '"1"'})
+    (tmp_path / f"{archive.name}.part.json").write_text(note)
+    for url in ("http://127.0.0.1:9/file.zip", "http://[::1/file.zip", "ftp://127.0.0.1/file.zip"):
+        said = refusal(replace(archive, url=url), tmp_path)
+        assert "could not be fetched" in said
+        assert (tmp_path / f"{archive.name}.part").read_bytes() == CONTENT[:100]
+    fetch(archive, tmp_path)
+    assert_whole(tmp_path)

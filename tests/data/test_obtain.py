@@ -134,6 +134,34 @@ def test_contexts_annotation_file_is_put_in_its_place(folder, publisher, tmp_pat
     assert len(obtain("context60", root).there) == 2
 
 
+def test_what_lies_in_its_place_and_is_another_file_is_refused(publisher, tmp_path):
+    place = tmp_path / CONTEXT / "trainval_merged.json"
+    place.parent.mkdir(parents=True)
+    place.write_text("")
+    with pytest.raises(
+        UserError, match=r"trainval_merged\.json is not the published file .*remove"
+    ):
+        obtain("context60", tmp_path)
+    assert place.exists()
+
+
+def test_a_mirror_is_not_asked_for_what_a_person_put_into_the_root(
+    publisher, tmp_path, monkeypatch
+):
+    monkeypatch.setenv("SCLIP_DATA_URL", "http://127.0.0.1:9")
+    for name in ("gtFine_trainvaltest.zip", "leftImg8bit_trainvaltest.zip"):
+        by_hand(publisher, name, tmp_path)
+    assert len(obtain("cityscapes", tmp_path).unpacked) == 2
+
+
+def test_a_mirror_without_an_address_is_named(publisher, tmp_path, monkeypatch):
+    monkeypatch.setenv("SCLIP_DATA_URL", "mirror.example/sets")
+    with pytest.raises(
+        UserError, match=r"SCLIP_DATA_URL is 'mirror.example/sets': expected an add"
+    ):
+        obtain("voc21", tmp_path)
+
+
 def test_a_mirror_has_all_archives(publisher, tmp_path, monkeypatch):
     for path in publisher.folder.iterdir():
         path.rename(tmp_path / "published" / path.name)

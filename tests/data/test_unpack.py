@@ -423,3 +423,17 @@ class TestBad:
         assert f"{root / 'data/img/a.jpg'} cannot be written" in line
         assert tree(root) == {}
         unpack(asked(), path, root)
+
+
+def test_a_folder_that_links_to_itself_is_refused(make, root):
+    root.mkdir(exist_ok=True)
+    (root / "in").symlink_to(root / "in")
+    with pytest.raises(UserError):
+        unpack(asked({"a/{id}.jpg": "in/{id}.jpg"}), make({"a/x.jpg": b"1"}), root)
+
+
+def test_a_member_thousands_of_folders_deep_is_refused(make, root):
+    name = "a/" * 1500 + "x.jpg"
+    with pytest.raises(UserError, match="cannot be trusted"):
+        unpack(asked({"a/{id}.jpg": "in/{id}.jpg"}), make({name: b"1"}), root)
+    assert not (root / "in").exists()
