@@ -218,7 +218,8 @@ def test_regions_of_a_large_picture():
     np.testing.assert_array_equal(region.inside, mask[0, region.rows, region.columns].T)
 
 
-@given(lengths=st.lists(st.integers(0, 2**31 - 1), min_size=1, max_size=12))
+# Not longer: pycocotools has six bytes for each compressed run, and writes beyond them.
+@given(lengths=st.lists(st.integers(0, 2**24 - 1), min_size=1, max_size=12))
 @settings(max_examples=200, deadline=None)
 def test_run_lengths_are_those_that_coco_compressed(lengths):
     compressed = coco.frPyObjects({"size": [1, sum(lengths)], "counts": lengths}, 1, 1)["counts"]
