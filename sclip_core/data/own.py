@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -41,6 +41,7 @@ class Job(NamedTuple):
     """A map to draw."""
 
     image_id: str
+    known_as: str  # its id among the annotations
     image: Path
     target: Path
 
@@ -146,7 +147,7 @@ def _draw(
         with suppress(ImageError):
             if image_size(job.target) == size_hw:
                 return
-    classes = annotations.draw(job.image_id, classes_of, size_hw)
+    classes = annotations.draw(job.known_as, classes_of, size_hw)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
     deep = max(rest, *classes_of.values(), 0) > BYTES
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
@@ -188,7 +189,9 @@ def _jobs(
 ) -> list[Job]:
     """The images that are there and that the annotations know; at least one."""
     known = annotations.ids()
-    jobs = [Job(i, images[i], maps / f"{i}.png") for i in known if i in images]
+    cut = _folders_above(known, images)
+    ids = {one: "/".join(one.split("/")[cut:]) for one in known}
+    jobs = [Job(i, one, images[i], maps / f"{i}.png") for one, i in ids.items() if i in images]
     if jobs:
         return jobs
     there, listed = next(iter(images), None), next(iter(known), None)
@@ -197,6 +200,19 @@ def _jobs(
         f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
         "subfolders have to be the same, the ending may differ"
     )
+
+
+def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
+    """How many folders the annotations name that lie above ``--images``, as in ``images/a.jpg``.
+
+    Looked for only where none of the names fits as it is, and only among the folders that all
+    of them are in: no two images become one.
+    """
+    shared = os.path.commonpath([f"/{os.path.dirname(one)}" for one in known]) if known else "/"
+    for cut in range(len(Path(shared).parts)):  # the root itself is a part
+        if any("/".join(one.split("/")[cut:]) in images for one in known):
+            return cut
+    return 0
 
 
 def _done(maps: Path) -> dict[str, list[int]]:

@@ -58,6 +58,7 @@ def open_dataset(settings: Settings) -> Dataset:
     else:
         name = settings.dataset
         vocabulary = _own_vocabulary(settings)
+        _refuse_ignored_class(settings, vocabulary)
         samples = folder_samples(settings.images, settings.labels, settings.num_samples)
     root = benchmark_root(name, settings.data_root) if settings.images is None else None
     return Dataset(
@@ -82,6 +83,20 @@ def _own_vocabulary(settings: Settings) -> Vocabulary:
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
     raise UserError("--classes is missing: pass a text file with one class a line, in label order")
+
+
+def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
+    """Raise where nobody said what is ignored, and the value that stands for it is a class."""
+    (default,) = Settings.model_fields["ignore_label"].default
+    index = default - settings.reduce_zero_label
+    if settings.labels is None or settings.ignore_label != (default,):
+        return
+    if index < vocabulary.num_classes:
+        raise UserError(
+            f"with {vocabulary.num_classes:,} classes, the value {default} of a label map is "
+            f"'{vocabulary.class_names[index]}' and would not be evaluated: say which value is "
+            "not, --ignore-label 65535"
+        )
 
 
 def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:

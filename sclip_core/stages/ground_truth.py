@@ -68,19 +68,24 @@ def look_at(run: Run) -> list[str]:
     samples = run.dataset.samples
     looked_at = samples[:: -(-len(samples) // LOOK_AT)]
     faults: list[str] = []
-    values: set[int] = set()
+    ignored: set[int] = set()  # values
+    evaluated = False  # any pixel
     for sample in looked_at:
         try:
-            values |= _values(run, sample)
+            classes = _classes(run, sample)
+            ignored |= _ignored(sample, classes)
+            evaluated |= bool((classes != IGNORED).any())
         except ImageError as error:
             faults.append(str(error))
     if len(faults) == len(looked_at):
         raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
-    return _notes(run, values)
+    blank = "the label maps that were looked at have no pixel to evaluate, only the ignored"
+    shown = ", ".join(map(str, sorted(ignored)))
+    return _notes(run, ignored) + ([] if evaluated else [f"{blank} {shown}"])
 
 
-def _values(run: Run, sample: Sample) -> set[int]:
-    """The values of a sample's label map, if it fits its image and the classes."""
+def _classes(run: Run, sample: Sample) -> NDArray[np.int32]:
+    """The classes (H, W) of a sample's label map, if it fits its image and the vocabulary."""
     assert sample.label is not None
     classes = run.ground_truth(sample)
     try:
@@ -88,11 +93,11 @@ def _values(run: Run, sample: Sample) -> set[int]:
     except ImageError:  # left out later, and named; its label map may be right
         size = (classes.shape[0], classes.shape[1])
     check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
-    return _occurring(sample, classes)
+    return classes
 
 
-def _occurring(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
-    """The values in the file; it is read again only where some are not evaluated."""
+def _ignored(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
+    """The values in the file that are not evaluated; it is read again only for these."""
     assert sample.label is not None
     if classes.size and classes.min() != IGNORED:
         return set()

@@ -106,7 +106,7 @@ class ResultsStage:
         """Write the tables, unless they are there.
 
         Raises:
-            UserError: no image could be used.
+            UserError: no image could be used, or none has a pixel that is evaluated.
         """
         started = time.perf_counter()
         there = has_run(self.run.root, self.run_id) and not self.forced
@@ -129,6 +129,8 @@ class ResultsStage:
         if not by_image:
             raise nothing_usable(self.run)
         summed = _sum(by_image.values(), self.run.dataset.vocabulary.num_classes)
+        if not summed.label.any():
+            raise nothing_evaluated(self.run, len(by_image))
         scored = scores(summed)
         return {
             "image_areas": self._image_table(by_image),
@@ -212,6 +214,18 @@ def nothing_usable(run: Run) -> UserError:
     """The error of a run whose images all failed; it names the first."""
     first = next(iter(run.failures.values()), "the dataset is empty")
     return UserError(f"none of the {len(run.dataset)} images could be used: {first}")
+
+
+def nothing_evaluated(run: Run, count: int) -> UserError:
+    """The error of a run whose label maps hold nothing but ignored values."""
+    dataset = run.dataset
+    ignored = ", ".join(map(str, dataset.ignore_label))
+    zero = ", and 0 (--reduce-zero-label)" if dataset.reduce_zero_label else ""
+    return UserError(
+        f"{dataset.name}: none of the {count:,} label maps has a pixel to evaluate, all have "
+        f"ignored values ({ignored}{zero}): there is no score; are they the maps of another set, "
+        "or is --ignore-label wrong?"
+    )
 
 
 def _typed(table: pa.Table) -> pa.Table:

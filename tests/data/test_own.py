@@ -223,6 +223,44 @@ def test_what_does_not_fit(tmp_path: Path, images: Path) -> None:
         label_maps(labels, images, PETS, tmp_path / "file")
 
 
+@pytest.mark.parametrize("above", ["images", "set/images/val"])
+def test_folders_above_the_images_may_be_named(tmp_path: Path, images: Path, above: str) -> None:
+    """As exporters write it: images/a.jpg."""
+    plain = label_maps(write_coco(tmp_path / "a.json", SQUARE), images, PETS, tmp_path / "maps")
+    names = tuple(f"{above}/{name}" for name in NAMES)
+    labels = write_coco(tmp_path / "b.json", SQUARE, names)
+    maps = label_maps(labels, images, PETS, tmp_path / "maps")
+    assert maps != plain
+    for name in NAMES:
+        np.testing.assert_array_equal(
+            read_label(maps / f"{name}.png"), read_label(plain / f"{name}.png")
+        )
+
+
+@pytest.mark.parametrize("above", ["", "images/", "a/images/"])
+def test_folders_below_the_images_stay(tmp_path: Path, images: Path, above: str) -> None:
+    labels = write_coco(tmp_path / "pets.json", SQUARE, (f"{above}a/b",))
+    maps = label_maps(labels, images, PETS, tmp_path / "maps")
+    assert [path.relative_to(maps).as_posix() for path in maps.rglob("*.png")] == ["a/b.png"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [("train/c", "val/c"), ("images/c", "d"), ("images/a/c", "images/b/d")],
+    ids=["two images would be one", "one fits as it is", "other folders"],
+)
+def test_other_folders_are_not_taken_away(
+    tmp_path: Path, images: Path, names: tuple[str, ...], drawings: list[Path]
+) -> None:
+    labels = write_coco(tmp_path / "pets.json", SQUARE, names)
+    if "d" in names:
+        label_maps(labels, images, PETS, tmp_path / "maps")
+    else:
+        with pytest.raises(UserError, match="none of the images"):
+            label_maps(labels, images, PETS, tmp_path / "maps")
+    assert [path.name for path in drawings] == (["d.png"] if "d" in names else [])
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_the_size_is_that_of_the_image_as_it_is_read(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

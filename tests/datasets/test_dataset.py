@@ -163,6 +163,30 @@ def test_ignored_labels_come_from_the_settings(tmp_path: Path) -> None:
     assert opened("voc21", root, reduce_zero_label=True).reduce_zero_label
 
 
+def many(root: Path, count: int, **settings: object) -> Settings:
+    """A folder of one's own with so many classes."""
+    files_in(root, {"a.jpg": "a.png"})
+    settings = {**own(root).model_dump(exclude_unset=True), **settings}
+    (root / "classes.txt").write_text("\n".join(f"class {n}" for n in range(count)))
+    return resolve(**settings)
+
+
+@pytest.mark.parametrize(("count", "reduced"), [(256, False), (300, False), (255, True)])
+def test_a_class_is_not_ignored_by_default(tmp_path: Path, count: int, reduced: bool) -> None:
+    settings = many(tmp_path, count, reduce_zero_label=reduced)
+    said = refused("would not be evaluated: say which value is not", settings)
+    assert f"the value 255 of a label map is 'class {255 - reduced}'" in said
+    for value in ("65535", "255,65535"):
+        open_dataset(settings.replace(ignore_label=tuple(map(int, value.split(",")))))
+    open_dataset(settings.replace(labels=None))  # nothing is scored
+
+
+@pytest.mark.parametrize(("count", "reduced"), [(255, False), (254, True)])
+def test_255_is_ignored_where_it_is_no_class(tmp_path: Path, count: int, reduced: bool) -> None:
+    opened = open_dataset(many(tmp_path, count, reduce_zero_label=reduced))
+    assert opened.ignore_label == (255,)
+
+
 def test_other_words_for_a_benchmark(tmp_path: Path) -> None:
     root = write_tree("voc2012", tmp_path)
     names = list(Vocabulary.named("voc21").class_names)

@@ -148,6 +148,37 @@ def test_annotations_that_do_not_fit(change, words, small, sclip, tmp_path):
     assert not (tmp_path / "artifacts" / "dense_features").exists()
 
 
+def test_a_set_without_a_pixel_to_evaluate_has_no_score(small, sclip, tmp_path):
+    """It is told before anything is computed, and what was computed is kept."""
+    (tmp_path / "labels").mkdir()
+    for name, classes in class_maps(small).items():
+        grey(tmp_path / "labels" / f"{name}.png", np.full_like(classes, 255))
+    artifacts = tmp_path / "artifacts"
+    given = flags(small, artifacts, labels=tmp_path / "labels")
+    code, _, err = sclip("run", "--direct", *given)
+    first, *_, last = err.splitlines()
+    assert code == 2
+    assert first.startswith("note: ")
+    assert first.endswith("have no pixel to evaluate, only the ignored 255")
+    assert "none of the 3 label maps has a pixel to evaluate" in last
+    assert "ignored values (255)" in last
+    assert not (artifacts / "results").exists()
+    code, _, err = sclip("run", "--direct", *flags(small, artifacts))  # the right ones
+    assert code == 0
+    assert "refine          cached    3 images" in err
+
+
+def test_one_blank_map_among_others_is_nothing_to_tell(small, sclip, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for name, classes in class_maps(small).items():
+        blank = np.full_like(classes, 255)
+        grey(tmp_path / "labels" / f"{name}.png", blank if name == "0" else classes)
+    given = flags(small, tmp_path / "artifacts", labels=tmp_path / "labels")
+    code, _, err = sclip("run", "--direct", *given)
+    assert code == 0
+    assert "note" not in err
+
+
 # --- benchmarks
 
 
