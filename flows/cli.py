@@ -17,6 +17,7 @@ from rich.table import Table
 
 from flows.data import app as data_app
 from flows.parameters import flag, with_settings
+from flows.pictures import check_target, save
 from sclip_core import __version__
 from sclip_core.config import (
     OF_MASKS,
@@ -31,7 +32,6 @@ from sclip_core.config import (
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-    from PIL.Image import Image
 
     from sclip_core import Proposals
     from sclip_core.stages.report import Status
@@ -157,7 +157,10 @@ def segment(
         str, Parameter(help="'cat, kitten; grass': classes by ';', synonyms by ', '; or a file.")
     ],
     output: Annotated[
-        Path | None, Parameter(name=("--output", "-o"), help="Picture to write. [IMAGE.sclip.png]")
+        Path | None,
+        Parameter(
+            name=("--output", "-o"), help="Picture to write: PNG, JPEG or WebP. [IMAGE.sclip.png]"
+        ),
     ] = None,
     labels_out: Annotated[
         Path | None, Parameter(help="Label map to write: PNG, pixel value k is class k.")
@@ -175,9 +178,9 @@ def segment(
 
     pixels = read_image(image)
     target = output or image.with_suffix(".sclip.png")
-    for file in (target, labels_out):
-        if file is not None:
-            _check_target(file)
+    check_target(target)
+    if labels_out is not None:
+        check_target(labels_out, exact=True)
     is_file = os.path.isfile(classes)
     vocabulary = (
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
@@ -190,12 +193,12 @@ def segment(
         pixels, settings, vocabulary, masks=masks, rule=settings.hybrid_rule
     )
     names = list(segmentation.class_names)
-    _save(overlay(pixels, segmentation.labels, names), target)
+    save(overlay(pixels, segmentation.labels, names), target)
     print(target)
     if labels_out:
         from PIL.Image import fromarray
 
-        _save(fromarray(segmentation.labels), labels_out)
+        save(fromarray(segmentation.labels), labels_out)
         print(labels_out)
     return 0
 
@@ -375,28 +378,6 @@ def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:
     names = [n for n in several if n in read_by.get(status.stage, SEVERAL)]
     whose = ", ".join(f"{name} {getattr(run.settings, name)}" for name in names)
     return f"{whose}: {status.reason}" if whose else status.reason
-
-
-def _check_target(target: Path) -> None:
-    """Refuse a file that cannot be written, before there is anything to write.
-
-    Raises:
-        UserError: its folder is not there or takes no files, or it is a folder itself.
-    """
-    from sclip_core.store.files import writable_folder
-
-    if os.path.isdir(target):
-        raise UserError(f"{target} is a folder: pass the name of a picture in it")
-    if not os.path.isdir(target.parent):
-        raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
-    writable_folder(target.parent, "-o")
-
-
-def _save(picture: Image, target: Path) -> None:
-    """Write a picture, whole or not at all."""
-    from sclip_core.store.files import write_whole
-
-    write_whole(target, lambda path: picture.save(path, "PNG"))
 
 
 def _number(value: float) -> str:

@@ -23,6 +23,7 @@ from rich.progress import (
 from rich.table import Table
 
 from flows.console import PLAIN, console
+from flows.pictures import check_target, save
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
 
@@ -145,24 +146,32 @@ def check(
     root: Root = DEFAULT_ROOT,
     panel: Annotated[
         Path | None,
-        Parameter(name=("--panel", "-o"), help="Picture of a few pairs. [NAME-check.png]"),
+        Parameter(
+            name=("--panel", "-o"),
+            help="Picture of a few pairs: PNG, JPEG or WebP. [NAME-check.png]",
+        ),
     ] = None,
     json_: Json = False,
 ) -> int:
     """Read every pair of a set: counts, sizes, every label id; each fault by its file."""
     from sclip_core.data.check import check as examine
-    from sclip_core.data.look import save_look
+    from sclip_core.data.look import look
 
     name = benchmark_name(name)
+    picture = panel or Path(f"{name}-check.png")
+    if panel is not None:
+        check_target(panel)
     with Bars() as bars:
         found = examine(name, root, progress=bars)
     if json_:
         print(json.dumps(_as_json(found), indent=2))
     else:
         _print_checked(found)
-    picture = panel or Path(f"{name}-check.png")  # last: where it cannot be written, all is said
-    if save_look(found, root, picture) and not json_:
-        print(f"look at {picture}")
+    drawn = look(found, root)
+    if drawn is not None:
+        save(drawn, picture)  # last: where it cannot be written, all is said
+        if not json_:
+            print(f"look at {picture}")
     if not found.right:
         raise UserError(_verdict(found))
     return 0

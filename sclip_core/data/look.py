@@ -12,27 +12,22 @@ from sclip_core.data.check import Checked
 from sclip_core.datasets import label_classes, read_image, read_label
 from sclip_core.datasets.samples import benchmark_files
 from sclip_core.evaluation import panel
-from sclip_core.store.files import write_whole
 
 PAIRS = 6  # spread over the set
 COLUMNS = 2
 GROUND = 255, 255, 255
 
 
-def save_look(found: Checked, root: Path, target: Path, pairs: int = PAIRS) -> bool:
-    """Write image and label map, in the classes' colours, of a few pairs.
+def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
+    """Draw image and label map, in the classes' colours, of a few pairs.
 
     Args:
         found: what ``check`` found in the set.
         root: that was checked.
-        target: the picture to write, PNG.
         pairs: how many.
 
     Returns:
-        Whether there was anything to draw.
-
-    Raises:
-        DiskError: it cannot be written.
+        The picture; None where there was nothing to draw.
     """
     files = benchmark_files(found.name, root)
     there = [i for i in files.ids if i in files.images and i in files.labels]
@@ -47,10 +42,7 @@ def save_look(found: Checked, root: Path, target: Path, pairs: int = PAIRS) -> b
             drawn.append(panel(image, None, classes, names, image_id, result="ground truth"))
         except (ImageError, ValueError):  # named among the faults
             continue
-    if drawn:
-        picture = _sheet(drawn)
-        write_whole(target, lambda path: picture.save(path, "PNG"))
-    return bool(drawn)
+    return _sheet(drawn) if drawn else None
 
 
 def _sheet(pictures: list[Image.Image]) -> Image.Image:

@@ -344,6 +344,9 @@ class TestSegment:
         says(refused_segment(option, target, *other), str(Path(target).parent))
         assert not Path("fine.png").exists()
 
+    def test_a_label_map_is_no_jpeg(self, refused_segment):
+        says(refused_segment("--labels-out", "map.jpg"), "map.jpg", "label map", ".png")
+
     @pytest.mark.parametrize(
         ("classes", "words"),
         [

@@ -150,6 +150,26 @@ def test_check_as_json(data, tmp_path, of_size):
     assert look.is_file()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"), [("a.jpg", "JPEG"), ("a.WEBP", "WEBP"), ("a.png", "PNG"), ("a", "PNG")]
+)
+def test_the_picture_is_in_the_format_of_its_name(name, kind, data, tmp_path, of_size):
+    trees.ade20k(tmp_path)
+    of_size("ade20k", 2)
+    assert data("check", "ade20k", "--root", tmp_path, "-o", tmp_path / name)[0] == 0
+    with Image.open(tmp_path / name) as picture:
+        picture.load()
+        assert picture.format == kind
+
+
+@pytest.mark.parametrize("target", ["nowhere/look.png", "look.gif", "."])
+def test_where_no_picture_can_go_nothing_is_read(target, data, tmp_path, monkeypatch):
+    trees.ade20k(tmp_path)
+    monkeypatch.setattr("sclip_core.data.check.check", None)
+    said = mistake(data("check", "ade20k", "--root", tmp_path, "-o", target))
+    assert Path(target).name in said
+
+
 def test_nothing_to_prepare_is_no_mistake(data, tmp_path):
     trees.voc(tmp_path)
     code, out, _ = data("prepare", "voc21", "--root", tmp_path)
