@@ -3,13 +3,17 @@
 ``golden/README.md`` says what each array is. Bounds: logits 2e-6, labels equal on 99.99 % of the
 pixels, tokens 1e-5.
 
-The tiny CLIP's sharpened attention amplifies rounding: the golden tokens themselves lie up to 2e-4
+The tiny CLIP's sharpened attention amplifies rounding: the golden tokens themselves lie up to 6e-4
 from what float64 gives. ``conftest.py`` asks for the golden machine's rounding, and the bounds
-hold. Of the tokens of a window that takes the position table as it is, up to one in twenty does
-not hold 1e-5 even so (5.1e-5 at most); their root mean square does.
+hold on most processors. On some, up to one in twenty of the tokens of a window that takes the
+position table as it is does not hold 1e-5 even so (5.1e-5 at most); on others, five values of the
+longest sequence do not (1.2e-5). Where tokens miss it, they have to be ten times nearer to the
+golden ones than our own formulas in float64 are: were the formulas wrong, both would be as far.
 """
 
 from __future__ import annotations
+
+import copy
 
 import numpy as np
 import pytest
@@ -17,6 +21,8 @@ import torch
 
 from sclip_core import SCLIP, Protocol, Vocabulary
 from sclip_core.config import Geometry
+from sclip_core.encoder.attention import POLICIES
+from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.pixels import normalise, resize
 from sclip_core.segmentation import compiled
 
@@ -96,11 +102,35 @@ def test_text_bank(golden, tiny, key):
     assert len(bank.query_class) == len(expected)
 
 
-def assert_tokens(tokens, expected, label: str = "") -> None:
-    difference = np.asarray(tokens) - expected
-    table_as_it_is = len(tokens) == 197
+def assert_tokens(model: SCLIP, pixels: torch.Tensor, expected, label: str = "", step=1) -> None:
+    """Every ``step``-th token of a window is the expected one."""
+    difference = np.asarray(model.dense_tokens(pixels)[0, ::step]) - expected
     assert np.sqrt(np.mean(difference**2)) <= 1e-5, label
-    assert np.abs(difference).max() <= (6e-5 if table_as_it_is else 1e-5), label
+    farthest = np.abs(difference).max()
+    table_as_it_is = pixels.shape[-2:] == (224, 224)
+    if farthest > (6e-5 if table_as_it_is else 1e-5):
+        rounding = np.abs(exact_tokens(model, pixels)[::step] - expected).max()
+        assert farthest <= rounding / 10, label
+
+
+def exact_tokens(model: SCLIP, pixels: torch.Tensor) -> np.ndarray:
+    """The same formulas in float64."""
+    tower = copy.deepcopy(model.encoder.visual).double()
+    return DenseEncoder(tower, model.encoder.attention).tokens(pixels.double())[0].numpy()
+
+
+def test_another_formula_is_no_rounding(golden, monkeypatch):
+    """What the bound on rounding is worth: scores of attention that are wrong by 0.01 %."""
+
+    def wrong(q, k, v, grid):
+        return POLICIES["csa"][0](q * 1.00005, k * 1.00005, v, grid)
+
+    monkeypatch.setitem(POLICIES, "wrong", (wrong, "vanilla"))
+    arrays = golden("shapes_wide_100x1500")
+    expected = arrays["tokens_whole_csa_every4"]
+    model = SCLIP.load(**TINY, device="cpu", attention="wrong")
+    with pytest.raises(AssertionError, match="wrong"):
+        assert_tokens(model, whole_image(arrays), expected, "wrong", step=4)
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -108,9 +138,9 @@ def test_tokens(golden, tiny, name):
     arrays = golden(name)
     window, whole = top_left_window(arrays), whole_image(arrays)
     vanilla = SCLIP.load(**TINY, device="cpu", attention="vanilla")
-    assert_tokens(tiny.dense_tokens(window)[0], arrays["tokens_crop0_csa"])
-    assert_tokens(vanilla.dense_tokens(window)[0], arrays["tokens_crop0_vanilla"])
-    assert_tokens(tiny.dense_tokens(whole)[0, ::4], arrays["tokens_whole_csa_every4"])
+    assert_tokens(tiny, window, arrays["tokens_crop0_csa"])
+    assert_tokens(vanilla, window, arrays["tokens_crop0_vanilla"])
+    assert_tokens(tiny, whole, arrays["tokens_whole_csa_every4"], step=4)
 
 
 @pytest.mark.parametrize("name", IMAGES)
@@ -120,7 +150,7 @@ def test_attention_policies(golden, name):
     for key, expected in policies.items():
         attention, arch, view = key.split(".")
         model = SCLIP.load(**TINY, device="cpu", attention=f"{attention}:{arch}")
-        assert_tokens(model.dense_tokens(views[view])[0], expected, key)
+        assert_tokens(model, views[view], expected, key)
 
 
 @pytest.mark.parametrize("name", IMAGES)
