@@ -26,6 +26,7 @@ from flows.console import PLAIN, console
 from flows.pictures import check_target, save
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.data.trees import DEFAULT_ROOT, OTHER_DEFINITION
 
 if TYPE_CHECKING:
     from sclip_core.data.check import Checked
@@ -42,12 +43,11 @@ From = Annotated[
     Parameter(
         name="--source",
         help="What COCO-Object is made from: stuff (as the published numbers) or instances; "
-        "Cityscapes: labelIds or polygons (the same maps).",
+        "Cityscapes: labelIds, or the polygons that these were drawn from.",
     ),
 ]
 Force = Annotated[bool, Parameter(help="Replace files that differ.", negative=())]
 Json = Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())]
-DEFAULT_ROOT = Path("data")
 SHOWN = 20  # faults that are printed
 ACROSS = 3  # classes in a line of the table of pixels
 
@@ -184,7 +184,9 @@ def _print_checked(found: Checked) -> None:
     print(f"  sound pairs     {found.sound:,}")
     print(f"  not evaluated   {found.ignored_share:.1%} of the pixels")
     if found.made_from:
-        print(f"  made from       {found.made_from}{'' if found.complete else ', not complete'}")
+        print(f"  made from       {found.made_from}{', not complete' if found.incomplete else ''}")
+    if found.made_from == "instances":
+        print(f"note: {OTHER_DEFINITION}")
     if found.absent:
         print(f"  never labelled  {', '.join(found.absent)}")
     total = max(int(found.pixels.sum()), 1)
@@ -220,8 +222,8 @@ def _verdict(found: Checked) -> str:
             f"{found.found:,} images where the validation split has {found.expected:,}: "
             "figures of another set of images cannot be compared"
         )
-    if not found.complete:
-        said.append(f"the conversion did not come to its end: sclip data prepare {found.name}")
+    if found.incomplete:
+        said.append(found.incomplete)
     return f"{found.name} in {found.root}: {'; '.join(said)}"
 
 

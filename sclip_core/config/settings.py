@@ -124,6 +124,11 @@ class Settings(MaskSettings, Protocol):
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
 
     @property
+    def ignores_as_usual(self) -> bool:
+        """Whether nobody said which label values are not evaluated."""
+        return bool(self.ignore_label == Settings.model_fields["ignore_label"].default)
+
+    @property
     def rule(self) -> str | None:
         """Which rule fills the masks; None: there are none."""
         return {"dense": None, "baseline": "crop"}.get(self.mode, self.hybrid_rule)

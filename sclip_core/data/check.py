@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,22 +11,19 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.data.progress import Progress
-from sclip_core.data.trees import record_of
-from sclip_core.datasets import Vocabulary, check_sizes, decode_label, read_sample
+from sclip_core.data.trees import at, incomplete, record_of
+from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
 from sclip_core.datasets.causes import likely_cause, suspicion
-from sclip_core.datasets.images import refuse_damaged
 from sclip_core.datasets.samples import Files, benchmark_files
 
 VALUES = 1 << 16  # of a 16-bit label map
 IGNORED = 255
 AT_ONCE = 256  # pairs that are read ahead
 SHOWN = 5  # values named in a fault
-ORIENTATION, TURNED = 0x0112, {5, 6, 7, 8}  # EXIF: width and height are swapped
 
 
 class Fault(NamedTuple):
@@ -48,7 +44,7 @@ class Checked:
         expected: images that the validation split has; None: not a set of the field.
         found: images that the tree lists.
         made_from: what ``sclip data prepare`` made the maps from; None: it did not make them.
-        complete: whether it came to its end.
+        incomplete: why not all maps are made from it; None: they are, or it did not make them.
         sound: pairs without a fault.
         faults: by file.
         causes: what the faults, or what is odd, most likely come from.
@@ -62,7 +58,7 @@ class Checked:
     expected: int | None
     found: int
     made_from: str | None = None
-    complete: bool = True
+    incomplete: str | None = None
     sound: int = 0
     faults: list[Fault] = field(default_factory=list)
     causes: list[str] = field(default_factory=list)
@@ -84,7 +80,7 @@ class Checked:
     def right(self) -> bool:
         """Whether it is the benchmark, whole and without a fault."""
         whole = self.expected is None or self.found == self.expected
-        return whole and self.complete and not self.faults and not self.causes
+        return whole and not (self.incomplete or self.faults or self.causes)
 
 
 @dataclass(frozen=True)
@@ -135,7 +131,7 @@ def check(
         row.get("num_images"),
         len(files.ids),
         record.get("made_from"),
-        record.get("complete", True),
+        None if record.get("complete", True) else incomplete(name, files.root, record),
     )
     meaning = _Meaning(len(found.class_names), row["reduce_zero_label"])
     if progress:
@@ -157,7 +153,7 @@ def check(
     found.causes = _causes(row["layout"], meaning, by_value)
     missing = len(set(files.ids) - files.labels)
     if missing and files.made:
-        line = f"{missing:,} label maps are not there: run `sclip data prepare {name}`"
+        line = f"{missing:,} label maps are not there: run `sclip data prepare {name}{at(root)}`"
         found.causes.insert(0, line)
     return found
 
@@ -171,7 +167,7 @@ def _alone(files: Files, listed: bool) -> list[Fault]:
 def _causes(layout: str, meaning: _Meaning, by_value: NDArray[np.int64]) -> list[str]:
     """What the values of all maps together say."""
     values = np.flatnonzero(by_value).tolist()
-    stray = likely_cause(values, meaning.num_classes) if meaning.stray(by_value) else None
+    stray = likely_cause(values, layout) if meaning.stray(by_value) else None
     return [line for line in (stray, suspicion(layout, values)) if line]
 
 
@@ -192,7 +188,7 @@ def _examine(
     image, label = files.image_of(image_id), files.label_of(image_id)
     faults, sizes, counts = [], [], None
     try:
-        sizes.append(upright_size(read_sample(image), str(image)))
+        sizes.append(image_size(read_sample(image), str(image)))
     except ImageError as error:
         faults.append(Fault(str(image), _without_path(error, image)))
     try:
@@ -217,26 +213,6 @@ def _stray(values: list[int], counts: NDArray[np.int64], meaning: _Meaning) -> s
     more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
     last = meaning.num_classes + meaning.first - 1
     return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORED}"
-
-
-def upright_size(data: bytes, name: str = "image") -> tuple[int, int]:
-    """Height and width of an image as it is read, turned by its EXIF tag; no pixel is decoded.
-
-    Args:
-        data: the file's bytes.
-        name: what to call it in an error, e.g. its path.
-
-    Raises:
-        ImageError: cut short, damaged, or not an image.
-    """
-    refuse_damaged(data, name)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            width, height = image.size
-            turned = image.getexif().get(ORIENTATION) in TURNED
-    except Exception as error:  # Pillow's readers raise a dozen kinds
-        raise ImageError(f"{name} is not an image ({error}): copy or download it again") from None
-    return (width, height) if turned else (height, width)
 
 
 def _without_path(error: ImageError, path: Path) -> str:

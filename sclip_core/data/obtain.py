@@ -69,7 +69,8 @@ def obtain(
         (root / DOWNLOADS).mkdir(parents=True, exist_ok=True)
     done = Obtained()
     for archive in map(_mirrored, archives):
-        if unpacked(archive, root) or (archive.to and _placed(archive, root, progress)):
+        there = not force and unpacked(archive, root)
+        if there or (archive.to and _placed(archive, root, progress)):
             say(f"{archive.name}: its files are there")
             done.there.append(archive.name)
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
@@ -17,7 +17,7 @@ from PIL import Image
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
-from sclip_core.datasets import IGNORED, Vocabulary, read_image
+from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations import (
     Annotations,
     files_of,
@@ -33,7 +33,6 @@ VERSION = 1  # of the drawing: a higher one draws all maps anew
 MARKER = "complete.json"  # written last: the size and time of each image whose map is there
 MOST_THREADS = 8
 BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
-ORIENTATION, SIDEWAYS = 0x0112, (5, 6, 7, 8)  # EXIF: values that swap width and height
 SHOWN = 3  # faults given in an error
 
 
@@ -47,13 +46,19 @@ class Job(NamedTuple):
 
 
 def label_maps(
-    labels: Path, images: Path, vocabulary: Vocabulary, folder: Path, workers: int | None = None
+    labels: Path,
+    images: Path,
+    vocabulary: Vocabulary,
+    folder: Path,
+    workers: int | None = None,
+    limit: int | None = None,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Draw a label map for each image that the annotations know.
 
     Pixels that nothing covers are class 0 where that is the background, and else have the value
-    of `unlabelled`. An image that is not there, or that the annotations do not list, gets no map.
-    What an earlier call drew is kept, unless annotations, vocabulary or the image have changed.
+    of `unlabelled`. An image that is not there gets no map. What an earlier call drew is kept,
+    unless annotations, vocabulary or the image have changed.
 
     Args:
         labels: a COCO file, or a folder of LabelMe or YOLO files.
@@ -61,14 +66,16 @@ def label_maps(
         vocabulary: the classes, with words that are the names of the categories.
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
+        limit: only the first so many images have to be annotated.
+        say: takes a line about images that have no annotations, where these have no objects.
 
     Returns:
         The folder of the maps: that of image ``a/b.jpg`` is ``a/b.png`` in it.
 
     Raises:
-        UserError: the annotations cannot be used, have a category without a class or none of the
-            images, or some images' maps cannot be drawn (after all others are), or the disk is
-            full.
+        UserError: the annotations cannot be used, have a category without a class, or not all of
+            the images; or some images' maps cannot be drawn (after all others are), or the disk
+            is full.
     """
     annotations = open_annotations(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
@@ -76,7 +83,13 @@ def label_maps(
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
-        jobs = _jobs(annotations, labels, _images(images), maps)
+        there = _images(images)
+        jobs = _jobs(annotations, labels, there, maps)
+        unlisted = there.keys() - {job.image_id for job in jobs}
+        needed = [i for i in sorted(there)[:limit] if i in unlisted]
+        _tell_unlisted(annotations, labels, needed, say)
+        if annotations.unlisted_is_empty:
+            jobs += [Job(i, i, there[i], maps / f"{i}.png") for i in sorted(unlisted)]
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
@@ -118,22 +131,6 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     return BYTES if vocabulary.num_classes < BYTES else WORDS
 
 
-def image_size(path: Path) -> tuple[int, int]:
-    """(H, W) of an image as `read_image` gives it, from its header alone where that will do.
-
-    Raises:
-        ImageError: it is no image that can be read.
-    """
-    try:
-        with Image.open(path) as image:
-            turned = image.getexif().get(ORIENTATION) in SIDEWAYS
-            width, height = image.size
-    except Exception:  # Pillow's readers raise a dozen kinds, and refuse very large images
-        pixels = read_image(path)
-        return pixels.shape[0], pixels.shape[1]
-    return (width, height) if turned else (height, width)
-
-
 def _draw(
     annotations: Annotations,
     classes_of: Mapping[str | int, int],
@@ -142,16 +139,20 @@ def _draw(
     seen_before: bool,
 ) -> None:
     """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
-    size_hw = image_size(job.image)
+    size_hw = _size(job.image)
     if not seen_before and _there(job):
         with suppress(ImageError):
-            if image_size(job.target) == size_hw:
+            if _size(job.target) == size_hw:
                 return
     classes = annotations.draw(job.known_as, classes_of, size_hw)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
     deep = max(rest, *classes_of.values(), 0) > BYTES
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    return image_size(read_sample(path), str(path))
 
 
 def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
@@ -200,6 +201,23 @@ def _jobs(
         f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
         "subfolders have to be the same, the ending may differ"
     )
+
+
+def _tell_unlisted(
+    annotations: Annotations, labels: Path, needed: Sequence[str], say: Callable[[str], None]
+) -> None:
+    """Say that some images are not among the annotations.
+
+    Raises:
+        UserError: nobody knows what is in them.
+    """
+    if not needed:
+        return
+    few = ", ".join(needed[:SHOWN]) + (", ..." if len(needed) > SHOWN else "")
+    found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
+    if not annotations.unlisted_is_empty:
+        raise UserError(f"{found}: {few}; annotate them, or leave them out of --images")
+    say(f"{found}, and taken for images without objects: {few}")
 
 
 def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:

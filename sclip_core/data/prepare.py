@@ -7,11 +7,12 @@ it is unless ``force``. Run it again and it goes on, or finds everything as it s
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from threading import Lock
 from typing import Literal
 
 import cv2
@@ -22,7 +23,7 @@ from sclip_core.config import ImageError, UserError
 from sclip_core.data.progress import Progress
 from sclip_core.data.raw import CONVERSIONS, Conversion, Job, checked_source
 from sclip_core.data.sources import source_of
-from sclip_core.data.trees import find_root, record_of, write_record
+from sclip_core.data.trees import find_root, other_trees, record_of, write_record
 from sclip_core.datasets import decode_label, read_sample
 from sclip_core.store.files import write_whole, written_to
 
@@ -86,33 +87,47 @@ def prepare(
     conversion = CONVERSIONS[layout]
     tree = find_root(layout, root)
     chosen = said or _chosen(conversion, tree)
-    _refuse_mixture(name, layout, tree, chosen, force)
-    jobs = _jobs(conversion, tree, chosen)
+    if not conversion.choose_what_is_there:  # else any source will do, and maps are compared
+        _refuse_mixture(name, layout, tree, chosen, force)
+    jobs = _jobs(layout, root, tree, chosen)
     record = {"set": layout, "made_from": chosen, "version": conversion.version}
     for folder in {job.target.parent for job in jobs}:
         with written_to(folder, "choose a --root that can be written to"):
             folder.mkdir(parents=True, exist_ok=True)
-    write_record(tree, layout, {**record, "complete": False})
+    before = record_of(tree, layout)
+    begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
     done = Prepared(layout, chosen)
     if progress:
         progress.start(name, len(jobs), 0)
-    for job, state in _parallel(jobs, force, workers or os.cpu_count() or 1):
+    for job, state in _parallel(jobs, force, begun, workers or os.cpu_count() or 1):
         _count(done, job, state)
         if progress:
             progress.advance(1)
     if progress:
         progress.finish()
-    complete = not done.failed and not done.differing
-    if complete:
-        conversion.finish(tree, force)
-    write_record(tree, layout, {**record, "complete": complete, "maps": len(jobs)})
+    if not done.failed and not done.differing:
+        conversion.finish(tree, [job.image_id for job in jobs], force)
+        write_record(tree, layout, {**record, "complete": True, "maps": len(jobs)})
+    elif done.written or (before and done.differing):
+        # else the maps, if there are any, are what they were noted to be, or another's
+        counts = {"differing": len(done.differing), "failed": len(done.failed)}
+        write_record(tree, layout, {**record, "complete": False, **counts})
     return done
 
 
-def _jobs(conversion: Conversion, tree: Path, source: str) -> list[Job]:
+def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:
     """The maps to be made; an annotation file of another form is the user's to mend."""
+    conversion = CONVERSIONS[layout]
     try:
         return conversion.jobs(tree, source)
+    except UserError as error:
+        for other in other_trees(layout, root, tree):
+            if conversion.present(other, source):
+                raise UserError(
+                    f"{error}; {other} has them: pass --root {other}, and to sclip run "
+                    f"--data-root {other}"
+                ) from None
+        raise
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise UserError(
             f"the annotations in {tree} lack a part or have another form ({error!r}): "
@@ -139,15 +154,29 @@ def _refuse_mixture(name: str, layout: str, tree: Path, chosen: str, force: bool
         )
 
 
+class _Once:
+    """What the first of several threads does, before any of them goes on."""
+
+    def __init__(self, act: Callable[[], None]) -> None:
+        self._act: Callable[[], None] | None = act
+        self._lock = Lock()
+
+    def __call__(self) -> None:
+        with self._lock:
+            if self._act:
+                self._act()
+            self._act = None
+
+
 def _parallel(
-    jobs: Sequence[Job], force: bool, workers: int
+    jobs: Sequence[Job], force: bool, begun: _Once, workers: int
 ) -> Iterator[tuple[Job, State | ImageError]]:
     """Each job with what became of it, in order; few are ahead, so that Ctrl-C is soon heard."""
     remaining = iter(jobs)
     with ThreadPoolExecutor(workers) as pool:
 
         def ahead(count: int) -> list[tuple[Job, Future[State | ImageError]]]:
-            return [(job, pool.submit(_do, job, force)) for job in islice(remaining, count)]
+            return [(job, pool.submit(_do, job, force, begun)) for job in islice(remaining, count)]
 
         waiting = ahead(2 * workers)
         try:
@@ -160,8 +189,8 @@ def _parallel(
                 future.cancel()
 
 
-def _do(job: Job, force: bool) -> State | ImageError:
-    """Draw one map and see that it is in its file."""
+def _do(job: Job, force: bool, begun: _Once) -> State | ImageError:
+    """Draw one map and see that it is in its file; ``begun`` is noted before the first is."""
     try:
         classes = job.draw()
     except ImageError as error:
@@ -176,6 +205,7 @@ def _do(job: Job, force: bool) -> State | ImageError:
         if not force:
             return "differs"
     data = png(classes)
+    begun()
     write_whole(job.target, lambda path: path.write_bytes(data))
     return "written"
 

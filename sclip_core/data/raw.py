@@ -58,15 +58,16 @@ class Conversion:
         sources: what they can be made from; the first by default.
         jobs: the maps of a tree, made from one of these.
         version: hand-bumped where the maps change.
-        choose_what_is_there: whether all sources give the same maps, so that any will do.
-        finish: what remains to be written once all maps are there.
+        choose_what_is_there: whether all sources mean the same maps, so that any will do.
+        finish: writes what remains once all maps are there; takes the tree, the images in order,
+            and whether files that differ are replaced.
     """
 
     sources: tuple[str, ...]
     jobs: Callable[[Path, str], list[Job]]
     version: int = 1
     choose_what_is_there: bool = False
-    finish: Callable[[Path, bool], None] = lambda tree, force: None
+    finish: Callable[[Path, list[str], bool], None] = lambda tree, images, force: None
 
     def present(self, tree: Path, source: str) -> bool:
         """Whether the raw annotations are there."""
@@ -165,7 +166,7 @@ def _stems(path: Path, images: list[dict[str, Any]]) -> dict[str, dict[str, Any]
 
 
 def _cityscapes_jobs(tree: Path, source: str) -> list[Job]:
-    """Cityscapes, from its label ids or its polygons: the same maps."""
+    """Cityscapes, from its label ids or from the polygons that these were drawn from."""
     folder = tree / "gtFine/val"
     suffix = f"_gtFine_{'labelIds.png' if source == 'labelIds' else 'polygons.json'}"
     raw = [p for city in _listed(folder) if city.is_dir() for p in _listed(city)]
@@ -244,10 +245,9 @@ def _seen(
             unseen = True
 
 
-def _write_context_split(tree: Path, force: bool) -> None:
+def _write_context_split(tree: Path, stems: list[str], force: bool) -> None:
     """Write the split file beside the maps; one that differs stays, unless ``force``."""
     path = tree / CONTEXT_SPLIT
-    stems = [Path(image["file_name"]).stem for image in _context(tree)[0]]
     there = path.read_text("utf-8").split() if path.exists() else None
     if there is not None and there != stems and not force:
         raise UserError(

@@ -11,7 +11,7 @@ from sclip_core.config.protocol import benchmark_name
 from sclip_core.data.obtain import DOWNLOADS
 from sclip_core.data.raw import CONVERSIONS
 from sclip_core.data.sources import Source, source_of
-from sclip_core.data.trees import find_root, image_and_label_folders, record_of
+from sclip_core.data.trees import at, find_root, image_and_label_folders, record_of
 from sclip_core.datasets.samples import benchmark_files
 
 
@@ -31,6 +31,7 @@ def status(name: str, root: Path) -> Status:
         root: the folder with its tree, or the one above it; it need not be there.
     """
     name = benchmark_name(name)
+    which = f"{name}{at(root)}"
     source, root = source_of(name), Path(os.path.expanduser(root))
     expected: int = tables()["benchmarks"][name]["num_images"]
     pairs = _pairs(name, root)
@@ -40,15 +41,15 @@ def status(name: str, root: Path) -> Status:
         return Status("ready", pairs, f"all {pairs:,} images{made}")
     if pairs:
         return Status(
-            "partial", pairs, f"{pairs:,} of {expected:,} images: sclip data check {name}"
+            "partial", pairs, f"{pairs:,} of {expected:,} images: sclip data check {which}"
         )
     if source.layout in CONVERSIONS and _raw(source.layout, root):
-        return Status("raw", 0, f"raw: sclip data prepare {name}")
+        return Status("raw", 0, f"raw: sclip data prepare {which}")
     here = [a for a in source.archives if _lies_there(root, a.name)]
     if here:
         have = f"{len(here)} of {len(source.archives)} archives"
-        return Status("fetched", 0, f"{have}: sclip data download {name}")
-    return Status("absent", 0, f"sclip data download {name}{_asked(source)}")
+        return Status("fetched", 0, f"{have}: sclip data download {which}")
+    return Status("absent", 0, f"sclip data download {which}{_asked(source)}")
 
 
 def _pairs(name: str, root: Path) -> int:

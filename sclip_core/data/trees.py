@@ -8,7 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import UserError, tables
+from sclip_core.datasets.samples import nearest_tree, trees_below
 from sclip_core.store.files import write_whole
+
+OTHER_DEFINITION = "made from instances; published numbers are on maps made from stuff"
+DEFAULT_ROOT = Path("data")  # where the sets' trees are, unless the user says otherwise
 
 
 def find_root(layout: str, root: Path) -> Path:
@@ -25,19 +29,27 @@ def find_root(layout: str, root: Path) -> Path:
     if not os.path.isdir(root):
         found = "is a file" if os.path.exists(root) else "does not exist"
         raise UserError(f"--root {root} {found}: expected the folder that the sets are in")
-    places: list[Path] = [
-        root,
-        *(root / folder for folder in tables()["layouts"][layout]["subfolders"]),
-    ]
-    parts = image_and_label_folders(layout)
-    best = max(places, key=lambda place: sum(os.path.isdir(place / part) for part in parts))
-    if any(os.path.isdir(best / part) for part in parts):
-        return best
-    names = ", ".join(place.relative_to(root).as_posix() for place in places[1:])
+    row = tables()["layouts"][layout]
+    found_tree = nearest_tree(row, root)
+    if found_tree.there:
+        return found_tree.place
     raise UserError(
-        f"no {' or '.join(parts)} in {root} or in its {names}: pass the folder that holds them as "
-        f"--root, or fetch the set first (sclip data list says how)"
+        f"no {' or '.join(image_and_label_folders(layout))} in {root} or in its "
+        f"{', '.join(row['subfolders'])}: pass the folder that holds them as --root, or fetch the "
+        "set first (sclip data list says how)"
     )
+
+
+def other_trees(layout: str, root: Path, tree: Path) -> list[Path]:
+    """Other places below a root with a part of the layout than the tree that was found."""
+    row = tables()["layouts"][layout]
+    below = trees_below(row, Path(os.path.expanduser(root)))
+    return [other.place for other in below if other.there and other.place != tree]
+
+
+def at(root: Path) -> str:
+    """The flag that names a root, where it is not the default one."""
+    return "" if root == DEFAULT_ROOT else f" --root {root}"
 
 
 def image_and_label_folders(layout: str) -> list[str]:
@@ -58,6 +70,25 @@ def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
     except (OSError, ValueError, RecursionError):
         return None
     return record if isinstance(record, dict) else None
+
+
+def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str:
+    """What is wrong with the label maps of a benchmark whose record is not complete.
+
+    Args:
+        name: the benchmark.
+        tree: the folder with its layout.
+        record: what ``sclip data prepare`` noted.
+    """
+    source, differing = record.get("made_from"), record.get("differing")
+    again = f"sclip data prepare {name} --root {tree} --source {source}"
+    if differing:
+        return (
+            f"{differing:,} label maps are not those that are made from {source}: have them "
+            f"replaced (`{again} --force`) or, if they are to stay, remove "
+            f"{record_path(tree, record['set'])}"
+        )
+    return f"the label maps were not all made, some may be of another source: run `{again}`"
 
 
 def write_record(tree: Path, layout: str, record: dict[str, Any]) -> None:

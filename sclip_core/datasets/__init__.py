@@ -1,8 +1,21 @@
 """Datasets: benchmarks and folders of one's own, vocabularies, images and label maps."""
 
 from sclip_core.datasets.dataset import Dataset, open_dataset
-from sclip_core.datasets.images import decode_image, read_bytes, read_image, read_sample
-from sclip_core.datasets.labels import IGNORED, check_sizes, decode_label, label_classes, read_label
+from sclip_core.datasets.images import (
+    decode_image,
+    image_size,
+    read_bytes,
+    read_image,
+    read_sample,
+)
+from sclip_core.datasets.labels import (
+    IGNORED,
+    StrayValueError,
+    check_sizes,
+    decode_label,
+    label_classes,
+    read_label,
+)
 from sclip_core.datasets.samples import Sample
 from sclip_core.datasets.vocabulary import Vocabulary
 
@@ -10,10 +23,12 @@ __all__ = [
     "IGNORED",
     "Dataset",
     "Sample",
+    "StrayValueError",
     "Vocabulary",
     "check_sizes",
     "decode_image",
     "decode_label",
+    "image_size",
     "label_classes",
     "open_dataset",
     "read_bytes",

@@ -7,65 +7,68 @@ from typing import NamedTuple
 
 
 class Cause(NamedTuple):
-    """Maps of a set with so many classes whose highest value lies in a range."""
+    """Maps of a layout whose highest value, 255 left out, lies in a range."""
 
-    classes: tuple[int, ...]
-    lowest: int  # of the highest value
+    lowest: int
     highest: int
     line: str
 
 
-# The first that fits is named. 255 is left out before they are looked up.
-BY_HIGHEST = (
-    Cause(
-        (171,),
-        171,
-        171,
-        "ids up to 171: shifted by one (0 = unlabelled) or raw stuff maps; "
-        "run `sclip data prepare coco_stuff` on the raw ones",
+# By layout of config/benchmarks.yaml; the first that fits is named.
+BY_HIGHEST = {
+    "coco_stuff": (
+        Cause(
+            171,
+            171,
+            "ids up to 171: shifted by one (0 = unlabelled) or raw stuff maps; "
+            "run `sclip data prepare coco_stuff` on the raw ones",
+        ),
+        Cause(
+            172,
+            181,
+            "ids up to 181: these are raw stuff maps, run `sclip data prepare coco_stuff`",
+        ),
+        Cause(182, 182, "ids up to 182: raw stuff maps, shifted by one; take those as published"),
     ),
-    Cause(
-        (171,),
-        172,
-        181,
-        "ids up to 181: these are raw stuff maps, run `sclip data prepare coco_stuff`",
+    "coco_object": (
+        Cause(
+            81,
+            181,
+            "ids up to 181: these are raw stuff maps, run `sclip data prepare coco_object`",
+        ),
     ),
-    Cause(
-        (171,), 182, 182, "ids up to 182: raw stuff maps, shifted by one; take those as published"
+    "cityscapes": (
+        Cause(
+            19,
+            33,
+            "ids up to 33: these are Cityscapes' labelIds, run `sclip data prepare cityscapes`",
+        ),
     ),
-    Cause(
-        (81,),
-        81,
-        181,
-        "ids up to 181: these are raw stuff maps, run `sclip data prepare coco_object`",
+    "voc2010": (
+        Cause(
+            60,
+            459,
+            "ids up to 459: these are raw maps of PASCAL Context, run "
+            "`sclip data prepare context60`",
+        ),
     ),
-    Cause(
-        (19,),
-        19,
-        33,
-        "ids up to 33: these are Cityscapes' labelIds, run `sclip data prepare cityscapes`",
+    "voc2012": (
+        Cause(
+            21,
+            254,
+            "values far above 20 in VOC's maps are its colours turned grey: "
+            "take the palette PNGs of SegmentationClass as published",
+        ),
     ),
-    Cause(
-        (59, 60),
-        60,
-        459,
-        "ids up to 459: these are raw maps of PASCAL Context, run `sclip data prepare context60`",
+    "ade20k": (
+        Cause(
+            151,
+            1 << 16,
+            "ids above 150: these are not the maps of the scene parsing challenge "
+            "(ADEChallengeData2016), which have 0..150",
+        ),
     ),
-    Cause(
-        (20, 21),
-        21,
-        254,
-        "values far above 20 in VOC's maps are its colours turned grey: "
-        "take the palette PNGs of SegmentationClass as published",
-    ),
-    Cause(
-        (150,),
-        151,
-        1 << 16,
-        "ids above 150: these are not the maps of the scene parsing challenge "
-        "(ADEChallengeData2016), which have 0..150",
-    ),
-)
+}
 
 # Layouts whose maps hold no 255 as published, and what it means where they do.
 NO_255 = {
@@ -79,19 +82,19 @@ NO_255 = {
 IGNORED = 255
 
 
-def likely_cause(values: Collection[int], num_classes: int) -> str | None:
+def likely_cause(values: Collection[int], layout: str | None) -> str | None:
     """Why label maps have values without a class; None: not a mistake that is known.
 
     Args:
         values: that were found.
-        num_classes: classes of the vocabulary.
+        layout: of ``config/benchmarks.yaml``; None: a set of one's own.
 
-    >>> likely_cause({0, 20, 181, 255}, 171)
+    >>> likely_cause({0, 20, 181, 255}, "coco_stuff")
     'ids up to 181: these are raw stuff maps, run `sclip data prepare coco_stuff`'
     """
     highest = max((value for value in values if value != IGNORED), default=0)
-    for cause in BY_HIGHEST:
-        if num_classes in cause.classes and cause.lowest <= highest <= cause.highest:
+    for cause in BY_HIGHEST.get(layout or "", ()):
+        if cause.lowest <= highest <= cause.highest:
             return cause.line
     return None
 

@@ -36,6 +36,11 @@ class Dataset:
         """Number of images."""
         return len(self.samples)
 
+    @property
+    def layout(self) -> str | None:
+        """Of ``config/benchmarks.yaml``; None: images of one's own."""
+        return None if self.root is None else str(tables()["benchmarks"][self.name]["layout"])
+
     def head(self, n: int) -> Self:
         """The same dataset with its first n samples (all, where it has fewer)."""
         return replace(self, samples=self.samples[:n])
@@ -87,13 +92,13 @@ def _own_vocabulary(settings: Settings) -> Vocabulary:
 
 def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     """Raise where nobody said what is ignored, and the value that stands for it is a class."""
-    (default,) = Settings.model_fields["ignore_label"].default
-    index = default - settings.reduce_zero_label
-    if settings.labels is None or settings.ignore_label != (default,):
+    if settings.labels is None or not settings.ignores_as_usual:
         return
+    (ignored,) = settings.ignore_label
+    index = ignored - settings.reduce_zero_label
     if index < vocabulary.num_classes:
         raise UserError(
-            f"with {vocabulary.num_classes:,} classes, the value {default} of a label map is "
+            f"with {vocabulary.num_classes:,} classes, the value {ignored} of a label map is "
             f"'{vocabulary.class_names[index]}' and would not be evaluated: say which value is "
             "not, --ignore-label 65535"
         )

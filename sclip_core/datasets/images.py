@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import zlib
 from pathlib import Path
@@ -9,11 +10,13 @@ from pathlib import Path
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sclip_core.config import ImageError
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
+ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # EXIF: values that swap width and height
 
 # OpenCV writes lines of its own about a broken image, which is ours to report, in one error.
 if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -65,6 +68,31 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
             "expected JPEG, PNG, BMP, TIFF or WebP"
         )
     return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+
+
+def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+    """Height and width of an image as `decode_image` gives it, from its header where that will do.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Raises:
+        ImageError: empty, cut short, damaged, or not an image.
+    """
+    refuse_damaged(data, name)
+    try:
+        with Image.open(io.BytesIO(data)) as image:
+            turned = image.getexif().get(ORIENTATION) in SIDEWAYS
+            width, height = image.size
+            # of a TIFF, some versions of Pillow have turned the size already
+            known = not (turned and image.format == "TIFF")
+    except Exception:  # Pillow's readers raise a dozen kinds, and refuse very large images
+        known = False
+    if not known:
+        height, width = decode_image(data, name).shape[:2]
+        return height, width
+    return (width, height) if turned else (height, width)
 
 
 def read_bytes(path: str | Path) -> bytes:

@@ -28,6 +28,10 @@ READERS: dict[bytes, type[ImageFile.ImageFile]] = {
 SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 
 
+class StrayValueError(ImageError):
+    """A label map holds values without a class: more likely than not, others of its set do too."""
+
+
 def read_label(path: str | Path) -> NDArray[np.int32]:
     """Read a label map; see `decode_label`.
 
@@ -83,6 +87,7 @@ def label_classes(
     reduce_zero_label: bool = False,
     ignore_label: tuple[int, ...] = (255,),
     name: str = "label map",
+    layout: str | None = None,
 ) -> NDArray[np.int32]:
     """Turn the values of a label map into classes.
 
@@ -92,12 +97,14 @@ def label_classes(
         reduce_zero_label: value 0 is not evaluated and value k means class k-1.
         ignore_label: values that are not evaluated, looked up before the reduction.
         name: what to call the map in an error, e.g. its path.
+        layout: of ``config/benchmarks.yaml``, whose known mistakes the error names; None: a set
+            of one's own.
 
     Returns:
         (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).
 
     Raises:
-        ImageError: a value that is neither a class nor ignored.
+        StrayValueError: a value that is neither a class nor ignored.
 
     >>> label_classes(np.array([[0, 1, 2, 255]]), 2, reduce_zero_label=True)
     array([[-1,  0,  1, -1]], dtype=int32)
@@ -115,7 +122,8 @@ def label_classes(
     for value in set(ignore_label).difference(in_table):
         classes[raw == value] = IGNORED
     if classes.size and classes.min() == BEYOND:
-        raise _beyond(raw[classes == BEYOND], num_classes, reduce_zero_label, ignore_label, name)
+        stray = raw[classes == BEYOND]
+        raise _beyond(stray, num_classes, reduce_zero_label, ignore_label, name, layout)
     return classes
 
 
@@ -150,7 +158,8 @@ def _beyond(
     reduce_zero_label: bool,
     ignore_label: tuple[int, ...],
     name: str,
-) -> ImageError:
+    layout: str | None,
+) -> StrayValueError:
     """The error for values without a class; ``found`` holds those pixels."""
     values, counts = np.unique(found, return_counts=True)
     pairs = zip(values.tolist()[:SHOWN], counts.tolist(), strict=False)
@@ -159,11 +168,11 @@ def _beyond(
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
-    advice = likely_cause(values.tolist(), num_classes)
+    advice = likely_cause(values.tolist(), layout)
     if advice is None:
         keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
         advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
-    return ImageError(
+    return StrayValueError(
         f"{name}: {found.size:,} pixels have a value without a class: {shown}{more}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"
     )

@@ -178,30 +178,61 @@ def own_folder(path: Path, option: str) -> Path:
     return path
 
 
+class Tree(NamedTuple):
+    """The place below a root that has most of a layout."""
+
+    place: Path
+    there: list[str]  # parts of the layout: folders of images and label maps, the split file
+    missing: list[str]
+
+
+def nearest_tree(layout: dict[str, Any], root: Path) -> Tree:
+    """Where a layout is: the root itself or one of its known subfolders; the first, of equals.
+
+    Args:
+        layout: a row of ``config/benchmarks.yaml``.
+        root: a folder.
+    """
+    return max(trees_below(layout, root), key=lambda tree: len(tree.there))
+
+
+def trees_below(layout: dict[str, Any], root: Path) -> list[Tree]:
+    """What is there of a layout in the root and in each of its known subfolders."""
+    parts, found = _parts(layout), []
+    for place in (root, *(root / folder for folder in layout["subfolders"])):
+        there = [part for part in parts if os.path.exists(place / part)]
+        found.append(Tree(place, there, [part for part in parts if part not in there]))
+    return found
+
+
+def _parts(layout: dict[str, Any]) -> list[str]:
+    """The folders of a layout's images and label maps, and its split file if it has one."""
+    folders = (layout[part].partition("/{id}")[0] + "/" for part in ("images", "labels"))
+    return [*folders, *([layout["split"]] if "split" in layout else [])]
+
+
 def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> Path:
     """The data root or the one of its subfolders in which the whole layout is found."""
-    expected = [
-        *(layout[part].partition("/{id}")[0] + "/" for part in ("images", "labels")),
-        *([layout["split"]] if "split" in layout else []),
-    ]
-    listed = ", ".join(expected)
     if data_root is None:
+        listed = ", ".join(
+            nearest_tree(layout, Path()).there + nearest_tree(layout, Path()).missing
+        )
         raise UserError(f"{name}: --data-root is missing: pass the folder that holds {listed}")
     data_root = own_folder(data_root, "--data-root")
-    places: list[Path] = [data_root, *(data_root / folder for folder in layout["subfolders"])]
-    there = {place: [part for part in expected if os.path.exists(place / part)] for place in places}
-    best = max(places, key=lambda place: len(there[place]))  # the first, of equals
-    if len(there[best]) == len(expected):
-        return best
-    if there[best]:
-        missing = ", ".join(part for part in expected if part not in there[best])
-        found = f"{best} has {', '.join(there[best])} but not {missing}"
+    place, there, missing = nearest_tree(layout, data_root)
+    if not missing:
+        return place
+    advice = "pass the folder that holds them as --data-root"
+    if there:
+        found = f"{place} has {', '.join(there)} but not {', '.join(missing)}"
+        if layout.get("made") and layout["images"].startswith(there[0]):
+            advice = f"`sclip data prepare {name} --root {data_root}` makes them"
     else:
-        entries = _entries(data_root)
-        found = f"{data_root} has {', '.join(entries[:8]) or 'nothing in it'}"
+        found = f"{data_root} has {', '.join(_entries(data_root)[:8]) or 'nothing in it'}"
+    subfolders = " or ".join(layout["subfolders"])
     raise UserError(
-        f"{name}: expected {listed} in {data_root} or in its {' or '.join(layout['subfolders'])}; "
-        f"{found}; pass the folder that holds them as --data-root"
+        f"{name}: expected {', '.join(_parts(layout))} in {data_root} or in its {subfolders}; "
+        f"{found}; {advice}"
     )
 
 

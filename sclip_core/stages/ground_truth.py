@@ -6,28 +6,41 @@ from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import ImageError, Settings, UserError, tables
 from sclip_core.config.protocol import is_benchmark
-from sclip_core.data.check import upright_size
 from sclip_core.data.own import label_maps, unlabelled
-from sclip_core.data.trees import record_of
-from sclip_core.datasets import IGNORED, Vocabulary, check_sizes, decode_label, read_sample
+from sclip_core.data.trees import OTHER_DEFINITION, incomplete, record_of
+from sclip_core.datasets import (
+    IGNORED,
+    StrayValueError,
+    Vocabulary,
+    check_sizes,
+    decode_label,
+    image_size,
+    read_sample,
+)
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.causes import suspicion
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy as np
     from numpy.typing import NDArray
 
     from sclip_core.datasets import Dataset, Sample
     from sclip_core.stages.run import Run
 
-LOOK_AT = 8  # pairs
+LOOK_AT = 16  # pairs
 DRAWN = "ground_truth"  # below the artifacts
 
 
-def drawn(settings: Settings) -> Settings:
+def drawn(settings: Settings, say: Callable[[str], None]) -> Settings:
     """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
 
     The maps are kept below the artifacts, so that they are drawn once.
+
+    Args:
+        settings: of a run.
+        say: takes what a user should know before the run.
 
     Raises:
         UserError: the annotations cannot be used, or do not fit the classes.
@@ -49,8 +62,10 @@ def drawn(settings: Settings) -> Settings:
             f"--classes is missing: pass a text file with the categories of {labels} that are to "
             "be found, one a line, synonyms split by ', '"
         )
-    maps = label_maps(labels, images, vocabulary, settings.artifacts / DRAWN, settings.workers)
-    return settings.replace(labels=maps, ignore_label=(unlabelled(vocabulary),))
+    folder, limit = settings.artifacts / DRAWN, settings.num_samples
+    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say)
+    given = () if settings.ignores_as_usual else settings.ignore_label
+    return settings.replace(labels=maps, ignore_label=(*given, unlabelled(vocabulary)))
 
 
 def look_at(run: Run) -> list[str]:
@@ -63,11 +78,14 @@ def look_at(run: Run) -> list[str]:
         What a user should know before the run, a line each.
 
     Raises:
-        UserError: every one of them is wrong, as those of another dataset would be.
+        UserError: every one of them is wrong, as those of another dataset would be; or it is a
+            benchmark, and one of them has values without a class, or they were not all made.
     """
     samples = run.dataset.samples
+    _refuse_incomplete(run.dataset)
     looked_at = samples[:: -(-len(samples) // LOOK_AT)]
-    faults: list[str] = []
+    stray: list[str] = []  # maps with values without a class
+    faults: list[str] = []  # what else is wrong
     ignored: set[int] = set()  # values
     evaluated = False  # any pixel
     for sample in looked_at:
@@ -75,13 +93,22 @@ def look_at(run: Run) -> list[str]:
             classes = _classes(run, sample)
             ignored |= _ignored(sample, classes)
             evaluated |= bool((classes != IGNORED).any())
+        except StrayValueError as error:
+            stray.append(str(error))
         except ImageError as error:
             faults.append(str(error))
-    if len(faults) == len(looked_at):
-        raise UserError(f"no label map that was looked at can be used, such as {faults[0]}")
-    blank = "the label maps that were looked at have no pixel to evaluate, only the ignored"
-    shown = ", ".join(map(str, sorted(ignored)))
-    return _notes(run, ignored) + ([] if evaluated else [f"{blank} {shown}"])
+    wrong = f"{len(stray)} of the {len(looked_at)} label maps that were looked at"
+    if len(stray) + len(faults) == len(looked_at):
+        first = (stray + faults)[0]
+        raise UserError(f"no label map that was looked at can be used, such as {first}")
+    if stray and run.dataset.layout:  # a published set has none: the others are of this kind too
+        raise UserError(f"{wrong} have values without a class, such as {stray[0]}")
+    notes = [f"{wrong} will be left out, such as {stray[0]}"] if stray else []
+    if not evaluated:
+        shown = ", ".join(map(str, sorted(ignored)))
+        blank = "the label maps that were looked at have no pixel to evaluate, only the ignored"
+        notes.append(f"{blank} {shown}")
+    return notes + _notes(run, ignored)
 
 
 def _classes(run: Run, sample: Sample) -> NDArray[np.int32]:
@@ -89,7 +116,7 @@ def _classes(run: Run, sample: Sample) -> NDArray[np.int32]:
     assert sample.label is not None
     classes = run.ground_truth(sample)
     try:
-        size = upright_size(read_sample(sample.image), str(sample.image))
+        size = image_size(read_sample(sample.image), str(sample.image))
     except ImageError:  # left out later, and named; its label map may be right
         size = (classes.shape[0], classes.shape[1])
     check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
@@ -118,15 +145,30 @@ def _notes(run: Run, values: set[int]) -> list[str]:
             f"{run.dataset.name}: {found:,} images, the validation split has {expected:,}: "
             f"figures cannot be compared (sclip data check {run.dataset.name})"
         )
+    if row["layout"] == "coco_object" and made_from(run.dataset) == "instances":
+        notes.append(f"coco_object: {OTHER_DEFINITION}")
     odd = suspicion(row["layout"], values)
     return [*notes, f"{run.dataset.name}: {odd}"] if odd else notes
 
 
 def made_from(dataset: Dataset) -> str | None:
     """What ``sclip data prepare`` made a benchmark's label maps from; None: not known."""
+    record = _record(dataset)
+    return str(record["made_from"]) if record.get("made_from") else None
+
+
+def _refuse_incomplete(dataset: Dataset) -> None:
+    """Raise where only some of the label maps are those that ``sclip data prepare`` makes."""
+    record = _record(dataset)
+    if dataset.root and not record.get("complete", True):
+        line = incomplete(dataset.name, dataset.root, record)
+        raise UserError(f"{dataset.name} in {dataset.root}: {line}")
+
+
+def _record(dataset: Dataset) -> dict[str, Any]:
+    """What was noted beside a benchmark's label maps; nothing for images of one's own."""
     row = _row(dataset)
-    record = record_of(dataset.root, row["layout"]) if row and dataset.root else None
-    return str(record["made_from"]) if record and record.get("made_from") else None
+    return (record_of(dataset.root, row["layout"]) or {}) if row and dataset.root else {}
 
 
 def _row(dataset: Dataset) -> dict[str, Any] | None:

@@ -95,9 +95,8 @@ class Run:
         self.attention = Attention.parse(settings.attention)
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
-        self.dataset: Dataset = open_dataset(ground_truth.drawn(settings))
-        self.notes = ground_truth.look_at(self) if settings.scored else []
-        for line in self.notes:
+        self.dataset: Dataset = open_dataset(ground_truth.drawn(settings, self.reporter.note))
+        for line in ground_truth.look_at(self) if settings.scored else []:
             self.reporter.note(line)
         self.stages = set(settings.stages)  # of all runs of a command
         self.stop = Event()  # when it is set, the stages end after the batch that they are at
@@ -165,6 +164,7 @@ class Run:
             dataset.reduce_zero_label,
             dataset.ignore_label,
             str(path),
+            dataset.layout,
         )
 
     def check(self) -> None:

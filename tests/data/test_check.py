@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from sclip_core.config import UserError
-from sclip_core.data.check import Checked, check, upright_size
+from sclip_core.data.check import Checked, check
 from sclip_core.data.look import look
 from sclip_core.data.prepare import prepare
-from sclip_core.datasets import Vocabulary, read_image
+from sclip_core.datasets import Vocabulary
 
 from . import trees
 from .trees import ADE, CITIES, CITYSCAPES, COCO, COCO_IDS, HEIGHT, MADE, SETS, VOC, WIDTH, place
@@ -106,17 +106,6 @@ def test_images_that_the_split_does_not_list_are_no_fault(sound, tmp_path):
     assert check("voc21", tmp_path).right
 
 
-def test_an_image_turned_by_exif_has_the_size_that_it_is_read_in(tmp_path):
-    for turn in range(1, 9):
-        path = tmp_path / f"{turn}.jpg"
-        trees.photograph(path, exif=turn)
-        assert upright_size(path.read_bytes()) == read_image(path).shape[:2], turn
-    for ending in ("png", "webp", "bmp", "tif"):
-        path = tmp_path / f"plain.{ending}"
-        trees.photograph(path)
-        assert upright_size(path.read_bytes()) == (HEIGHT, WIDTH)
-
-
 def test_progress_is_told_of_every_pair(sound, tmp_path):
     class Told:
         def __init__(self):
@@ -155,7 +144,7 @@ def test_a_missing_label_map_is_named(name, sound, tmp_path):
     found = check(name, tmp_path)
     assert "no file" in said(found, place(name, tmp_path, image_id))
     assert found.sound == found.found - 1
-    advice = f"1 label maps are not there: run `sclip data prepare {name}`"
+    advice = f"1 label maps are not there: run `sclip data prepare {name} --root {tmp_path}`"
     assert found.causes == ([advice] if name in MADE else [])
 
 
@@ -313,15 +302,28 @@ def test_coco_object_whose_unlabelled_pixels_are_left_out_is_suspicious(sound, t
     assert "run `sclip data prepare coco_object`" in found.causes[0]
 
 
-def test_a_conversion_that_did_not_end_is_not_right(sound, tmp_path):
-    sound("coco_stuff")
-    raw = tmp_path / COCO / f"annotations/val2017/{COCO_IDS[0]}.png"
-    raw.write_bytes(b"")
+@pytest.mark.parametrize("differs", [True, False])
+def test_a_conversion_that_did_not_end_is_not_right(differs, sound, tmp_path):
+    expected = sound("coco_stuff")
+    for image_id in COCO_IDS[1:]:
+        place("coco_stuff", tmp_path, image_id).unlink()
+    if differs:
+        trees.grey(place("coco_stuff", tmp_path, COCO_IDS[0]), expected[COCO_IDS[1]])
+    else:
+        (tmp_path / COCO / f"annotations/val2017/{COCO_IDS[0]}.png").write_bytes(b"")
     prepare("coco_stuff", tmp_path)
     found = check("coco_stuff", tmp_path)
-    assert found.faults == []
-    assert not found.complete
+    assert (found.found, found.faults, found.made_from) == (3, [], "stuff")
     assert not found.right
+    again = f"sclip data prepare coco_stuff --root {tmp_path / COCO} --source stuff"
+    if differs:
+        assert "1 label maps are not those that are made from stuff" in found.incomplete
+        assert f"`{again} --force`" in found.incomplete
+        assert "prepared-coco_stuff.json" in found.incomplete
+    else:
+        assert (
+            f"were not all made, some may be of another source: run `{again}`" in found.incomplete
+        )
 
 
 def test_a_root_without_the_layout_is_refused(tmp_path):

@@ -317,7 +317,7 @@ class TestChanges:
         (tmp_path / "file.zip.part.json").write_text(json.dumps(note))
         fetch(archive, tmp_path)
         assert_whole(tmp_path)
-        assert site.asked_ranges == [None] if told else [f"bytes={len(CONTENT) + 4}-", None]
+        assert site.asked_ranges == ([None] if told else [f"bytes={len(CONTENT) + 4}-", None])
 
     @pytest.mark.parametrize("told", [True, False])
     def test_part_that_is_whole(self, site, archive, tmp_path, told):

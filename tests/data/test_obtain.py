@@ -185,6 +185,19 @@ def test_a_file_with_other_content_is_replaced_only_by_force(publisher, tmp_path
     assert odd.read_bytes() != b"another"
 
 
+def test_a_file_that_was_damaged_since_is_mended_by_force(publisher, tmp_path):
+    """It has its size: only who asks for it has all of them compared with the archive."""
+    root = tmp_path / "data"
+    obtain("coco_stuff", root)
+    path = root / COCO / f"images/val2017/{trees.COCO_IDS[0]}.jpg"
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-2] + bytes([whole[-2] ^ 1]) + whole[-1:])
+    assert obtain("coco_stuff", root).unpacked == {}
+    assert path.read_bytes() != whole
+    assert obtain("coco_stuff", root, force=True).unpacked["val2017.zip"] == 1
+    assert path.read_bytes() == whole
+
+
 def test_a_root_that_is_a_file_is_refused(publisher, tmp_path):
     (tmp_path / "data").write_text("")
     with pytest.raises(UserError, match="choose a --root that can be written to"):

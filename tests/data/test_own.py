@@ -13,8 +13,8 @@ from PIL import Image
 
 from sclip_core.config import UserError
 from sclip_core.data import own
-from sclip_core.data.own import image_size, label_maps, unlabelled
-from sclip_core.datasets import Vocabulary, read_image, read_label
+from sclip_core.data.own import label_maps, unlabelled
+from sclip_core.datasets import Vocabulary, read_label
 from sclip_core.datasets.samples import folder_samples
 from tests.datasets.trees import write_image
 
@@ -43,6 +43,12 @@ def write_coco(path: Path, ring: list[Any], images: tuple[str, ...] = NAMES) -> 
     categories = [{"id": 18, "name": "Dog"}]
     path.write_text(json.dumps({"images": listed, "annotations": dogs, "categories": categories}))
     return path
+
+
+def leave(images: Path, *names: str) -> None:
+    """Remove the other images."""
+    for name in set(NAMES) - set(names):
+        (images / f"{name}.jpg").unlink()
 
 
 def expected(rest: int, label: int) -> np.ndarray:
@@ -178,6 +184,7 @@ def test_yolo_takes_the_size_of_the_image_as_it_is_now(tmp_path: Path, images: P
 
 def test_the_pngs_of_a_panoptic_file_are_part_of_the_key(tmp_path: Path, images: Path) -> None:
     entry = {"image_id": 1, "file_name": "c.png", "segments_info": [{"id": 7, "category_id": 18}]}
+    leave(images, "c")
     content = {
         "images": [{"id": 1, "file_name": "c.jpg"}],
         "annotations": [entry],
@@ -239,31 +246,66 @@ def test_folders_above_the_images_may_be_named(tmp_path: Path, images: Path, abo
 
 @pytest.mark.parametrize("above", ["", "images/", "a/images/"])
 def test_folders_below_the_images_stay(tmp_path: Path, images: Path, above: str) -> None:
+    leave(images, "a/b")
     labels = write_coco(tmp_path / "pets.json", SQUARE, (f"{above}a/b",))
     maps = label_maps(labels, images, PETS, tmp_path / "maps")
     assert [path.relative_to(maps).as_posix() for path in maps.rglob("*.png")] == ["a/b.png"]
 
 
 @pytest.mark.parametrize(
-    "names",
-    [("train/c", "val/c"), ("images/c", "d"), ("images/a/c", "images/b/d")],
-    ids=["two images would be one", "one fits as it is", "other folders"],
+    ("names", "says"),
+    [
+        (("train/c", "val/c"), "none of the images"),  # two images would be one
+        (("images/a/c", "images/b/d"), "none of the images"),
+        (("images/c", "d"), r"1 images are not in .*: c; annotate"),  # one fits as it is
+    ],
 )
 def test_other_folders_are_not_taken_away(
-    tmp_path: Path, images: Path, names: tuple[str, ...], drawings: list[Path]
+    tmp_path: Path, images: Path, names: tuple[str, ...], says: str, drawings: list[Path]
 ) -> None:
+    leave(images, "c", "d")
     labels = write_coco(tmp_path / "pets.json", SQUARE, names)
-    if "d" in names:
+    with pytest.raises(UserError, match=says):
         label_maps(labels, images, PETS, tmp_path / "maps")
-    else:
-        with pytest.raises(UserError, match="none of the images"):
-            label_maps(labels, images, PETS, tmp_path / "maps")
-    assert [path.name for path in drawings] == (["d.png"] if "d" in names else [])
+    assert drawings == []
 
 
-@pytest.mark.parametrize("orientation", range(1, 9))
-def test_the_size_is_that_of_the_image_as_it_is_read(tmp_path: Path, orientation: int) -> None:
-    exif = Image.Exif()
-    exif[own.ORIENTATION] = orientation
-    Image.new("RGB", (8, 6)).save(tmp_path / "a.jpg", exif=exif)
-    assert image_size(tmp_path / "a.jpg") == read_image(tmp_path / "a.jpg").shape[:2]
+# --- images without annotations
+
+
+def test_an_image_that_nobody_annotated_is_refused(
+    tmp_path: Path, images: Path, drawings: list[Path]
+) -> None:
+    labels = write_coco(tmp_path / "pets.json", SQUARE, ("a/b", "c"))
+    with pytest.raises(UserError, match=r"1 images are not in .*pets\.json \(COCO inst.*: d; ann"):
+        label_maps(labels, images, PETS, tmp_path / "maps")
+    assert drawings == []
+    label_maps(labels, images, PETS, tmp_path / "maps", limit=2)  # d is the third
+    assert {path.name for path in drawings} == {"b.png", "c.png"}
+
+
+@pytest.mark.parametrize("first", ["cat", "background"])
+def test_without_a_file_an_image_of_yolo_has_no_objects(
+    tmp_path: Path, images: Path, first: str
+) -> None:
+    folder = tmp_path / "labels"
+    folder.mkdir()
+    (folder / "classes.txt").write_text("bird\ndog\n")
+    (folder / "c.txt").write_text("1 0.25 0.1667 0.75 0.1667 0.75 0.6667 0.25 0.6667\n")
+    (folder / "d.txt").write_text("")
+    said: list[str] = []
+    vocabulary = Vocabulary.from_classes([first, "dog"])
+    maps = label_maps(folder, images, vocabulary, tmp_path / "maps", say=said.append)
+    rest = 0 if first == "background" else 255
+    np.testing.assert_array_equal(read_label(maps / "c.png"), expected(rest, 1))
+    for name in ("a/b", "d"):
+        assert (read_label(maps / f"{name}.png") == rest).all()
+    assert said == [
+        f"1 images are not in {folder} (YOLO), and taken for images without objects: a/b"
+    ]
+
+    (folder / "a").mkdir()
+    (folder / "a/b.txt").write_text((folder / "c.txt").read_text())
+    maps = label_maps(folder, images, vocabulary, tmp_path / "maps", say=said.append)
+    np.testing.assert_array_equal(read_label(maps / "a/b.png"), expected(rest, 1))
+    assert len(said) == 1

@@ -387,6 +387,76 @@ def test_even_an_interrupted_one_of_another_source_is_not_mixed_in(tmp_path, mon
         prepare("coco_object", tmp_path)
 
 
+def test_maps_that_were_not_made_here_are_not_said_to_be(tmp_path):
+    """Those of another project may be of another source."""
+    instances = trees.coco_instances(tmp_path)
+    trees.coco_object(tmp_path)
+    for name, classes in instances.items():
+        trees.grey(place("coco_object", tmp_path, name), classes)
+    assert len(prepare("coco_object", tmp_path).differing) == 3
+    assert record_of(tmp_path / COCO, "coco_object") is None
+    assert_holds("coco_object", tmp_path, instances)
+    assert prepare("coco_object", tmp_path, "instances").there == 3
+    assert record_of(tmp_path / COCO, "coco_object")["complete"] is True
+
+
+def test_maps_that_were_changed_since_are_noted(tmp_path):
+    expected = trees.coco_object(tmp_path)
+    prepare("coco_object", tmp_path)
+    trees.grey(place("coco_object", tmp_path, COCO_IDS[0]), expected[COCO_IDS[1]])
+    prepare("coco_object", tmp_path)
+    record = record_of(tmp_path / COCO, "coco_object")
+    assert (record["complete"], record["differing"], record["failed"]) == (False, 1, 0)
+
+
+def test_a_raw_map_that_was_damaged_since_takes_nothing_back(tmp_path):
+    trees.coco_object(tmp_path)
+    prepare("coco_object", tmp_path)
+    (tmp_path / COCO / f"annotations/val2017/{COCO_IDS[0]}.png").write_bytes(b"")
+    assert list(prepare("coco_object", tmp_path).failed) == [COCO_IDS[0]]
+    assert record_of(tmp_path / COCO, "coco_object")["complete"] is True
+
+
+def test_the_note_comes_before_the_first_map(tmp_path, monkeypatch):
+    """By force, of another source: whatever happens then, it is known that they are mixed."""
+    trees.coco_object(tmp_path)
+    trees.coco_instances(tmp_path)
+    prepare("coco_object", tmp_path)
+    before = record_of(tmp_path / COCO, "coco_object")
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, "object_map", 0, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare("coco_object", tmp_path, "instances", force=True, workers=1)
+    assert record_of(tmp_path / COCO, "coco_object") == before  # none was written
+    with monkeypatch.context() as patched:
+        interrupt_at(patched, "object_map", 1, KeyboardInterrupt())
+        with pytest.raises(KeyboardInterrupt):
+            prepare("coco_object", tmp_path, "instances", force=True, workers=1)
+    record = record_of(tmp_path / COCO, "coco_object")
+    assert (record["made_from"], record["complete"]) == ("instances", False)
+
+
+def test_any_source_will_do_where_all_give_the_same_maps(tmp_path):
+    trees.cityscapes(tmp_path)
+    prepare("cityscapes", tmp_path, "labelIds")
+    for path in tmp_path.rglob("*_labelIds.png"):
+        path.unlink()
+    done = prepare("cityscapes", tmp_path)
+    assert (done.source, done.written, done.differing) == ("polygons", 0, [])
+
+
+def test_raw_maps_in_the_tree_of_the_other_set_are_found(tmp_path):
+    """COCO-Object has two places: what lies in one may hide the other."""
+    trees.coco_object(tmp_path)
+    (tmp_path / "coco_object/images/val2017").mkdir(parents=True)
+    (tmp_path / "coco_object/annotations/val2017").mkdir(parents=True)
+    with pytest.raises(UserError, match="no raw maps") as error:
+        prepare("coco_object", tmp_path)
+    other = tmp_path / COCO
+    assert f"pass --root {other}, and to sclip run --data-root {other}" in str(error.value)
+    assert prepare("coco_object", other).written == 3
+
+
 def test_the_record_says_what_the_maps_were_made_from(tmp_path):
     trees.coco_instances(tmp_path)
     prepare("coco_object", tmp_path, "instances")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from sclip_core.data.prepare import prepare
@@ -27,13 +29,20 @@ def test_it_says_where_a_person_has_to_fetch_something(name, asks, tmp_path):
     assert status(name, tmp_path).what.endswith(" (partly by hand)") is asks
 
 
+def test_the_default_root_need_not_be_named(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    trees.coco_stuff(tmp_path / "data")
+    assert status("coco_stuff", Path("data")).what == "raw: sclip data prepare coco_stuff"
+    assert status("voc21", Path("data")).what == "sclip data download voc21"
+
+
 @pytest.mark.parametrize("folder", [".", "downloads"])
 def test_archives_are_there(folder, tmp_path):
     (tmp_path / folder).mkdir(exist_ok=True)
     (tmp_path / folder / "gtFine_trainvaltest.zip").write_bytes(b"")
     found = status("cityscapes", tmp_path)
     assert found.state == "fetched"
-    assert found.what == "1 of 2 archives: sclip data download cityscapes"
+    assert found.what == f"1 of 2 archives: sclip data download cityscapes --root {tmp_path}"
 
 
 @pytest.mark.parametrize("name", MADE)
@@ -41,7 +50,7 @@ def test_raw_annotations_are_there(name, tmp_path):
     SETS[name][0](tmp_path)
     found = status(name, tmp_path)
     assert (found.state, found.pairs) == ("raw", 0)
-    assert found.what == f"raw: sclip data prepare {name}"
+    assert found.what == f"raw: sclip data prepare {name} --root {tmp_path}"
 
 
 def test_polygons_alone_are_raw_annotations_too(tmp_path):
@@ -80,7 +89,8 @@ def test_some_are_missing(tmp_path, of_size):
     place("coco_stuff", tmp_path, COCO_IDS[0]).unlink()
     of_size("coco_stuff", 3)
     found = status("coco_stuff", tmp_path)
-    assert found == ("partial", 2, "2 of 3 images: sclip data check coco_stuff")
+    what = f"2 of 3 images: sclip data check coco_stuff --root {tmp_path}"
+    assert found == ("partial", 2, what)
 
 
 def test_pairs_are_counted_not_files(tmp_path, of_size):

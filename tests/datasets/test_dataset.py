@@ -233,6 +233,17 @@ def test_part_of_the_layout_missing_says_which(tmp_path: Path) -> None:
     ) in message
 
 
+@pytest.mark.parametrize("name", ["context60", "coco_object"])
+def test_maps_that_are_yet_to_be_made_are_told(name: str, tmp_path: Path) -> None:
+    """As after the download: the folders of maps and split come with the conversion."""
+    layout = tables()["layouts"][LAYOUT_OF[name]]
+    folder = layout["images"].partition("/{id}")[0]
+    (tmp_path / layout["subfolders"][-1] / folder).mkdir(parents=True)
+    said = refused("makes them", resolve(dataset=name, data_root=tmp_path))
+    assert said.endswith(f"; `sclip data prepare {name} --root {tmp_path}` makes them")
+    assert "--data-root" not in said
+
+
 def test_split_naming_missing_images(tmp_path: Path) -> None:
     root = write_tree("voc2012", tmp_path, "")
     ids = [f"2099_{number:06}" for number in range(5)]

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from sclip_core.config import ImageError
-from sclip_core.datasets import decode_image, read_image
+from sclip_core.datasets import decode_image, image_size, read_image
 
 Y, X = np.mgrid[:40, :60]
 RGB = np.stack([X * 4, Y * 6, 255 - X * 2 - Y * 3], -1).astype(np.uint8)
@@ -208,6 +208,32 @@ def test_hundred_megapixels(hundred_megapixels: Path) -> None:
     image = read_image(hundred_megapixels)
     assert image.shape == (9000, 12000, 3)
     assert image[-1, -1].tolist() == [7, 7, 7]
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif", "bmp"])
+@pytest.mark.parametrize("orientation", [None, *range(1, 9)])
+def test_the_size_is_that_of_the_image_as_it_is_read(
+    tmp_path: Path, orientation: int | None, ending: str
+) -> None:
+    path = tmp_path / f"a.{ending}"
+    exif = Image.Exif()
+    if orientation is not None:
+        exif[0x0112] = orientation
+    tags = {} if orientation is None or ending == "bmp" else {"exif": exif}
+    Image.new("RGB", (8, 6)).save(path, **tags)
+    assert image_size(path.read_bytes()) == read_image(path).shape[:2]
+
+
+def test_the_size_of_an_image_that_pillow_refuses(monkeypatch: pytest.MonkeyPatch) -> None:
+    height, width = decode_image(WHOLE["jpeg"]).shape[:2]
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", height * width // 3)
+    assert image_size(WHOLE["jpeg"]) == (height, width)
+
+
+@pytest.mark.parametrize("data", [b"", b"text", WHOLE["jpeg"][:900], WHOLE["png"][:-9]])
+def test_what_is_no_image_has_no_size(data: bytes) -> None:
+    with pytest.raises(ImageError, match="here"):
+        image_size(data, "here")
 
 
 def test_threads_may_decode_at_the_same_time() -> None:

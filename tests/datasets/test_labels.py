@@ -202,11 +202,13 @@ def test_range_of_reduced_labels() -> None:
         label_classes(np.array([[21]]), 20, reduce_zero_label=True)
 
 
-@pytest.mark.parametrize(("num_classes", "value"), [(171, 181), (81, 130)])
-def test_raw_stuff_maps_are_recognised(num_classes: int, value: int) -> None:
+@pytest.mark.parametrize(
+    ("num_classes", "value", "layout"), [(171, 181, "coco_stuff"), (81, 130, "coco_object")]
+)
+def test_raw_stuff_maps_are_recognised(num_classes: int, value: int, layout: str) -> None:
     said = "ids up to 181: these are raw stuff maps, run `sclip data prepare"
     with pytest.raises(ImageError, match=said):
-        label_classes(np.array([[3, value]]), num_classes)
+        label_classes(np.array([[3, value]]), num_classes, layout=layout)
 
 
 def test_label_map_of_a_usual_size_takes_a_few_milliseconds() -> None:

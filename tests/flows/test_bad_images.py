@@ -317,7 +317,9 @@ def test_all_label_maps_bad(run, data, labels, why):
 def test_nothing_is_evaluated(run, data, sclip):
     for path in (data / "labels").iterdir():
         cv2.imwrite(str(path), np.full((48, 64), 255, np.uint8))
-    assert run()[:2] == (0, [])
+    code, said = run()[:2]
+    assert code == 2
+    assert "none of the 2 label maps has a pixel to evaluate" in said[-1]
 
 
 def test_image_exchanged_while_it_is_in_use(run, data, tmp_path, monkeypatch):

@@ -53,7 +53,7 @@ def test_from_nothing_to_a_score(data, sclip, tmp_path, of_size):
     code, _, err = data("download", name, "--root", root)
     assert code == 0, err
     assert mistake(data("check", name, "--root", root)).endswith(
-        "3 label maps are not there: run `sclip data prepare coco_object`"
+        f"3 label maps are not there: run `sclip data prepare coco_object --root {root}`"
     )
     code, out, _ = data("prepare", name, "--root", root)
     assert (code, "3 maps written" in out) == (0, True), out

@@ -11,6 +11,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from sclip_core.data import prepare as prepare_module
+from sclip_core.data.prepare import prepare
 from sclip_core.datasets import read_label
 
 from ..conftest import TINY
@@ -236,6 +238,85 @@ def test_maps_of_another_kind_cost_no_computing(benchmark, tmp_path):
     assert not (tmp_path / "artifacts" / "dense_features").exists()
 
 
+def test_one_map_of_another_kind_is_enough(benchmark, tmp_path):
+    """Not every picture has a class by which the ids give themselves away."""
+    for name, classes in trees.coco_stuff(tmp_path).items():
+        grey(place("coco_stuff", tmp_path, name), classes)
+    raw = trees.raw_stuff()[trees.COCO_IDS[1]]
+    grey(place("coco_stuff", tmp_path, trees.COCO_IDS[1]), np.where(raw == 255, 255, 181))
+    code, _, err = benchmark("coco_stuff")
+    assert code == 2
+    assert "1 of the 3 label maps that were looked at have values without a class" in err[-1]
+    assert "these are raw stuff maps, run `sclip data prepare coco_stuff`" in err[-1]
+    assert not (tmp_path / "artifacts" / "dense_features").exists()
+
+
+def test_one_torn_map_is_left_out(benchmark, tmp_path, of_size):
+    """It says nothing of the others."""
+    names = list(SETS["voc20"][0](tmp_path))
+    of_size("voc20", 3)
+    place("voc20", tmp_path, names[0]).write_bytes(b"")
+    code, _, err = benchmark("voc20")
+    assert code == 1
+    assert (tmp_path / "artifacts" / "results").exists()
+    assert any("left out" in line for line in err)
+
+
+def test_one_map_of_ones_own_with_a_stray_value_is_told_and_left_out(small, sclip, tmp_path):
+    (tmp_path / "labels").mkdir()
+    for name, classes in class_maps(small).items():
+        grey(tmp_path / "labels" / f"{name}.png", np.where(classes == 1, 9, classes))
+        if name != "0":
+            grey(tmp_path / "labels" / f"{name}.png", classes)
+    given = flags(small, tmp_path / "artifacts", labels=tmp_path / "labels")
+    code, _, err = sclip("run", "--direct", *given)
+    assert code == 1
+    first = err.splitlines()[0]
+    assert first.startswith("note: 1 of the 3 label maps that were looked at will be left out")
+    assert "--ignore-label 255,9" in first
+
+
+@pytest.mark.parametrize("interrupted", [True, False])
+def test_maps_of_two_sources_are_refused(interrupted, benchmark, sclip, tmp_path, monkeypatch):
+    """An interrupted conversion, or maps that were changed after it."""
+    expected = trees.coco_object(tmp_path)
+    trees.coco_instances(tmp_path)
+    prepare("coco_object", tmp_path)
+    if interrupted:
+        write = prepare_module.write_whole
+
+        def stop(path, *others):
+            if path == place("coco_object", tmp_path, trees.COCO_IDS[1]):
+                raise KeyboardInterrupt
+            write(path, *others)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(prepare_module, "write_whole", stop)
+            with pytest.raises(KeyboardInterrupt):
+                prepare("coco_object", tmp_path, "instances", force=True, workers=1)
+        says = "were not all made, some may be of another source"
+    else:
+        grey(place("coco_object", tmp_path, trees.COCO_IDS[0]), expected[trees.COCO_IDS[1]])
+        prepare("coco_object", tmp_path)
+        says = "1 label maps are not those that are made from stuff"
+    code, _, err = benchmark("coco_object")
+    assert code == 2
+    assert says in err[-1]
+    assert not (tmp_path / "artifacts" / "dense_features").exists()
+
+
+def test_values_that_are_ignored_are_added_to_pixels_without_annotation(small, sclip, tmp_path):
+    annotations = coco(class_maps(small), tmp_path / "annotations.json")
+    labelled = {}
+    for ignored in ("255", "255,1"):
+        artifacts = tmp_path / ignored
+        given = flags(small, artifacts, labels=annotations, ignore_label=ignored)
+        assert sclip("run", "--direct", *given)[0] == 0
+        labelled[ignored] = [row["label"] for row in rows(artifacts, "class_iou")]
+    assert all(labelled["255"])
+    assert labelled["255,1"] == [labelled["255"][0], 0, labelled["255"][2]]
+
+
 def test_maps_that_were_never_made(benchmark, tmp_path):
     trees.coco_stuff_raw(tmp_path)
     code, _, err = benchmark("coco_stuff")
@@ -252,7 +333,8 @@ def test_results_know_what_label_maps_were_made_from(benchmark, sclip, tmp_path,
         arguments = [f"--root={tmp_path}", f"--source={source}", "--force"]
         code, _, err = sclip("data", "prepare", "coco_object", *arguments)
         assert code == 0, err
-        assert notes(benchmark("coco_object")) == []
+        told = ["instances" in line for line in notes(benchmark("coco_object"))]
+        assert told == ([True] if source == "instances" else [])
         runs = pq.read_table(tmp_path / "artifacts" / "results" / "runs").to_pylist()
     assert {row["ground_truth"] for row in runs} == {"instances", "stuff"}
     assert len({row["run_id"] for row in runs}) == 2

@@ -98,6 +98,7 @@ class CocoInstances:
     """A COCO instances file; see the module for how overlaps are painted."""
 
     format = "COCO instances"
+    unlisted_is_empty = False
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; outlines are looked at when they are drawn.

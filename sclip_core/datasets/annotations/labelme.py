@@ -45,6 +45,7 @@ class LabelMe:
     """
 
     format = "LabelMe"
+    unlisted_is_empty = False
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Read all files.

@@ -34,9 +34,11 @@ class Annotations(Protocol):
         names: of the categories, in the order of their numbers; None: there are none.
         used: the categories that have an annotation: names, or numbers where there are no names.
         files: all that the maps depend on, by a name that does not tell where they lie.
+        unlisted_is_empty: whether an image that is not known has no objects; else nobody knows.
     """
 
     format: str
+    unlisted_is_empty: bool
     names: tuple[str, ...] | None
     used: frozenset[Category]
     files: dict[str, Path]
@@ -50,7 +52,7 @@ class Annotations(Protocol):
         """Draw the map of one image; may be called by several threads.
 
         Args:
-            image_id: one of `ids`.
+            image_id: one of `ids`; any, where an unlisted image is empty.
             classes_of: the class of each category of `used`.
             size_hw: of the image as it is read, EXIF rotation applied.
 

@@ -30,6 +30,7 @@ class CocoPanoptic:
     """A COCO panoptic file with its folder."""
 
     format = "COCO panoptic"
+    unlisted_is_empty = False
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; no PNG is opened.

@@ -1,8 +1,8 @@
 """YOLO segmentation: one text file an image, a line an object (docs.ultralytics.com, "Segment").
 
 A line is the number of the category, counted from 0, and x, y, x, y, ... as fractions of the
-image's width and height. An empty file is an image without objects. The order of lines means
-nothing, so the smaller object is painted over the larger.
+image's width and height. An empty file, or none, is an image without objects. The order of lines
+means nothing, so the smaller object is painted over the larger.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ class Yolo:
     """
 
     format = "YOLO"
+    unlisted_is_empty = True
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Read all files.
@@ -78,7 +79,7 @@ class Yolo:
     ) -> NDArray[np.int32]:
         """The map of one image, as `Annotations.draw`."""
         layers = []
-        for outline in self._outlines[image_id]:
+        for outline in self._outlines.get(image_id, ()):
             if outline.points.size == BOX:
                 raise ImageError(
                     f"{outline.place} is a box, and boxes are no ground truth of pixels: export "
