@@ -131,7 +131,7 @@ def check(
         row.get("num_images"),
         len(files.ids),
         record.get("made_from"),
-        None if record.get("complete", True) else incomplete(name, files.root, record),
+        incomplete(name, files.root, record),
     )
     meaning = _Meaning(len(found.class_names), row["reduce_zero_label"])
     if progress:

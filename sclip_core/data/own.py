@@ -84,12 +84,11 @@ def label_maps(
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
         there = _images(images)
-        jobs = _jobs(annotations, labels, there, maps)
-        unlisted = there.keys() - {job.image_id for job in jobs}
-        needed = [i for i in sorted(there)[:limit] if i in unlisted]
+        known_as = _matched(annotations, labels, there)
+        needed = [i for i in sorted(there)[:limit] if i not in known_as]
         _tell_unlisted(annotations, labels, needed, say)
-        if annotations.unlisted_is_empty:
-            jobs += [Job(i, i, there[i], maps / f"{i}.png") for i in sorted(unlisted)]
+        drawn = there if annotations.unlisted_is_empty else known_as
+        jobs = [Job(i, known_as.get(i, i), there[i], maps / f"{i}.png") for i in drawn]
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
@@ -185,16 +184,14 @@ def _images(folder: Path) -> dict[str, Path]:
     return files_of(own_folder(folder, "--images"), IMAGE_SUFFIXES)
 
 
-def _jobs(
-    annotations: Annotations, labels: Path, images: Mapping[str, Path], maps: Path
-) -> list[Job]:
-    """The images that are there and that the annotations know; at least one."""
+def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path]) -> dict[str, str]:
+    """The images that the annotations know, at least one, each with its id among these."""
     known = annotations.ids()
     cut = _folders_above(known, images)
-    ids = {one: "/".join(one.split("/")[cut:]) for one in known}
-    jobs = [Job(i, one, images[i], maps / f"{i}.png") for one, i in ids.items() if i in images]
-    if jobs:
-        return jobs
+    ids = {"/".join(one.split("/")[cut:]): one for one in known}
+    found = {image_id: one for image_id, one in ids.items() if image_id in images}
+    if found:
+        return found
     there, listed = next(iter(images), None), next(iter(known), None)
     raise UserError(
         f"{labels} ({annotations.format}) has none of the images: it lists {len(known):,}, e.g. "

@@ -11,7 +11,13 @@ from sclip_core.config.protocol import benchmark_name
 from sclip_core.data.obtain import DOWNLOADS
 from sclip_core.data.raw import CONVERSIONS
 from sclip_core.data.sources import Source, source_of
-from sclip_core.data.trees import at, find_root, image_and_label_folders, record_of
+from sclip_core.data.trees import (
+    at,
+    find_root,
+    image_and_label_folders,
+    incomplete,
+    record_of,
+)
 from sclip_core.datasets.samples import benchmark_files
 
 
@@ -35,7 +41,7 @@ def status(name: str, root: Path) -> Status:
     source, root = source_of(name), Path(os.path.expanduser(root))
     expected: int = tables()["benchmarks"][name]["num_images"]
     pairs = _pairs(name, root)
-    if pairs == expected and _complete(source.layout, root):
+    if pairs == expected and _complete(name, source.layout, root):
         record = _record(source.layout, root)
         made = f", made from {record}" if record else ""
         return Status("ready", pairs, f"all {pairs:,} images{made}")
@@ -67,10 +73,10 @@ def _record(layout: str, root: Path) -> str | None:
     return str(found["made_from"]) if found and "made_from" in found else None
 
 
-def _complete(layout: str, root: Path) -> bool:
+def _complete(name: str, layout: str, root: Path) -> bool:
     """Whether a conversion, where there was one, came to its end."""
-    found = record_of(find_root(layout, root), layout)
-    return found is None or bool(found.get("complete", True))
+    tree = find_root(layout, root)
+    return incomplete(name, tree, record_of(tree, layout) or {}) is None
 
 
 def _raw(layout: str, root: Path) -> bool:

@@ -72,21 +72,23 @@ def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str:
-    """What is wrong with the label maps of a benchmark whose record is not complete.
+def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str | None:
+    """What is wrong with the label maps of a benchmark by their record; None: nothing.
 
     Args:
         name: the benchmark.
         tree: the folder with its layout.
-        record: what ``sclip data prepare`` noted.
+        record: what ``sclip data prepare`` noted; empty where it noted nothing.
     """
+    if record.get("complete", True) is True:
+        return None
     source, differing = record.get("made_from"), record.get("differing")
     again = f"sclip data prepare {name} --root {tree} --source {source}"
-    if differing:
+    if isinstance(differing, int) and differing:
+        note = record_path(tree, tables()["benchmarks"][name]["layout"])
         return (
             f"{differing:,} label maps are not those that are made from {source}: have them "
-            f"replaced (`{again} --force`) or, if they are to stay, remove "
-            f"{record_path(tree, record['set'])}"
+            f"replaced (`{again} --force`) or, if they are to stay, remove {note}"
         )
     return f"the label maps were not all made, some may be of another source: run `{again}`"
 

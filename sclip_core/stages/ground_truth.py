@@ -159,10 +159,9 @@ def made_from(dataset: Dataset) -> str | None:
 
 def _refuse_incomplete(dataset: Dataset) -> None:
     """Raise where only some of the label maps are those that ``sclip data prepare`` makes."""
-    record = _record(dataset)
-    if dataset.root and not record.get("complete", True):
-        line = incomplete(dataset.name, dataset.root, record)
-        raise UserError(f"{dataset.name} in {dataset.root}: {line}")
+    fault = dataset.root and incomplete(dataset.name, dataset.root, _record(dataset))
+    if fault:
+        raise UserError(f"{dataset.name} in {dataset.root}: {fault}")
 
 
 def _record(dataset: Dataset) -> dict[str, Any]:

@@ -305,6 +305,29 @@ def test_maps_of_two_sources_are_refused(interrupted, benchmark, sclip, tmp_path
     assert not (tmp_path / "artifacts" / "dense_features").exists()
 
 
+@pytest.mark.parametrize(
+    ("note", "code"),
+    [
+        ('{"complete": "no"}', 2),
+        ('{"complete": false, "differing": "x", "made_from": ["stuff"]}', 2),
+        ('{"complete": false, "differing": 3}', 2),
+        ('{"complete": null}', 2),
+        ("[]", 0),
+        ("{", 0),
+        ("{}", 0),
+        ('{"made_from": 7}', 0),
+    ],
+)
+def test_a_note_of_another_form(note, code, benchmark, tmp_path, of_size):
+    trees.coco_stuff(tmp_path)
+    prepare("coco_stuff", tmp_path)
+    of_size("coco_stuff", 3)
+    place("coco_stuff", tmp_path, "x").with_name("prepared-coco_stuff.json").write_text(note)
+    found, _, err = benchmark("coco_stuff", "--force=results")
+    assert found == code, err
+    assert (code == 0) or ("sclip data prepare coco_stuff" in err[-1])
+
+
 def test_values_that_are_ignored_are_added_to_pixels_without_annotation(small, sclip, tmp_path):
     annotations = coco(class_maps(small), tmp_path / "annotations.json")
     labelled = {}
