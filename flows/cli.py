@@ -178,9 +178,9 @@ def segment(
 
     pixels = read_image(image)
     target = output or image.with_suffix(".sclip.png")
-    check_target(target)
+    check_target(target, taken=[image])
     if labels_out is not None:
-        check_target(labels_out, exact=True)
+        check_target(labels_out, exact=True, taken=[image, target])
     is_file = os.path.isfile(classes)
     vocabulary = (
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -26,7 +27,7 @@ from flows.console import PLAIN, console
 from flows.pictures import check_target, save
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.data.trees import DEFAULT_ROOT, OTHER_DEFINITION
+from sclip_core.data.trees import DEFAULT_ROOT, OTHER_DEFINITION, set_folders
 
 if TYPE_CHECKING:
     from sclip_core.data.check import Checked
@@ -60,6 +61,8 @@ def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
     from sclip_core.data.sources import benchmarks
     from sclip_core.data.status import status
 
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UserError(f"--root {root} is a file: expected a folder, which need not be there yet")
     rows = []
     for name, source in benchmarks().items():
         row = tables()["benchmarks"][name]
@@ -159,8 +162,7 @@ def check(
 
     name = benchmark_name(name)
     picture = panel or Path(f"{name}-check.png")
-    if panel is not None:
-        check_target(panel)
+    check_target(picture, taken=set_folders(name, root))
     with Bars() as bars:
         found = examine(name, root, progress=bars)
     if json_:
@@ -169,7 +171,7 @@ def check(
         _print_checked(found)
     drawn = look(found, root)
     if drawn is not None:
-        save(drawn, picture)  # last: where it cannot be written, all is said
+        save(drawn, picture)
         if not json_:
             print(f"look at {picture}")
     if not found.right:
@@ -240,6 +242,12 @@ def _refuse_unprepared(name: str, done: Prepared) -> None:
     Raises:
         UserError: some differ from what is there, or could not be made.
     """
+    if done.alone:
+        raise UserError(
+            f"{name}: {len(done.alone):,} label maps have no raw annotation in {done.source}: "
+            f"{_few([str(path) for path in done.alone])}; they are as they were: fetch the raw "
+            "ones again, or remove these"
+        )
     if done.failed:
         first = next(iter(done.failed.values()))
         raise UserError(f"{name}: {len(done.failed):,} maps could not be made, such as {first}")

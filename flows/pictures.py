@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from sclip_core.config import UserError
-from sclip_core.store.files import writable_folder, write_whole
+from sclip_core.store.files import write_whole, written_to
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -21,28 +23,37 @@ FORMATS = {
     ".webp": ("WEBP", {"quality": 95}),
 }
 EXACT = ("", ".png")  # for label maps: the others blur
+ELSEWHERE = "choose another place for it"
 
 
-def check_target(target: Path, exact: bool = False) -> None:
+def check_target(target: Path, exact: bool = False, taken: Iterable[Path] = ()) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Args:
         target: the picture's name.
         exact: whether each pixel has to be kept, as of a label map.
+        taken: files, and folders with all that is in them, that it must not replace.
 
     Raises:
-        UserError: its folder is not there or takes no files, it is a folder itself, or its ending
-            is of another format.
+        UserError: its folder is not there or takes no files, it is a folder itself or no file, it
+            is taken, or its ending is of another format.
     """
     if os.path.isdir(target):
         raise UserError(f"{target} is a folder: pass the name of a picture in it")
     if not os.path.isdir(target.parent):
         raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
+    if os.path.exists(target) and not os.path.isfile(target):
+        raise UserError(f"{target} is a device or a pipe: {ELSEWHERE}")
+    real = Path(os.path.realpath(target))
+    for other in taken:
+        if real.is_relative_to(os.path.realpath(other)):
+            raise UserError(f"{target} would replace {other}, or a file in it: {ELSEWHERE}")
     endings = EXACT if exact else tuple(FORMATS)
     if target.suffix.lower() not in endings:
         what = "a label map is written as" if exact else "pictures are written as"
         raise UserError(f"{target}: {what} {', '.join(filter(None, endings))}: name it so")
-    writable_folder(target.parent, "-o")
+    with written_to(target.parent, ELSEWHERE), tempfile.TemporaryFile(dir=target.parent):
+        pass
 
 
 def save(picture: Image, target: Path) -> None:
@@ -56,4 +67,5 @@ def save(picture: Image, target: Path) -> None:
         DiskError: it cannot be written.
     """
     kind, options = FORMATS[target.suffix.lower()]
-    write_whole(target, lambda path: picture.save(path, kind, **options))
+    with written_to(target, ELSEWHERE):
+        write_whole(target, lambda path: picture.save(path, kind, **options))

@@ -126,7 +126,7 @@ class Settings(MaskSettings, Protocol):
     @property
     def ignores_as_usual(self) -> bool:
         """Whether nobody said which label values are not evaluated."""
-        return bool(self.ignore_label == Settings.model_fields["ignore_label"].default)
+        return "ignore_label" not in self.model_fields_set
 
     @property
     def rule(self) -> str | None:

@@ -93,7 +93,7 @@ def obtain(
 
 def _refuse_tree(layout: str, root: Path) -> None:
     """Raise where the root is a set's own tree: its archives would be unpacked within it."""
-    inside = [part for part in image_and_label_folders(layout) if (root / part).is_dir()]
+    inside = [part for part in image_and_label_folders(layout) if os.path.isdir(root / part)]
     if inside:
         raise UserError(
             f"--root {root} is the tree of a set itself, it has {inside[0]}: "

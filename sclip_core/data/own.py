@@ -78,6 +78,11 @@ def label_maps(
             is full.
     """
     annotations = open_annotations(labels)
+    if not annotations.used:
+        raise UserError(
+            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
+            "scored: is it the right one?"
+        )
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
@@ -213,7 +218,9 @@ def _tell_unlisted(
     few = ", ".join(needed[:SHOWN]) + (", ..." if len(needed) > SHOWN else "")
     found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
     if not annotations.unlisted_is_empty:
-        raise UserError(f"{found}: {few}; annotate them, or leave them out of --images")
+        other = next((i for i in annotations.ids() if i.endswith(f"/{needed[0]}")), None)
+        alike = f" (it lists {shown(other)}: subfolders have to be the same)" if other else ""
+        raise UserError(f"{found}: {few}{alike}; annotate them, or leave them out of --images")
     say(f"{found}, and taken for images without objects: {few}")
 
 

@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import ImageError, UserError, tables
 from sclip_core.data.progress import Progress
 from sclip_core.data.raw import CONVERSIONS, Conversion, Job, checked_source
 from sclip_core.data.sources import source_of
 from sclip_core.data.trees import find_root, other_trees, record_of, write_record
 from sclip_core.datasets import decode_label, read_sample
+from sclip_core.datasets.samples import benchmark_files
 from sclip_core.store.files import write_whole, written_to
 
 COMPRESSION = 1  # of zlib: 5,000 maps in half the time, and a tenth larger
@@ -44,6 +45,7 @@ class Prepared:
         there: how many were there, pixel for pixel.
         differing: files that are there and differ; as they were.
         failed: by raw file, why it could not be converted.
+        alone: maps of images of the set for which there is no raw annotation; as they were.
     """
 
     layout: str
@@ -52,6 +54,12 @@ class Prepared:
     there: int = 0
     differing: list[Path] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    alone: list[Path] = field(default_factory=list)
+
+    @property
+    def complete(self) -> bool:
+        """Whether all maps of the set are those that are made from the source."""
+        return not (self.differing or self.failed or self.alone)
 
 
 def prepare(
@@ -90,13 +98,15 @@ def prepare(
     if not conversion.choose_what_is_there:  # else any source will do, and maps are compared
         _refuse_mixture(name, layout, tree, chosen, force)
     jobs = _jobs(layout, root, tree, chosen)
+    image_ids = [job.image_id for job in jobs]
+    conversion.check(tree, image_ids, force)
     record = {"set": layout, "made_from": chosen, "version": conversion.version}
     for folder in {job.target.parent for job in jobs}:
         with written_to(folder, "choose a --root that can be written to"):
             folder.mkdir(parents=True, exist_ok=True)
     before = record_of(tree, layout)
     begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
-    done = Prepared(layout, chosen)
+    done = Prepared(layout, chosen, alone=_alone(name, tree, jobs))
     if progress:
         progress.start(name, len(jobs), 0)
     for job, state in _parallel(jobs, force, begun, workers or os.cpu_count() or 1):
@@ -105,12 +115,12 @@ def prepare(
             progress.advance(1)
     if progress:
         progress.finish()
-    if not done.failed and not done.differing:
-        conversion.finish(tree, [job.image_id for job in jobs], force)
+    if done.complete:
+        conversion.finish(tree, image_ids, force)
         write_record(tree, layout, {**record, "complete": True, "maps": len(jobs)})
-    elif done.written or (before and done.differing):
+    elif done.written or (before and (done.differing or done.alone)):
         # else the maps, if there are any, are what they were noted to be, or another's
-        counts = {"differing": len(done.differing), "failed": len(done.failed)}
+        counts = {n: len(getattr(done, n)) for n in ("differing", "failed", "alone")}
         write_record(tree, layout, {**record, "complete": False, **counts})
     return done
 
@@ -119,7 +129,7 @@ def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:
     """The maps to be made; an annotation file of another form is the user's to mend."""
     conversion = CONVERSIONS[layout]
     try:
-        return conversion.jobs(tree, source)
+        return conversion.listed(tree, source)
     except UserError as error:
         for other in other_trees(layout, root, tree):
             if conversion.present(other, source):
@@ -128,11 +138,17 @@ def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:
                     f"--data-root {other}"
                 ) from None
         raise
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        raise UserError(
-            f"the annotations in {tree} lack a part or have another form ({error!r}): "
-            "are they the files that their publisher has? sclip data list names them"
-        ) from None
+
+
+def _alone(name: str, tree: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Label maps that are evaluated and that no job makes."""
+    layout = tables()["layouts"][source_of(name).layout]
+    if "split" in layout:  # which is written from the jobs
+        return []
+    made = {job.target for job in jobs}
+    files = benchmark_files(name, tree)
+    maps = [files.label_of(i) for i in files.ids if i in files.labels]
+    return [path for path in maps if path not in made]
 
 
 def _chosen(conversion: Conversion, tree: Path) -> str:

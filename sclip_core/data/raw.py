@@ -29,7 +29,8 @@ from sclip_core.datasets.convert import (
     object_table,
     stuff_table,
 )
-from sclip_core.store.files import write_whole
+from sclip_core.datasets.samples import read_split
+from sclip_core.store.files import write_whole, written_to
 
 Classes = NDArray[np.uint8]
 
@@ -59,20 +60,36 @@ class Conversion:
         jobs: the maps of a tree, made from one of these.
         version: hand-bumped where the maps change.
         choose_what_is_there: whether all sources mean the same maps, so that any will do.
-        finish: writes what remains once all maps are there; takes the tree, the images in order,
-            and whether files that differ are replaced.
+        check: looks, before any map is drawn, at what `finish` will write.
+        finish: writes what remains once all maps are there. Both take the tree, the images in
+            order, and whether files that differ are replaced.
     """
 
     sources: tuple[str, ...]
     jobs: Callable[[Path, str], list[Job]]
     version: int = 1
     choose_what_is_there: bool = False
-    finish: Callable[[Path, list[str], bool], None] = lambda tree, images, force: None
+    check: Callable[[Path, list[str], bool], object] = lambda tree, images, force: None
+    finish: Callable[[Path, list[str], bool], object] = lambda tree, images, force: None
+
+    def listed(self, tree: Path, source: str) -> list[Job]:
+        """The maps to be made.
+
+        Raises:
+            UserError: the raw annotations are not there, or not as they are published.
+        """
+        try:
+            return self.jobs(tree, source)
+        except (KeyError, TypeError, AttributeError, ValueError) as error:
+            raise UserError(
+                f"the annotations in {tree} lack a part or have another form ({error!r}): "
+                "are they the files that their publisher has? sclip data list names them"
+            ) from None
 
     def present(self, tree: Path, source: str) -> bool:
         """Whether the raw annotations are there."""
         try:
-            return bool(self.jobs(tree, source))
+            return bool(self.listed(tree, source))
         except UserError:
             return False
 
@@ -245,19 +262,40 @@ def _seen(
             unseen = True
 
 
-def _write_context_split(tree: Path, stems: list[str], force: bool) -> None:
-    """Write the split file beside the maps; one that differs stays, unless ``force``."""
+def _context_split_is_there(tree: Path, stems: list[str], force: bool) -> bool:
+    """Whether the split file has these images, in whatever order.
+
+    Raises:
+        UserError: it has others and is not to be replaced.
+    """
     path = tree / CONTEXT_SPLIT
-    there = path.read_text("utf-8").split() if path.exists() else None
-    if there is not None and there != stems and not force:
-        raise UserError(
-            f"{path} is another split: it has {len(there):,} images, that of {CONTEXT_FILE} "
-            f"{len(stems):,}; it is as it was: pass --force to replace it"
-        )
-    if there != stems:
-        text = "".join(f"{stem}\n" for stem in stems)
+    if not os.path.lexists(path):
+        return False
+    try:
+        there = read_split(path)
+    except UserError as error:
+        if force:
+            return False
+        raise UserError(f"{error}; or pass --force to replace it") from None
+    if set(there) == set(stems) or force:
+        return set(there) == set(stems)
+    odd = sorted(set(there) ^ set(stems))
+    raise UserError(
+        f"{path} is another split: it has {len(there):,} images, that of {CONTEXT_FILE} "
+        f"{len(stems):,}, and {odd[0]} is in one of them only; it is as it was: pass --force to "
+        "replace it"
+    )
+
+
+def _write_context_split(tree: Path, stems: list[str], force: bool) -> None:
+    """Write the split file beside the maps, unless it is there."""
+    path = tree / CONTEXT_SPLIT
+    if _context_split_is_there(tree, stems, force):
+        return
+    text = "".join(f"{stem}\n" for stem in stems)
+    with written_to(path.parent, "choose a --root that can be written to"):
         path.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(path, lambda target: target.write_text(text, "utf-8"))
+    write_whole(path, lambda target: target.write_text(text, "utf-8"))
 
 
 def _listed(folder: Path) -> list[Path]:
@@ -292,7 +330,12 @@ CONVERSIONS: dict[str, Conversion] = {
     "coco_stuff": Conversion(("stuff",), _stuff_jobs),
     "coco_object": Conversion(("stuff", "instances"), _object_jobs),
     "cityscapes": Conversion(("labelIds", "polygons"), _cityscapes_jobs, choose_what_is_there=True),
-    "voc2010": Conversion(("trainval_merged",), _context_jobs, finish=_write_context_split),
+    "voc2010": Conversion(
+        ("trainval_merged",),
+        _context_jobs,
+        check=_context_split_is_there,
+        finish=_write_context_split,
+    ),
 }
 
 

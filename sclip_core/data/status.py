@@ -95,7 +95,7 @@ def _raw(layout: str, root: Path) -> bool:
 
 
 def _lies_there(root: Path, name: str) -> bool:
-    return any((folder / name).is_file() for folder in (root, root / DOWNLOADS))
+    return any(os.path.isfile(folder / name) for folder in (root, root / DOWNLOADS))
 
 
 def _asked(source: Source) -> str:

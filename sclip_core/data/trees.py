@@ -47,6 +47,13 @@ def other_trees(layout: str, root: Path, tree: Path) -> list[Path]:
     return [other.place for other in below if other.there and other.place != tree]
 
 
+def set_folders(name: str, root: Path) -> list[Path]:
+    """The folders of a benchmark's images and label maps, in all places below a root."""
+    layout = tables()["benchmarks"][name]["layout"]
+    below = trees_below(tables()["layouts"][layout], Path(os.path.expanduser(root)))
+    return [tree.place / part for tree in below for part in image_and_label_folders(layout)]
+
+
 def at(root: Path) -> str:
     """The flag that names a root, where it is not the default one."""
     return "" if root == DEFAULT_ROOT else f" --root {root}"
@@ -64,12 +71,16 @@ def record_path(tree: Path, layout: str) -> Path:
 
 
 def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
-    """What ``sclip data prepare`` noted; None: nothing, or nothing that can be read."""
-    try:
-        record = json.loads(record_path(tree, layout).read_text("utf-8"))
-    except (OSError, ValueError, RecursionError):
+    """What ``sclip data prepare`` noted; None: nothing. One that cannot be read is not complete."""
+    path = record_path(tree, layout)
+    if not os.path.lexists(path):
         return None
-    return record if isinstance(record, dict) else None
+    try:
+        record = json.loads(path.read_text("utf-8")) if path.is_file() else None
+    except (OSError, ValueError, RecursionError):
+        record = None
+    readable = isinstance(record, dict) and isinstance(record.get("made_from"), str)
+    return record if readable else {"complete": False}
 
 
 def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str | None:
@@ -83,7 +94,8 @@ def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str | None:
     if record.get("complete", True) is True:
         return None
     source, differing = record.get("made_from"), record.get("differing")
-    again = f"sclip data prepare {name} --root {tree} --source {source}"
+    said = f" --source {source}" if source else ""
+    again = f"sclip data prepare {name} --root {tree}{said}"
     if isinstance(differing, int) and differing:
         note = record_path(tree, tables()["benchmarks"][name]["layout"])
         return (

@@ -48,7 +48,8 @@ def benchmark_samples(
     files = benchmark_files(name, data_root)
     ids = files.ids[:limit]
     _refuse_missing(name, "image", ids, files.images, files.image)
-    hint = f" (`sclip data prepare {name}` makes them from the raw ones)" if files.made else ""
+    made = f" (`sclip data prepare {name} --root {data_root}` makes them from the raw ones)"
+    hint = made if files.made else ""
     _refuse_missing(name, "label map", ids, files.labels, files.label, hint)
     return tuple(Sample(i, files.image_of(i), files.label_of(i)) for i in ids)
 
@@ -114,7 +115,7 @@ def benchmark_files(name: str, data_root: Path | None) -> Files:
     layout = _layout(name)
     root = _layout_root(name, layout, data_root)
     images = _ids(root, layout["images"])
-    ids = _split_ids(root / layout["split"]) if "split" in layout else sorted(images)
+    ids = read_split(root / layout["split"]) if "split" in layout else sorted(images)
     if not ids:
         raise UserError(f"{name}: no image {layout['images'].format(id='*')} below {root}")
     return Files(
@@ -187,13 +188,27 @@ class Tree(NamedTuple):
 
 
 def nearest_tree(layout: dict[str, Any], root: Path) -> Tree:
-    """Where a layout is: the root itself or one of its known subfolders; the first, of equals.
+    """Where a layout is: the root itself or one of its known subfolders.
+
+    Of those that have as much of it the first with label maps is taken, else the first.
 
     Args:
         layout: a row of ``config/benchmarks.yaml``.
         root: a folder.
     """
-    return max(trees_below(layout, root), key=lambda tree: len(tree.there))
+    below = trees_below(layout, root)
+    most = max(len(tree.there) for tree in below)
+    best = [tree for tree in below if len(tree.there) == most]
+    if most and len(best) > 1:
+        return next((tree for tree in best if _has_labels(layout, tree.place)), best[0])
+    return best[0]
+
+
+def _has_labels(layout: dict[str, Any], place: Path) -> bool:
+    try:
+        return bool(_ids(place, layout["labels"]))
+    except UserError:
+        return False
 
 
 def trees_below(layout: dict[str, Any], root: Path) -> list[Tree]:
@@ -292,7 +307,7 @@ def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str
     return [(path, stem, end.lower()) for path, stem, end in parts if end.lower() in suffixes]
 
 
-def _split_ids(path: Path) -> list[str]:
+def read_split(path: Path) -> list[str]:
     """The ids of a split file, one a line."""
     if not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path} is not a file: expected a list of images, one id a line")

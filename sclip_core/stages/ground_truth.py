@@ -65,7 +65,8 @@ def drawn(settings: Settings, say: Callable[[str], None]) -> Settings:
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
     maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say)
     given = () if settings.ignores_as_usual else settings.ignore_label
-    return settings.replace(labels=maps, ignore_label=(*given, unlabelled(vocabulary)))
+    ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
+    return settings.replace(labels=maps, ignore_label=tuple(ignored))
 
 
 def look_at(run: Run) -> list[str]:
@@ -141,9 +142,10 @@ def _notes(run: Run, values: set[int]) -> list[str]:
     notes = []
     expected = row.get("num_images")
     if expected and settings.num_samples is None and found != expected:
+        command = f"sclip data check {run.dataset.name} --root {run.dataset.root}"
         notes.append(
             f"{run.dataset.name}: {found:,} images, the validation split has {expected:,}: "
-            f"figures cannot be compared (sclip data check {run.dataset.name})"
+            f"figures cannot be compared ({command})"
         )
     if row["layout"] == "coco_object" and made_from(run.dataset) == "instances":
         notes.append(f"coco_object: {OTHER_DEFINITION}")

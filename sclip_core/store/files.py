@@ -22,6 +22,7 @@ FOR_GOOD = FULL | {
     errno.EPERM,
     errno.EROFS,
 }
+KEPT = "what was computed is kept, mend that and run again"
 
 
 class DiskError(UserError):
@@ -34,7 +35,7 @@ class DiskError(UserError):
 
 
 @contextmanager
-def written_to(path: Path, advice: str = "what was computed is kept, run again") -> Iterator[None]:
+def written_to(path: Path, advice: str = KEPT) -> Iterator[None]:
     """Around what writes: a fault of the disk becomes one line.
 
     Args:

@@ -231,12 +231,64 @@ def test_segments_are_those_that_the_detail_api_sees(tmp_path_factory, owners):
         np.testing.assert_array_equal(job.draw()[0], expected)
 
 
+@pytest.mark.parametrize("odd", ["not text", "folder", "file above", "pipe"])
+def test_an_odd_context_split_is_one_line(odd, tmp_path):
+    trees.context_raw(tmp_path)
+    split = tmp_path / CONTEXT / "ImageSets/SegmentationContext/val.txt"
+    if odd == "file above":
+        split.parent.parent.mkdir()
+        split.parent.touch()
+    else:
+        split.parent.mkdir(parents=True)
+    if odd == "not text":
+        split.write_bytes(b"\xff\xfe\x00")
+    elif odd == "folder":
+        split.mkdir()
+    elif odd == "pipe":
+        os.mkfifo(split)
+    with pytest.raises(UserError, match=str(split.parent)):
+        prepare("context60", tmp_path)
+    if odd != "file above":  # told before a map is drawn
+        assert not list((tmp_path / CONTEXT / "SegmentationClassContext").glob("*.png"))
+    if odd in ("not text", "pipe"):
+        assert prepare("context60", tmp_path, force=True).complete
+        assert split.is_file()
+
+
+def test_a_context_split_in_another_order_is_the_same(tmp_path):
+    trees.context_raw(tmp_path)
+    prepare("context60", tmp_path)
+    split = tmp_path / CONTEXT / "ImageSets/SegmentationContext/val.txt"
+    text = "\ufeff" + "".join(f"{line}\n" for line in reversed(split.read_text().split()))
+    split.write_text(text, "utf-8")
+    assert prepare("context60", tmp_path).complete
+    assert split.read_text("utf-8") == text
+
+
+def test_an_odd_file_in_another_tree_is_no_crash(tmp_path):
+    trees.coco_object(tmp_path)
+    for part in ("images", "annotations"):
+        (tmp_path / f"coco_object/{part}/val2017").mkdir(parents=True)
+    odd = tmp_path / COCO / "annotations/instances_val2017.json"
+    odd.write_text('{"images": [{}], "annotations": [], "categories": [5]}')
+    with pytest.raises(UserError, match=r"no .*instances_val2017\.json: from"):
+        prepare("coco_object", tmp_path, "instances")
+
+
+def test_of_two_trees_the_one_with_maps_is_taken(tmp_path):
+    trees.coco_object(tmp_path)
+    prepare("coco_object", tmp_path)
+    for part in ("images", "annotations"):
+        (tmp_path / f"coco_object/{part}/val2017").mkdir(parents=True)
+    assert prepare("coco_object", tmp_path).there == 3
+
+
 def test_another_context_split_stays_unless_forced(tmp_path):
     trees.context_raw(tmp_path)
     split = tmp_path / CONTEXT / "ImageSets/SegmentationContext/val.txt"
     split.parent.mkdir(parents=True)
     split.write_text("2008_000006\n")
-    with pytest.raises(UserError, match=r"another split: it has 1 images, .* 4; .* --force"):
+    with pytest.raises(UserError, match=r"another split: it has 1 .* 4, and 2008_.*; .* --force"):
         prepare("context60", tmp_path)
     assert split.read_text() == "2008_000006\n"
     prepare("context60", tmp_path, force=True)

@@ -344,6 +344,24 @@ class TestSegment:
         says(refused_segment(option, target, *other), str(Path(target).parent))
         assert not Path("fine.png").exists()
 
+    def test_nothing_is_replaced_that_is_read_or_written(self, refused_segment, small, tmp_path):
+        image = tmp_path / "a.png"
+        image.write_bytes((small / "images" / "0.png").read_bytes())
+        before = image.read_bytes()
+        (tmp_path / "link.png").symlink_to(image)
+        for target in (image, "./a.png", "link.png"):
+            says(refused_segment("-o", target, image=image), "would replace", "a.png")
+            says(refused_segment("--labels-out", target, image=image), "would replace")
+        twice = ["-o", "b.png", "--labels-out", f"../{tmp_path.name}/b.png"]
+        says(refused_segment(*twice, image=image), "would replace b.png")
+        assert image.read_bytes() == before
+        assert not Path("b.png").exists()
+
+    def test_a_pipe_is_no_picture(self, refused_segment):
+        os.mkfifo("f.png")
+        says(refused_segment("-o", "f.png"), "f.png is a device or a pipe")
+        assert not Path("f.png").is_file()
+
     def test_a_label_map_is_no_jpeg(self, refused_segment):
         says(refused_segment("--labels-out", "map.jpg"), "map.jpg", "label map", ".png")
 

@@ -170,6 +170,39 @@ def test_where_no_picture_can_go_nothing_is_read(target, data, tmp_path, monkeyp
     assert Path(target).name in said
 
 
+def test_a_file_of_the_set_is_not_replaced_by_the_picture(data, tmp_path, of_size):
+    trees.coco_object(tmp_path)
+    of_size("coco_object", 3)
+    raw = tmp_path / COCO / f"annotations/val2017/{COCO_IDS[0]}.png"
+    before = raw.read_bytes()
+    said = mistake(data("check", "coco_object", "--root", tmp_path, "-o", raw))
+    assert "would replace" in said
+    assert raw.read_bytes() == before
+
+
+def test_a_root_that_is_a_file_is_no_place(data, tmp_path):
+    (tmp_path / "file").touch()
+    assert "is a file: expected a folder" in mistake(data("list", "--root", tmp_path / "file"))
+
+
+def test_maps_that_have_no_raw_annotation_are_named(data, tmp_path):
+    """They would be scored as made from the source that the others were made from."""
+    trees.coco_object(tmp_path)
+    trees.coco_instances(tmp_path)
+    assert data("prepare", "coco_object", "--root", tmp_path)[0] == 0
+    path = tmp_path / COCO / "annotations/instances_val2017.json"
+    found = json.loads(path.read_text())
+    gone = found["images"].pop()
+    ids = {image["id"] for image in found["images"]}
+    found["annotations"] = [one for one in found["annotations"] if one["image_id"] in ids]
+    path.write_text(json.dumps(found))
+    arguments = ("--root", tmp_path, "--source", "instances", "--force")
+    said = mistake(data("prepare", "coco_object", *arguments))
+    assert "1 label maps have no raw annotation in instances" in said
+    assert gone["file_name"].removesuffix(".jpg") in said
+    assert "not all made" in mistake(data("check", "coco_object", "--root", tmp_path))
+
+
 def test_nothing_to_prepare_is_no_mistake(data, tmp_path):
     trees.voc(tmp_path)
     code, out, _ = data("prepare", "voc21", "--root", tmp_path)

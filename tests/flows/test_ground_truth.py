@@ -212,7 +212,7 @@ def test_a_part_of_a_benchmark_is_told(benchmark, tmp_path, of_size):
     SETS["voc20"][0](tmp_path)
     (line,) = notes(benchmark("voc20"))
     assert "3 images, the validation split has 1,449" in line
-    assert "figures cannot be compared (sclip data check voc20)" in line
+    assert "figures cannot be compared (sclip data check voc20 --root " in line
     assert notes(benchmark("voc20", "--num-samples=2")) == []  # as it was asked for
     of_size("voc20", 3)
     assert notes(benchmark("voc20")) == []
@@ -312,10 +312,12 @@ def test_maps_of_two_sources_are_refused(interrupted, benchmark, sclip, tmp_path
         ('{"complete": false, "differing": "x", "made_from": ["stuff"]}', 2),
         ('{"complete": false, "differing": 3}', 2),
         ('{"complete": null}', 2),
-        ("[]", 0),
-        ("{", 0),
-        ("{}", 0),
-        ('{"made_from": 7}', 0),
+        ('{"complete": false, "differing": [1], "made_from": "stuff"}', 2),
+        ('{"complete": true, "made_from": 7}', 2),
+        ("[]", 2),
+        ("{", 2),
+        ("", 2),
+        ('{"made_from": "stuff"}', 0),
     ],
 )
 def test_a_note_of_another_form(note, code, benchmark, tmp_path, of_size):
@@ -338,6 +340,27 @@ def test_values_that_are_ignored_are_added_to_pixels_without_annotation(small, s
         labelled[ignored] = [row["label"] for row in rows(artifacts, "class_iou")]
     assert all(labelled["255"])
     assert labelled["255,1"] == [labelled["255"][0], 0, labelled["255"][2]]
+
+
+def test_annotations_without_any_cost_no_computing(small, sclip, tmp_path):
+    annotations = coco(class_maps(small), tmp_path / "a.json")
+    data = {**json.loads(annotations.read_text()), "annotations": []}
+    annotations.write_text(json.dumps(data))
+    code, _, err = sclip("run", "--direct", *flags(small, tmp_path / "a", labels=annotations))
+    assert code == 2
+    assert "holds no annotation" in err
+
+
+def test_a_readme_among_yolo_files_is_named(small, sclip, tmp_path):
+    (tmp_path / "labels").mkdir()
+    (tmp_path / "labels" / "README.txt").write_text("made by hand")
+    (tmp_path / "labels" / "classes.txt").write_text("sky\ngrass\nroad")
+    for name in class_maps(small):
+        (tmp_path / "labels" / f"{name}.txt").write_text("0 0 0 1 0 1 1\n")
+    given = flags(small, tmp_path / "a", labels=tmp_path / "labels")
+    code, _, err = sclip("run", "--direct", *given)
+    assert code == 2
+    assert "README.txt, line 1" in err
 
 
 def test_maps_that_were_never_made(benchmark, tmp_path):

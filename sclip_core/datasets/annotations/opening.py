@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +25,7 @@ from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
 )
+LOOK_AT = 20  # files of a folder, to tell their format
 
 
 class Annotations(Protocol):
@@ -93,8 +95,9 @@ def open_annotations(path: Path) -> Annotations:
 def is_annotations(path: Path) -> bool:
     """Whether a path is rather annotations than label maps; only a few files are looked into.
 
-    A ``.json`` file, or a folder in which the first ``.json`` or ``.txt`` file is LabelMe's or
-    YOLO's and the first PNG, TIFF or BMP, if any, has colours: a photograph, not a label map.
+    A ``.json`` file, or a folder in which the first ``.json`` file is LabelMe's, or one of the
+    first ``.txt`` files YOLO's, and the first PNG, TIFF or BMP, if any, has colours: a photograph,
+    not a label map.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_dir():
@@ -103,12 +106,12 @@ def is_annotations(path: Path) -> bool:
     if pictures and _is_label_map(path / pictures[0][0]):
         return False
     pages, texts = _candidates(path)
-    return _is_labelme(pages) or (bool(texts) and looks_like_yolo(next(iter(texts.values()))))
+    return _is_labelme(pages) or _is_yolo(texts)
 
 
 def _open_folder(folder: Path) -> Annotations:
     pages, texts = _candidates(folder)
-    yolo = bool(texts) and looks_like_yolo(next(iter(texts.values())))
+    yolo = _is_yolo(texts)
     if pages and yolo:
         some = next(iter(pages.values())).name, next(iter(texts.values())).name
         raise UserError(
@@ -137,6 +140,11 @@ def _is_labelme(pages: Mapping[str, Path]) -> bool:
         except UserError:
             return False
     return "shapes" in loaded
+
+
+def _is_yolo(texts: Mapping[str, Path]) -> bool:
+    """Whether one of the first texts is of YOLO; a README may lie among them."""
+    return any(looks_like_yolo(path) for path in islice(texts.values(), LOOK_AT))
 
 
 def _is_label_map(path: Path) -> bool:

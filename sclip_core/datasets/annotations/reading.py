@@ -115,7 +115,10 @@ def relative_name(name: str, where: str) -> str:
     """
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:
-        raise UserError(f"{where}: the file name {shown(name)} is not one below a folder")
+        raise UserError(
+            f"{where}: the file name {shown(name)} is not one below a folder; expected e.g. "
+            f"{path.name or 'a.jpg'}, as below --images: export it with such names"
+        )
     if not is_text(name) or "\0" in name:
         raise UserError(f"{where}: {shown(name)} cannot be the name of a file")
     return path.as_posix()
