@@ -25,7 +25,7 @@ from sclip_core.data.raw import CONVERSIONS, Conversion, Job, checked_source
 from sclip_core.data.sources import source_of
 from sclip_core.data.trees import find_root, other_trees, record_of, write_record
 from sclip_core.datasets import decode_label, read_sample
-from sclip_core.datasets.samples import benchmark_files
+from sclip_core.datasets.samples import ids_below
 from sclip_core.store.files import write_whole, written_to
 
 COMPRESSION = 1  # of zlib: 5,000 maps in half the time, and a tenth larger
@@ -45,7 +45,7 @@ class Prepared:
         there: how many were there, pixel for pixel.
         differing: files that are there and differ; as they were.
         failed: by raw file, why it could not be converted.
-        alone: maps of images of the set for which there is no raw annotation; as they were.
+        alone: maps for which there is no raw annotation; as they were.
     """
 
     layout: str
@@ -106,7 +106,7 @@ def prepare(
             folder.mkdir(parents=True, exist_ok=True)
     before = record_of(tree, layout)
     begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
-    done = Prepared(layout, chosen, alone=_alone(name, tree, jobs))
+    done = Prepared(layout, chosen, alone=_alone(layout, tree, jobs))
     if progress:
         progress.start(name, len(jobs), 0)
     for job, state in _parallel(jobs, force, begun, workers or os.cpu_count() or 1):
@@ -140,14 +140,13 @@ def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:
         raise
 
 
-def _alone(name: str, tree: Path, jobs: Sequence[Job]) -> list[Path]:
-    """Label maps that are evaluated and that no job makes."""
-    layout = tables()["layouts"][source_of(name).layout]
-    if "split" in layout:  # which is written from the jobs
+def _alone(layout: str, tree: Path, jobs: Sequence[Job]) -> list[Path]:
+    """Label maps that would be evaluated and that no job makes."""
+    row = tables()["layouts"][layout]
+    if "split" in row:  # which is written from the jobs
         return []
     made = {job.target for job in jobs}
-    files = benchmark_files(name, tree)
-    maps = [files.label_of(i) for i in files.ids if i in files.labels]
+    maps = [tree / row["labels"].replace("{id}", i) for i in sorted(ids_below(tree, row["labels"]))]
     return [path for path in maps if path not in made]
 
 

@@ -114,7 +114,7 @@ def benchmark_files(name: str, data_root: Path | None) -> Files:
     """
     layout = _layout(name)
     root = _layout_root(name, layout, data_root)
-    images = _ids(root, layout["images"])
+    images = ids_below(root, layout["images"])
     ids = read_split(root / layout["split"]) if "split" in layout else sorted(images)
     if not ids:
         raise UserError(f"{name}: no image {layout['images'].format(id='*')} below {root}")
@@ -122,7 +122,7 @@ def benchmark_files(name: str, data_root: Path | None) -> Files:
         root,
         ids,
         images,
-        _ids(root, layout["labels"]),
+        ids_below(root, layout["labels"]),
         root / layout["images"],
         root / layout["labels"],
         layout.get("made", False),
@@ -206,7 +206,7 @@ def nearest_tree(layout: dict[str, Any], root: Path) -> Tree:
 
 def _has_labels(layout: dict[str, Any], place: Path) -> bool:
     try:
-        return bool(_ids(place, layout["labels"]))
+        return bool(ids_below(place, layout["labels"]))
     except UserError:
         return False
 
@@ -294,8 +294,12 @@ def _refuse_loops(here: str, folders: Sequence[str]) -> None:
             raise UserError(f"{link} links to a folder that it is in itself: remove the link")
 
 
-def _ids(root: Path, pattern: str) -> set[str]:
-    """The ids of the files that match a layout's pattern, e.g. ``JPEGImages/{id}.jpg``."""
+def ids_below(root: Path, pattern: str) -> set[str]:
+    """The ids of the files that match a layout's pattern, e.g. ``JPEGImages/{id}.jpg``.
+
+    Raises:
+        UserError: the folder cannot be listed, or is not there.
+    """
     folder, _, suffix = pattern.partition("/{id}")
     files = _files_below(root / folder)
     return {path.removesuffix(suffix) for path in files if path.endswith(suffix)}

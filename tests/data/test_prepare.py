@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -273,6 +274,19 @@ def test_an_odd_file_in_another_tree_is_no_crash(tmp_path):
     odd.write_text('{"images": [{}], "annotations": [], "categories": [5]}')
     with pytest.raises(UserError, match=r"no .*instances_val2017\.json: from"):
         prepare("coco_object", tmp_path, "instances")
+
+
+@pytest.mark.parametrize("name", MADE)
+def test_no_image_is_needed(name, tmp_path):
+    """Who fetches the annotations first may convert them first."""
+    count = len(SETS[name][0](tmp_path))
+    for path in [*tmp_path.rglob("*.jpg"), *tmp_path.rglob("*_leftImg8bit.png")]:
+        path.unlink()
+    for folder in ("images", "leftImg8bit"):
+        for path in list(tmp_path.rglob(folder)):
+            shutil.rmtree(path)
+    done = prepare(name, tmp_path)
+    assert (done.written, done.complete) == (count, True)
 
 
 def test_of_two_trees_the_one_with_maps_is_taken(tmp_path):
