@@ -77,12 +77,7 @@ def label_maps(
             the images; or some images' maps cannot be drawn (after all others are), or the disk
             is full.
     """
-    annotations = open_annotations(labels)
-    if not annotations.used:
-        raise UserError(
-            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
-            "scored: is it the right one?"
-        )
+    annotations = _opened(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
@@ -116,6 +111,17 @@ def label_maps(
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _opened(labels: Path) -> Annotations:
+    """The annotations, of which there is at least one."""
+    annotations = open_annotations(labels)
+    if not annotations.used:
+        raise UserError(
+            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
+            "scored: is it the right one?"
+        )
+    return annotations
 
 
 def unlabelled(vocabulary: Vocabulary) -> int:

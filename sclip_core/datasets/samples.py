@@ -229,9 +229,7 @@ def _parts(layout: dict[str, Any]) -> list[str]:
 def _layout_root(name: str, layout: dict[str, Any], data_root: Path | None) -> Path:
     """The data root or the one of its subfolders in which the whole layout is found."""
     if data_root is None:
-        listed = ", ".join(
-            nearest_tree(layout, Path()).there + nearest_tree(layout, Path()).missing
-        )
+        listed = ", ".join(_parts(layout))
         raise UserError(f"{name}: --data-root is missing: pass the folder that holds {listed}")
     data_root = own_folder(data_root, "--data-root")
     place, there, missing = nearest_tree(layout, data_root)
