@@ -1,6 +1,7 @@
 """Areas, scores and pictures: arrays in, arrays out."""
 
 from sclip_core.evaluation.areas import IGNORED, Areas, image_areas, sum_areas
+from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.panels import overlay, panel
 from sclip_core.evaluation.scores import Scores, scores
@@ -9,7 +10,10 @@ from sclip_core.evaluation.sheet import sheet
 __all__ = [
     "IGNORED",
     "Areas",
+    "Interval",
+    "Resampled",
     "Scores",
+    "bootstrap",
     "image_areas",
     "overlay",
     "palette",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,19 +36,23 @@ def scores(areas: Areas) -> Scores:
     >>> found.iou.tolist(), found.miou, found.macc, found.aacc
     ([40.0, 0.0, nan], 20.0, 50.0, 50.0)
     """
-    iou = _percent(areas.intersect, areas.union)
-    acc = _percent(areas.intersect, areas.label)
-    aacc = _percent(areas.intersect.sum(keepdims=True), areas.label.sum(keepdims=True))
-    return Scores(miou=_mean(iou), macc=_mean(acc), aacc=float(aacc[0]), iou=iou, acc=acc)
+    iou, acc = percent(areas.intersect, areas.union), percent(areas.intersect, areas.label)
+    aacc = percent(areas.intersect.sum(), areas.label.sum())
+    return Scores(float(mean_defined(iou)), float(mean_defined(acc)), float(aacc), iou, acc)
 
 
-def _percent(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    percent = np.full(whole.shape, np.nan)
-    np.divide(100 * part, whole, out=percent, where=whole > 0)
-    return percent
+def percent(part: Any, whole: Any) -> NDArray[np.float64]:
+    """100 · part / whole, element by element; NaN where the whole is 0."""
+    found = np.full(np.shape(whole), np.nan)
+    np.divide(100 * np.asarray(part), whole, out=found, where=np.asarray(whole) > 0)
+    return found
 
 
-def _mean(values: NDArray[np.float64]) -> float:
-    """The mean of the defined values; unlike nanmean, silent where there is none."""
-    defined = values[~np.isnan(values)]
-    return float(defined.mean()) if defined.size else float("nan")
+def mean_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The mean over the last axis of what is not NaN; unlike nanmean, silent where nothing is."""
+    defined = ~np.isnan(values)
+    total = np.where(defined, values, 0.0).sum(axis=-1)
+    found = np.full(total.shape, np.nan)
+    count = defined.sum(axis=-1)
+    np.divide(total, count, out=found, where=count > 0)
+    return found

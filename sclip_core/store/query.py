@@ -8,7 +8,7 @@ from typing import Any
 import pyarrow as pa
 
 from sclip_core.config import UserError
-from sclip_core.store.results import TABLES
+from sclip_core.store.results import EMPTY, TABLES, files_of, run_ids
 
 
 def query_results(root: Path, sql: str) -> pa.Table:
@@ -16,7 +16,7 @@ def query_results(root: Path, sql: str) -> pa.Table:
 
     Args:
         root: the folder of all artifacts.
-        sql: one statement over ``runs``, ``class_iou`` and ``image_areas``.
+        sql: one statement over ``runs``, ``class_iou``, ``image_areas`` and ``confusion``.
 
     Raises:
         UserError: no results, DuckDB is not installed, or it does not understand the question.
@@ -25,16 +25,13 @@ def query_results(root: Path, sql: str) -> pa.Table:
         import duckdb
     except ModuleNotFoundError:
         raise UserError("DuckDB is not installed: pip install 'sclip-benchmark[query]'") from None
-    folder = root / "results"
-    if not any((folder / "runs").glob("*.parquet")):
+    folder, runs = root / "results", run_ids(root)
+    if not runs:
         raise UserError(f"no runs under {folder}: `sclip run` makes them")
     connection = duckdb.connect()
     try:
-        for table in TABLES:
-            files = ", ".join(_quoted(path) for path in sorted((folder / table).glob("*.parquet")))
-            # union_by_name: files of an older version may lack a column
-            source = f"read_parquet([{files}], union_by_name => true)"
-            connection.execute(f"create view {table} as select * from {source}")
+        for table in TABLES:  # of runs that are listed: those are whole
+            connection.execute(f"create view {table} as {_source(root, table, runs)}")
     except duckdb.Error as error:
         raise UserError(f"the results under {folder} cannot be read: {_line(error)}") from None
     try:
@@ -45,6 +42,17 @@ def query_results(root: Path, sql: str) -> pa.Table:
         return answer
     except duckdb.Error as error:
         raise UserError(f"the query was not understood: {_line(error)}") from None
+
+
+def _source(root: Path, table: str, runs: list[str]) -> str:
+    """What a view selects."""
+    files = ", ".join(_quoted(path) for path in files_of(root, table, runs))
+    if files:
+        # union_by_name: files of an older version may lack a column
+        return f"select * from read_parquet([{files}], union_by_name => true)"
+    kinds = {pa.string(): "varchar", pa.int32(): "integer", pa.int64(): "bigint"}
+    columns = (f"null::{kinds[field.type]} as {field.name}" for field in EMPTY[table])
+    return f"select {', '.join(columns)} where false"
 
 
 def _quoted(path: Path) -> str:

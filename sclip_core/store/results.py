@@ -1,11 +1,13 @@
 """Results as Parquet: one folder a table, one file a run, to be queried together.
 
-A run's tables are written one after the other, ``runs`` last: a run that is listed is whole.
+A run's tables are written one after the other, ``runs`` last: a run that is listed is whole. No two
+runs share a file, and a file is there whole or not at all: runs that end at the same moment lose
+nothing, and who reads meanwhile sees one of them more or less.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,22 @@ import pyarrow.parquet as pq
 from sclip_core.config import UserError
 from sclip_core.store.files import write_whole, written_to
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2  # 2: the table confusion; in 1 there is none
 VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
-TABLES = ("image_areas", "class_iou", "runs")  # in the order of writing
+TABLES = ("image_areas", "confusion", "class_iou", "runs")  # in the order of writing
+SINCE = {"confusion": 2}  # tables that files of an older version lack
+EMPTY = {  # a table without any file, as one that only later versions write
+    "confusion": pa.schema(
+        {
+            "run_id": pa.string(),
+            "label_id": pa.int32(),
+            "label_name": pa.string(),
+            "prediction_id": pa.int32(),
+            "prediction_name": pa.string(),
+            "pixels": pa.int64(),
+        }
+    )
+}
 
 
 def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
@@ -43,38 +58,77 @@ def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
 
 def has_run(root: Path, run_id: str) -> bool:
     """Whether a run is listed."""
-    return (root / "results" / "runs" / f"{run_id}.parquet").is_file()
+    return _path(root, "runs", run_id).is_file()
+
+
+def run_ids(root: Path) -> list[str]:
+    """The runs that are listed, by name."""
+    return sorted(path.stem for path in (root / "results" / "runs").glob("*.parquet"))
+
+
+def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
+    """The files of a table; those of an older version may lack some."""
+    paths = [_path(root, table, run_id) for run_id in runs]
+    return [path for path in paths if table not in SINCE or path.is_file()]
+
+
+def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.Table:
+    """One table of some runs, one below the other; what an older version lacks is null.
+
+    Args:
+        root: the folder of all artifacts.
+        table: of ``TABLES``.
+        runs: their ids; None: all that are listed.
+
+    Raises:
+        UserError: a file that is not there, damaged, not ours, or of a later version.
+    """
+    runs = run_ids(root) if runs is None else runs
+    read = [_read(path) for path in files_of(root, table, runs)]
+    if not read:
+        return EMPTY[table].empty_table() if table in EMPTY else pa.table({})
+    return pa.concat_tables(read, promote_options="permissive")
 
 
 def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
     """The rows of one table of one run.
 
     Raises:
-        UserError: its file is not there, damaged, or not ours.
+        UserError: see ``read_table``.
     """
-    return _read(root / "results" / table / f"{run_id}.parquet")
+    rows: list[dict[str, Any]] = read_table(root, table, [run_id]).to_pylist()
+    return rows
 
 
 def read_runs(root: Path) -> list[dict[str, Any]]:
     """All runs, newest first.
 
     Raises:
-        UserError: a file that is damaged, or not ours.
+        UserError: see ``read_table``.
     """
-    paths = (root / "results" / "runs").glob("*.parquet")
-    runs = [run for path in sorted(paths) for run in _read(path)]
-    return sorted(runs, key=lambda run: str(run["created_at"]), reverse=True)
+    rows: list[dict[str, Any]] = read_table(root, "runs").to_pylist()
+    return sorted(rows, key=lambda run: str(run["created_at"]), reverse=True)
 
 
-def _read(path: Path) -> list[dict[str, Any]]:
-    """The rows of a file that ``write_run`` wrote."""
+def _path(root: Path, table: str, run_id: str) -> Path:
+    return root / "results" / table / f"{run_id}.parquet"
+
+
+def _read(path: Path) -> pa.Table:
+    """A file that ``write_run`` wrote, of whatever version up to ours."""
     advice = "move it away; the run itself writes it again: --force results"
     try:
         table = pq.ParquetFile(path).read()
-        rows: list[dict[str, Any]] = table.to_pylist()
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}): {advice}") from None
-    if VERSION_KEY not in (table.schema.metadata or {}):
+    metadata = table.schema.metadata or {}
+    if VERSION_KEY not in metadata:
         raise UserError(f"{path} is Parquet, but not a table of results: {advice}")
-    return rows
+    version = metadata[VERSION_KEY].decode()
+    if not version.isdecimal() or int(version) > SCHEMA_VERSION:
+        raise UserError(
+            f"{path} has schema version {version}, this sclip reads up to {SCHEMA_VERSION}: "
+            "update it, or move the file away"
+        )
+    return table.replace_schema_metadata()

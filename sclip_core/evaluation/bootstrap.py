@@ -1,0 +1,125 @@
+"""How sure a score is: the bootstrap over images (Efron & Tibshirani 1993, chapters 6 and 13).
+
+A dataset is a sample of the images that it could have held. To see how much a score depends on
+which ones it holds, as many images are drawn from it, with replacement, again and again; the areas
+of each draw are summed and divided as those of the dataset are. Runs that are compared see the same
+draws, so that what is hard for all of them cancels out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.evaluation.areas import Areas
+from sclip_core.evaluation.scores import mean_defined, percent
+
+RESAMPLES = 2000
+CONFIDENCE = 95.0  # percent
+AT_ONCE = 1 << 23  # weights of images in work: 64 MB
+
+
+class Interval(NamedTuple):
+    """A value and the interval that the resamples put around it; NaN where it is undefined."""
+
+    value: float
+    low: float
+    high: float
+
+    @property
+    def excludes_zero(self) -> bool:
+        """Whether a difference has the same sign throughout; False where it is undefined."""
+        return self.low > 0 or self.high < 0
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Scores in percent, of the dataset and of R draws from its images, for each of K runs."""
+
+    miou: NDArray[np.float64]  # (K, 1 + R); the dataset's own comes first, here and below
+    macc: NDArray[np.float64]  # (K, 1 + R)
+    aacc: NDArray[np.float64]  # (K, 1 + R)
+    iou: NDArray[np.float64]  # (K, 1 + R, C); (K, 1 + R, 0) where it was not asked for
+
+    def of(self, score: str, run: int = 0) -> Interval:
+        """A run's ``miou``, ``macc`` or ``aacc``."""
+        return interval(getattr(self, score)[run])
+
+    def difference(self, score: str, run: int, base: int = 0) -> Interval:
+        """A run's score less that of another, on the same draws."""
+        values = getattr(self, score)
+        return interval(values[run] - values[base])
+
+    def class_differences(self, run: int, base: int = 0) -> list[Interval]:
+        """The IoU of each class less that in another run; NaN where one of the two has none."""
+        return [interval(each) for each in (self.iou[run] - self.iou[base]).T]
+
+    def class_ious(self, run: int = 0) -> list[Interval]:
+        """The IoU of each class."""
+        return [interval(each) for each in self.iou[run].T]
+
+
+def bootstrap(
+    runs: Sequence[Areas], resamples: int = RESAMPLES, seed: int = 0, by_class: bool = False
+) -> Resampled:
+    """Draw images again and again and score what was drawn.
+
+    Args:
+        runs: K runs, each the areas (N, C) of the same N images in the same order.
+        resamples: R.
+        seed: of the draws: the same seed, the same intervals.
+        by_class: whether the IoU of each class is kept too.
+
+    Raises:
+        ValueError: no run, no image, or runs of different images or classes.
+    """
+    shapes = {np.shape(area) for areas in runs for area in areas}
+    if len(shapes) != 1 or 0 in (shape := next(iter(shapes))) or len(shape) != 2:
+        raise ValueError(f"areas of shapes {sorted(shapes)}: expected one (images, classes)")
+    images, classes = shape
+    kept = classes if by_class else 0
+    shape = len(runs), 1 + resamples
+    out = Resampled(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, kept)))
+    stacked = [np.hstack(areas).astype(np.float64) for areas in runs]
+    for draws, weights in _draws(images, resamples, seed):
+        for run, values in enumerate(stacked):
+            # exact: the sums are whole numbers below 2^53
+            intersect, prediction, label = np.split(weights @ values, 3, axis=1)
+            iou = percent(intersect, prediction + label - intersect)
+            out.iou[run, draws] = iou[:, :kept]
+            out.miou[run, draws] = mean_defined(iou)
+            out.macc[run, draws] = mean_defined(percent(intersect, label))
+            out.aacc[run, draws] = percent(intersect.sum(axis=1), label.sum(axis=1))
+    return out
+
+
+def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """How often each image counts, (draws, N) at a time; in the first draw of all once each."""
+    rng = np.random.default_rng(seed)
+    yield slice(0, 1), np.ones((1, images))
+    step = max(1, AT_ONCE // images)
+    for first in range(0, resamples, step):
+        count = min(step, resamples - first)
+        drawn = rng.integers(images, size=(count, images))
+        drawn += images * np.arange(count)[:, None]
+        weights = np.bincount(drawn.ravel(), minlength=count * images).reshape(count, images)
+        yield slice(1 + first, 1 + first + count), weights.astype(np.float64)
+
+
+def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
+    """The first value, and the percentile interval of the others, without those that are NaN.
+
+    >>> interval(np.array([5.0, 1.0, 2.0, 3.0, 4.0, np.nan]), 100)
+    Interval(value=5.0, low=1.0, high=4.0)
+    """
+    value, drawn = float(values[0]), values[1:]
+    drawn = drawn[~np.isnan(drawn)]
+    if not drawn.size or np.isnan(value):
+        return Interval(value, float("nan"), float("nan"))
+    tail = (100 - confidence) / 2
+    low, high = np.percentile(drawn, [tail, 100 - tail])
+    return Interval(value, float(low), float(high))

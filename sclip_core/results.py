@@ -1,0 +1,186 @@
+"""What was measured, as Arrow tables: one call a table, one for a question, one for a comparison.
+
+>>> from sclip_core import results
+>>> results.runs("no/such/folder").num_rows
+0
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from sclip_core.config import UserError
+from sclip_core.evaluation.areas import Areas
+from sclip_core.store.query import query_results
+from sclip_core.store.results import read_table, run_ids
+
+ARTIFACTS = Path("artifacts")
+LATEST = re.compile(r"latest(?:~([0-9]+))?")
+Named = str | Sequence[str] | None
+
+
+def runs(artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The table ``runs``, newest first: a row a run, with scores in percent and every setting.
+
+    Raises:
+        UserError: a file that is damaged, not ours, or of a later version.
+    """
+    found = read_table(Path(artifacts), "runs")
+    return found.sort_by([("created_at", "descending")]) if found.num_rows else found
+
+
+def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The table ``class_iou``: a row for each run and class; areas in pixels, IoU in percent.
+
+    Args:
+        named: a run, or several, as ``find_run`` takes them; None: all.
+        artifacts: the folder of all artifacts.
+
+    Raises:
+        UserError: no such run, or a file that cannot be read.
+    """
+    return _table("class_iou", named, artifacts)
+
+
+def image_areas(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The table ``image_areas``: pixels of each class in each image; arguments as above."""
+    return _table("image_areas", named, artifacts)
+
+
+def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The table ``confusion``: pixels of one class that were called another; arguments as above.
+
+    Runs that were made before this table have no rows.
+    """
+    return _table("confusion", named, artifacts)
+
+
+def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The answer to a question in SQL (DuckDB) over the four tables.
+
+    Raises:
+        UserError: no results, DuckDB is not installed, or it does not understand the question.
+    """
+    return query_results(Path(artifacts), sql)
+
+
+def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
+    """The id of a run.
+
+    Args:
+        name: the id; its beginning, or that of its last part, if no other run has it; ``latest``,
+            or ``latest~2`` for the second before that.
+        artifacts: the folder of all artifacts.
+
+    Raises:
+        UserError: no run has this name, or several.
+    """
+    root = Path(artifacts)
+    ids = run_ids(root)
+    if not ids:
+        raise UserError(f"no runs under {root}/results: `sclip run` makes them")
+    if name in ids:
+        return name
+    if match := LATEST.fullmatch(name):
+        back = int(match[1] or 0)
+        newest: list[str] = runs(root)["run_id"].to_pylist()
+        if back >= len(newest):
+            raise UserError(
+                f"{name}: there are {len(newest)} runs, the oldest is latest~{len(newest) - 1}"
+            )
+        return newest[back]
+    found = [
+        i for i in ids if name and (i.startswith(name) or i.rpartition("-")[2].startswith(name))
+    ]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        raise UserError(
+            f"{len(found)} runs are called {name}...: {', '.join(found[:6])}: write more of it"
+        )
+    raise UserError(
+        f"no run {name!r}: expected latest, latest~1, or an id as `sclip results` lists them"
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Paired:
+    """The same images in several runs."""
+
+    run_ids: tuple[str, ...]
+    images: tuple[str, ...]  # N ids
+    class_names: tuple[str, ...]  # C
+    areas: tuple[Areas, ...]  # of each run, each (N, C)
+    left_out: int  # images that not all of the runs have
+    other_truth: int  # images that were scored against another ground truth; left out too
+
+
+def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
+    """Areas of the images that all of some runs have, to be compared image by image.
+
+    Args:
+        named: the runs, as ``find_run`` takes them.
+        artifacts: the folder of all artifacts.
+
+    Raises:
+        UserError: no such run, runs of different classes, or without an image in common.
+    """
+    root = Path(artifacts)
+    ids = tuple(find_run(name, root) for name in named)
+    names = [tuple(class_iou(i, root).sort_by("class_id")["class_name"].to_pylist()) for i in ids]
+    for run_id, other in zip(ids, names, strict=True):
+        if other != names[0]:
+            raise UserError(
+                f"{ids[0]} and {run_id} have other classes ({len(names[0])}: {_few(names[0])}; "
+                f"{len(other)}: {_few(other)}): only runs over the same classes can be compared"
+            )
+    tables = [image_areas(i, root) for i in ids]
+    of_each = [set(pc.unique(table["image_id"]).to_pylist()) for table in tables]
+    common = sorted(set.intersection(*of_each))
+    everything = [_areas(table, common, len(names[0])) for table in tables]
+    same = np.ones(len(common), bool)
+    for areas in everything[1:]:
+        same &= (areas.label == everything[0].label).all(axis=1)
+    images = tuple(image for image, kept in zip(common, same, strict=True) if kept)
+    if not images:
+        why = "another ground truth for every image" if common else "no image in common"
+        raise UserError(f"{' and '.join(ids)} have {why}: nothing can be compared")
+    return Paired(
+        run_ids=ids,
+        images=images,
+        class_names=names[0],
+        areas=tuple(Areas(*(area[same] for area in areas)) for areas in everything),
+        left_out=len(set.union(*of_each)) - len(common),
+        other_truth=len(common) - len(images),
+    )
+
+
+def _table(table: str, named: Named, artifacts: Path | str) -> pa.Table:
+    """A table of some runs."""
+    root = Path(artifacts)
+    if named is not None:
+        named = [find_run(name, root) for name in ([named] if isinstance(named, str) else named)]
+    return read_table(root, table, named)
+
+
+def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
+    """Rows of ``image_areas`` as areas (N, C); a class without a row is nowhere in its image."""
+    places = pc.index_in(table["image_id"], value_set=pa.array(images, pa.string()))
+    known = pc.is_valid(places)
+    rows = places.filter(known).to_numpy()
+    columns = table["class_id"].filter(known).to_numpy()
+    found = Areas(*np.zeros((3, len(images), num_classes), np.int64))
+    for name, area in zip(found._fields, found, strict=True):
+        area[rows, columns] = table[name].filter(known).to_numpy()
+    return found
+
+
+def _few(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
