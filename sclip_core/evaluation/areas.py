@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError
 
 IGNORED = -1  # the label of pixels that are not evaluated
+UNSAID = -1  # the prediction of pixels that were given no class
 BLOCK = 1 << 20  # pixels counted at a time: bincount needs 8 bytes for each
+COUNTED = 1 << 18  # pairs of classes up to which each has a counter
 
 
 class Areas(NamedTuple):
@@ -28,6 +30,68 @@ class Areas(NamedTuple):
     def union(self) -> NDArray[np.int64]:
         """Predicted or labelled as the class: (C,) int64 pixels."""
         return self.prediction + self.label - self.intersect
+
+
+class Confusion(NamedTuple):
+    """How often one class was called another, over evaluated pixels; only pairs that occur.
+
+    Each (P,) int64, ordered by label, then by prediction.
+    """
+
+    label: NDArray[np.int64]  # the class that a pixel is
+    prediction: NDArray[np.int64]  # the class that it was called; -1 where nothing was said
+    pixels: NDArray[np.int64]
+
+    def areas(self, num_classes: int) -> Areas:
+        """What is asked of it most: the areas of C classes."""
+        said, right = self.prediction != UNSAID, self.prediction == self.label
+        chosen = (
+            (self.label[right], self.pixels[right]),
+            (self.prediction[said], self.pixels[said]),
+            (self.label, self.pixels),
+        )
+        total = _zeros(num_classes)
+        for area, (classes, pixels) in zip(total, chosen, strict=True):
+            np.add.at(area, classes, pixels)
+        return total
+
+
+def image_confusion(
+    prediction: NDArray[np.unsignedinteger[Any]],
+    label: NDArray[np.int32],
+    num_classes: int,
+    unlabelled: int | None = None,
+) -> Confusion:
+    """What the pixels of one image are and what they were called; arguments as ``image_areas``.
+
+    >>> found = image_confusion(np.uint8([[0, 1, 1]]), np.int32([[0, 0, -1]]), 2)
+    >>> found.label.tolist(), found.prediction.tolist(), found.pixels.tolist()
+    ([0, 0], [0, 1], [1, 1])
+    """
+    _check(prediction, label, num_classes, unlabelled)
+    width = num_classes + 1  # the last column is for what was not said
+    codes: list[NDArray[np.intp]] = []
+    counts: list[NDArray[np.intp]] = []
+    for rows in _row_blocks(label.shape):
+        evaluated = label[rows] != IGNORED
+        truth = label[rows][evaluated].astype(np.intp)
+        guess = prediction[rows][evaluated].astype(np.intp)
+        if unlabelled is not None:
+            guess[guess == unlabelled] = num_classes
+        code = truth * width + guess
+        if num_classes * width <= COUNTED:
+            count = np.bincount(code)
+            codes.append(np.flatnonzero(count))
+            counts.append(count[codes[-1]])
+        else:
+            found = np.unique(code, return_counts=True)
+            codes.append(found[0])
+            counts.append(found[1])
+    pairs, places = np.unique(np.concatenate([*codes, np.zeros(0, np.intp)]), return_inverse=True)
+    pixels = np.zeros(len(pairs), np.int64)
+    np.add.at(pixels, places, np.concatenate([*counts, np.zeros(0, np.intp)]))
+    labels, guesses = np.divmod(pairs.astype(np.int64), width)
+    return Confusion(labels, np.where(guesses == num_classes, UNSAID, guesses), pixels)
 
 
 def image_areas(
@@ -53,17 +117,7 @@ def image_areas(
     >>> areas.intersect.tolist(), areas.prediction.tolist(), areas.label.tolist()
     ([1, 0], [1, 1], [2, 0])
     """
-    _check(prediction, label, num_classes, unlabelled)
-    total = _zeros(num_classes)
-    for rows in _row_blocks(label.shape):
-        evaluated = label[rows] != IGNORED
-        truth = label[rows][evaluated].astype(np.intp)
-        guess = prediction[rows][evaluated].astype(np.intp)
-        said = guess if unlabelled is None else guess[guess != unlabelled]
-        parts = (truth[truth == guess], said, truth)
-        for area, part in zip(total, parts, strict=True):
-            area += np.bincount(part, minlength=num_classes)
-    return total
+    return image_confusion(prediction, label, num_classes, unlabelled).areas(num_classes)
 
 
 def sum_areas(areas: Iterable[Areas]) -> Areas:

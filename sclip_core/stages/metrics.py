@@ -1,4 +1,4 @@
-"""Stage ``metrics``: label maps against ground truth, areas of every class in every image."""
+"""Stage ``metrics``: label maps against ground truth: what every pixel is and was called."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
-from sclip_core.evaluation import Areas, image_areas
+from sclip_core.evaluation import Confusion, image_confusion
 from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
@@ -20,14 +20,14 @@ from sclip_core.store.arrays import NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartTable
 
-COLUMNS = ("class_id", "intersect", "prediction", "label")
+COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 
 
 class MetricsStage(Stage):
-    """One row an image and its ground truth: pixels by class, classes without any left out."""
+    """One row an image and its ground truth: pixels by class and by what they were called."""
 
     name = "metrics"
-    version = 1
+    version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
 
     def __init__(self, run: Run, labels: RefineStage | HybridStage) -> None:
@@ -74,29 +74,27 @@ class MetricsStage(Stage):
 
     @cached_property
     def table(self) -> PartTable:
-        """(classes, 4) integers an image."""
+        """(pairs, 3) integers an image."""
         return PartTable(self.artifact, COLUMNS)
 
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compare."""
         labelled = self._labels.rows()
 
-        def compare(row_id: str) -> Areas:
+        def compare(row_id: str) -> Confusion:
             image, label = row_id.split(":")
             sample = self._samples[row_id]
             truth = self.run.ground_truth(sample, label)
             prediction = self._labels.read(labelled[image])
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
             classes = self.run.dataset.vocabulary.num_classes
-            return image_areas(prediction, truth, classes, self._labels.unlabelled)
+            return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 
-        for row_id, areas in prefetch(compare, todo[self], self.run.settings.workers):
-            if isinstance(areas, ImageError):
-                self.leave_out(row_id, areas)
+        for row_id, confused in prefetch(compare, todo[self], self.run.settings.workers):
+            if isinstance(confused, ImageError):
+                self.leave_out(row_id, confused)
                 continue
-            present = np.flatnonzero(areas.union)
-            values = np.stack([present, *(area[present] for area in areas)], axis=1)
-            yield self, [NewRow(row_id, values.astype(np.int64))]
+            yield self, [NewRow(row_id, np.stack(confused, axis=1))]
 
     def scored(self) -> dict[str, Row]:
         """The rows of images that were not left out: one that failed now may have an old row."""
@@ -108,9 +106,9 @@ class MetricsStage(Stage):
         }
         return {row_id: row for row_id, row in self.rows().items() if row_id not in left_out}
 
-    def image_areas(self) -> dict[str, np.ndarray[Any, np.dtype[np.int64]]]:
-        """The stored values (classes, 4) by image id, of all samples that have them."""
+    def confusions(self) -> dict[str, Confusion]:
+        """What is stored, by image id, of all samples that have it."""
         rows, samples = self.scored(), self.run.samples
         have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
         values = self.table.read_many(rows[self.row_ids[i]] for i in have)
-        return {samples[i].image_id: v for i, v in zip(have, values, strict=True)}
+        return {samples[i].image_id: Confusion(*v.T) for i, v in zip(have, values, strict=True)}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar, get_args
@@ -16,7 +17,7 @@ import pyarrow as pa
 
 from sclip_core.config import Settings, UserError
 from sclip_core.config.masks import MaskSettings
-from sclip_core.evaluation import Areas, Scores, scores
+from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_areas
 from sclip_core.stages.ground_truth import made_from
 from sclip_core.stages.metrics import MetricsStage
 from sclip_core.stages.report import Outcome, Status
@@ -45,7 +46,7 @@ LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: 
 
 
 class ResultsStage:
-    """Scores of the run: the tables ``runs``, ``class_iou`` and ``image_areas``."""
+    """Scores of the run: the tables ``runs``, ``class_iou``, ``confusion`` and ``image_areas``."""
 
     name: ClassVar[str] = "results"
     version: ClassVar[int] = 1
@@ -125,30 +126,53 @@ class ResultsStage:
         return read_run(self.run.root, self.run_id, table)
 
     def _tables(self) -> dict[str, pa.Table]:
-        by_image = self.metrics.image_areas()
-        if not by_image:
+        confused = self.metrics.confusions()
+        if not confused:
             raise nothing_usable(self.run)
-        summed = _sum(by_image.values(), self.run.dataset.vocabulary.num_classes)
+        classes = self.run.dataset.vocabulary.num_classes
+        by_image = {image_id: each.areas(classes) for image_id, each in confused.items()}
+        summed = sum_areas(by_image.values())
         if not summed.label.any():
             raise nothing_evaluated(self.run, len(by_image))
         scored = scores(summed)
         return {
             "image_areas": self._image_table(by_image),
+            "confusion": self._confusion_table(confused.values()),
             "class_iou": self._class_table(summed, scored),
             "runs": self._run_table(scored, len(by_image)),
         }
 
-    def _image_table(self, by_image: dict[str, Any]) -> pa.Table:
-        values = np.concatenate(list(by_image.values()))
-        ids = np.repeat(list(by_image), [len(v) for v in by_image.values()])
+    def _image_table(self, by_image: dict[str, Areas]) -> pa.Table:
+        present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
+        ids = np.repeat(list(present), [len(classes) for classes in present.values()])
+        columns = {
+            name: np.concatenate([getattr(by_image[i], name)[present[i]] for i in present])
+            for name in Areas._fields
+        }
         return pa.table(
             {
-                "run_id": pa.repeat(self.run_id, len(values)),
+                "run_id": pa.repeat(self.run_id, len(ids)),
                 "image_id": pa.array(ids.tolist(), pa.string()),
-                "class_id": pa.array(values[:, 0], pa.int32()),
-                "intersect": values[:, 1],
-                "prediction": values[:, 2],
-                "label": values[:, 3],
+                "class_id": pa.array(np.concatenate(list(present.values())), pa.int32()),
+                **columns,
+            }
+        )
+
+    def _confusion_table(self, confused: Iterable[Confusion]) -> pa.Table:
+        """Pairs of classes, over the dataset; what was given no class has no prediction."""
+        names = [*self.run.dataset.vocabulary.class_names, None]  # the last is at UNSAID
+        label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
+        pairs, places = np.unique(np.stack([label, prediction]), axis=1, return_inverse=True)
+        total = np.zeros(pairs.shape[1], np.int64)
+        np.add.at(total, places.ravel(), pixels)
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(total)),
+                "label_id": pa.array(pairs[0], pa.int32()),
+                "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
+                "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == UNSAID),
+                "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
+                "pixels": total,
             }
         )
 
@@ -267,11 +291,3 @@ def _recorded(settings: Settings) -> dict[str, Any]:
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
-
-
-def _sum(areas: Any, num_classes: int) -> Areas:
-    """Areas of the dataset from the stored values of its images."""
-    total = np.zeros((3, num_classes), np.int64)
-    for values in areas:
-        total[:, values[:, 0]] += values[:, 1:].T
-    return Areas(*total)

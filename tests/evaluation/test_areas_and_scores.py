@@ -164,7 +164,7 @@ def test_sums_need_images_of_the_same_classes() -> None:
         sum_areas(zeros)
 
 
-@pytest.mark.parametrize("name", ["areas", "scores", "colours", "text"])
+@pytest.mark.parametrize("name", ["areas", "bootstrap", "scores", "colours", "text"])
 def test_examples_in_docstrings(name: str) -> None:
     module = importlib.import_module(f"sclip_core.evaluation.{name}")
     failed, tried = doctest.testmod(module)

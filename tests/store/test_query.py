@@ -8,7 +8,7 @@ from sclip_core import UserError
 from sclip_core.store.query import query_results
 from sclip_core.store.results import write_run
 
-from .test_results import tables
+from .test_results import tables, with_an_old_one
 
 
 def test_the_tables_are_views(tmp_path):
@@ -69,3 +69,25 @@ def test_without_duckdb(tmp_path, monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "duckdb", None)
     with pytest.raises(UserError, match=r"pip install 'sclip-benchmark\[query\]'"):
         query_results(tmp_path, "select 1")
+
+
+def test_old_and_new_files_together(tmp_path):
+    old = with_an_old_one(tmp_path)
+    assert query_results(tmp_path, "select * from confusion").num_rows == 0  # of no file at all
+    write_run(tmp_path, "new", tables("new"))
+    answer = query_results(tmp_path, "select run_id, attention from runs order by run_id")
+    assert answer.to_pylist() == [
+        {"run_id": "new", "attention": None},
+        {"run_id": old, "attention": "csa"},
+    ]
+    asked = "select prediction_name, sum(pixels) from confusion group by 1"
+    assert query_results(tmp_path, asked).num_rows == 0
+
+
+def test_a_run_that_is_not_whole_is_in_no_answer(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+    (tmp_path / "results" / "runs" / "two.parquet").unlink()
+    assert query_results(tmp_path, "select distinct run_id from class_iou").to_pylist() == [
+        {"run_id": "one"}
+    ]

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
+from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
+from functools import partial
+from multiprocessing import get_context
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,7 +17,15 @@ import pytest
 from sclip_core import UserError
 from sclip_core.store import results
 from sclip_core.store.files import DiskError
-from sclip_core.store.results import TABLES, has_run, read_run, read_runs, write_run
+from sclip_core.store.results import (
+    EMPTY,
+    TABLES,
+    has_run,
+    read_run,
+    read_runs,
+    read_table,
+    write_run,
+)
 
 
 def tables(run_id: str, day: int = 1) -> dict[str, pa.Table]:
@@ -22,6 +34,7 @@ def tables(run_id: str, day: int = 1) -> dict[str, pa.Table]:
         "runs": pa.table({"run_id": [run_id], "created_at": [created], "miou": [12.5]}),
         "class_iou": pa.table({"run_id": [run_id] * 2, "class_name": ["a|b", "[bold] 🐈"]}),
         "image_areas": pa.table({"run_id": pa.array([], pa.string())}),
+        "confusion": EMPTY["confusion"].empty_table(),
     }
 
 
@@ -49,7 +62,7 @@ def test_any_reader_of_parquet_reads_them_together(tmp_path):
         write_run(tmp_path, name, tables(name))
     assert pq.read_table(tmp_path / "results" / "runs").num_rows == 2
     schema = pq.read_schema(tmp_path / "results" / "runs" / "one.parquet")
-    assert schema.metadata[b"sclip_schema_version"] == b"1"
+    assert schema.metadata[b"sclip_schema_version"] == b"2"
 
 
 def test_written_again(tmp_path):
@@ -96,3 +109,50 @@ def test_nowhere_to_write(tmp_path):
     with pytest.raises(DiskError, match="results"):
         write_run(tmp_path, "one", tables("one"))
     assert os.path.isfile(tmp_path / "results")
+
+
+OLD = Path(__file__).parent / "version_1"  # as the first version wrote them
+
+
+def with_an_old_one(root: Path) -> str:
+    shutil.copytree(OLD, root, dirs_exist_ok=True)
+    return "scenes-471fd67c11ee"
+
+
+def test_files_of_version_1_are_still_read(tmp_path):
+    old = with_an_old_one(tmp_path)
+    write_run(tmp_path, "new", tables("new"))
+    rows = {row["run_id"]: row for row in read_runs(tmp_path)}
+    assert rows[old]["attention"] == "csa"
+    assert rows["new"]["attention"] is None  # a column that the other file lacks
+    assert (rows[old]["miou"], rows["new"]["miou"]) == (pytest.approx(67.92, abs=0.01), 12.5)
+    assert read_run(tmp_path, old, "confusion") == []
+    assert read_table(tmp_path, "confusion").schema.names == EMPTY["confusion"].names
+    assert read_table(tmp_path, "class_iou", [old]).num_rows == 15
+
+
+@pytest.mark.parametrize("version", [b"3", b"4000", b"new"])
+def test_a_file_of_a_later_version_is_not_guessed_at(tmp_path, version):
+    write_run(tmp_path, "one", tables("one"))
+    later = tables("one")["runs"].replace_schema_metadata({results.VERSION_KEY: version})
+    pq.write_table(later, tmp_path / "results" / "runs" / "one.parquet")
+    with pytest.raises(UserError, match=f"schema version {version.decode()}, .* up to 2: update"):
+        read_runs(tmp_path)
+
+
+def _written(root: Path, names: list[str]) -> None:
+    for name in names:
+        write_run(root, name, tables(name))
+
+
+def test_runs_that_end_at_the_same_moment_lose_nothing(tmp_path):
+    each = [[f"run-{writer}-{n}" for n in range(8)] + ["shared"] for writer in range(4)]
+    with ProcessPoolExecutor(4, get_context("spawn")) as pool:
+        pending = [pool.submit(partial(_written, tmp_path), names) for names in each]
+        while not all(future.done() for future in pending):  # who reads meanwhile sees whole runs
+            for row in read_runs(tmp_path):
+                assert len(read_run(tmp_path, row["run_id"], "class_iou")) == 2
+        for future in pending:
+            future.result()
+    assert {row["run_id"] for row in read_runs(tmp_path)} == {n for names in each for n in names}
+    assert not list(tmp_path.rglob(".writing*"))
