@@ -16,7 +16,7 @@ from cyclopts.validators import Number
 from flows.data import app as data_app
 from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
-from flows.results import query, results
+from flows.results import compare, query, results
 from flows.segment import segment
 from sclip_core import __version__
 from sclip_core.config import SEVERAL, UserError
@@ -116,7 +116,16 @@ def demo(
     return 1 if left_out else 0
 
 
-for command in (run, plan, segment, demo, results, query, data_app):  # as `sclip --help` lists them
+for command in (
+    run,
+    plan,
+    segment,
+    demo,
+    results,
+    compare,
+    query,
+    data_app,
+):  # as `sclip --help` lists them
     app.command(command)
 
 

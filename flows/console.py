@@ -211,10 +211,17 @@ def headline(finished: Finished) -> str:
     return f"{what}: {numbers}"
 
 
-def console() -> Console:
-    """Where tables are printed; wide enough for them where there is no terminal."""
+def console(table: Table | None = None) -> Console:
+    """Where tables are printed; wide enough for them where there is no terminal.
+
+    Args:
+        table: one of which no cell may be cut.
+    """
     terminal = Console(**PLAIN)
-    return terminal if terminal.is_terminal else Console(width=150, **PLAIN)
+    if terminal.is_terminal:
+        return terminal
+    wide = Console(width=1000, **PLAIN).measure(table).maximum if table else 0
+    return Console(width=max(150, wide), **PLAIN)
 
 
 def plan_table(statuses: list[Status]) -> Table:

@@ -26,20 +26,27 @@ EXACT = ("", ".png")  # for label maps: the others blur
 ELSEWHERE = "choose another place for it"
 
 
-def check_target(target: Path, exact: bool = False, taken: Iterable[Path] = ()) -> None:
+def check_target(
+    target: Path,
+    exact: bool = False,
+    taken: Iterable[Path] = (),
+    endings: Iterable[str] | None = None,
+) -> None:
     """Refuse a file that cannot be written, before there is anything to write.
 
     Args:
         target: the picture's name.
         exact: whether each pixel has to be kept, as of a label map.
         taken: files, and folders with all that is in them, that it must not replace.
+        endings: of names of a file that is no picture.
 
     Raises:
         UserError: its folder is not there or takes no files, it is a folder itself or no file, it
             is taken, or its ending is of another format.
     """
     if os.path.isdir(target):
-        raise UserError(f"{target} is a folder: pass the name of a picture in it")
+        what = "a picture" if endings is None else "a file"
+        raise UserError(f"{target} is a folder: pass the name of {what} in it")
     if not os.path.isdir(target.parent):
         raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
     if os.path.exists(target) and not os.path.isfile(target):
@@ -48,7 +55,8 @@ def check_target(target: Path, exact: bool = False, taken: Iterable[Path] = ()) 
     for other in taken:
         if real.is_relative_to(os.path.realpath(other)):
             raise UserError(f"{target} would replace {other}, or a file in it: {ELSEWHERE}")
-    endings = EXACT if exact else tuple(FORMATS)
+    if endings is None:
+        endings = EXACT if exact else tuple(FORMATS)
     if target.suffix.lower() not in endings:
         what = "a label map is written as" if exact else "pictures are written as"
         raise UserError(f"{target}: {what} {', '.join(filter(None, endings))}: name it so")

@@ -1,57 +1,117 @@
-"""``sclip results | query``: what was measured, listed and asked."""
+"""``sclip results | compare | query``: what was measured, listed, compared and asked."""
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 from cyclopts import Parameter
-from rich.table import Table
+from cyclopts.validators import Number
 
+from flows.output import Format, Output, chosen_format, write
 from sclip_core.config import UserError
 
+Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
+Draws = Annotated[int, Parameter(help="How often images are drawn.", validator=Number(gte=100))]
+HERE = Path("artifacts")
 
-def query(
-    sql: Annotated[str, Parameter(help="SQL over the tables runs, class_iou and image_areas.")],
+
+def results(
     *,
-    artifacts: Path = Path("artifacts"),
+    dataset: Annotated[str | None, Parameter(help="Only runs on this one.")] = None,
+    last: Annotated[
+        int | None, Parameter(name=("--last", "-n"), help="Only so many.", validator=Number(gte=1))
+    ] = None,
+    against: Annotated[
+        Literal["published"] | None,
+        Parameter(help="published: the literature's figures beside, and why not to compare."),
+    ] = None,
+    artifacts: Artifacts = HERE,
 ) -> int:
-    """Ask the results a question in SQL (DuckDB)."""
-    from flows.console import console, rows_table
-    from sclip_core.store.query import query_results
-
-    console().print(rows_table(query_results(artifacts, sql)))
-    return 0
-
-
-def results(*, artifacts: Path = Path("artifacts")) -> int:
-    """List the runs, newest first."""
-    from flows.console import console, described_mode
+    """List the runs, newest first; the settings in which they differ have columns."""
+    from flows.console import console
+    from flows.listing import against_lines, ladders, runs_table
     from sclip_core.store.results import read_runs
 
     runs = read_runs(artifacts)
     if not runs:
         raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
-    table = Table()
-    scored = ("images", "mIoU", "mAcc", "aAcc")
-    for column in ("run", "when", "mode", "model", "attention", "PAMR", *scored):
-        table.add_column(column, no_wrap=column == "run")
-    for row in runs:
-        scores = (_number(row[name]) for name in ("miou", "macc", "aacc"))
-        steps = f"{row['pamr_steps']} ({row['pamr_dilations']})" if row["pamr_steps"] else "-"
-        table.add_row(
-            row["run_id"],
-            f"{row['created_at']:%Y-%m-%d %H:%M}",
-            described_mode(row),
-            f"{row['model']} {row['pretrained']}",
-            row["attention"] or "-",
-            steps,
-            str(row["num_images"]),
-            *scores,
-        )
-    console().print(table)
+    if dataset is not None:
+        names = sorted({run["dataset"] for run in runs})
+        wanted = dataset.lower().replace("-", "_")
+        runs = [r for r in runs if wanted in (r["dataset"], r["dataset"].lower().replace("-", "_"))]
+        if not runs:
+            raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
+    runs = runs[:last]
+    table = runs_table(runs, against is not None)
+    out = console(table)
+    out.print(table)
+    if against:
+        for line in against_lines(runs):
+            out.print(line, soft_wrap=True)
+        for ladder in ladders(runs):
+            out.print(ladder)
     return 0
 
 
-def _number(value: float) -> str:
-    return "-" if value != value else f"{value:.2f}"
+def compare(
+    base: Annotated[str, Parameter(help="The run that the others are compared with.")],
+    *others: Annotated[str, Parameter(help="Its id or the beginning of it, latest, latest~1.")],
+    classes: Annotated[
+        int, Parameter(help="How many to show; 0: all.", validator=Number(gte=0))
+    ] = 15,
+    resamples: Draws = 2000,
+    seed: Annotated[int, Parameter(help="Of the draws.", validator=Number(gte=0))] = 0,
+    format: Format = None,
+    output: Output = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Tell whether runs differ: paired bootstrap over their images, 95 % intervals."""
+    from flows.comparing import comparison
+    from flows.console import console
+    from sclip_core.results.comparison import compare_paired, paired_runs
+
+    chosen = chosen_format(format, output)
+    pairs = paired_runs(base, *others, artifacts=artifacts)
+    table = compare_paired(pairs, resamples, seed)
+    if chosen != "table":
+        write(table, chosen, output)
+        return 0
+    out = console()
+    for part in comparison(pairs, table, classes, artifacts):
+        out.print(part, soft_wrap=isinstance(part, str))
+    return 0
+
+
+def query(
+    sql: Annotated[
+        str | None,
+        Parameter(help="SQL over runs, class_iou, image_areas, confusion; none: their columns."),
+    ] = None,
+    *,
+    format: Format = None,
+    output: Output = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Ask the results a question in SQL (DuckDB)."""
+    from flows.console import console, rows_table
+    from sclip_core.store.query import query_results
+
+    chosen = chosen_format(format, output)
+    answer: Any = query_results(artifacts, sql if sql is not None else COLUMNS)
+    if chosen == "table":
+        console().print(rows_table(answer))
+        if sql is None:
+            print('sclip: a question is one statement: sclip query "from runs"', file=sys.stderr)
+    else:
+        write(answer, chosen, output)
+    return 0
+
+
+COLUMNS = """
+select table_name,
+    string_agg(column_name || ' ' || lower(data_type), ', ' order by ordinal_position)
+    as columns
+from information_schema.columns where table_schema = 'main' group by 1 order by 1
+"""

@@ -1,9 +1,4 @@
-"""What was measured, as Arrow tables: one call a table, one for a question, one for a comparison.
-
->>> from sclip_core import results
->>> results.runs("no/such/folder").num_rows
-0
-"""
+"""The tables of the store by the names that people give to runs."""
 
 from __future__ import annotations
 

@@ -1,0 +1,32 @@
+"""What was measured, as Arrow tables: one call a table, one for a question, one for a comparison.
+
+>>> from sclip_core import results
+>>> results.runs("no/such/folder").num_rows
+0
+"""
+
+from sclip_core.results.comparison import compare
+from sclip_core.results.published import published
+from sclip_core.results.tables import (
+    Paired,
+    class_iou,
+    confusion,
+    find_run,
+    image_areas,
+    paired,
+    query,
+    runs,
+)
+
+__all__ = [
+    "Paired",
+    "class_iou",
+    "compare",
+    "confusion",
+    "find_run",
+    "image_areas",
+    "paired",
+    "published",
+    "query",
+    "runs",
+]

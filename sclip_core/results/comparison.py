@@ -1,0 +1,120 @@
+"""Runs against each other: differences, and whether they mean anything."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from sclip_core.config import UserError
+from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, bootstrap
+from sclip_core.results.tables import ARTIFACTS, Paired, paired
+
+SCORES = ("miou", "macc", "aacc")
+FEWEST = 5  # images with a class, below which its resamples say nothing
+SCHEMA = pa.schema(
+    {
+        "run_id": pa.string(),
+        "score": pa.string(),  # miou, macc, aacc, or iou, which is of one class
+        "class_id": pa.int32(),
+        "class_name": pa.string(),
+        "images": pa.int64(),  # that have the class; of the other scores, all that are compared
+        "base": pa.float64(),  # percent, of the run that the others are compared with
+        "value": pa.float64(),  # percent
+        "difference": pa.float64(),  # percentage points
+        "low": pa.float64(),  # of the difference's interval
+        "high": pa.float64(),
+    }
+)
+
+
+def compare(
+    base: str,
+    *others: str,
+    artifacts: Path | str = ARTIFACTS,
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+) -> pa.Table:
+    """Differences to a run, with 95 % intervals by paired bootstrap over images.
+
+    Args:
+        base: the run that the others are compared with, as ``find_run`` takes it.
+        *others: one or more runs over the same classes.
+        artifacts: the folder of all artifacts.
+        resamples: how often the images are drawn anew.
+        seed: of the draws.
+
+    Returns:
+        For each other run three rows (``score``: ``miou``, ``macc``, ``aacc``), then one a class
+        (``iou``), those that moved most first. Values in percent, differences in percentage points;
+        null where a class is in neither, intervals also where
+        fewer than five images have it. Only images that all of the runs have are counted.
+
+    Raises:
+        UserError: no such run, one run alone, or runs that cannot be compared.
+    """
+    return compare_paired(paired_runs(base, *others, artifacts=artifacts), resamples, seed)
+
+
+def paired_runs(base: str, *others: str, artifacts: Path | str = ARTIFACTS) -> Paired:
+    """The runs of a comparison.
+
+    Raises:
+        UserError: see ``compare``.
+    """
+    pairs = paired([base, *others], artifacts)
+    twice = {run_id for run_id in pairs.run_ids if pairs.run_ids.count(run_id) > 1}
+    if len(pairs.run_ids) < 2 or twice:
+        found = f"{min(twice)} twice" if twice else f"{pairs.run_ids[0]} alone"
+        raise UserError(f"{found}: a comparison needs two runs or more that are not the same")
+    return pairs
+
+
+def compare_paired(pairs: Paired, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
+    """The table of ``compare``."""
+    drawn = bootstrap(pairs.areas, resamples, seed, by_class=True)
+    rows = [row for run in range(1, len(pairs.run_ids)) for row in _rows(pairs, drawn, run)]
+    return pa.Table.from_pylist(rows, SCHEMA)
+
+
+def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
+    """The rows of one run."""
+    count = len(pairs.images)
+    rows = [
+        _row(pairs, run, score, drawn.of(score, 0), drawn.of(score, run), gain, images=count)
+        for score in SCORES
+        for gain in [drawn.difference(score, run)]
+    ]
+    before, after = drawn.class_ious(0), drawn.class_ious(run)
+    gains = drawn.class_differences(run)
+    present = [(pairs.areas[k].union > 0) for k in (0, run)]
+    images = (present[0] | present[1]).sum(axis=0).tolist()
+    order = np.argsort([-abs(gain.value) for gain in gains], kind="stable")  # NaN: at the end
+    for i in order.tolist():
+        row = _row(pairs, run, "iou", before[i], after[i], gains[i], images[i])
+        rows.append({**row, "class_id": i, "class_name": pairs.class_names[i]})
+    return rows
+
+
+def _row(
+    pairs: Paired,
+    run: int,
+    score: str,
+    base: Interval,
+    value: Interval,
+    gain: Interval,
+    images: int,
+) -> dict[str, object]:
+    """One row; what is undefined is null."""
+    numbers = {
+        "base": base.value,
+        "value": value.value,
+        "difference": gain.value,
+        "low": gain.low,
+        "high": gain.high,
+    }
+    if images < FEWEST:
+        numbers |= dict.fromkeys(("low", "high"), float("nan"))
+    known = {name: None if np.isnan(number) else number for name, number in numbers.items()}
+    return {"run_id": pairs.run_ids[run], "score": score, "images": images, **known}
