@@ -11,12 +11,11 @@ import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
-from flows.listing import STANDS_OUT, differing_settings, score, setting
+from flows.listing import NAMES, STANDS_OUT, differing_settings, score, setting
 from sclip_core.results import Paired
 from sclip_core.results.comparison import SCORES
 from sclip_core.store.results import read_run
 
-NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 FEW = 30  # images, below which intervals say little
 Rows = dict[str, list[dict[str, Any]]]  # of the table of ``compare``, by run
 
@@ -42,8 +41,9 @@ def comparison(pairs: Paired, table: pa.Table, classes: int, artifacts: Path) ->
     if hidden:
         yield f"{hidden} classes moved less: --classes 0 shows all"
     yield "* its 95 % interval leaves out 0: more than the choice of images explains"
-    if (chance := round(0.05 * len(pairs.class_names))) > 1:
-        yield f"  (of {len(pairs.class_names)} classes about {chance} would have one by chance alone)"
+    count = len(pairs.class_names)
+    if (chance := round(0.05 * count)) > 1:
+        yield f"  (about {chance} of {count} classes would have one by chance alone)"
     if len(pairs.images) < FEW:
         yield f"{len(pairs.images)} images: intervals of so few say little"
 

@@ -220,8 +220,12 @@ def console(table: Table | None = None) -> Console:
     terminal = Console(**PLAIN)
     if terminal.is_terminal:
         return terminal
-    wide = Console(width=1000, **PLAIN).measure(table).maximum if table else 0
-    return Console(width=max(150, wide), **PLAIN)
+    return Console(width=max(150, full_width(table) if table else 0), **PLAIN)
+
+
+def full_width(table: Table) -> int:
+    """Columns of a console in which no cell is cut."""
+    return Console(width=1000, **PLAIN).measure(table).maximum
 
 
 def plan_table(statuses: list[Status]) -> Table:

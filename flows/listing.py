@@ -20,38 +20,41 @@ NO_SETTINGS = {
     "num_images", "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "schema_version", "data_root", "images", "labels", "classes", "sam_checkpoint",
 }  # fmt: skip
+NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 MOST_COLUMNS = 8  # of settings; the others are named below
 STANDS_OUT, FAINT = "bold yellow", "dim"
 
 
-def runs_table(runs: Sequence[Row], against: bool = False) -> Table:
+def runs_table(runs: Sequence[Row], against: bool = False, brief: bool = False) -> Table:
     """Runs as they come, newest first.
 
     Args:
         runs: rows of the table ``runs``.
         against: whether published figures are put beside.
+        brief: for narrow terminals, without time, mAcc and aAcc.
     """
     differing = differing_settings(runs)
     shown, others = differing[:MOST_COLUMNS], differing[MOST_COLUMNS:]
     several = len({run["dataset"] for run in runs}) > 1
     table = Table(caption=_caption(runs, others), caption_justify="left")
-    table.add_column("run", no_wrap=True, min_width=12)
-    table.add_column("when", no_wrap=True)
-    for name in (*(["dataset"] if several else []), *shown):
+    scores = ("miou",) if brief else ("miou", "macc", "aacc")
+    table.add_column("run", no_wrap=True, min_width=max(len(run["run_id"]) for run in runs))
+    for name in (*([] if brief else ["when"]), *(["dataset"] if several else []), *shown):
         table.add_column(name, no_wrap=True)
     beside_them = ("published", "less that") if against else ()
-    for name in ("images", "mIoU", "mAcc", "aAcc", *beside_them):
+    for name in ("images", *(NAMES[score] for score in scores), *beside_them):
         table.add_column(name, justify="right", no_wrap=True, min_width=5)
     usual = {name: _usual(runs, name) for name in shown}
     for run in runs:
-        cells: list[str | Text] = [run["run_id"], f"{run['created_at']:%Y-%m-%d %H:%M}"]
+        cells: list[str | Text] = [run["run_id"]]
+        cells += [] if brief else [f"{run['created_at']:%Y-%m-%d %H:%M}"]
         cells += [run["dataset"]] if several else []
         for name in shown:
             value = setting(run, name)
             style = FAINT if value == usual[name][run["dataset"]] else STANDS_OUT
             cells.append(Text(value, style=style))
         cells.append(f"{run['num_images']:,}")
-        cells += [score(run[name]) for name in ("miou", "macc", "aacc")]
+        cells += [score(run[name]) for name in scores]
         table.add_row(*cells, *(_published(run) if against else ()))
     return table
 

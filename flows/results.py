@@ -30,7 +30,7 @@ def results(
     artifacts: Artifacts = HERE,
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
-    from flows.console import console
+    from flows.console import console, full_width
     from flows.listing import against_lines, ladders, runs_table
     from sclip_core.store.results import read_runs
 
@@ -46,6 +46,8 @@ def results(
     runs = runs[:last]
     table = runs_table(runs, against is not None)
     out = console(table)
+    if full_width(table) > out.width:
+        table = runs_table(runs, against is not None, brief=True)
     out.print(table)
     if against:
         for line in against_lines(runs):
