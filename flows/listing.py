@@ -34,29 +34,48 @@ def runs_table(runs: Sequence[Row], against: bool = False, brief: bool = False) 
         brief: for narrow terminals, without time, mAcc and aAcc.
     """
     differing = differing_settings(runs)
-    shown, others = differing[:MOST_COLUMNS], differing[MOST_COLUMNS:]
-    several = len({run["dataset"] for run in runs}) > 1
-    table = Table(caption=_caption(runs, others), caption_justify="left")
-    scores = ("miou",) if brief else ("miou", "macc", "aacc")
-    table.add_column("run", no_wrap=True, min_width=max(len(run["run_id"]) for run in runs))
-    for name in (*([] if brief else ["when"]), *(["dataset"] if several else []), *shown):
-        table.add_column(name, no_wrap=True)
-    beside_them = ("published", "less that") if against else ()
-    for name in ("images", *(NAMES[score] for score in scores), *beside_them):
-        table.add_column(name, justify="right", no_wrap=True, min_width=5)
-    usual = {name: _usual(runs, name) for name in shown}
-    for run in runs:
-        cells: list[str | Text] = [run["run_id"]]
-        cells += [] if brief else [f"{run['created_at']:%Y-%m-%d %H:%M}"]
-        cells += [run["dataset"]] if several else []
-        for name in shown:
-            value = setting(run, name)
-            style = FAINT if value == usual[name][run["dataset"]] else STANDS_OUT
-            cells.append(Text(value, style=style))
-        cells.append(f"{run['num_images']:,}")
-        cells += [score(run[name]) for name in scores]
-        table.add_row(*cells, *(_published(run) if against else ()))
+    numbers: dict[str, list[Any]] = {
+        **{name: [score(run[key]) for run in runs] for key, name in NAMES.items()},
+        "images": [f"{run['num_images']:,}" for run in runs],
+    }
+    texts: dict[str, list[Any]] = {
+        "run": [run["run_id"] for run in runs],
+        "when": [f"{run['created_at']:%Y-%m-%d %H:%M}" for run in runs],
+        "dataset": [run["dataset"] for run in runs],
+    }
+    texts |= {name: _stressed(runs, name) for name in differing[:MOST_COLUMNS]}
+    if len(set(texts["dataset"])) == 1:
+        del texts["dataset"]
+    if against:
+        pairs = [_published(run) for run in runs]
+        numbers |= {"published": [p[0] for p in pairs], "less that": [p[1] for p in pairs]}
+    if brief:
+        del texts["when"], numbers["mAcc"], numbers["aAcc"]
+        order = ["run", *numbers, *texts]
+    else:
+        order = [*texts, "images", *numbers]
+    cells = {name: {**numbers, **texts}[name] for name in order}
+    table = Table(caption=_caption(runs, differing[MOST_COLUMNS:]), caption_justify="left")
+    for name in cells:
+        least = 5 if name in numbers else max(map(len, texts["run"])) if name == "run" else None
+        justify: Any = "right" if name in numbers else "left"
+        table.add_column(name, no_wrap=True, justify=justify, min_width=least)
+    for row in zip(*cells.values(), strict=True):
+        table.add_row(*row)
     return table
+
+
+def _stressed(runs: Sequence[Row], name: str) -> list[Text]:
+    """The cells of a setting: the value that most runs on a dataset have is faint."""
+    usual = {}
+    for dataset in {run["dataset"] for run in runs}:
+        values = Counter(setting(run, name) for run in runs if run["dataset"] == dataset)
+        usual[dataset] = values.most_common(1)[0][0]
+    values = [setting(run, name) for run in runs]
+    return [
+        Text(value, FAINT if value == usual[run["dataset"]] else STANDS_OUT)
+        for run, value in zip(runs, values, strict=True)
+    ]
 
 
 def differing_settings(runs: Iterable[Row]) -> list[str]:
@@ -138,15 +157,6 @@ def _published(run: Row) -> tuple[str, Text]:
     style = FAINT if found.caveats else ""
     sign = f"{run['miou'] - found.miou:+.2f}{' (!)' if found.caveats else ''}"
     return f"{found.miou:.2f}", Text(sign, style)
-
-
-def _usual(runs: Sequence[Row], name: str) -> dict[str, str]:
-    """The value that most runs on a dataset have, by dataset."""
-    usual = {}
-    for dataset in {run["dataset"] for run in runs}:
-        values = Counter(setting(run, name) for run in runs if run["dataset"] == dataset)
-        usual[dataset] = values.most_common(1)[0][0]
-    return usual
 
 
 def _caption(runs: Sequence[Row], others: Sequence[str]) -> str | None:
