@@ -72,14 +72,17 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
         config: a pipeline.yaml whose section ``sclip`` holds settings.
         preset: a benchmark, or a row of the preset table.
         **given: the settings; those that are given win. Of ``mode``, ``hybrid_rule``,
-            ``attention`` and ``pamr_steps`` there may be several values, as lists: a run for each,
-            which share what they can.
+            ``attention``, ``pamr_steps``, ``pamr_dilations``, ``logit_scale``, ``prob_thd`` and
+            ``area_thd`` there may be several values, as lists: a run for each combination, which
+            share what they can.
     """
     from sclip_core.stages.pipeline import run_pipelines
     from sclip_core.stages.run import Run
 
-    settings = resolve_several(config, preset, **given)
-    runs = Run.several(settings, reporter.get() or ConsoleReporter(get_run_logger().info))
+    told = reporter.get()  # a command has said already what it notes here
+    teller = told or ConsoleReporter(get_run_logger().info)
+    settings = resolve_several(config, preset, None if told else teller.note, **given)
+    runs = Run.several(settings, teller)
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""

@@ -19,7 +19,7 @@ from flows.parameters import flag, with_settings
 from flows.results import compare, query, results
 from flows.segment import segment
 from sclip_core import __version__
-from sclip_core.config import SEVERAL, UserError
+from sclip_core.config import SEVERAL, UserError, unread, value_text
 
 if TYPE_CHECKING:
     from sclip_core.stages.report import Status
@@ -162,11 +162,12 @@ def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:
         "text_bank": ("mode",),
         **dict.fromkeys(("trunk", "sam_embeddings", "proposals", "crop_features"), ()),
         "dense_features": ("attention",),
-        "refine": ("attention", "pamr_steps"),
+        "refine": tuple(name for name in SEVERAL if name not in ("mode", "hybrid_rule")),
     }
     several = [n for n in SEVERAL if len({getattr(r.settings, n) for r in runs}) > 1]
-    names = [n for n in several if n in read_by.get(status.stage, SEVERAL)]
-    whose = ", ".join(f"{name} {getattr(run.settings, name)}" for name in names)
+    read = set(read_by.get(status.stage, SEVERAL)) - unread(run.settings)
+    names = [n for n in several if n in read]
+    whose = ", ".join(f"{name} {value_text(getattr(run.settings, name))}" for name in names)
     return f"{whose}: {status.reason}" if whose else status.reason
 
 

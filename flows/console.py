@@ -13,7 +13,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sclip_core.config import SEVERAL
+from sclip_core.config import SEVERAL, unread, value_text
 from sclip_core.stages.report import Outcome, Status
 
 if TYPE_CHECKING:
@@ -150,7 +150,7 @@ def summary_table(finished: Finished) -> Table:
 def comparison_table(finished: list[Finished]) -> Table:
     """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
     scored = finished[0].settings.scored
-    rows = [each.row or _unscored_row(each) for each in finished]
+    rows = [_told(each) for each in finished]
     title = f"{rows[0]['dataset']}, {rows[0]['num_images']} images{'' if scored else UNSCORED}"
     table = Table(title=title, title_justify="left", title_style="bold")
     differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
@@ -166,15 +166,22 @@ def comparison_table(finished: list[Finished]) -> Table:
     return table
 
 
+def _told(finished: Finished) -> dict[str, Any]:
+    """The row of a run; None where the value of a setting changes nothing."""
+    row = finished.row or _unscored_row(finished)
+    return {**row, **dict.fromkeys(unread(finished.settings) - {"hybrid_rule"})}
+
+
 def _unscored_row(finished: Finished) -> dict[str, Any]:
     """What is told of a run that has no row in the results; None: its mode does not read it."""
     settings = finished.settings
     dense = settings.mode != "baseline"
     row = {
-        **settings.model_dump(include={"dataset", "mode", "proposals", "sam_model"}),
+        **settings.model_dump(include={"dataset", "proposals", "sam_model", *SEVERAL}),
         "hybrid_rule": settings.rule,
         "attention": settings.attention if dense else None,
         "pamr_steps": settings.pamr_steps if dense else None,
+        "pamr_dilations": value_text(settings.pamr_dilations) if dense else None,
         "num_images": finished.num_images,
         "folder": finished.pictures.name if finished.pictures else None,
     }

@@ -55,7 +55,10 @@ def settings_of(
     use_sam: bool,
     given: dict[str, Any],
 ) -> list[Settings]:
-    """The settings of a command's runs, its switches put into them."""
+    """The settings of a command's runs, its switches put into them.
+
+    Values that change no label are one run, and a line on standard error says so.
+    """
     for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
         value = given.get(setting)
         values = several_values(setting, value) if value is not None else []
@@ -79,10 +82,16 @@ def settings_of(
     file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
     several = resolve_several(file, preset, **given)
     if pamr and not any(settings.pamr_steps for settings in several):
-        several = [settings.replace(pamr_steps=10) for settings in several]
+        given = {**given, "pamr_steps": 10}
     if slide and not several[0].slide_crop:
-        several = [s.replace(slide_crop=Protocol().slide_crop) for s in several]
-    return several
+        given = {**given, "slide_crop": Protocol().slide_crop}
+    return resolve_several(file, preset, _note, **given)
+
+
+def _note(line: str) -> None:
+    from flows.console import ConsoleReporter
+
+    ConsoleReporter().note(line)
 
 
 def only_one(several: list[Settings]) -> Settings:

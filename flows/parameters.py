@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from cyclopts import Parameter
+from pydantic import Field
 from pydantic.fields import FieldInfo
 
 from sclip_core.config import OF_MASKS, SEVERAL, Settings
 from sclip_core.config.errors import shown
 
+SEVERAL_HELP = {"pamr_dilations": " run takes several: '8,16;1,2'."}
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -57,7 +59,10 @@ def with_settings(
 def prefect_type(name: str, field: FieldInfo) -> Any:
     """The field's own type and bounds, for Prefect's validation; not given: None."""
     own = typing.get_type_hints(Settings, include_extras=True)[name]
-    return own | list[own] | None if name in SEVERAL else own | None
+    if name not in SEVERAL:
+        return own | None
+    # in this order: [8, 16] is one set of dilations, and [[8, 16], [1, 2]] two
+    return Annotated[own | list[own], Field(union_mode="left_to_right")] | None
 
 
 def flag(name: str, field: FieldInfo) -> Any:
@@ -70,6 +75,8 @@ def flag(name: str, field: FieldInfo) -> Any:
     if default not in (None, ()) and not isinstance(default, bool):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         help_text += f" [{shown}]"
+    if name in SEVERAL:
+        help_text += SEVERAL_HELP.get(name, " run takes several.")
     negative = None if kind is bool else ()
     group = "Masks" if name in OF_MASKS else "Parameters"
     converter = _whole if kind is int else None

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flows.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, UserError, resolve_several
+from sclip_core.config import SEVERAL, Settings, UserError, point_of, resolve_several
 
 if TYPE_CHECKING:
     from sclip_core.stages.pipeline import Finished
@@ -74,7 +74,11 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
     benchmark.reporter.set(reporter)
     with _no_heartbeats():
         finished = benchmark.sclip_benchmark(**_parameters(several))
-    return finished if isinstance(finished, list) else [finished]
+    by_point = {
+        point_of(each.settings): each
+        for each in (finished if isinstance(finished, list) else [finished])
+    }
+    return [by_point[point_of(settings)] for settings in several]
 
 
 def _parameters(several: list[Settings]) -> dict[str, Any]:
@@ -82,7 +86,7 @@ def _parameters(several: list[Settings]) -> dict[str, Any]:
     parameters = several[0].model_dump(exclude_unset=True)
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
-    if len(resolve_several(**parameters)) != len(several):
+    if set(map(point_of, resolve_several(**parameters))) != set(map(point_of, several)):
         raise ValueError("these settings are not all combinations of their values")
     return parameters
 

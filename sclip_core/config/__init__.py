@@ -5,15 +5,23 @@ from sclip_core.config.geometry import Geometry
 from sclip_core.config.protocol import Protocol, tables
 from sclip_core.config.settings import (
     OF_MASKS,
-    SEVERAL,
     STAGES,
     Settings,
     resolve,
+)
+from sclip_core.config.several import (
+    CHEAP,
+    SEVERAL,
+    point_of,
     resolve_several,
     several_values,
+    unread,
+    usual_value,
+    value_text,
 )
 
 __all__ = [
+    "CHEAP",
     "OF_MASKS",
     "SEVERAL",
     "STAGES",
@@ -22,9 +30,13 @@ __all__ = [
     "Protocol",
     "Settings",
     "UserError",
+    "point_of",
     "resolve",
     "resolve_several",
     "several_values",
     "tables",
     "unknown",
+    "unread",
+    "usual_value",
+    "value_text",
 ]

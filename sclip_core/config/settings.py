@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
-from itertools import product
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
@@ -36,8 +34,6 @@ StageName = Literal[
 ]
 STAGES: tuple[str, ...] = get_args(StageName)
 OWN_DATA = ("images", "labels", "classes")
-# Settings of which one command may try several values.
-SEVERAL = ("mode", "hybrid_rule", "attention", "pamr_steps")
 # Settings that only runs with masks read.
 OF_MASKS = (
     *MaskSettings.model_fields,
@@ -66,7 +62,7 @@ class Settings(MaskSettings, Protocol):
     """A run: what to segment, with which model, by which protocol, and how to go about it."""
 
     mode: Literal["dense", "hybrid", "baseline"] = "dense"
-    """dense; hybrid fills masks with labels; baseline: CLIP on crops; run takes several."""
+    """dense; hybrid fills masks with labels; baseline: CLIP on crops."""
     hybrid_rule: Literal["vote", "pool", "crop"] = "vote"
     """Label of a mask: most of its dense labels, their mean scores, or CLIP's on its crop."""
     templates: Literal["openai", "simple"] | None = None
@@ -92,7 +88,7 @@ class Settings(MaskSettings, Protocol):
     pretrained: str = "openai"
     """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
     attention: str = "csa"
-    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk; run takes several."""
+    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
     """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
@@ -225,58 +221,10 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     Raises:
         UserError: an unknown name or an impossible value anywhere.
     """
-    return Settings.checked(*_chosen(config, preset, given))
+    return Settings.checked(*chosen_values(config, preset, given))
 
 
-def resolve_several(
-    config: Path | str | None = None, preset: str | None = None, **given: Any
-) -> list[Settings]:
-    """The settings of several runs: those in ``SEVERAL`` may have more than one value.
-
-    Args:
-        config: see ``resolve``.
-        preset: see ``resolve``.
-        given: see ``resolve``; lists, or text such as ``"csa,vanilla"`` and ``"5,10,20"``.
-
-    Returns:
-        One for each combination, in the order given.
-
-    Raises:
-        UserError: see ``resolve``.
-    """
-    chosen, places = _chosen(config, preset, given)
-    values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
-    combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
-    checked = [Settings.checked({**chosen, **point}, places) for point in combined]
-    by_point: dict[tuple[Any, ...], Settings] = {}
-    for one in checked:
-        by_point.setdefault(_point(one), one)  # each once
-    return list(by_point.values())
-
-
-def _point(settings: Settings) -> tuple[Any, ...]:
-    """What tells a run from others of the same command, without what its mode does not read."""
-    dense = (settings.attention, settings.pamr_steps) if settings.mode != "baseline" else ()
-    return settings.mode, settings.rule, *dense
-
-
-def several_values(name: str, value: Any) -> list[Any]:
-    """One value, or several as a list or as text with commas between them.
-
-    Args:
-        name: of the setting.
-        value: as given; not checked.
-    """
-    if isinstance(value, list | tuple) and value:
-        return [one for part in value for one in several_values(name, part)]
-    parts = [part.strip() for part in value.split(",")] if isinstance(value, str) else [value]
-    parts = [part for part in parts if part != ""] or [value]
-    if name == "pamr_steps":  # an error then says 5, not '5'
-        parts = [int(p) if re.fullmatch(r"-?[0-9]+", str(p)) else p for p in parts]
-    return parts
-
-
-def _chosen(
+def chosen_values(
     config: Path | str | None, preset: str | None, given: dict[str, Any]
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """The values of a run's settings, not yet checked, and where those of the file stand."""

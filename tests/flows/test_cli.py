@@ -76,11 +76,37 @@ def test_several_values_side_by_side(own, tmp_path, sclip):
     assert {status["state"] for status in json.loads(out)} == {"complete"}
 
 
+def test_a_grid_side_by_side(own, tmp_path, sclip):
+    """Values that change no label are one run: said by run and by plan, and shown as a dash."""
+    grid = {"pamr_steps": "0,2", "pamr_dilations": "8,16;1,2", "logit_scale": "30,40"}
+    settings = flags(own, tmp_path / "artifacts", **grid, prob_thd="0,0.3")
+    code, out, err = sclip("run", "--direct", *settings)
+    assert code == 0, err
+    rows = re.findall(r"│ ([02]) +│ (\S+) +│ (\S+) +│ (\S+) +│ +[\d.]+ │", out)
+    assert rows == [
+        (steps, dilations, scale, threshold)
+        for steps, dilations in (("0", "-"), ("2", "8,16"), ("2", "1,2"))
+        for scale, threshold in (("-", "0"), ("30", "0.3"), ("40", "0.3"))
+    ]
+    code, out, err_of_plan = sclip("plan", *settings, "--json")
+    assert code == 0
+    whose = {status["reason"].split(":")[0] for status in json.loads(out)}
+    assert "pamr_steps 0, prob_thd 0" in whose
+    assert "pamr_steps 2, pamr_dilations 1,2, logit_scale 30, prob_thd 0.3" in whose
+    assert {status["state"] for status in json.loads(out)} == {"complete"}
+    for said in (err, err_of_plan):
+        notes = [line for line in said.splitlines() if line.startswith("note: ")]
+        assert len(notes) == 2
+        assert "pamr_dilations changes no label without PAMR" in notes[0]
+        assert "logit_scale changes no label without prob_thd: 30 and 40" in notes[1]
+
+
 @pytest.mark.parametrize(
     ("given", "says"),
     [
         ({"attention": "csa,kk"}, "several values of attention"),
         ({"pamr_steps": "1,2", "attention": "csa"}, "several values of pamr_steps"),
+        ({"pamr_steps": 1, "pamr_dilations": "1;2"}, "several values of pamr_dilations"),
     ],
 )
 def test_one_photograph_has_one_value(own, tmp_path, sclip, given, says):

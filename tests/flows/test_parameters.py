@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import inspect
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import yaml
 from cyclopts import App
+from prefect.exceptions import ParameterTypeError
 
 from flows import cli
 from flows.benchmark import sclip_benchmark
-from sclip_core.config import Settings, resolve, resolve_several, tables
+from flows.options import settings_of
+from flows.parameters import flag
+from sclip_core.config import SEVERAL, Settings, resolve, resolve_several, tables
 
 ROOT = Path(__file__).parents[2]
 
@@ -58,11 +62,110 @@ def test_deployments():
         ("pamr_steps", [0, "5,10"], [0, 5, 10]),
         ("pamr_steps", "5,5.0", [5]),
         ("pamr_steps", 3, [3]),
+        ("logit_scale", "30,40.5", [30, 40.5]),
+        ("logit_scale", ["30", 30.0, 1e2], [30, 100]),
+        ("prob_thd", "0,.25", [0, 0.25]),
+        ("area_thd", [0.1, "0.2,0.3"], [0.1, 0.2, 0.3]),
+        ("pamr_dilations", "8,16;1,2", [(8, 16), (1, 2)]),
+        ("pamr_dilations", " 8, 16 ; 1;", [(8, 16), (1,)]),
+        ("pamr_dilations", [[8, 16], [1, 2]], [(8, 16), (1, 2)]),
+        ("pamr_dilations", [(8, 16), "1,2;4"], [(8, 16), (1, 2), (4,)]),
+        ("pamr_dilations", ["8,16", 4], [(8, 16), (4,)]),
+        ("pamr_dilations", [8, 16], [(8, 16)]),
+        ("pamr_dilations", ["8", "16"], [(8, 16)]),
+        ("pamr_dilations", 8, [(8,)]),
+        ("pamr_dilations", "1,2;1, 2", [(1, 2)]),
     ],
 )
 def test_several_values(name, value, expected):
-    several = resolve_several(dataset="voc20", data_root="nowhere", **{name: value})
-    assert [getattr(settings, name) for settings in several] == expected
+    read = {"pamr_dilations": {"pamr_steps": 1}, "logit_scale": {"prob_thd": 0.1}}.get(name, {})
+    given = {"dataset": "voc20", "data_root": "nowhere", **read, name: value}
+    assert [getattr(settings, name) for settings in resolve_several(**given)] == expected
+
+
+SCALE, DILATIONS = "logit_scale changes no label ", "pamr_dilations changes no label "
+
+
+@pytest.mark.parametrize(
+    ("given", "names", "points", "says"),
+    [
+        (
+            {"logit_scale": "30,40,50"},
+            ["logit_scale"],
+            [(40,)],
+            [SCALE + "without prob_thd: 30, 40 and 50 are one point, run with 40"],
+        ),
+        (
+            {"logit_scale": "50,30"},
+            ["logit_scale"],
+            [(50,)],
+            [SCALE + "without prob_thd: 50 and 30 are one point, run with 50"],
+        ),
+        ({"logit_scale": "50,30", "dataset": "voc21"}, ["logit_scale"], [(50,), (30,)], []),
+        (
+            {"logit_scale": "30,65", "dataset": "voc21", "prob_thd": "0.2,0"},
+            ["logit_scale", "prob_thd"],
+            [(30, 0.2), (65, 0), (65, 0.2)],
+            [SCALE + "without prob_thd: 30 and 65 are one point there, run with 65"],
+        ),
+        (
+            {"pamr_steps": "0,5", "pamr_dilations": "1,2;4;8,16"},
+            ["pamr_steps", "pamr_dilations"],
+            [(0, (8, 16)), (5, (1, 2)), (5, (4,)), (5, (8, 16))],
+            [DILATIONS + "without PAMR: 1,2; 4 and 8,16 are one point there, run with 8,16"],
+        ),
+        (
+            {"pamr_dilations": "4;8"},
+            ["pamr_dilations"],
+            [((4,),)],
+            [DILATIONS + "without PAMR: 4 and 8 are one point, run with 4"],
+        ),
+        (
+            {"mode": "baseline", "attention": "kk,csa", "pamr_steps": 5},
+            ["attention"],
+            [("csa",)],
+            ["attention changes no label in mode baseline: kk and csa are one point"],
+        ),
+        (
+            {"mode": "dense,hybrid,baseline", "hybrid_rule": "vote,pool"},
+            ["mode", "hybrid_rule"],
+            [("dense", "vote"), ("hybrid", "vote"), ("hybrid", "pool"), ("baseline", "vote")],
+            [],
+        ),
+    ],
+)
+def test_what_changes_no_label_is_one_run(given, names, points, says):
+    """With the protocol's own value if it is there, else the first; in the order of the grid."""
+    said: list[str] = []
+    given = {"dataset": "voc20", "data_root": "nowhere", **given}
+    several = resolve_several(note=said.append, **given)
+    assert [tuple(getattr(settings, name) for name in names) for settings in several] == points
+    assert said == says
+
+
+def test_flow_takes_several_values():
+    """As Prefect's validation leaves them; a list of numbers is one set of dilations."""
+
+    def validated(name, value):
+        return sclip_benchmark.validate_parameters({name: value})[name]
+
+    assert validated("logit_scale", [30, 40]) == [30, 40]
+    assert validated("logit_scale", 30) == 30
+    assert validated("pamr_dilations", [8, 16]) == (8, 16)
+    assert validated("pamr_dilations", [[8, 16], [1, 2]]) == [(8, 16), (1, 2)]
+    for name, value in (("logit_scale", [30, 0]), ("pamr_dilations", [[8, 0]]), ("area_thd", [2])):
+        with pytest.raises(ParameterTypeError, match=name):
+            validated(name, value)
+    listed = sclip_benchmark.parameters.properties["pamr_dilations"]["anyOf"]
+    assert [kind.get("items", {}).get("type") for kind in listed] == ["integer", "array", None]
+
+
+def test_help_says_what_takes_several():
+    for name in SEVERAL:
+        kind = get_args(flag(name, Settings.model_fields[name]))
+        assert "run takes several" in kind[1].help
+    kind = get_args(flag("short_side", Settings.model_fields["short_side"]))
+    assert "several" not in kind[1].help
 
 
 @pytest.mark.parametrize(
@@ -82,3 +185,15 @@ def test_a_switch_and_its_steps_say_one_thing(capsys, words, code):
     said = capsys.readouterr().err
     assert found == 2  # there is no such folder
     assert ("say two things" in said) == (code == 2)
+
+
+def test_steps_by_a_switch_read_dilations(monkeypatch):
+    monkeypatch.chdir(ROOT / "tests")  # no pipeline.yaml
+    said = []
+    monkeypatch.setattr("flows.options._note", said.append)
+    given = {"dataset": "voc20", "data_root": "nowhere", "pamr_dilations": "8,16;1,2"}
+    several = settings_of(None, None, True, None, False, given)
+    assert [(s.pamr_steps, s.pamr_dilations) for s in several] == [(10, (8, 16)), (10, (1, 2))]
+    assert not said
+    assert len(settings_of(None, None, None, None, False, given)) == 1
+    assert len(said) == 1

@@ -1,0 +1,181 @@
+"""Several values of a setting in one command: which may have them, which runs they make."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Sequence
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+from sclip_core.config.protocol import benchmark_protocol, is_benchmark
+from sclip_core.config.settings import Settings, chosen_values
+
+# Settings of which one command may try several values.
+SEVERAL = (
+    "mode",
+    "hybrid_rule",
+    "attention",
+    "pamr_steps",
+    "pamr_dilations",
+    "logit_scale",
+    "prob_thd",
+    "area_thd",
+)
+# Those among them that only stages read which are cheap: neither CLIP nor SAM sees an image again.
+CHEAP = tuple(name for name in SEVERAL if name not in ("mode", "attention"))
+# Where each changes no label, in words; see ``unread``.
+WITHOUT = {
+    "hybrid_rule": "outside of mode hybrid",
+    "attention": "in mode baseline",
+    "pamr_steps": "in mode baseline",
+    "pamr_dilations": "without PAMR",
+    "logit_scale": "without prob_thd",
+}
+
+
+def resolve_several(
+    config: Path | str | None = None,
+    preset: str | None = None,
+    note: Callable[[str], None] | None = None,
+    **given: Any,
+) -> list[Settings]:
+    """The settings of several runs: those in ``SEVERAL`` may have more than one value.
+
+    Values that change no label are one run: with the protocol's own value if it is among them, else
+    with the first.
+
+    Args:
+        config: see ``resolve``.
+        preset: see ``resolve``.
+        note: is told, in a line, of values that change no label.
+        given: see ``resolve``; lists, or text such as ``"csa,vanilla"``, ``"5,10,20"`` and, for
+            sets of dilations, ``"8,16;1,2"``.
+
+    Returns:
+        One for each combination, in the order given.
+
+    Raises:
+        UserError: see ``resolve``.
+    """
+    chosen, places = chosen_values(config, preset, given)
+    values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
+    combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
+    checked = [Settings.checked({**chosen, **point}, places) for point in combined]
+    found = {name: list(dict.fromkeys(getattr(one, name) for one in checked)) for name in values}
+    kept = {
+        name: usual if (usual := usual_value(checked[0], name)) in several else several[0]
+        for name, several in found.items()
+        if len(several) > 1
+    }
+    runs: dict[tuple[Any, ...], Settings] = {}
+    for one in checked:
+        same = {name: value for name, value in kept.items() if name in unread(one)}
+        run = one.model_copy(update=same)
+        runs.setdefault(point_of(run), run)
+    if note:
+        for line in _collapsed(checked, found, kept):
+            note(line)
+    return list(runs.values())
+
+
+def point_of(settings: Settings) -> tuple[Any, ...]:
+    """The values of ``SEVERAL``: what tells a run from others of the same command."""
+    return tuple(getattr(settings, name) for name in SEVERAL)
+
+
+def unread(settings: Settings) -> frozenset[str]:
+    """Those of ``SEVERAL`` whose value changes no label of a run, whatever the images are.
+
+    The scale moves no class before another: it only says how probable the best one is, and only
+    ``prob_thd`` asks for that, whether of pixels or of masks.
+    """
+    names = set()
+    if settings.mode != "hybrid":
+        names.add("hybrid_rule")
+    if settings.mode == "baseline":
+        names |= {"attention", "pamr_steps", "pamr_dilations"}
+    if not settings.pamr_steps:
+        names.add("pamr_dilations")
+    if not settings.prob_thd:
+        names.add("logit_scale")
+    return frozenset(names)
+
+
+def usual_value(settings: Settings, name: str) -> Any:
+    """What a setting is where nobody chooses: by the benchmark's protocol, or by default."""
+    own = benchmark_protocol(settings.dataset) if is_benchmark(settings.dataset) else {}
+    return own.get(name, Settings.model_fields[name].default)
+
+
+def several_values(name: str, value: Any) -> list[Any]:
+    """One value, or several as a list or as text with commas between them.
+
+    Args:
+        name: of the setting.
+        value: as given; not checked. Of ``pamr_dilations`` one value is a set of them, and several
+            have semicolons between them: ``"8,16;1,2"`` or ``[[8, 16], [1, 2]]``.
+    """
+    if name == "pamr_dilations":
+        return _sets(value)
+    if isinstance(value, list | tuple) and value:
+        return [one for part in value for one in several_values(name, part)]
+    parts = _split(value, ",")
+    if name in ("pamr_steps", "logit_scale", "prob_thd", "area_thd"):
+        return [_number(part) for part in parts]
+    return parts
+
+
+def value_text(value: Any) -> str:
+    """A value of one of ``SEVERAL`` as a flag takes it: ``8,16``, ``40``, ``csa``."""
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _sets(value: Any) -> list[Any]:
+    """Sets of dilations; ``[8, 16]`` and ``["8", "16"]`` are one."""
+    if isinstance(value, list | tuple) and any(map(_is_set, value)):
+        return [one for part in value for one in _sets(part)]
+    return _split(value, ";")
+
+
+def _is_set(part: Any) -> bool:
+    return isinstance(part, list | tuple) or (isinstance(part, str) and bool(set(part) & set(",;")))
+
+
+def _split(value: Any, by: str) -> list[Any]:
+    """The parts of a text, without empty ones; anything else is one."""
+    parts = [part.strip() for part in value.split(by)] if isinstance(value, str) else [value]
+    return [part for part in parts if part != ""] or [value]
+
+
+def _number(part: Any) -> Any:
+    """A number typed as one: an error then says 5, not '5'."""
+    if not isinstance(part, str):
+        return part
+    if re.fullmatch(r"-?[0-9]+", part):
+        return int(part)
+    try:
+        return float(part)
+    except ValueError:
+        return part
+
+
+def _collapsed(
+    checked: Sequence[Settings], found: dict[str, list[Any]], kept: dict[str, Any]
+) -> Iterator[str]:
+    """A line for each setting whose values are one point for some runs.
+
+    That a mode does not read a setting is only said where none of the modes does.
+    """
+    for name, value in kept.items():
+        same = [name in unread(one) for one in checked]
+        by_value = name in ("pamr_dilations", "logit_scale")
+        if not (all(same) or (any(same) and by_value)):
+            continue
+        *others, last = map(value_text, found[name])
+        listed = f"{'; '.join(others) if 'dilations' in name else ', '.join(others)} and {last}"
+        there = "" if all(same) else " there"
+        run = f", run with {value_text(value)}" if by_value else ""
+        yield f"{name} changes no label {WITHOUT[name]}: {listed} are one point{there}{run}"
