@@ -26,6 +26,7 @@ from benchmarks import (
     pipeline_rows,
     segmentation_rows,
     skipping_rows,
+    sweep_rows,
 )
 from benchmarks.machine import machine
 from benchmarks.measure import Row
@@ -37,6 +38,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **peak_rows.ROWS,
     **pipeline_rows.ROWS,
     **skipping_rows.ROWS,
+    **sweep_rows.ROWS,
     **mask_rows.ROWS,
     **data_rows.ROWS,
     **gpu_rows.ROWS,

@@ -64,9 +64,11 @@ def resolve_several(
     checked = [Settings.checked({**chosen, **point}, places) for point in combined]
     found = {name: list(dict.fromkeys(getattr(one, name) for one in checked)) for name in values}
     kept = {
-        name: usual if (usual := usual_value(checked[0], name)) in several else several[0]
+        # by its place: 65 of the table is 65.0 here, and of another key
+        name: several[several.index(usual) if usual in several else 0]
         for name, several in found.items()
         if len(several) > 1
+        for usual in [usual_value(checked[0], name)]
     }
     runs: dict[tuple[Any, ...], Settings] = {}
     for one in checked:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import warnings
-from collections.abc import Sequence
-from dataclasses import dataclass
-from functools import cache, lru_cache
+from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Protocol
+from sclip_core.segmentation.candidates import Candidates, Stitching, Tally, Taps
 from sclip_core.segmentation.refinement import (
     Floats,
     Refinement,
@@ -26,6 +26,7 @@ from sclip_core.segmentation.refinement import (
 
 ALL = slice(0, None)
 RIVALS = 8  # words, the best on average, that others are compared with
+TALLY_BYTES = 2**30  # of the decisions that one pass makes, unless one number of steps needs more
 MARGIN = 1e-5  # of a cosine: what rounding could make up for
 
 
@@ -60,123 +61,6 @@ def warm_up() -> None:
         threading.Thread(target=compile_all, name="sclip-compile", daemon=True).start()
 
 
-@dataclass(frozen=True)
-class Taps:
-    """A sparse matrix (n, m) by rows: K columns that count for each, those with a share first."""
-
-    columns: NDArray[np.int64]  # (n, K), K a multiple of 4
-    shares: Floats  # (n, K)
-
-    @classmethod
-    def of(cls, matrix: Tensor) -> Taps:
-        """The columns of a dense one that are not zero."""
-        dense = matrix.numpy()
-        most = max(1, int((dense != 0).sum(axis=1).max()))
-        kept = min(-(-most // 4) * 4, dense.shape[1])
-        columns = np.argsort(dense == 0, axis=1, kind="stable")[:, :kept]
-        shares = np.take_along_axis(dense, columns, axis=1)
-        missing = -kept % 4  # of a matrix with fewer columns
-        return cls(
-            np.pad(columns, ((0, 0), (0, missing))),
-            np.ascontiguousarray(np.pad(shares, ((0, 0), (0, missing))), np.float32),
-        )
-
-
-taps_of = lru_cache(maxsize=32)(Taps.of)  # by identity: the stitcher remembers its matrices too
-
-
-@dataclass(frozen=True)
-class Stitching:
-    """Logits of every pixel, not yet computed: ``My · L[q] · Mxᵀ``."""
-
-    cosines: Floats  # (h, w, Q), the windows side by side
-    rows: Taps  # of the H pixel rows in the h rows of patches
-    columns: Taps  # of the W pixel columns
-
-    @classmethod
-    def of(cls, features: Tensor, embeddings: Tensor, rows: Tensor, columns: Tensor) -> Stitching:
-        """Of features (h, w, D), the windows side by side, words (Q, D), and the two matrices."""
-        cosines = (features.float() @ embeddings.float().T).numpy()
-        return cls(cosines, taps_of(rows), taps_of(columns))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Height and width of the image."""
-        return len(self.rows.columns), len(self.columns.columns)
-
-
-@dataclass(frozen=True)
-class Candidates:
-    """Words that may win, filled up to a multiple of ``kernels.LANES``."""
-
-    stitching: Stitching
-    cosines: Floats  # (h, w, C)
-    words: int  # of the C
-    classes: NDArray[np.int64]  # (C,)
-    barred: Floats  # (C,) 0 for a word, -inf for what fills up
-    scale: np.float32  # logit_scale / ln 2
-
-    @classmethod
-    def of(cls, stitching: Stitching, query_class: NDArray[np.int64], scale: float) -> Candidates:
-        """All words of a stitching, each of a class; the classes ascend."""
-        from sclip_core.segmentation import kernels
-
-        words = len(query_class)
-        missing = -words % kernels.LANES
-        return cls(
-            stitching,
-            np.pad(stitching.cosines, ((0, 0), (0, 0), (0, missing))),
-            words,
-            np.pad(query_class, (0, missing)),
-            np.pad(np.zeros(words, np.float32), (0, missing), constant_values=-np.inf),
-            np.float32(scale / math.log(2)),
-        )
-
-    def stitched(self, rows: slice, part: slice) -> tuple[Any, ...]:
-        """What the kernels want to stitch some words on some rows."""
-        taps = self.stitching
-        return (
-            np.ascontiguousarray(self.cosines[:, :, part]),
-            taps.rows.columns[rows],
-            taps.rows.shares[rows],
-            taps.columns.columns,
-            taps.columns.shares,
-        )
-
-    def heard(self, part: slice) -> tuple[Any, ...]:
-        """What the kernels want to let some words take part."""
-        barred = self.barred[part]
-        words = min(max(self.words - part.start, 0), len(barred))
-        return words, self.classes[part], barred, self.scale
-
-
-@dataclass(frozen=True)
-class Tally:
-    """The running decision of every pixel; see ``kernels.step_and_vote_rows``."""
-
-    best: Floats  # (H, W)
-    labels: NDArray[np.unsignedinteger]  # (H, W)
-    top: Floats  # (H, W), or (1, 0) where no probabilities are asked for
-    total: Floats  # likewise
-
-    @classmethod
-    def empty(cls, size: tuple[int, int], num_classes: int, probable: bool) -> Tally:
-        """Before any word was heard."""
-        asked = size if probable else (1, 0)
-        return cls(
-            np.full(size, -np.inf, np.float32),
-            np.zeros(size, np.uint8 if num_classes <= 256 else np.uint16),
-            np.full(asked, -np.inf, np.float32),
-            np.zeros(asked, np.float32),
-        )
-
-    def arrays(self, rows: slice) -> tuple[Any, ...]:
-        """What the kernels want of some rows: views."""
-        if not self.top.shape[1]:
-            return self.best[rows], self.labels[rows], self.top, self.total
-        return self.best[rows], self.labels[rows], self.top[rows], self.total[rows]
-
-
 class Winners:
     """The best class of every pixel of an image; asked again where classes may not win."""
 
@@ -202,6 +86,7 @@ class Winners:
         self._protocol = protocol
         self._asked = protocol.prob_thd > 0
         self._first: Tally | None = None  # of all classes: its sums are over all words
+        self._others: dict[bytes, Tally] = {}  # of the last set of classes that may not win
 
     def __call__(
         self, removed: NDArray[np.bool_] | None = None
@@ -216,10 +101,7 @@ class Winners:
         """
         if self._first is None and (removed is None or self._asked):
             self.hear_at([self])
-        tally = self._first
-        if removed is not None:
-            tally = self._tally(probable=False)
-            self._hear(self._candidates(removed), [(self._protocol.pamr_steps, tally)])
+        tally = self._first if removed is None else self._without(removed)
         assert tally is not None
         if not self._asked:
             return None, tally.labels
@@ -230,15 +112,40 @@ class Winners:
 
     @staticmethod
     def hear_at(several: Sequence[Winners]) -> None:
-        """Let all words take part, once for all of these, that differ in ``pamr_steps`` alone."""
-        stops: list[tuple[int, Tally]] = []
-        for winners in sorted(several, key=lambda winners: winners._protocol.pamr_steps):
-            winners._first = winners._tally(winners._asked)
-            stops.append((winners._protocol.pamr_steps, winners._first))
-        winners._hear(winners._candidates(None), stops)
+        """Let all words take part, once for all of these.
 
-    def _tally(self, probable: bool) -> Tally:
-        return Tally.empty(self._stitching.size, self._num_classes, probable)
+        Args:
+            several: of one image and its words, by protocols that differ in ``pamr_steps``,
+                ``logit_scale`` and thresholds alone. Where one asks for probabilities no word is
+                left out for any: those that win nowhere count in its sums.
+        """
+        stops: list[tuple[int, Tally]] = []
+        asking = next((winners for winners in several if winners._asked), several[0])
+        ascending = sorted(several, key=_steps)
+        for steps, group in groupby(ascending, key=_steps):
+            alike = list(group)
+            scales: set[float | None] = {w._protocol.logit_scale for w in alike if w._asked}
+            tallies = {scale: asking._tally(scale) for scale in scales or {None}}
+            others: dict[bool, dict[bytes, Tally]] = {True: {}, False: {}}
+            for winners in alike:
+                # labels are the same by every scale
+                scale = winners._protocol.logit_scale if winners._asked else next(iter(tallies))
+                winners._first, winners._others = tallies[scale], others[winners._asked]
+            stops += [(steps, tally) for tally in tallies.values()]
+        asking._hear(asking._candidates(None), stops)
+
+    def _without(self, removed: NDArray[np.bool_]) -> Tally:
+        """The decision where some classes may not win; without probabilities."""
+        which = removed.tobytes()
+        if which not in self._others:
+            self._others.clear()
+            tally = self._tally(None)
+            self._hear(self._candidates(removed), [(self._protocol.pamr_steps, tally)])
+            self._others[which] = tally
+        return self._others[which]
+
+    def _tally(self, logit_scale: float | None) -> Tally:
+        return Tally.empty(self._stitching.size, self._num_classes, logit_scale)
 
     def _candidates(self, removed: NDArray[np.bool_] | None) -> Candidates:
         """The words of the classes that may win, but those that cannot."""
@@ -249,7 +156,7 @@ class Winners:
         if not kept.all():
             cosines = stitching.cosines[:, :, kept]
             stitching = Stitching(cosines, stitching.rows, stitching.columns)
-        return Candidates.of(stitching, classes[kept], self._protocol.logit_scale)
+        return Candidates.of(stitching, classes[kept])
 
     def _hear(self, candidates: Candidates, stops: Sequence[tuple[int, Tally]]) -> None:
         """Let all candidates take part: at once, or after PAMR chunk by chunk.
@@ -275,6 +182,56 @@ class Winners:
             for first in range(0, len(candidates.classes), words):
                 part = slice(first, min(first + words, len(candidates.classes)))
                 _hear_refined(refinement, candidates, outer, inner, part, decided)
+
+
+def winners_of(
+    stitching: Stitching,
+    image: Tensor | None,
+    query_class: NDArray[np.int64],
+    num_classes: int,
+    protocols: Sequence[Protocol],
+) -> Iterator[Winners]:
+    """The decisions by several protocols, in one pass, or in as few as their room allows.
+
+    Args:
+        stitching: see ``Winners``.
+        image: where any protocol has PAMR steps; see ``Winners``.
+        query_class: see ``Winners``.
+        num_classes: see ``Winners``.
+        protocols: by ascending ``pamr_steps``; see ``Winners.hear_at``.
+
+    Yields:
+        One for each protocol; what it holds is freed when nobody has it any more.
+    """
+    height, width = stitching.size
+    for together in _passes(protocols, height * width):
+        each = [
+            Winners(stitching, image, query_class, num_classes, protocol) for protocol in together
+        ]
+        Winners.hear_at(each)
+        each.reverse()
+        while each:
+            yield each.pop()
+
+
+def _passes(protocols: Sequence[Protocol], pixels: int) -> Iterator[list[Protocol]]:
+    """Protocols whose tallies find room side by side; those with the same steps stay together."""
+    together: list[Protocol] = []
+    room = TALLY_BYTES
+    for _, group in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
+        alike = list(group)
+        scales = {protocol.logit_scale for protocol in alike if protocol.prob_thd > 0}
+        needed = pixels * (13 * len(scales) or 5)  # see Tally
+        if together and needed > room:
+            yield together
+            together, room = [], TALLY_BYTES
+        together += alike
+        room -= needed
+    yield together
+
+
+def _steps(winners: Winners) -> int:
+    return winners._protocol.pamr_steps
 
 
 def _hear_refined(

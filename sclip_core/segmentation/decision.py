@@ -7,7 +7,7 @@ computed, and only where ``prob_thd`` asks for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import numpy as np
@@ -20,6 +20,7 @@ from sclip_core.config import Protocol
 Blocks = Callable[[], Iterable[Tensor]]
 Labels = NDArray[np.unsignedinteger]
 Below = NDArray[np.bool_] | None  # where the winner is less probable than prob_thd
+Shares = dict[float, NDArray[np.float32]]  # by logit_scale: the winner's probability (H, W)
 Winners = Callable[[NDArray[np.bool_] | None], tuple[Below, Labels]]
 
 # Logits in work at once, of which the softmax makes several copies: 16 MB, or a GPU's 1 GB.
@@ -58,14 +59,23 @@ def decide(
     Returns:
         (H, W), uint8 where C is at most 256, else uint16.
     """
-    return settle(winners_of(blocks, query_class, num_classes, protocol), num_classes, protocol)
+    (winners,) = winners_of(blocks, query_class, num_classes, [protocol])
+    return settle(winners, num_classes, protocol)
 
 
 def winners_of(
-    blocks: Blocks, query_class: Tensor, num_classes: int, protocol: Protocol
-) -> Winners:
-    """What ``settle`` asks; arguments as of ``decide``."""
-    return partial(_winners, blocks, query_class, num_classes, protocol)
+    blocks: Blocks, query_class: Tensor, num_classes: int, protocols: Sequence[Protocol]
+) -> list[Winners]:
+    """What ``settle`` asks, for each of several protocols; one pass over the blocks for all.
+
+    Args:
+        blocks: see ``decide``.
+        query_class: see ``decide``.
+        num_classes: see ``decide``.
+        protocols: which may differ in ``logit_scale``, ``prob_thd`` and ``area_thd``.
+    """
+    decisions = _Decisions(blocks, query_class, num_classes, protocols)
+    return [partial(decisions.of, protocol) for protocol in protocols]
 
 
 def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:
@@ -78,7 +88,7 @@ def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:
         protocol: ``prob_thd``, ``area_thd``.
 
     Returns:
-        (H, W), what ``winners`` gave with some pixels set to 0.
+        (H, W), a new map: what ``winners`` gave with some pixels set to 0.
     """
     below, labels = winners(None)
     if protocol.area_thd > 0:
@@ -87,43 +97,60 @@ def settle(winners: Winners, num_classes: int, protocol: Protocol) -> Labels:
         small[0] = False
         if areas[small].any():
             below, labels = winners(small)
+    labels = labels.copy()  # others may read the same
     if below is not None:
         labels[below] = 0
     return labels
 
 
-def _winners(
-    blocks: Blocks,
-    query_class: Tensor,
-    num_classes: int,
-    protocol: Protocol,
-    removed: NDArray[np.bool_] | None,
-) -> tuple[Below, Labels]:
-    """Where the best class is less probable than ``prob_thd``, and the best class of every pixel.
+class _Decisions:
+    """The best class of every pixel, and how probable it is by each scale that is asked for it.
 
-    Args:
-        blocks: see ``decide``.
-        query_class: see ``decide``.
-        num_classes: see ``decide``.
-        protocol: see ``decide``.
-        removed: (C,) bool, classes that may not win; their words stay in the softmax.
+    Kept are those of all classes and those of the last set of classes that may not win.
     """
-    kind = np.uint8 if num_classes <= 256 else np.uint16
-    below: list[NDArray[np.bool_]] = []
-    labels: list[Labels] = []
-    for logits in _parts(blocks()):
-        classes = class_scores(logits, query_class, num_classes)
-        if removed is not None:
-            barred = torch.from_numpy(removed).to(classes.device)
-            classes = classes.masked_fill(barred[:, None, None], -torch.inf)
-        best, label = classes.max(dim=0)
-        small = torch.uint8 if num_classes <= 256 else torch.int32  # of 64 bits few are needed
-        labels.append(label.to(small).cpu().numpy().astype(kind, copy=False))
-        if protocol.prob_thd > 0:
-            total = torch.logsumexp(protocol.logit_scale * logits, dim=0)
-            share = (protocol.logit_scale * best - total).exp()
-            below.append((share < protocol.prob_thd).cpu().numpy())
-    return (np.concatenate(below) if below else None), np.concatenate(labels)
+
+    def __init__(
+        self, blocks: Blocks, query_class: Tensor, num_classes: int, protocols: Sequence[Protocol]
+    ) -> None:
+        """Take what decides; arguments as of ``winners_of``."""
+        self._blocks, self._query_class, self._num_classes = blocks, query_class, num_classes
+        self._protocols = protocols
+        self._kept: dict[bytes | None, tuple[Shares, Labels]] = {}
+
+    def of(self, protocol: Protocol, removed: NDArray[np.bool_] | None) -> tuple[Below, Labels]:
+        """Where the best is less probable than ``prob_thd`` (None: nobody asks), and the best.
+
+        Args:
+            protocol: one of those given.
+            removed: (C,) bool, classes that may not win; their words stay in the softmax.
+        """
+        which = None if removed is None else removed.tobytes()
+        if which not in self._kept:
+            self._kept = {key: kept for key, kept in self._kept.items() if key is None}
+            self._kept[which] = self._decided(removed)
+        shares, labels = self._kept[which]
+        if protocol.prob_thd <= 0:
+            return None, labels
+        return shares[protocol.logit_scale] < protocol.prob_thd, labels
+
+    def _decided(self, removed: NDArray[np.bool_] | None) -> tuple[Shares, Labels]:
+        """Go through the blocks."""
+        kind = np.uint8 if self._num_classes <= 256 else np.uint16
+        asking = [p for p in self._protocols if p.prob_thd > 0 and (removed is None or p.area_thd)]
+        shares: dict[float, list[NDArray[np.float32]]] = {p.logit_scale: [] for p in asking}
+        labels: list[Labels] = []
+        for logits in _parts(self._blocks()):
+            classes = class_scores(logits, self._query_class, self._num_classes)
+            if removed is not None:
+                barred = torch.from_numpy(removed).to(classes.device)
+                classes = classes.masked_fill(barred[:, None, None], -torch.inf)
+            best, label = classes.max(dim=0)
+            small = torch.uint8 if self._num_classes <= 256 else torch.int32  # of 64 bits few count
+            labels.append(label.to(small).cpu().numpy().astype(kind, copy=False))
+            for scale, parts in shares.items():
+                total = torch.logsumexp(scale * logits, dim=0)
+                parts.append((scale * best - total).exp().cpu().numpy())
+        return {scale: np.concatenate(p) for scale, p in shares.items()}, np.concatenate(labels)
 
 
 def _parts(blocks: Iterable[Tensor]) -> Iterator[Tensor]:

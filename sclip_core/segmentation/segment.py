@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import groupby
 
 import torch
 from torch import Tensor
@@ -12,6 +13,7 @@ from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol
 from sclip_core.segmentation import compiled
+from sclip_core.segmentation.candidates import Stitching
 from sclip_core.segmentation.decision import Labels, Winners, settle, winners_of
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
@@ -41,68 +43,70 @@ class Refiner:
             query_class: (Q,) int64, the class of each word.
             num_classes: C.
         """
-        return self.labels_at([self.protocol.pamr_steps], query_class, num_classes)[0]
+        return self.labels_at([self.protocol], query_class, num_classes)[0]
 
     def labels_at(
-        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
     ) -> list[Labels]:
-        """Labels (H, W) after each of several numbers of PAMR steps, in one pass.
+        """Labels (H, W) by each of several protocols, in one pass.
 
         Args:
-            steps: ascending; any of them may be 0.
+            protocols: this one, with other ``pamr_steps``, ``logit_scale``, ``prob_thd`` and
+                ``area_thd``; in any order.
             query_class: (Q,) int64, the class of each word.
             num_classes: C.
         """
-        if self._compiled():
-            each = self._compiled_winners(steps, query_class, num_classes)
-        else:
-            each = self._portable_winners(steps, query_class, num_classes)
-        return [settle(winners, num_classes, self.protocol) for winners in each]
+        # those that may ask the same of the winners follow each other
+        order = sorted(
+            range(len(protocols)), key=lambda k: (protocols[k].pamr_steps, protocols[k].area_thd)
+        )
+        ordered = [protocols[k] for k in order]
+        by = self._compiled_winners if self._compiled() else self._portable_winners
+        each = by(ordered, query_class, num_classes)
+        labels = {
+            place: settle(winners, num_classes, protocols[place])
+            for place, winners in zip(order, each, strict=True)
+        }
+        return [labels[place] for place in range(len(protocols))]
 
     def _compiled(self) -> bool:
         """Whether the kernels of the CPU can be used."""
         return self.features.device.type == "cpu" and compiled.available()
 
     def _compiled_winners(
-        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
     ) -> Iterator[Winners]:
-        """The decisions by the compiled kernels."""
+        """The decisions by the compiled kernels; the protocols by ascending steps."""
         stitcher = Stitcher(self.geometry)
         laid = stitcher.laid(self.features)
-        stitching = compiled.Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
-        image = self._image_at_original_size() if steps[-1] else None
-        each = [
-            compiled.Winners(
-                stitching,
-                image,
-                query_class.numpy(),
-                num_classes,
-                self.protocol.replace(pamr_steps=count),
-            )
-            for count in steps
-        ]
-        compiled.Winners.hear_at(each)
-        yield from each
+        stitching = Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
+        image = self._image_at_original_size() if protocols[-1].pamr_steps else None
+        words = query_class.numpy()
+        yield from compiled.winners_of(stitching, image, words, num_classes, protocols)
 
     def _portable_winners(
-        self, steps: Sequence[int], query_class: Tensor, num_classes: int
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
     ) -> Iterator[Winners]:
-        """The decisions by PyTorch; what was refined is refined on, where an image fits at once."""
-        last = replace(self, protocol=self.protocol.replace(pamr_steps=steps[-1]))
+        """The decisions by PyTorch; the protocols by ascending steps.
+
+        What was refined is refined on, where an image fits at once.
+        """
+        last = replace(self, protocol=protocols[-1])
         fits = last._rows_per_block() >= self.geometry.original[0]
         logits, done = None, 0
-        for count in steps:
-            now = replace(self, protocol=self.protocol.replace(pamr_steps=count))
+        for steps, alike in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
+            together = list(alike)
+            now = replace(self, protocol=together[0])
             if not fits:
-                yield winners_of(now._blocks, query_class, num_classes, now.protocol)
+                yield from winners_of(now._blocks, query_class, num_classes, together)
                 continue
             if logits is None:
                 logits = next(now._blocks())
-            elif count > done:
+            elif steps > done:
                 dilations = self.protocol.pamr_dilations
-                logits = pamr(last._image_at_original_size(), logits, count - done, dilations)
-            done = count
-            yield winners_of(partial(iter, [logits]), query_class, num_classes, now.protocol)
+                logits = pamr(last._image_at_original_size(), logits, steps - done, dilations)
+            done = steps
+            yield from winners_of(partial(iter, [logits]), query_class, num_classes, together)
 
     def _halo(self) -> int:
         """Rows beyond a block that its refined values look at."""

@@ -73,11 +73,12 @@ class RefineStage(Stage):
         return ArrayTable(self.artifact, "uint16" if wide else "uint8", None, compress=True)
 
     def pass_settings(self) -> dict[str, Any]:
-        """What stages have in common that one pass can fill: all but the number of steps."""
-        dilations = list(self.run.settings.pamr_dilations)
-        upstream = [stage.key for stage in self.upstream]
-        own = {**self.settings(), "pamr_steps": None, "pamr_dilations": dilations}
-        return {"upstream": upstream, **own}
+        """What stages have in common that one pass can fill: features, words and dilations."""
+        return {
+            "upstream": [stage.key for stage in self.upstream],
+            "pamr_dilations": list(self.run.settings.pamr_dilations),
+            "query_class": self.settings()["query_class"],
+        }
 
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Refine and decide, image by image."""
@@ -103,9 +104,8 @@ class RefineStage(Stage):
                 pixels=loaded.pixels,
             )
             stages = [stage for stage, ids in wanting.items() if digest in ids]
-            stages.sort(key=lambda stage: stage.run.settings.pamr_steps)
-            steps = [stage.run.settings.pamr_steps for stage in stages]
-            several = refiner.labels_at(steps, bank.query_class, bank.num_classes)
+            protocols = [stage.run.settings for stage in stages]
+            several = refiner.labels_at(protocols, bank.query_class, bank.num_classes)
             for stage, labels in zip(stages, several, strict=True):
                 yield stage, [NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)})]
 

@@ -29,6 +29,7 @@ SAID = (  # of every kind of row, something of its name
     "cityscapes",
     "PAMR 2 steps",
     "words left out",
+    "sweep, coco_object",
     "SAM ViT-B, image encoder",
     "after the encoder",
     "hybrid, pool",
@@ -54,7 +55,7 @@ def test_quick_prints_and_writes_every_row(tmp_path):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 29
+    assert len(found["rows"]) == 30
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]

@@ -140,6 +140,7 @@ def test_what_changes_no_label_is_one_run(given, names, points, says):
     given = {"dataset": "voc20", "data_root": "nowhere", **given}
     several = resolve_several(note=said.append, **given)
     assert [tuple(getattr(settings, name) for name in names) for settings in several] == points
+    assert {type(settings.logit_scale) for settings in several} == {float}  # keys tell 40 from 40.0
     assert said == says
 
 

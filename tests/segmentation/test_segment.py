@@ -108,16 +108,3 @@ def test_logits_are_ordinary_tensors():
     logits = refiner(PROTOCOLS["PAMR"]).logits()
     logits *= 40
     assert not logits.is_inference()
-
-
-@pytest.mark.parametrize("name", PROTOCOLS)
-@pytest.mark.parametrize("block", [2**28, 1])
-def test_several_numbers_of_steps_are_each_alone(monkeypatch, name, block):
-    monkeypatch.setattr("sclip_core.segmentation.segment.BLOCK_ELEMENTS", block)
-    protocol = PROTOCOLS[name]
-    steps = [0, 1, 2, 5, 5]
-    together = refiner(protocol).labels_at(steps, WORDS, 4)
-    for count, labels in zip(steps, together, strict=True):
-        alone = refiner(protocol.replace(pamr_steps=count)).labels(WORDS, 4)
-        np.testing.assert_array_equal(labels, alone)
-    assert not np.array_equal(together[0], together[-1])

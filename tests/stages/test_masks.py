@@ -135,6 +135,25 @@ def test_labels_are_those_of_the_library(tmp_path, voc, rule):
     assert differ < 0.01  # the stored features are fp16
 
 
+@pytest.mark.parametrize(
+    ("mode", "rule"),
+    [("hybrid", "vote"), ("hybrid", "pool"), ("hybrid", "crop"), ("baseline", "vote")],
+)
+def test_scale_is_for_prob_thd_alone(tmp_path, voc, mode, rule):
+    """The reason why scales without prob_thd are one run, in every mode, area_thd or not."""
+    maps = {}
+    for threshold in (0, 0.5):
+        for scale in (0.5, 200):
+            given = {**SUPERPIXELS, "mode": mode, "hybrid_rule": rule, "num_samples": 2}
+            given |= {"logit_scale": scale, "prob_thd": threshold, "area_thd": 0.1}
+            run(tmp_path, voc, **given)
+            stage = pipeline(tmp_path, voc, **given).hybrid
+            labels = [stage.read(row).tobytes() for row in stage.rows().values()]
+            maps[threshold, scale] = labels
+    assert maps[0, 0.5] == maps[0, 200]
+    assert maps[0.5, 0.5] != maps[0.5, 200]
+
+
 def test_masks_are_queried_as_parquet(tmp_path, voc):
     run(tmp_path, voc, **SUPERPIXELS)
     stages = pipeline(tmp_path, voc, **SUPERPIXELS)

@@ -11,6 +11,7 @@ import torch
 
 from sclip_core.config import UserError, resolve_several
 from sclip_core.encoder import DenseEncoder
+from sclip_core.segmentation import Refiner
 from sclip_core.stages.pipeline import Finished, Pipeline, run_pipelines
 from sclip_core.stages.run import Run
 
@@ -79,22 +80,63 @@ def stages(artifacts: Path, data: Path, attention: str) -> list[Any]:
     return [pipeline.dense_features for pipeline in Pipeline.of_several(runs)]
 
 
-def test_steps_share_a_pass(tmp_path, voc, monkeypatch):
-    from sclip_core.segmentation import Refiner
-
-    alone = [run(tmp_path / str(steps), voc, pamr_steps=steps) for steps in (5, 0, 3)]
-    passes: list[list[int]] = []
+@pytest.fixture
+def passes(monkeypatch: pytest.MonkeyPatch) -> list[list[tuple[float, ...]]]:
+    """Steps, scale and thresholds that an image was decided by at once, image by image."""
+    seen: list[list[tuple[float, ...]]] = []
     labels_at = Refiner.labels_at
 
-    def counted(self: Refiner, steps: list[int], *rest: Any) -> Any:
-        passes.append(list(steps))
-        return labels_at(self, steps, *rest)
+    def counted(self: Refiner, protocols: list[Any], *rest: Any) -> Any:
+        values = [(p.pamr_steps, p.logit_scale, p.prob_thd, p.area_thd) for p in protocols]
+        seen.append(values)
+        return labels_at(self, protocols, *rest)
 
     monkeypatch.setattr(Refiner, "labels_at", counted)
+    return seen
+
+
+def test_steps_share_a_pass(tmp_path, voc, passes):
+    alone = [run(tmp_path / str(steps), voc, pamr_steps=steps) for steps in (5, 0, 3)]
+    passes.clear()
     together = run_several(tmp_path / "together", voc, pamr_steps="5,0,3")
-    assert passes == [[0, 3, 5]] * 4
+    assert [[steps for steps, *_ in values] for values in passes] == [[5, 0, 3]] * 4
     assert list(map(scores, together)) == list(map(scores, alone))
     assert [computed(each)["refine"] for each in together] == [4, 4, 4]
+
+
+def test_scales_and_thresholds_share_the_pass_of_their_dilations(tmp_path, voc, passes, windows):
+    grid: dict[str, Any] = {
+        "pamr_steps": [0, 2],
+        "pamr_dilations": "8,16;1,2",
+        "logit_scale": [20, 65],
+        "prob_thd": [0, 0.1],
+        "area_thd": [0, 0.1],
+    }
+    together = run_several(tmp_path / "together", voc, **grid)
+    assert len(together) == 3 * 3 * 2  # the dilations of 0 steps, the scales without prob_thd
+    assert [len(values) for values in passes] == [12] * 4 + [6] * 4
+    once = sum(windows)
+    windows.clear()
+    by_point = {}
+    for each in together[::2] + together[-1:]:
+        values = {name: getattr(each.settings, name) for name in grid}
+        alone = run(tmp_path / "alone", voc, **values)
+        assert scores(alone) == scores(each)
+        by_point[tuple(values.values())] = each.row["miou"]
+    assert sum(windows) == once
+    assert len(set(by_point.values())) > 5
+    passes.clear()
+    assert [computed(each) for each in run_several(tmp_path / "together", voc, **grid)] == [{}] * 18
+    assert not passes
+
+
+def test_a_point_that_is_missing_is_computed_alone(tmp_path, voc, passes):
+    run(tmp_path, voc, pamr_steps=2, prob_thd=0.1)
+    passes.clear()
+    one, other = run_several(tmp_path, voc, pamr_steps=2, prob_thd="0.1,0.3")
+    assert passes == [[(2, 65, 0.3, 0.1)]] * 4
+    assert "refine" not in computed(one)
+    assert computed(other)["refine"] == 4
 
 
 def test_every_combination(tmp_path, voc, windows):

@@ -71,8 +71,8 @@ def by_scores(evidence: Evidence) -> Labels:
     if not len(evidence.proposals):
         return evidence.base.copy()
     logits = evidence.scores().T[:, :, None]  # (Q, M, 1): masks as the pixels of a picture
-    decide = winners_of(
-        lambda: [logits], evidence.query_class, evidence.num_classes, evidence.protocol
+    (decide,) = winners_of(
+        lambda: [logits], evidence.query_class, evidence.num_classes, [evidence.protocol]
     )
 
     def winners(removed: NDArray[np.bool_] | None) -> tuple[Below, Labels]:
