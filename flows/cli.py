@@ -16,7 +16,7 @@ from cyclopts.validators import Number
 from flows.data import app as data_app
 from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
-from flows.results import compare, query, results
+from flows.results import compare, query, report, results
 from flows.segment import segment
 from sclip_core import __version__
 from sclip_core.config import SEVERAL, UserError
@@ -123,6 +123,7 @@ for command in (
     demo,
     results,
     compare,
+    report,
     query,
     data_app,
 ):  # as `sclip --help` lists them
