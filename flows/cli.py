@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -145,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sclip: stopped; what was computed is kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
     except Exception:
         traceback.print_exc()
         print("sclip: this is a fault of ours, see above; no artifact is lost", file=sys.stderr)

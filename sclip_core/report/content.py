@@ -15,7 +15,7 @@ from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.pictures import hex_colour
 from sclip_core.results.comparison import FEWEST, SCORES
 from sclip_core.results.published import beside
-from sclip_core.results.tables import Paired, confusion, paired
+from sclip_core.results.tables import Paired, confusion, find_run, paired
 from sclip_core.store.results import read_run
 
 Row = Mapping[str, Any]
@@ -128,7 +128,7 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
     Raises:
         UserError: no such run, or runs that cannot be shown together.
     """
-    pairs = paired(names, artifacts)
+    pairs = paired(list(dict.fromkeys(find_run(name, artifacts) for name in names)), artifacts)
     rows = [read_run(artifacts, run_id)[0] for run_id in pairs.run_ids]
     drawn = bootstrap(pairs.areas, by_class=True)
     letters = [chr(ord("A") + k) if k < 26 else str(k + 1) for k in range(len(rows))]

@@ -140,6 +140,8 @@ class Painter:
         if image_id not in self.source:
             raise ImageError(f"{image_id} is not in the dataset any more")
         digest = self.source.digest(image_id)
+        if any(digest not in maps for _, maps in self.runs):
+            raise ImageError(f"{image_id} is not the image any more that was segmented")
         image, truth = self.source.image(image_id), self.source.truth(image_id)
         photo = resized(image, SIDE)
         try:
@@ -148,8 +150,6 @@ class Painter:
                 ("truth", data_uri(painted(photo, truth, image, ALPHA))),
             ]
             for letter, maps in self.runs:
-                if digest not in maps:
-                    raise ImageError(f"{image_id} is not the image any more that was segmented")
                 said = maps.read(digest)
                 name = f"{letter} " if len(self.runs) > 1 else ""
                 pictures += [

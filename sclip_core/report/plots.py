@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Mapping, Sequence
 from io import StringIO
 from typing import Any
@@ -124,7 +125,9 @@ def _svg(figure: Any, described: str) -> str:
 
     into = StringIO()
     # text as text: searchable, and a tenth of the size of outlines
-    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": described}):
+    options = {"svg.fonttype": "none", "svg.hashsalt": described}
+    with matplotlib.rc_context(options), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has them
         figure.savefig(into, format="svg", metadata={"Date": None, "Creator": None})
     text = into.getvalue()
     body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)
