@@ -24,6 +24,7 @@ from benchmarks import (
     mask_rows,
     peak_rows,
     pipeline_rows,
+    results_rows,
     segmentation_rows,
     skipping_rows,
 )
@@ -39,6 +40,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **skipping_rows.ROWS,
     **mask_rows.ROWS,
     **data_rows.ROWS,
+    **results_rows.ROWS,
     **gpu_rows.ROWS,
 }
 HEADER = ("what", "goal", "measured", "ratio", "floor", "met")
