@@ -163,3 +163,12 @@ def test_a_column_of_nothing_has_the_type_of_the_others(tmp_path):
     assert results.runs(tmp_path)["pamr_dilations"].to_pylist() == ["8,16", None]
     asked = "select pamr_dilations from runs order by run_id"
     assert results.query(asked, tmp_path)["pamr_dilations"].to_pylist() == ["8,16", None]
+
+
+def test_the_iou_of_a_class_in_an_image_can_be_asked(scenes_runs):
+    asked = results.query("from image_areas", scenes_runs).to_pylist()
+    stored = results.image_areas(artifacts=scenes_runs).to_pylist()
+    assert len(asked) == len(stored) > 100
+    for row in asked:
+        union = row["prediction"] + row["label"] - row["intersect"]
+        assert row["iou"] == pytest.approx(100 * row["intersect"] / union)
