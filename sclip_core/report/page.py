@@ -130,7 +130,7 @@ def _pictures(
         source = Source(artifacts, content.runs[0].row, data_root)
         maps = [(run.letter, LabelMaps(artifacts, run.row)) for run in content.runs]
     except UserError as error:
-        return [], [f"no pictures: {error}"]
+        return [], [f"no pictures: {error} (paths are as the run was given them)"]
     by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
     painter = Painter(source, maps, pairs.class_names, by_image)
     skipped = painter.draw(choices)

@@ -119,7 +119,7 @@ class TestCompare:
             )
         shown = re.findall(r"(?m)^│ (\w[\w ]*?) +│ +\d+ │", out)
         assert shown == [row["class_name"] for row in table[3:6]]
-        assert "12 classes moved less: --classes 0 shows all" in out
+        assert "12 more moved less: --classes 0 shows all" in out
         assert "pamr_steps 0" in out
         assert "pamr_steps 3" in out
         assert "8 images: intervals of so few say little" in out
