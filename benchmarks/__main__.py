@@ -24,6 +24,7 @@ from benchmarks import (
     mask_rows,
     peak_rows,
     pipeline_rows,
+    results_rows,
     segmentation_rows,
     skipping_rows,
     sweep_rows,
@@ -41,6 +42,7 @@ REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
     **sweep_rows.ROWS,
     **mask_rows.ROWS,
     **data_rows.ROWS,
+    **results_rows.ROWS,
     **gpu_rows.ROWS,
 }
 HEADER = ("what", "goal", "measured", "ratio", "floor", "met")

@@ -104,16 +104,23 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
 
 def publish(finished: Finished) -> None:
-    """Show the run in Prefect: its summary as markdown and, if scored, per-class IoU as a table."""
+    """Show the run in Prefect: a summary with a small picture, and a table of its classes."""
+    from sclip_core.report.summary import plain, saved_panel, score_lines, small_panel
+
     dataset = finished.settings.dataset.lower()
     name = "".join(c if c.isascii() and c.isalnum() else "-" for c in dataset)
+    lines = [f"# {plain(headline(finished))}", ""]
+    artifacts, shown = finished.settings.artifacts, None
     if finished.run_id:
         _publish_classes(finished, name)
-    saved = [f"- saved in `{finished.pictures}`"] if finished.pictures else []
-    row = [f"- run `{finished.run_id}`: `{finished.path}`"] if finished.run_id else saved
-    lines = [
-        f"# {headline(finished)}",
-        "",
+        lines += score_lines(finished.run_id, artifacts)
+        lines += [f"- run `{finished.run_id}`: `{finished.path}`", ""]
+        shown = small_panel(finished.run_id, artifacts)
+    elif finished.pictures:
+        shown = saved_panel(finished.pictures)
+    if shown:
+        lines += [f"![{plain(shown[0])}]({shown[1]})", ""]
+    lines += [
         "| stage | state | cached | computed | seconds |",
         "|---|---|---|---|---|",
         *(
@@ -121,8 +128,8 @@ def publish(finished: Finished) -> None:
             for o in finished.outcomes.values()
         ),
         "",
-        *row,
-        *(f"- left out: {line}" for line in finished.failures.values()),
+        *([f"- saved in `{finished.pictures}`"] if finished.pictures else []),
+        *(f"- left out: {plain(line)}" for line in finished.failures.values()),
     ]
     create_markdown_artifact(key=f"sclip-summary-{name}", markdown="\n".join(lines))
 

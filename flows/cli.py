@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import sys
 import traceback
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from cyclopts.validators import Number
 from flows.data import app as data_app
 from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
-from flows.results import compare, query, results
+from flows.results import compare, query, report, results
 from flows.segment import segment
 from sclip_core import __version__
 from sclip_core.config import SEVERAL, UserError, unread, value_text
@@ -123,6 +124,7 @@ for command in (
     demo,
     results,
     compare,
+    report,
     query,
     data_app,
 ):  # as `sclip --help` lists them
@@ -144,6 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("sclip: stopped; what was computed is kept", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        return 0
     except Exception:
         traceback.print_exc()
         print("sclip: this is a fault of ours, see above; no artifact is lost", file=sys.stderr)

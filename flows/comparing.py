@@ -39,11 +39,11 @@ def comparison(pairs: Paired, table: pa.Table, classes: int, artifacts: Path) ->
     yield shown
     hidden = len(pairs.class_names) - shown.row_count
     if hidden:
-        yield f"{hidden} classes moved less: --classes 0 shows all"
-    yield "* its 95 % interval leaves out 0: more than the choice of images explains"
-    count = len(pairs.class_names)
-    if (chance := round(0.05 * count)) > 1:
-        yield f"  (about {chance} of {count} classes would have one by chance alone)"
+        yield f"{hidden} more moved less: --classes 0 shows all"
+    if any(_told(row) for rows in by_run.values() for row in rows):
+        yield "* its 95 % interval leaves out 0: more than the choice of images explains"
+        if (chance := round(0.05 * len(pairs.class_names))) > 1:
+            yield f"  (about {chance} of the classes would have one by chance alone)"
     if len(pairs.images) < FEW:
         yield f"{len(pairs.images)} images: intervals of so few say little"
 
@@ -118,6 +118,11 @@ def _cells(rows: list[dict[str, Any]]) -> Iterator[str | Text]:
         if row["low"] is None:
             yield f"{text}  too few images"
             continue
-        told = row["low"] > 0 or row["high"] < 0
+        told = _told(row)
         text += f"  [{row['low']:+.2f}, {row['high']:+.2f}]{' *' if told else ''}"
         yield Text(text, STANDS_OUT if told else "")
+
+
+def _told(row: dict[str, Any]) -> bool:
+    """Whether a difference is more than the choice of images explains."""
+    return row["low"] is not None and (row["low"] > 0 or row["high"] < 0)

@@ -110,7 +110,8 @@ def run_demo(demo: Demo) -> list[str]:
     out.print(method_table(finished))
     path = save_sheet(demo, [method for method in IN_SHEET if method in methods])
     out.print(f"Look at {path}. Try next:\n", soft_wrap=True)
-    for line in next_commands(demo):
+    shown = [finished[method].run_id or "" for method in ("CSA (SCLIP)", REFINED)]
+    for line in next_commands(demo, shown):
         out.print(f"  {line}", soft_wrap=True)
     return sorted({line for run in finished.values() for line in run.failures.values()})
 
@@ -192,8 +193,13 @@ def command() -> str:
     return shlex.quote(str(here.relative_to(Path.cwd()) if near else here))
 
 
-def next_commands(demo: Demo) -> list[str]:
-    """Three commands that lead on."""
+def next_commands(demo: Demo, runs: Sequence[str]) -> list[str]:
+    """Commands that lead on.
+
+    Args:
+        demo: what was done.
+        runs: the ids of two that are worth a look side by side.
+    """
     root = shlex.quote(str(scenes_folder(demo.folder)))
     scenes = f"--preset demo --dataset scenes --data-root {root} --num-samples {demo.scenes}"
     sclip = command()
@@ -204,6 +210,8 @@ def next_commands(demo: Demo) -> list[str]:
         f"{sclip} run {scenes} --pamr-steps 20{kept}",
         "# what is best, and which words are hard? a question to the results",
         f"{sclip} query '{HARDEST}'{kept}",
+        "# what PAMR does, on a page: scores, classes, confusions, pictures",
+        f"{sclip} report {' '.join(runs)}{kept}",
         "# your photograph, your words, real weights (fetched once, 600 MB)",
         f'{sclip} segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
     ]

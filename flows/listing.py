@@ -142,7 +142,7 @@ def ladders(runs: Sequence[Row]) -> Iterator[Table]:
         steps: list[tuple[float, Row]] = [(row["miou"], row) for row in rows]
         for miou, row in sorted(steps + own, key=lambda step: -step[0]):
             if "method" in row:
-                table.add_row(f"{miou:.1f}", row["method"], Text(row["source"], FAINT))
+                table.add_row(f"{miou:g}", row["method"], Text(row["source"], FAINT))
                 continue
             caveats = beside(row).caveats
             note = "not comparable, see above" if caveats else "comparable"

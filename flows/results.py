@@ -1,4 +1,4 @@
-"""``sclip results | compare | query``: what was measured, listed, compared and asked."""
+"""``sclip results | compare | report | query``: what was measured, shown and asked."""
 
 from __future__ import annotations
 
@@ -83,6 +83,26 @@ def compare(
     out = console()
     for part in comparison(pairs, table, classes, artifacts):
         out.print(part, soft_wrap=isinstance(part, str))
+    return 0
+
+
+def report(
+    *runs: Annotated[str, Parameter(help="An id or its beginning, latest, latest~1. [latest]")],
+    output: Annotated[
+        Path, Parameter(name=("--output", "-o"), help="Folder: gets index.html.")
+    ] = Path("report"),
+    data_root: Annotated[
+        Path | None, Parameter(help="Where the benchmark lies now, if not where it was.")
+    ] = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Write one page about runs: scores, classes, confusions, pictures, time, settings."""
+    from sclip_core.report import write_report
+
+    page, notes = write_report(runs or ["latest"], output, artifacts, data_root)
+    for note in notes:
+        print(f"sclip: {note}", file=sys.stderr)
+    print(page)
     return 0
 
 

@@ -55,3 +55,11 @@ def photographs() -> Path:
     if not SHARED.is_dir():
         pytest.skip(f"no photographs at {SHARED}: they are not part of the project")
     return SHARED
+
+
+@pytest.fixture(scope="session")
+def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An artifacts folder with four runs over eight drawn scenes; not to be written to."""
+    from .results.runs import make_runs
+
+    return make_runs(tmp_path_factory.mktemp("runs"))

@@ -22,6 +22,8 @@ OVERLAY_SIDES = 480, 1280  # pixels, the long side of a single overlay stays wit
 ALPHA = 0.6  # opacity of the colours
 LINE = 3.0  # how much an outline is widened where the picture shrinks
 OUTLINE = 255, 214, 10  # its colour
+WRONG = 213, 62, 0  # of pixels that are labelled wrongly: told from grey by everyone
+WRONG_ALPHA = 0.8  # its opacity
 EDGE = 0.75  # opacity of the white lines between regions
 NARROWEST = 190  # pixels that a caption needs
 MARGIN, GAP = 20, 16  # pixels
@@ -127,6 +129,31 @@ def painted(
     out[ignored] = keys.hatched(height, width)[ignored]
     border = _borders(shown)
     out[border] += EDGE * (255 - out[border])
+    return Image.fromarray(out.round().astype(np.uint8))
+
+
+def mistaken(
+    photo: Image.Image, label: Labels, prediction: Labels, image: NDArray[np.uint8]
+) -> Image.Image:
+    """The photo in grey, what is labelled wrongly in one colour, hatched where nothing is asked.
+
+    Args:
+        photo: the image, resized.
+        label: (H, W) classes, -1 ignored.
+        prediction: (H, W) classes, -1 without one, which is wrong too.
+        image: (H, W, 3), as large as the maps have to be.
+
+    Raises:
+        ValueError: a map has another size than the image.
+    """
+    label, prediction = _checked(label, image), _checked(prediction, image)
+    width, height = photo.size
+    grid = np.ix_(_nearest(height, label.shape[0]), _nearest(width, label.shape[1]))
+    truth, said = label[grid], prediction[grid]
+    out = np.repeat(70 + 0.65 * np.asarray(photo.convert("L"), np.float32)[..., None], 3, axis=2)
+    wrong = (truth != said) & (truth != IGNORED)
+    out[wrong] += WRONG_ALPHA * (np.array(WRONG, np.float32) - out[wrong])
+    out[truth == IGNORED] = keys.hatched(height, width)[truth == IGNORED]
     return Image.fromarray(out.round().astype(np.uint8))
 
 

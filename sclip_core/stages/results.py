@@ -10,7 +10,7 @@ import time
 from collections.abc import Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, get_args
+from typing import Any, ClassVar, get_args, get_origin
 
 import numpy as np
 import pyarrow as pa
@@ -269,7 +269,8 @@ def _by_sam(settings: Settings) -> bool:
 def _unset(name: str) -> pa.DataType:
     """The type of a setting's column that has no value."""
     field = Settings.model_fields.get(name)
-    kinds = _leaves(field.annotation) if field else []
+    listed = field is not None and get_origin(field.annotation) is tuple  # kept as text
+    kinds = _leaves(field.annotation) if field and not listed else []
     return next((ARROW[kind] for kind in kinds if kind in ARROW), pa.string())
 
 

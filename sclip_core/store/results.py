@@ -87,7 +87,7 @@ def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.
     read = [_read(path) for path in files_of(root, table, runs)]
     if not read:
         return EMPTY[table].empty_table() if table in EMPTY else pa.table({})
-    return pa.concat_tables(read, promote_options="permissive")
+    return pa.concat_tables(_of_one_kind(read), promote_options="permissive")
 
 
 def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
@@ -108,6 +108,27 @@ def read_runs(root: Path) -> list[dict[str, Any]]:
     """
     rows: list[dict[str, Any]] = read_table(root, "runs").to_pylist()
     return sorted(rows, key=lambda run: str(run["created_at"]), reverse=True)
+
+
+def _of_one_kind(read: Sequence[pa.Table]) -> list[pa.Table]:
+    """The same tables; a column without any value has the type that it has elsewhere.
+
+    Of a setting that a run does not read, version 1 guessed the type.
+    """
+    known = {f.name: f.type for t in read for f in t.schema if t[f.name].null_count < len(t)}
+    fields = [[f.with_type(known.get(f.name, f.type)) for f in table.schema] for table in read]
+    return [
+        table if table.schema.equals(pa.schema(kinds)) else _cast(table, pa.schema(kinds))
+        for table, kinds in zip(read, fields, strict=True)
+    ]
+
+
+def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
+    """With other types for the columns that hold nothing."""
+    for i, field in enumerate(schema):
+        if table[i].null_count == len(table):
+            table = table.set_column(i, field, pa.nulls(len(table), field.type))
+    return table
 
 
 def _path(root: Path, table: str, run_id: str) -> Path:

@@ -34,6 +34,8 @@ SAID = (  # of every kind of row, something of its name
     "after the encoder",
     "hybrid, pool",
     "sclip data prepare",
+    "bootstrap of two runs",
+    "two runs compared",
     "GPU: PAMR",
     "GPU: JPEG to areas",
 )
@@ -55,7 +57,7 @@ def test_quick_prints_and_writes_every_row(tmp_path):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 30
+    assert len(found["rows"]) == 32
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]

@@ -57,11 +57,14 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     assert re.fullmatch(expected, ran["CSA + PAMR"])
 
     commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
-    assert len(commands) == 3
-    for typed in commands[:2]:  # the third fetches weights
+    assert len(commands) == 4
+    said = []
+    for typed in commands[:3]:  # the last fetches weights
         code, out, err = sclip(*shlex.split(typed)[1:])
         assert code == 0, err
-    assert "wooden wall" in out
+        said.append(out)
+    assert "wooden wall" in said[1]
+    assert "pamr_steps 10" in Path(said[2].strip()).read_text("utf-8")
 
 
 @pytest.mark.flow

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import base64
+import io
+import re
+
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import sclip_benchmark
-from sclip_core import UserError
+from sclip_core import UserError, results
 from sclip_core.config import Settings, resolve
+from sclip_core.evaluation import bootstrap
 from sclip_core.stages.pipeline import run_pipeline
 from sclip_core.stages.run import Run
 
@@ -29,6 +35,12 @@ def server():
 def settings(own, artifacts, **others):
     paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
     return {**paths, "artifacts": artifacts, **TINY, **others}
+
+
+def shown_in(markdown: str) -> Image.Image:
+    """The picture that is inlined, which a page of Prefect's shows."""
+    (inlined,) = re.findall(r"!\[.*\]\(data:image/webp;base64,(.*)\)", markdown)
+    return Image.open(io.BytesIO(base64.b64decode(inlined)))
 
 
 def task_states(flow_run_name: str) -> dict[str, list[str]]:
@@ -60,7 +72,10 @@ def test_flow(own, tmp_path):
 
     with get_client(sync_client=True) as client:
         artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
-    assert "aAcc" in artifacts["sclip-summary-custom"].data
+    summary = artifacts["sclip-summary-custom"].data
+    interval = bootstrap(results.paired(["latest"], tmp_path / "flow").areas).of("aacc")
+    assert f"| aAcc | {interval.value:.2f} | {interval.low:.2f} to {interval.high:.2f} |" in summary
+    assert shown_in(summary).width == 900
     assert "ball" in artifacts["sclip-class-iou-custom"].data
 
     direct = run_pipeline(Run(resolve(**settings(own, tmp_path / "direct"))))

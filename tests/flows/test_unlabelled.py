@@ -106,4 +106,5 @@ def test_the_flow(given, sclip, tmp_path, monkeypatch, several):
     assert UNSCORED in summary[1]
     assert str(out) in summary[1]
     assert "None" not in summary[1]
+    assert "](data:image/webp;base64," in summary[1]
     assert len(saved(out)) == (12 if several else 6)

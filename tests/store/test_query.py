@@ -51,6 +51,9 @@ def test_a_damaged_file(tmp_path):
         ("select x from runs", '"x" not found'),
         ("select * from nowhere", "nowhere does not exist"),
         ("", "that is no question"),
+        ("select intersect from class_iou", "intersect is a word of SQL: .* double quotes"),
+        ("select 1 / intersect from class_iou", "intersect is a word of SQL: .* double quotes"),
+        ('select "union" + union from class_iou', "union is a word of SQL: .* double quotes"),
     ],
 )
 def test_a_question_that_is_not_understood(tmp_path, sql, says):

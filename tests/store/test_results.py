@@ -27,13 +27,15 @@ from sclip_core.store.results import (
     write_run,
 )
 
+AREAS = dict.fromkeys(("class_id", "intersect", "prediction", "label"), pa.int64())
+
 
 def tables(run_id: str, day: int = 1) -> dict[str, pa.Table]:
     created = datetime(2026, 1, day, tzinfo=UTC)
     return {
         "runs": pa.table({"run_id": [run_id], "created_at": [created], "miou": [12.5]}),
         "class_iou": pa.table({"run_id": [run_id] * 2, "class_name": ["a|b", "[bold] 🐈"]}),
-        "image_areas": pa.table({"run_id": pa.array([], pa.string())}),
+        "image_areas": pa.schema({"run_id": pa.string(), **AREAS}).empty_table(),
         "confusion": EMPTY["confusion"].empty_table(),
     }
 

@@ -1,0 +1,124 @@
+"""Runs compared and shown: the bootstrap over 5,000 images and 171 classes, and their page."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.measure import Row, seconds_of
+from sclip_core.evaluation import Areas, bootstrap, scores
+from sclip_core.evaluation.bootstrap import RESAMPLES
+from sclip_core.report import write_report
+from sclip_core.results import compare
+from sclip_core.store.results import EMPTY, write_run
+
+IMAGES, CLASSES = 5000, 171
+FEW_IMAGES, FEW_CLASSES = 30, 5
+PRESENT = 8  # classes in an image, labelled or found, as of COCO-Stuff
+DRAWS_ONE_BY_ONE = 20  # of the plain way, of which 2,000 would take minutes
+GOAL_SECONDS, GOAL_BYTES = 10.0, 5e6
+
+
+def bootstrap_row(quick: bool) -> list[Row]:
+    """Two runs resampled together, against picking the images of each draw and summing them."""
+    images, classes = (FEW_IMAGES, FEW_CLASSES) if quick else (IMAGES, CLASSES)
+    runs = [_areas(images, classes, seed) for seed in (1, 2)]
+    taken = seconds_of(lambda: bootstrap(runs, by_class=True))
+    plain = seconds_of(lambda: _one_by_one(runs)) * RESAMPLES / DRAWS_ONE_BY_ONE
+    return [
+        Row(
+            name=f"bootstrap of two runs, {RESAMPLES:,} draws of {images:,} images, "
+            f"{classes} classes",
+            goal=f"< {GOAL_SECONDS:.0f} s",
+            measured=f"{taken:.2f} s (images picked and summed: {plain:.0f} s)",
+            ratio=plain / taken,
+            met=taken < GOAL_SECONDS,
+            detail={"seconds": taken, "plain_seconds": plain},
+        )
+    ]
+
+
+def commands_row(quick: bool) -> list[Row]:
+    """``compare`` and ``report`` from files to the end."""
+    images, classes = (FEW_IMAGES, FEW_CLASSES) if quick else (IMAGES, CLASSES)
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder)
+        for seed, run_id in enumerate(("a", "b"), 1):
+            write_run(root, run_id, _tables(run_id, _areas(images, classes, seed)))
+        compared = seconds_of(lambda: compare("a", "b", artifacts=root))
+        shown = seconds_of(lambda: write_report(["a", "b"], root / "out", root))
+        size = (root / "out" / "index.html").stat().st_size
+    return [
+        Row(
+            name="two runs compared, and shown without pictures, "
+            f"{images:,} images, {classes} classes",
+            goal=f"compare < {GOAL_SECONDS:.0f} s, page < 5 MB",
+            measured=f"compare {compared:.1f} s; report {shown:.1f} s, {size / 1e6:.2f} MB",
+            met=compared < GOAL_SECONDS and size < GOAL_BYTES,
+            detail={"compare_seconds": compared, "report_seconds": shown, "bytes": size},
+        )
+    ]
+
+
+def _areas(images: int, classes: int, seed: int) -> Areas:
+    """Areas (N, C) of a few classes an image; the truth does not depend on the seed."""
+    rng = np.random.default_rng(0)
+    places = np.argsort(rng.random((images, classes)), axis=1)[:, :PRESENT]
+    there = np.zeros((images, classes), bool)
+    np.put_along_axis(there, places, True, axis=1)
+    label = rng.integers(1, 50_000, (images, classes)) * there
+    right = (label * np.random.default_rng(seed).random(label.shape)).astype(np.int64)
+    return Areas(right, right + 700 * there, label)
+
+
+def _one_by_one(runs: list[Areas]) -> None:
+    """The plain way: the images of a draw, their areas summed, scored."""
+    rng = np.random.default_rng(0)
+    for _ in range(DRAWS_ONE_BY_ONE):
+        chosen = rng.integers(len(runs[0].label), size=len(runs[0].label))
+        for areas in runs:
+            scores(Areas(*(area[chosen].sum(axis=0) for area in areas)))
+
+
+def _tables(run_id: str, areas: Areas) -> dict[str, pa.Table]:
+    """What the stage ``results`` would leave of such a run."""
+    total = Areas(*(area.sum(axis=0) for area in areas))
+    scored = scores(total)
+    image, class_id = np.nonzero(areas.union)
+    names = [f"class {k}" for k in range(len(total.label))]
+    run = {
+        "run_id": run_id, "created_at": np.datetime64("2026-01-01", "us"), "dataset": "made",
+        "mode": "dense", "num_images": len(areas.label), "num_failed": 0, "pamr_steps": 0,
+        "miou": scored.miou, "macc": scored.macc, "aacc": scored.aacc, "versions": "{}",
+    }  # fmt: skip
+    return {
+        "runs": pa.Table.from_pylist([run]),
+        "confusion": EMPTY["confusion"].empty_table(),
+        "class_iou": pa.table(
+            {
+                "run_id": [run_id] * len(names),
+                "class_id": np.arange(len(names), dtype=np.int32),
+                "class_name": names,
+                "label": total.label,
+                "iou": scored.iou,
+            }
+        ),
+        "image_areas": pa.table(
+            {
+                "run_id": [run_id] * len(image),
+                "image_id": image.astype(str).tolist(),
+                "class_id": class_id.astype(np.int32),
+                **{n: getattr(areas, n)[image, class_id] for n in Areas._fields},
+            }
+        ),
+    }
+
+
+ROWS: dict[str, Callable[[bool], list[Row]]] = {
+    "bootstrap": bootstrap_row,
+    "report": commands_row,
+}

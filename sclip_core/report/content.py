@@ -1,0 +1,299 @@
+"""What stands on the page: rows of the store turned into what the template shows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
+from sclip_core.report.pictures import hex_colour
+from sclip_core.results.comparison import FEWEST, SCORES
+from sclip_core.results.published import beside
+from sclip_core.results.tables import Paired, confusion, find_run, paired
+from sclip_core.store.results import read_run
+
+Row = Mapping[str, Any]
+NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
+MISTAKEN = 3  # classes that one is mistaken for, named
+METHOD = ("mode", "model", "pretrained", "attention", "pamr_steps")
+TIMES = ("seconds_", "state_", "key_")
+PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "ground_truth", "num_images",
+              "num_failed", "schema_version")  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A run: its letter, its row, its scores."""
+
+    letter: str
+    row: Row
+    scores: dict[str, Interval]  # mIoU, mAcc, aAcc
+    gains: dict[str, Interval]  # to the first run; none for itself
+    what: str  # the settings that set it apart; of a run alone, its method
+
+
+@dataclass(frozen=True)
+class ClassLine:
+    """A class: its IoU in every run."""
+
+    name: str
+    colour: str
+    images: int
+    share: float  # percent of the evaluated pixels
+    ious: list[Interval]
+    gains: list[Interval | None]  # to the first run; None: too few images
+
+
+@dataclass(frozen=True)
+class Mistake:
+    """Part of the pixels of a class."""
+
+    name: str
+    colour: str
+    percent: float
+
+
+@dataclass(frozen=True)
+class ConfusionLine:
+    """What the pixels of a class were called."""
+
+    name: str
+    colour: str
+    pixels: int
+    right: float  # percent
+    mistakes: list[Mistake]  # largest first
+    rest: float  # percent, called something else still
+
+
+@dataclass(frozen=True)
+class Confused:
+    """The confusion of one run."""
+
+    letter: str
+    lines: list[ConfusionLine]
+    names: list[str]  # of the matrix: the classes with the most pixels
+    matrix: NDArray[np.float64]  # percent of a row
+
+
+@dataclass(frozen=True)
+class StageLine:
+    """A stage: seconds and state in every run; None: the run does not have it."""
+
+    name: str
+    seconds: list[float | None]
+    states: list[str | None]
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A setting, or what a run was made with."""
+
+    name: str
+    values: list[str]
+
+    @property
+    def differs(self) -> bool:
+        """Whether the runs do not agree."""
+        return len(set(self.values)) > 1
+
+
+@dataclass
+class Content:
+    """Everything but pictures and plots."""
+
+    pairs: Paired
+    runs: list[Scored]
+    classes: list[ClassLine]
+    confused: list[Confused]
+    stages: list[StageLine]
+    settings: list[Setting]
+    provenance: list[Setting]
+    literature: list[tuple[str, list[int]]]  # what is to be said of which runs
+    notes: list[str] = field(default_factory=list)
+
+
+def gather(names: Sequence[str], artifacts: Path) -> Content:
+    """Read what is to be shown of some runs over the same classes.
+
+    Args:
+        names: as ``find_run`` takes them.
+        artifacts: the folder of all artifacts.
+
+    Raises:
+        UserError: no such run, or runs that cannot be shown together.
+    """
+    pairs = paired(list(dict.fromkeys(find_run(name, artifacts) for name in names)), artifacts)
+    rows = [read_run(artifacts, run_id)[0] for run_id in pairs.run_ids]
+    drawn = bootstrap(pairs.areas, by_class=True)
+    letters = [chr(ord("A") + k) if k < 26 else str(k + 1) for k in range(len(rows))]
+    confused = [
+        each
+        for letter, run_id in zip(letters, pairs.run_ids, strict=True)
+        if (each := confused_run(letter, pairs, run_id, artifacts))
+    ]
+    settings = _settings(rows)
+    content = Content(
+        pairs=pairs,
+        runs=[_scored(k, letters[k], row, drawn, settings) for k, row in enumerate(rows)],
+        classes=_classes(pairs, drawn),
+        confused=confused,
+        stages=_stages(rows),
+        settings=settings,
+        provenance=_provenance(rows),
+        literature=_literature(rows),
+    )
+    if len(confused) < len(rows):
+        content.notes.append(
+            "No confusions of runs that an older version made: run them again to see them."
+        )
+    if pairs.left_out or pairs.other_truth:
+        content.notes.append(
+            f"Scores, classes and pictures are of the {len(pairs.images):,} images that all runs "
+            f"have; left out: {pairs.left_out:,} that not all have, {pairs.other_truth:,} with "
+            "another ground truth."
+        )
+    return content
+
+
+def _scored(
+    number: int, letter: str, row: Row, drawn: Resampled, settings: Sequence[Setting]
+) -> Scored:
+    """One run; its settings are those at its place."""
+    gains = {NAMES[s]: drawn.difference(s, number) for s in SCORES} if number else {}
+    scores = {NAMES[s]: drawn.of(s, number) for s in SCORES}
+    apart = [s for s in settings if s.differs and s.values[number] != "-"]
+    own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
+    what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
+    return Scored(letter, row, scores, gains, what)
+
+
+def _literature(rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
+    """What was published beside each run, and why not to compare; alike ones together."""
+    said: dict[str, list[int]] = {}
+    for place, row in enumerate(rows):
+        found = beside(row)
+        parts = []
+        if found.miou is not None:
+            parts.append(f"published for {found.method}: {found.miou:.2f}")
+            parts.append(f"here {row['miou'] - found.miou:+.2f}")
+        elif not found.caveats:
+            parts.append("no published figure for this method")
+        if found.caveats:
+            parts.append(f"not comparable with what was published: {'; '.join(found.caveats)}")
+        said.setdefault(", ".join(parts), []).append(place)
+    return list(said.items())
+
+
+def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
+    """The classes that occur, in the order of the vocabulary."""
+    runs = range(len(pairs.run_ids))
+    ious, gains = [drawn.class_ious(k) for k in runs], [drawn.class_differences(k) for k in runs]
+    label = pairs.areas[0].label.sum(axis=0)
+    present = np.any([areas.union > 0 for areas in pairs.areas], axis=0).sum(axis=0)
+    return [
+        ClassLine(
+            name=name,
+            colour=hex_colour(i),
+            images=int(present[i]),
+            share=100 * float(label[i]) / max(1, int(label.sum())),
+            ious=[ious[k][i] for k in runs],
+            gains=[gains[k][i] if k and present[i] >= FEWEST else None for k in runs],
+        )
+        for i, name in enumerate(pairs.class_names)
+        if present[i]
+    ]
+
+
+def confused_run(letter: str, pairs: Paired, run_id: str, artifacts: Path) -> Confused | None:
+    """What the pixels of each class were called in one run; None: it was not kept."""
+    table = confusion(run_id, artifacts)
+    if not table.num_rows:
+        return None
+    names = [*pairs.class_names, "no label"]
+    count = len(pairs.class_names)
+    label, pixels = table["label_id"].to_numpy(), table["pixels"].to_numpy()
+    said = table["prediction_id"].fill_null(count).to_numpy()
+    lines = []
+    for i in np.unique(label).tolist():
+        mine = label == i
+        total, parts = int(pixels[mine].sum()), dict(zip(said[mine], pixels[mine], strict=True))
+        share = {int(j): 100 * float(n) / total for j, n in parts.items()}
+        right = share.pop(i, 0.0)
+        first = sorted(share, key=lambda j: -share[j])[:MISTAKEN]
+        mistakes = [Mistake(names[j], _colour(j, count), share[j]) for j in first]
+        rest = max(0.0, 100 - right - sum(each.percent for each in mistakes))
+        lines.append(ConfusionLine(names[i], hex_colour(i), total, right, mistakes, rest))
+    return Confused(letter, lines, *_matrix(label, said, pixels, names))
+
+
+def _matrix(
+    label: NDArray[Any],
+    said: NDArray[Any],
+    pixels: NDArray[Any],
+    names: Sequence[str],
+    most: int = 30,
+) -> tuple[list[str], NDArray[np.float64]]:
+    """The names and shares of the classes with the most pixels, in the vocabulary's order."""
+    totals = np.bincount(label, pixels, len(names))
+    kept = np.sort(np.argsort(-totals, kind="stable")[: min(most, int((totals > 0).sum()))])
+    place = np.full(len(names), -1)
+    place[kept] = np.arange(len(kept))
+    shown = (place[label] >= 0) & (place[said] >= 0)
+    matrix = np.zeros((len(kept), len(kept)))
+    matrix[place[label[shown]], place[said[shown]]] = pixels[shown]
+    return [names[i] for i in kept], 100 * matrix / totals[kept, None]
+
+
+def _colour(class_id: int, count: int) -> str:
+    return hex_colour(class_id) if class_id < count else "#707070"
+
+
+def _stages(rows: Sequence[Row]) -> list[StageLine]:
+    """In the order of execution."""
+    prefix = "seconds_"
+    names = dict.fromkeys(
+        k.removeprefix(prefix) for row in rows for k in row if k.startswith(prefix)
+    )
+    return [
+        StageLine(
+            name,
+            [row.get(f"seconds_{name}") for row in rows],
+            [row.get(f"state_{name}") for row in rows],
+        )
+        for name in names
+    ]
+
+
+def _settings(rows: Sequence[Row]) -> list[Setting]:
+    """Every setting that a run reads; those that differ first."""
+    own = {*PROVENANCE, *SCORES, "versions"}
+    names = dict.fromkeys(
+        k for row in rows for k in row if k not in own and not k.startswith(TIMES)
+    )
+    found = [Setting(name, [_text(row.get(name)) for row in rows]) for name in names]
+    used = [setting for setting in found if set(setting.values) != {"-"}]
+    return sorted(used, key=lambda setting: not setting.differs)
+
+
+def _provenance(rows: Sequence[Row]) -> list[Setting]:
+    """What the runs were made with: weights, keys of the artifacts, versions."""
+    versions = [json.loads(row.get("versions") or "{}") for row in rows]
+    keys = dict.fromkeys(k for row in rows for k in row if k.startswith("key_"))
+    found = [Setting(name, [_text(row.get(name)) for row in rows]) for name in (*PROVENANCE, *keys)]
+    packages = dict.fromkeys(name for each in versions for name in each)
+    found += [Setting(name, [_text(each.get(name)) for each in versions]) for name in packages]
+    return [setting for setting in found if set(setting.values) != {"-"}]
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return "-"
+    if hasattr(value, "strftime"):
+        return f"{value:%Y-%m-%d %H:%M:%S %Z}".strip()
+    return f"{value:g}" if isinstance(value, float) else str(value)

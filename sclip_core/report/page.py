@@ -1,0 +1,138 @@
+"""The page: one HTML file that holds everything it shows and asks the network for nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from sclip_core import __version__
+from sclip_core.config import UserError
+from sclip_core.report import plots
+from sclip_core.report.content import Content, gather
+from sclip_core.report.pictures import Choice, Painter, choose, image_scores
+from sclip_core.report.source import Source
+from sclip_core.store.files import writable_folder, write_whole
+from sclip_core.store.label_maps import LabelMaps
+
+PAGE = "index.html"
+MOST_RUNS = 12  # that a page can show side by side
+
+
+def write_report(
+    names: Sequence[str],
+    folder: Path,
+    artifacts: Path = Path("artifacts"),
+    data_root: Path | None = None,
+) -> tuple[Path, list[str]]:
+    """Write a page about one run or several over the same classes.
+
+    Args:
+        names: the runs, as ``find_run`` takes them; the others are compared with the first.
+        folder: where to; gets ``index.html``, of less than 5 MB.
+        artifacts: the folder of all artifacts.
+        data_root: where the benchmark lies now; None: where it lay when it was run.
+
+    Returns:
+        The page, and what is not on it and why, a line each.
+
+    Raises:
+        UserError: no such run, runs that cannot be shown together, a folder that takes nothing, or
+            a library is not installed.
+    """
+    template = _template()
+    if len(names) > MOST_RUNS:
+        raise UserError(f"{len(names)} runs: a page shows up to {MOST_RUNS} side by side")
+    if os.path.lexists(folder) and not os.path.isdir(folder):
+        raise UserError(f"{folder} is a file: pass a folder for the page, -o DIR")
+    content = gather(names, artifacts)
+    writable_folder(folder, "-o")
+    choices, notes = _pictures(content, artifacts, data_root)
+    scores = image_scores(content.pairs.areas)
+    text = template.render(
+        content=content,
+        choices=choices,
+        notes=[*content.notes, *notes],
+        plots=_plots(content, scores),
+        colours=[plots.colour(k) for k in range(len(content.runs))],
+        style=_part("page.css"),
+        script=_part("page.js"),
+        version=__version__,
+        written=datetime.now(UTC),
+    )
+    page = folder / PAGE
+    write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
+    return page, notes
+
+
+def _template() -> Any:
+    try:
+        import jinja2
+    except ModuleNotFoundError:
+        raise UserError("Jinja2 is not installed: pip install 'sclip-benchmark[report]'") from None
+    environment = jinja2.Environment(
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["number"] = number
+    return environment.from_string(_part("page.html.j2"))
+
+
+def _part(name: str) -> str:
+    return resources.files("sclip_core.report").joinpath(name).read_text("utf-8")
+
+
+def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
+    """A number with so many digits; what is undefined is a dash.
+
+    >>> number(1.005), number(2, 1, True), number(None), number(float("nan"))
+    ('1.00', '+2.0', '–', '–')
+    """
+    if value is None or value != value:
+        return "–"
+    return f"{value:{'+' if sign else ''}.{digits}f}"
+
+
+def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
+    """The plots, by name."""
+    letters = [run.letter for run in content.runs]
+    by_score = {name: [run.scores[name] for run in content.runs] for name in content.runs[0].scores}
+    seconds = {
+        stage.name: [
+            (seconds or 0.0) if state == "computed" else 0.0
+            for seconds, state in zip(stage.seconds, stage.states, strict=True)
+        ]
+        for stage in content.stages
+    }
+    spent = {name: values for name, values in seconds.items() if any(values)}
+    return {
+        "intervals": plots.intervals(by_score, letters),
+        "histogram": plots.histogram(image_scores, letters),
+        "seconds": plots.stage_seconds(spent, letters) if spent else "",
+        "confusion": [plots.confusion_matrix(each.matrix, each.names) for each in content.confused],
+    }
+
+
+def _pictures(
+    content: Content, artifacts: Path, data_root: Path | None
+) -> tuple[list[Choice], list[str]]:
+    """Panels of some images, and why there are none of others."""
+    pairs = content.pairs
+    scores = image_scores(pairs.areas)
+    choices = choose(pairs.images, scores)
+    try:
+        source = Source(artifacts, content.runs[0].row, data_root)
+        maps = [(run.letter, LabelMaps(artifacts, run.row)) for run in content.runs]
+    except UserError as error:
+        return [], [f"no pictures: {error} (paths are as the run was given them)"]
+    by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
+    painter = Painter(source, maps, pairs.class_names, by_image)
+    skipped = painter.draw(choices)
+    shown = [choice for choice in choices if choice.panels or choice.above]
+    return shown, [f"not shown: {line}" for line in skipped]

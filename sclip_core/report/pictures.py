@@ -1,0 +1,185 @@
+"""Panels of the report: image, truth, and for each run what it said and where it errs."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from io import BytesIO
+from itertools import zip_longest
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from sclip_core.config import ImageError
+from sclip_core.evaluation.areas import Areas, class_shares
+from sclip_core.evaluation.colours import palette
+from sclip_core.evaluation.panels import ALPHA, mistaken, painted, resized
+from sclip_core.evaluation.scores import mean_defined, percent
+from sclip_core.report.source import Source
+from sclip_core.store.label_maps import LabelMaps
+
+SIDE = 320  # pixels, the long side of a picture
+EACH = 5  # images that are worst, best, drawn by lot; and of several runs, changed most
+BUDGET = 3_000_000  # bytes of all pictures: the page then stays below 5 MB
+WEBP: dict[str, Any] = {"quality": 72, "method": 4}
+LEGEND = 12  # classes in the legend of a panel
+
+
+@dataclass(frozen=True)
+class Swatch:
+    """A class in the legend of a panel."""
+
+    colour: str
+    name: str
+    share: float  # percent of the image's pixels that are labelled so
+
+
+@dataclass
+class Panel:
+    """One image."""
+
+    image_id: str
+    scores: list[float]  # mIoU of the image in percent, by run
+    pictures: list[tuple[str, str]]  # caption and data URI
+    legend: list[Swatch] = field(default_factory=list)
+
+
+@dataclass
+class Choice:
+    """Images that have something in common."""
+
+    title: str
+    image_ids: list[str]
+    panels: list[Panel] = field(default_factory=list)
+    above: list[str] = field(default_factory=list)  # images that an earlier choice shows
+
+
+def image_scores(areas: Sequence[Areas]) -> NDArray[np.float64]:
+    """The mIoU (K, N) of single images in percent, for K runs of N images."""
+    return np.stack([mean_defined(percent(each.intersect, each.union)) for each in areas])
+
+
+def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) -> list[Choice]:
+    """Images to look at: the worst, the best, some by lot, and what changed most between runs.
+
+    Args:
+        images: N ids.
+        scores: (K, N) mIoU of each, in percent; the first run decides what is worst and best.
+        seed: of the lot.
+    """
+    known = np.flatnonzero(~np.isnan(scores).any(axis=0))
+    order = known[np.argsort(scores[0, known], kind="stable")]
+    worst = [int(i) for i in order[:EACH]]
+    best = [int(i) for i in order[::-1][:EACH] if i not in worst]
+    chosen = {"worst images": worst, "best images": best}
+    if len(scores) > 1:
+        moved = np.ptp(scores[:, known], axis=0)
+        most = known[np.argsort(-moved, kind="stable")][:EACH]
+        chosen = {"images that changed most between the runs": [int(i) for i in most], **chosen}
+    taken = {i for places in chosen.values() for i in places}
+    rest = [int(i) for i in known if i not in taken]
+    lot = np.random.default_rng(seed).permutation(len(rest))[:EACH].tolist()
+    chosen["images by lot"] = sorted(rest[i] for i in lot)
+    return [
+        Choice(title, [images[i] for i in places]) for title, places in chosen.items() if places
+    ]
+
+
+@dataclass(frozen=True)
+class Painter:
+    """Draws panels of runs over one dataset."""
+
+    source: Source
+    runs: Sequence[tuple[str, LabelMaps]]  # letter and label maps
+    class_names: Sequence[str]
+    scores: dict[str, list[float]]  # by image, by run
+
+    def draw(self, choices: Sequence[Choice], budget: int = BUDGET) -> list[str]:
+        """Draw the panels, those that come first in each choice first, while there is room.
+
+        Args:
+            choices: get their panels.
+            budget: bytes of all pictures.
+
+        Returns:
+            Why images are not shown, a line each.
+        """
+        skipped: dict[str, None] = {}
+        left = budget
+        shown_in: dict[str, Choice] = {}
+        for choice in choices:
+            for image_id in choice.image_ids:
+                shown_in.setdefault(image_id, choice)
+        for choice, image_id in _in_turn(choices):
+            if shown_in[image_id] is not choice:
+                continue
+            try:
+                panel = self.panel(image_id)
+            except ImageError as error:
+                skipped[str(error)] = None
+                continue
+            size = sum(len(uri) for _, uri in panel.pictures)
+            if size <= left:
+                left -= size
+                choice.panels.append(panel)
+        shown = {panel.image_id for choice in choices for panel in choice.panels}
+        for choice in choices:
+            others = (i for i in choice.image_ids if shown_in[i] is not choice)
+            choice.above = [image_id for image_id in others if image_id in shown]
+        return list(skipped)
+
+    def panel(self, image_id: str) -> Panel:
+        """One image.
+
+        Raises:
+            ImageError: it, its ground truth or a label map cannot be read, or does not fit.
+        """
+        if image_id not in self.source:
+            raise ImageError(f"{image_id} is not in the dataset any more")
+        digest = self.source.digest(image_id)
+        if any(digest not in maps for _, maps in self.runs):
+            raise ImageError(f"{image_id} is not the image any more that was segmented")
+        image, truth = self.source.image(image_id), self.source.truth(image_id)
+        photo = resized(image, SIDE)
+        try:
+            pictures = [
+                ("image", data_uri(photo)),
+                ("truth", data_uri(painted(photo, truth, image, ALPHA))),
+            ]
+            for letter, maps in self.runs:
+                said = maps.read(digest)
+                name = f"{letter} " if len(self.runs) > 1 else ""
+                pictures += [
+                    (f"{name}prediction", data_uri(painted(photo, said, image, ALPHA))),
+                    (f"{name}errors", data_uri(mistaken(photo, truth, said, image))),
+                ]
+        except ValueError as error:
+            raise ImageError(f"{image_id}: {error}") from None
+        return Panel(image_id, self.scores[image_id], pictures, self._legend(truth))
+
+    def _legend(self, truth: NDArray[np.int32]) -> list[Swatch]:
+        """The classes of the truth, largest first."""
+        shares = class_shares(truth, len(self.class_names))
+        order = [int(i) for i in np.argsort(-shares, kind="stable") if shares[i] > 0][:LEGEND]
+        return [Swatch(hex_colour(i), self.class_names[i], 100 * float(shares[i])) for i in order]
+
+
+def _in_turn(choices: Sequence[Choice]) -> Iterator[tuple[Choice, str]]:
+    """The first image of each choice, then the second of each."""
+    for row in zip_longest(*(choice.image_ids for choice in choices)):
+        yield from ((c, i) for c, i in zip(choices, row, strict=True) if i is not None)
+
+
+def hex_colour(class_id: int) -> str:
+    """The colour of a class, as CSS writes it."""
+    return "#" + bytes(palette(class_id + 1)[class_id]).hex()
+
+
+def data_uri(picture: Image.Image) -> str:
+    """A picture that a page holds in itself."""
+    into = BytesIO()
+    picture.save(into, "WEBP", **WEBP)
+    return "data:image/webp;base64," + base64.b64encode(into.getvalue()).decode()

@@ -1,0 +1,103 @@
+"""A run in a few lines of Markdown with one small picture."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sclip_core.config import UserError
+from sclip_core.evaluation.bootstrap import bootstrap
+from sclip_core.evaluation.panels import panel
+from sclip_core.report.pictures import data_uri, image_scores
+from sclip_core.report.source import Source
+from sclip_core.results.published import beside
+from sclip_core.results.tables import paired
+from sclip_core.stages.saving import LABEL_MAPS
+from sclip_core.store.label_maps import LabelMaps
+from sclip_core.store.results import read_run
+
+WIDTH = 900  # pixels of the picture
+HARDEST = 5  # classes that are named
+NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
+
+
+def score_lines(run_id: str, artifacts: Path) -> list[str]:
+    """Markdown: scores with their intervals, the hardest classes, what was published.
+
+    Args:
+        run_id: of a run that is listed.
+        artifacts: the folder of all artifacts.
+    """
+    drawn = bootstrap(paired([run_id], artifacts).areas)
+    lines = ["| score | percent | 95 % interval |", "|---|---|---|"]
+    for score, name in NAMES.items():
+        each = drawn.of(score)
+        lines.append(f"| {name} | {each.value:.2f} | {each.low:.2f} to {each.high:.2f} |")
+    classes = [row for row in read_run(artifacts, run_id, "class_iou") if row["iou"] is not None]
+    worst = sorted(classes, key=lambda row: row["iou"])[:HARDEST]
+    named = ", ".join(f"{plain(row['class_name'])} {row['iou']:.1f}" for row in worst)
+    found = beside(read_run(artifacts, run_id)[0])
+    lines += ["", f"- hardest classes, IoU: {named}"]
+    if found.miou is not None:
+        lines.append(f"- published for {found.method}: {found.miou:.2f}")
+    lines += [f"- not comparable with what was published: {'; '.join(found.caveats)}"] * bool(
+        found.caveats
+    )
+    return lines
+
+
+def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
+    """The image whose mIoU is the median: its name, and image, truth and prediction as a data URI.
+
+    Args:
+        run_id: of a run that is listed.
+        artifacts: the folder of all artifacts.
+
+    Returns:
+        None where it cannot be shown: it was moved meanwhile, or has no evaluated pixel.
+    """
+    try:
+        run: Mapping[str, Any] = read_run(artifacts, run_id)[0]
+        pairs = paired([run_id], artifacts)
+        scores = image_scores(pairs.areas)[0]
+        known = np.flatnonzero(~np.isnan(scores))
+        middle = known[np.argsort(scores[known], kind="stable")[len(known) // 2]]
+        image_id = pairs.images[int(middle)]
+        source, maps = Source(artifacts, run), LabelMaps(artifacts, run)
+        said = maps.read(source.digest(image_id))
+        truth = source.truth(image_id)
+        picture = panel(source.image(image_id), truth, said, list(pairs.class_names))
+    except (UserError, KeyError, IndexError, ValueError):
+        return None
+    return image_id, inlined(picture)
+
+
+def saved_panel(folder: Path) -> tuple[str, str] | None:
+    """The first of the pictures that a run without ground truth saved, likewise."""
+    saved = (p for p in sorted(folder.rglob("*.png")) if LABEL_MAPS not in p.parts[-2:-1])
+    first = next(saved, None)
+    if first is None:
+        return None
+    with Image.open(first) as picture:
+        return first.stem, inlined(picture)
+
+
+def inlined(picture: Image.Image) -> str:
+    """A picture as a data URI, no wider than `WIDTH`."""
+    if picture.width > WIDTH:
+        size = WIDTH, max(1, round(picture.height * WIDTH / picture.width))
+        picture = picture.resize(size, Image.Resampling.LANCZOS)
+    return data_uri(picture.convert("RGB"))
+
+
+def plain(text: str) -> str:
+    r"""Text that Markdown shows as it is, also within a table.
+
+    >>> print(plain("a|b *c* <d>"))
+    a\|b \*c\* \<d\>
+    """
+    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+!|~" else sign for sign in text)
