@@ -19,6 +19,7 @@ from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_
 from flows.parameters import flag, with_settings
 from flows.results import compare, query, report, results
 from flows.segment import segment
+from flows.sweep import sweep
 from sclip_core import __version__
 from sclip_core.config import SEVERAL, UserError, unread, value_text
 
@@ -120,6 +121,7 @@ def demo(
 for command in (
     run,
     plan,
+    sweep,
     segment,
     demo,
     results,

@@ -87,7 +87,7 @@ class ConsoleReporter:
         if outcome.state == "cached":
             line = f"cached    {outcome.cached} {outcome.unit}"
         else:
-            line = f"computed  {outcome.computed} {outcome.unit} in {_duration(outcome.seconds)}"
+            line = f"computed  {outcome.computed} {outcome.unit} in {duration(outcome.seconds)}"
             line += f", {outcome.cached} were there" if outcome.cached else ""
         line = f"{outcome.stage:<15} {line}"
         if self.console.is_terminal:
@@ -124,7 +124,7 @@ class ConsoleReporter:
 
     def _left(self) -> str:
         per_second = self._new / max(time.monotonic() - self._started, 1e-9)
-        return _duration((self._total - self._done) / max(per_second, 1e-9))
+        return duration((self._total - self._done) / max(per_second, 1e-9))
 
 
 def summary_table(finished: Finished) -> Table:
@@ -141,7 +141,7 @@ def summary_table(finished: Finished) -> Table:
             outcome.state,
             str(outcome.cached),
             str(outcome.computed),
-            _duration(outcome.seconds),
+            duration(outcome.seconds),
             outcome.key,
         )
     return table
@@ -282,7 +282,7 @@ def _seconds(row: dict[str, Any]) -> Iterator[str]:
     for stages in LONG:
         computed = [stage for stage in stages if row.get(f"state_{stage}") == "computed"]
         seconds = sum(row[f"seconds_{stage}"] for stage in computed)
-        yield _duration(seconds) if computed else "cached"
+        yield duration(seconds) if computed else "cached"
 
 
 def _shown(value: Any) -> str:
@@ -291,7 +291,7 @@ def _shown(value: Any) -> str:
     return f"{value:.6g}" if isinstance(value, float) else str(value)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
     """``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:
         return f"{seconds:.1f} s"

@@ -9,18 +9,20 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from cyclopts import Parameter
+from cyclopts import Group, Parameter
 from pydantic import Field
 from pydantic.fields import FieldInfo
 
-from sclip_core.config import OF_MASKS, SEVERAL, Settings
+from sclip_core.config import CHEAP, OF_MASKS, SEVERAL, Settings
 from sclip_core.config.errors import shown
 
 SEVERAL_HELP = {"pamr_dilations": " run takes several: '8,16;1,2'."}
+GRID = Group("Grid, one value or several: 0,5,10", sort_key=0)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -67,29 +69,52 @@ def prefect_type(name: str, field: FieldInfo) -> Any:
 
 def flag(name: str, field: FieldInfo) -> Any:
     """A flag of the command line; values are checked by ``Settings``, with its own words."""
+    hint = SEVERAL_HELP.get(name, " run takes several.") if name in SEVERAL else ""
+    return _flag(name, field, SEVERAL, hint)
+
+
+def sweep_flag(name: str, field: FieldInfo) -> Any:
+    """A flag of a sweep: several values are for those settings alone that encode no image anew."""
+    if name not in CHEAP:
+        return _flag(name, field, CHEAP, "")
+    return _flag(name, field, CHEAP, " Sets: '8,16;1,2'." if "dilations" in name else "", GRID)
+
+
+def _flag(
+    name: str, field: FieldInfo, several: Sequence[str], hint: str, group: Group | None = None
+) -> Any:
     kind: Any = str  # lists too: 8,16
     if typing.get_origin(field.annotation) is not tuple and name not in SEVERAL:
         kind = next((k for k in _leaves(field.annotation) if k in (int, float, bool, Path)), str)
-    help_text = field.description or ""
+    help_text = (field.description or "") + hint
     default = field.default
     if default not in (None, ()) and not isinstance(default, bool):
         shown = ",".join(map(str, default)) if isinstance(default, tuple) else default
         help_text += f" [{shown}]"
-    if name in SEVERAL:
-        help_text += SEVERAL_HELP.get(name, " run takes several.")
-    negative = None if kind is bool else ()
-    group = "Masks" if name in OF_MASKS else "Parameters"
-    converter = _whole if kind is int else None
-    parameter = Parameter(help=help_text, negative=negative, group=group, converter=converter)
+    parameter = Parameter(
+        help=help_text,
+        negative=None if kind is bool else (),
+        group=group or ("Masks" if name in OF_MASKS else "Parameters"),
+        converter=partial(_number, several) if kind in (int, float) else None,
+    )
     return Annotated[kind | None, parameter]
 
 
-def _whole(kind: Any, tokens: Any) -> int:
-    """A whole number, as typed: cyclopts would take 2.7 for 3."""
+def _number(several: Sequence[str], kind: Any, tokens: Any) -> int | float:
+    """One number, as typed: cyclopts would take 2.7 for 3."""
     typed: str = tokens[0].value
-    if not re.fullmatch(r"[+-]?[0-9]+", typed):
-        raise ValueError(f"expected a whole number, found {shown(typed)}.")
-    return int(typed)
+    kinds = [leaf for leaf in _leaves(kind) if leaf in (int, float)]
+    if "," in typed:
+        found = f"expected one value, found {shown(typed)}"
+        raise ValueError(f"{found}: several are for {', '.join(several)}.")
+    if int in kinds:
+        if not re.fullmatch(r"[+-]?[0-9]+", typed):
+            raise ValueError(f"expected a whole number, found {shown(typed)}.")
+        return int(typed)
+    try:
+        return float(typed)
+    except ValueError:
+        raise ValueError(f"expected a number, found {shown(typed)}.") from None
 
 
 def _leaves(annotation: Any) -> list[Any]:

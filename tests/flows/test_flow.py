@@ -13,8 +13,9 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import sclip_benchmark
+from flows.running import run_settings
 from sclip_core import UserError, results
-from sclip_core.config import Settings, resolve
+from sclip_core.config import Settings, resolve, resolve_several
 from sclip_core.evaluation import bootstrap
 from sclip_core.stages.pipeline import run_pipeline
 from sclip_core.stages.run import Run
@@ -130,6 +131,16 @@ def test_several_values_are_several_runs(own, tmp_path):
     assert points == [("csa", 0), ("csa", 2), ("kk", 0), ("kk", 2)]
     alone = settings(own, tmp_path / "alone", attention="kk", pamr_steps=2)
     assert sclip_benchmark(**alone).run_id == finished[-1].run_id
+
+
+def test_a_grid_is_in_its_order_through_the_flow(own, tmp_path):
+    """Though the flow by itself has another: the scale that stays for prob_thd 0 comes first."""
+    grid = {"logit_scale": "20,40", "prob_thd": "0,0.3", "pamr_dilations": "8,16;1,2"}
+    several = resolve_several(**settings(own, tmp_path / "artifacts", **grid))
+    expected = [(s.logit_scale, s.prob_thd) for s in several]
+    assert expected == [(40, 0), (20, 0.3), (40, 0.3)]
+    finished = run_settings(several, direct=False)
+    assert [(each.row["logit_scale"], each.row["prob_thd"]) for each in finished] == expected
 
 
 def test_heartbeats_are_for_servers_that_stay(monkeypatch):
