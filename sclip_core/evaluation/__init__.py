@@ -3,6 +3,7 @@
 from sclip_core.evaluation.areas import IGNORED, Areas, image_areas, sum_areas
 from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.panels import overlay, panel
+from sclip_core.evaluation.poster import poster
 from sclip_core.evaluation.scores import Scores, scores
 from sclip_core.evaluation.sheet import sheet
 
@@ -14,6 +15,7 @@ __all__ = [
     "overlay",
     "palette",
     "panel",
+    "poster",
     "scores",
     "sheet",
     "sum_areas",
