@@ -11,7 +11,7 @@ import pyarrow as pa
 from rich.table import Table
 from rich.text import Text
 
-from flows.listing import NAMES, STANDS_OUT, differing_settings, score, setting
+from flows.listing import STANDS_OUT, differing_settings, score, setting
 from sclip_core.results import Paired
 from sclip_core.results.comparison import SCORES
 from sclip_core.store.results import read_run
@@ -76,7 +76,7 @@ def _scores(by_run: Rows, letters: dict[str, str]) -> Table:
     table = _columns(["score", "A"], by_run, letters)
     for place, name in enumerate(SCORES):
         rows = [rows[place] for rows in by_run.values()]
-        table.add_row(NAMES[name], score(rows[0]["base"]), *_cells(rows))
+        table.add_row(SCORES[name], score(rows[0]["base"]), *_cells(rows))
     return table
 
 

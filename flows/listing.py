@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from flows.console import described_mode
+from sclip_core.results.comparison import SCORES
 from sclip_core.results.published import Beside, beside, published
 
 Row = dict[str, Any]
@@ -20,7 +21,6 @@ NO_SETTINGS = {
     "num_images", "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "schema_version", "data_root", "images", "labels", "classes", "sam_checkpoint",
 }  # fmt: skip
-NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 MOST_COLUMNS = 8  # of settings; the others are named below
 STANDS_OUT, FAINT = "bold yellow", "dim"
 
@@ -35,7 +35,7 @@ def runs_table(runs: Sequence[Row], against: bool = False, brief: bool = False) 
     """
     differing = differing_settings(runs)
     numbers: dict[str, list[Any]] = {
-        **{name: [score(run[key]) for run in runs] for key, name in NAMES.items()},
+        **{name: [score(run[key]) for run in runs] for key, name in SCORES.items()},
         "images": [f"{run['num_images']:,}" for run in runs],
     }
     texts: dict[str, list[Any]] = {

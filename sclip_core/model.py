@@ -6,7 +6,7 @@ The stages of the pipeline call the same methods.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ from sclip_core.segmentation.masks import (
     RULES,
     Evidence,
     Proposals,
+    Proposer,
     open_source,
     pooled_logits,
 )
@@ -57,6 +58,8 @@ class Segmentation:
 
     labels: NDArray[np.unsignedinteger]  # (H, W), indices into class_names
     class_names: tuple[str, ...]
+    heat: dict[str, NDArray[np.float32]] = field(default_factory=dict)
+    """By the name that was asked for: (H, W), cosine similarities."""
 
 
 class SCLIP:
@@ -195,6 +198,7 @@ class SCLIP:
         classes: Classes | None = None,
         masks: Proposals | None = None,
         rule: str = "vote",
+        heat: Sequence[str] = (),
         **settings: Any,
     ) -> Segmentation:
         """Label every pixel; arguments as for ``logits``.
@@ -205,20 +209,28 @@ class SCLIP:
             classes: see ``logits``.
             masks: proposals for this image, to be filled; pixels outside keep their dense label.
             rule: what a mask is: ``vote``, ``pool`` or ``crop``, see ``segmentation.masks``.
+            heat: names of classes, whose best word counts at every pixel, or of single words, to
+                be mapped too; masks do not change those maps. The encoder runs once all the same.
             **settings: see ``logits``.
 
         Returns:
-            ``labels`` (H, W), unsigned integers, and the ``class_names`` they index.
+            ``labels`` (H, W), unsigned integers, and the ``class_names`` they index; ``heat``, for
+            each name (H, W) float32: the logits, before ``logit_scale``, refined as the labels.
+
+        Raises:
+            UserError: an unknown name or setting, an image or masks that do not fit.
         """
         if rule not in RULES:
             raise unknown("rule", rule, RULES)
         resolved, vocabulary = self._resolve(protocol, classes, settings)
+        groups = {name: vocabulary.words_of(name) for name in heat}
         image, bank = as_rgb(image), self.text_bank(vocabulary)
         refiner = self.refiner(image, bank, resolved)
         labels = refiner.labels(bank.query_class, bank.num_classes)
         if masks is not None:
             labels = self._filled(image, labels, refiner, bank, masks, rule)
-        return Segmentation(labels, bank.class_names)
+        maps = refiner.best_of(list(groups.values())).numpy() if groups else ()
+        return Segmentation(labels, bank.class_names, dict(zip(groups, maps, strict=True)))
 
     def _filled(
         self,
@@ -344,10 +356,32 @@ def propose_masks(
     dtype: str = "auto",
     **settings: Any,
 ) -> Proposals:
-    """Masks of one image; for those of many, open the source once: ``open_source``.
+    """Masks of one image; for those of many, open the source once: ``mask_source``.
 
     Args:
         image: (H, W, 3) uint8 RGB, or a PIL image.
+        source: see ``mask_source``.
+        checkpoint: see ``mask_source``.
+        device: see ``mask_source``.
+        dtype: see ``mask_source``.
+        **settings: see ``mask_source``.
+
+    Raises:
+        UserError: see ``mask_source``.
+    """
+    return mask_source(source, checkpoint, device, dtype, **settings)(as_rgb(image))
+
+
+def mask_source(
+    source: str = "sam",
+    checkpoint: Path | str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
+) -> Proposer:
+    """What proposes masks: called with an image (H, W, 3) uint8 RGB, it gives those of it.
+
+    Args:
         source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
         checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
         device: where SAM runs, see ``SCLIP.load``.
@@ -360,7 +394,7 @@ def propose_masks(
     checked = MaskSettings.checked({"proposals": source, **settings})
     weights = Path(checkpoint).expanduser() if checkpoint is not None else None
     where = find_device(device)
-    return open_source(checked, weights, where, DTYPES[find_dtype(dtype, where)])(as_rgb(image))
+    return open_source(checked, weights, where, DTYPES[find_dtype(dtype, where)])
 
 
 def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec) -> Tensor:

@@ -14,7 +14,7 @@ from PIL import Image
 from torch.nn.functional import interpolate, normalize
 
 import sclip_core
-from sclip_core import SCLIP, ImageError, Protocol, UserError, Vocabulary, pamr
+from sclip_core import SCLIP, ImageError, Protocol, UserError, Vocabulary, pamr, propose_masks
 from sclip_core.encoder import check_protocol
 from sclip_core.encoder.pixels import normalise, resize
 from sclip_core.model import default_batch_size
@@ -87,6 +87,48 @@ class TestMethods:
         assert seg.class_names == ("cat", "grass", "sky")
         assert seg.labels.dtype == np.uint8
         np.testing.assert_array_equal(seg.labels, scores.argmax(0))
+
+    @pytest.mark.parametrize("steps", [0, 2])
+    def test_heat_is_the_best_logit_of_what_is_named(self, tiny, image, steps):
+        names = {"kitten": [1], "cat": [0, 1], "sky": [3], "cat, kitten": [0, 1]}
+        given = {"classes": CLASSES, "pamr_steps": steps, "short_side": 112}
+        seg = tiny.segment(image, heat=list(names), **given)
+        words = tiny.logits(image, **given)
+        assert list(seg.heat) == list(names)
+        for name, indices in names.items():
+            assert seg.heat[name].dtype == np.float32
+            expected = np.maximum.reduce([words[index].numpy() for index in indices])
+            np.testing.assert_allclose(seg.heat[name], expected, atol=2e-6)
+        assert not np.allclose(seg.heat["kitten"], seg.heat["cat"], atol=1e-3)
+        np.testing.assert_array_equal(seg.labels, tiny.segment(image, **given).labels)
+
+    def test_labels_are_where_the_heat_is_highest(self, tiny, image):
+        for steps in (0, 3):
+            seg = tiny.segment(
+                image, classes=CLASSES, heat=["cat", "grass", "sky"], pamr_steps=steps
+            )
+            hottest = np.stack(list(seg.heat.values())).argmax(axis=0)
+            assert (hottest == seg.labels).mean() > 0.999
+
+    def test_heat_costs_no_second_pass_through_the_encoder(self, tiny, image, monkeypatch):
+        calls = []
+        real = SCLIP.window_features
+        monkeypatch.setattr(
+            SCLIP, "window_features", lambda *given: calls.append(given) or real(*given)
+        )
+        tiny.segment(image, classes=CLASSES, heat=["cat", "sky"])
+        assert len(calls) == 1
+
+    def test_masks_leave_the_heat_as_it_is(self, tiny, image):
+        pytest.importorskip("skimage")
+        masks = propose_masks(image, "felzenszwalb")
+        given = {"classes": CLASSES, "heat": ["sky"]}
+        bare, filled = tiny.segment(image, **given), tiny.segment(image, masks=masks, **given)
+        np.testing.assert_array_equal(filled.heat["sky"], bare.heat["sky"])
+        assert (filled.labels != bare.labels).any()
+
+    def test_no_heat_unless_it_is_asked_for(self, tiny, image):
+        assert tiny.segment(image, classes=CLASSES).heat == {}
 
     def test_dense_tokens(self, tiny):
         tokens = tiny.dense_tokens(torch.zeros(2, 3, 32, 50))
@@ -190,6 +232,11 @@ class TestProtocols:
         assert says in str(error.value)
         assert "\n" not in str(error.value)
         assert not isinstance(error.value, ImageError)
+
+    def test_heat_of_a_word_that_is_not_there(self, tiny, image, monkeypatch):
+        monkeypatch.setattr(SCLIP, "text_bank", pytest.fail)  # nothing is encoded
+        with pytest.raises(UserError, match=r"unknown word 'kiten'.*'kitten'"):
+            tiny.segment(image, classes=CLASSES, heat=["sky", "kiten"])
 
     def test_dense_similarity_checks_too(self, tiny, image):
         with pytest.raises(UserError, match="short_side=8 is smaller than a patch"):

@@ -46,6 +46,27 @@ class Vocabulary:
         """Number of classes, the background included."""
         return len(self.words)
 
+    def words_of(self, name: str) -> tuple[int, ...]:
+        """The queries that a name stands for, as indices into ``queries``.
+
+        Args:
+            name: of a class, or all its words (``"cat, kitten"``), for each of its words; or one
+                word, for that alone.
+
+        Raises:
+            UserError: no class and no word is called so.
+
+        >>> pets = Vocabulary.from_classes(["cat, kitten", "grass"])
+        >>> pets.words_of("cat"), pets.words_of("kitten")
+        ((0, 1), (1,))
+        """
+        for index, words in enumerate(self.words):
+            if name in (self.class_names[index], SEPARATOR.join(words)):
+                return tuple(q for q, of in enumerate(self.query_class) if of == index)
+        if name not in self.queries:
+            raise unknown("word", name, dict.fromkeys((*self.class_names, *self.queries)))
+        return (self.queries.index(name),)
+
     @classmethod
     def named(cls, name: str) -> Self:
         """A built-in vocabulary, e.g. ``Vocabulary.named("voc21")``; ``-`` and ``_`` are the same.

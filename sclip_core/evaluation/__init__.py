@@ -12,6 +12,7 @@ from sclip_core.evaluation.areas import (
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.panels import overlay, panel
+from sclip_core.evaluation.poster import poster
 from sclip_core.evaluation.scores import Scores, scores
 from sclip_core.evaluation.sheet import sheet
 
@@ -29,6 +30,7 @@ __all__ = [
     "overlay",
     "palette",
     "panel",
+    "poster",
     "scores",
     "sheet",
     "sum_areas",

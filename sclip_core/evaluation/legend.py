@@ -19,6 +19,7 @@ WIDEST = 300  # pixels, of a column; longer names are cut
 ROW, SWATCH, GAP = 46, 32, 12  # pixels
 INK, FAINT, PAPER = (28, 30, 34), (98, 102, 110), (255, 255, 255)
 NAME_SIZE, DETAIL_SIZE = 17, 14  # pixels
+NEAREST = Image.Resampling.NEAREST
 
 
 class Entry(NamedTuple):
@@ -61,21 +62,35 @@ def legend_entries(
     return entries
 
 
-def legend(entries: Sequence[Entry], width: int) -> Image.Image:
-    """Draw entries in columns, read downwards, on `width` pixels; as high as they need."""
-    indent = SWATCH + GAP
-    column = min(WIDEST, width, indent + 2 * GAP + max(map(_entry_width, entries)))
+def legend(entries: Sequence[Entry], width: int, scale: float = 1.0) -> Image.Image:
+    """Draw entries in columns, read downwards, on `width` pixels; as high as they need.
+
+    Args:
+        entries: one or more.
+        width: pixels.
+        scale: of all sizes.
+    """
+    row, swatch_side, gap = (round(scale * size) for size in (ROW, SWATCH, GAP))
+    indent = swatch_side + gap
+    column = column_width(entries, width, scale)
     rows = -(-len(entries) // (width // column))
-    picture = Image.new("RGB", (width, rows * ROW - GAP), PAPER)
+    picture = Image.new("RGB", (width, rows * row - gap), PAPER)
     draw = ImageDraw.Draw(picture)
     for k, (name, detail, swatch) in enumerate(entries):
-        x, y = k // rows * column, k % rows * ROW
+        x, y = k // rows * column, k % rows * row
         if swatch is not None:
-            picture.paste(Image.fromarray(np.ascontiguousarray(swatch)), (x, y))
-        room = column - indent - GAP
-        write(draw, (x + indent, y - 2), name, NAME_SIZE, INK, room)
-        write(draw, (x + indent, y + 18), detail, DETAIL_SIZE, FAINT, room)
+            shown = Image.fromarray(np.ascontiguousarray(swatch))
+            picture.paste(shown.resize((swatch_side, swatch_side), NEAREST), (x, y))
+        for text, size, ink, down in ((name, NAME_SIZE, INK, -2), (detail, DETAIL_SIZE, FAINT, 18)):
+            place = x + indent, y + round(scale * down)
+            write(draw, place, text, round(scale * size), ink, column - indent - gap)
     return picture
+
+
+def column_width(entries: Sequence[Entry], width: int, scale: float = 1.0) -> int:
+    """Pixels of a column of the legend, on at most `width`."""
+    needed = SWATCH + 3 * GAP + max(map(_entry_width, entries))
+    return min(round(scale * min(WIDEST, needed)), width)
 
 
 def _entry_width(entry: Entry) -> int:

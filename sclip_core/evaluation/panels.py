@@ -97,10 +97,14 @@ def _checked(labels: Map, image: NDArray[np.uint8]) -> Map:
 def resized(image: NDArray[np.uint8], side: int) -> Image.Image:
     """The image with a long side of `side`: averaged to shrink, interpolated to grow."""
     height, width = image.shape[:2]
+    how = Image.Resampling.BOX if side < max(height, width) else Image.Resampling.BICUBIC
+    return Image.fromarray(image).resize(resized_size(width, height, side), how)
+
+
+def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
+    """Width and height of an image with a long side of `side`."""
     factor = side / max(height, width)
-    size = max(1, round(width * factor)), max(1, round(height * factor))
-    how = Image.Resampling.BOX if factor < 1 else Image.Resampling.BICUBIC
-    return Image.fromarray(image).resize(size, how)
+    return max(1, round(width * factor)), max(1, round(height * factor))
 
 
 def painted(
@@ -122,9 +126,7 @@ def painted(
     rows, columns = _nearest(height, labels.shape[0]), _nearest(width, labels.shape[1])
     shown = labels[np.ix_(rows, columns)].astype(np.int64)
     colours = palette(max(1, int(shown.max()) + 1))[shown.clip(0)]
-    # Lifted and flattened: in a dark photo the colours would no longer look like the legend's.
-    grey = 70 + 0.65 * np.asarray(photo.convert("L"), np.float32)[..., None]
-    out = (1 - alpha) * grey + np.float32(alpha) * colours
+    out = (1 - alpha) * in_grey(photo) + np.float32(alpha) * colours
     ignored = shown == IGNORED
     out[ignored] = keys.hatched(height, width)[ignored]
     border = _borders(shown)
@@ -150,11 +152,19 @@ def mistaken(
     width, height = photo.size
     grid = np.ix_(_nearest(height, label.shape[0]), _nearest(width, label.shape[1]))
     truth, said = label[grid], prediction[grid]
-    out = np.repeat(70 + 0.65 * np.asarray(photo.convert("L"), np.float32)[..., None], 3, axis=2)
+    out = np.repeat(in_grey(photo), 3, axis=2)
     wrong = (truth != said) & (truth != IGNORED)
     out[wrong] += WRONG_ALPHA * (np.array(WRONG, np.float32) - out[wrong])
     out[truth == IGNORED] = keys.hatched(height, width)[truth == IGNORED]
     return Image.fromarray(out.round().astype(np.uint8))
+
+
+def in_grey(photo: Image.Image) -> NDArray[np.float32]:
+    """The photo's lightness (H, W, 1), as colours are laid over it.
+
+    Lifted and flattened: in a dark photo the colours would no longer look like the legend's.
+    """
+    return 70 + np.float32(0.65) * np.asarray(photo.convert("L"), np.float32)[..., None]
 
 
 def _outlined(

@@ -9,18 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
+from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
 from sclip_core.results.comparison import FEWEST, SCORES
 from sclip_core.results.published import beside
-from sclip_core.results.tables import Paired, confusion, find_run, paired
+from sclip_core.results.tables import Paired, find_run, paired
 from sclip_core.store.results import read_run
 
 Row = Mapping[str, Any]
-NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
-MISTAKEN = 3  # classes that one is mistaken for, named
 METHOD = ("mode", "model", "pretrained", "attention", "pamr_steps")
 TIMES = ("seconds_", "state_", "key_")
 PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "ground_truth", "num_images",
@@ -48,37 +46,6 @@ class ClassLine:
     share: float  # percent of the evaluated pixels
     ious: list[Interval]
     gains: list[Interval | None]  # to the first run; None: too few images
-
-
-@dataclass(frozen=True)
-class Mistake:
-    """Part of the pixels of a class."""
-
-    name: str
-    colour: str
-    percent: float
-
-
-@dataclass(frozen=True)
-class ConfusionLine:
-    """What the pixels of a class were called."""
-
-    name: str
-    colour: str
-    pixels: int
-    right: float  # percent
-    mistakes: list[Mistake]  # largest first
-    rest: float  # percent, called something else still
-
-
-@dataclass(frozen=True)
-class Confused:
-    """The confusion of one run."""
-
-    letter: str
-    lines: list[ConfusionLine]
-    names: list[str]  # of the matrix: the classes with the most pixels
-    matrix: NDArray[np.float64]  # percent of a row
 
 
 @dataclass(frozen=True)
@@ -133,9 +100,7 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
     drawn = bootstrap(pairs.areas, by_class=True)
     letters = [chr(ord("A") + k) if k < 26 else str(k + 1) for k in range(len(rows))]
     confused = [
-        each
-        for letter, run_id in zip(letters, pairs.run_ids, strict=True)
-        if (each := confused_run(letter, pairs, run_id, artifacts))
+        each for place in range(len(rows)) if (each := confused_run(place, pairs, artifacts))
     ]
     settings = _settings(rows)
     content = Content(
@@ -165,8 +130,8 @@ def _scored(
     number: int, letter: str, row: Row, drawn: Resampled, settings: Sequence[Setting]
 ) -> Scored:
     """One run; its settings are those at its place."""
-    gains = {NAMES[s]: drawn.difference(s, number) for s in SCORES} if number else {}
-    scores = {NAMES[s]: drawn.of(s, number) for s in SCORES}
+    gains = {name: drawn.difference(s, number) for s, name in SCORES.items()} if number else {}
+    scores = {name: drawn.of(s, number) for s, name in SCORES.items()}
     apart = [s for s in settings if s.differs and s.values[number] != "-"]
     own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
     what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
@@ -208,50 +173,6 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
         for i, name in enumerate(pairs.class_names)
         if present[i]
     ]
-
-
-def confused_run(letter: str, pairs: Paired, run_id: str, artifacts: Path) -> Confused | None:
-    """What the pixels of each class were called in one run; None: it was not kept."""
-    table = confusion(run_id, artifacts)
-    if not table.num_rows:
-        return None
-    names = [*pairs.class_names, "no label"]
-    count = len(pairs.class_names)
-    label, pixels = table["label_id"].to_numpy(), table["pixels"].to_numpy()
-    said = table["prediction_id"].fill_null(count).to_numpy()
-    lines = []
-    for i in np.unique(label).tolist():
-        mine = label == i
-        total, parts = int(pixels[mine].sum()), dict(zip(said[mine], pixels[mine], strict=True))
-        share = {int(j): 100 * float(n) / total for j, n in parts.items()}
-        right = share.pop(i, 0.0)
-        first = sorted(share, key=lambda j: -share[j])[:MISTAKEN]
-        mistakes = [Mistake(names[j], _colour(j, count), share[j]) for j in first]
-        rest = max(0.0, 100 - right - sum(each.percent for each in mistakes))
-        lines.append(ConfusionLine(names[i], hex_colour(i), total, right, mistakes, rest))
-    return Confused(letter, lines, *_matrix(label, said, pixels, names))
-
-
-def _matrix(
-    label: NDArray[Any],
-    said: NDArray[Any],
-    pixels: NDArray[Any],
-    names: Sequence[str],
-    most: int = 30,
-) -> tuple[list[str], NDArray[np.float64]]:
-    """The names and shares of the classes with the most pixels, in the vocabulary's order."""
-    totals = np.bincount(label, pixels, len(names))
-    kept = np.sort(np.argsort(-totals, kind="stable")[: min(most, int((totals > 0).sum()))])
-    place = np.full(len(names), -1)
-    place[kept] = np.arange(len(kept))
-    shown = (place[label] >= 0) & (place[said] >= 0)
-    matrix = np.zeros((len(kept), len(kept)))
-    matrix[place[label[shown]], place[said[shown]]] = pixels[shown]
-    return [names[i] for i in kept], 100 * matrix / totals[kept, None]
-
-
-def _colour(class_id: int, count: int) -> str:
-    return hex_colour(class_id) if class_id < count else "#707070"
 
 
 def _stages(rows: Sequence[Row]) -> list[StageLine]:

@@ -17,7 +17,6 @@ from sclip_core.evaluation.bootstrap import Interval
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b6b6b")
 INK, FAINT = "#1c1e22", "#7a7f87"
 WIDTH = 7.2  # inches
-LABELLED = 30  # classes of a matrix that are named
 SHOWN = 4  # percent of a row, from which a cell of a small matrix has its number
 
 

@@ -14,6 +14,7 @@ from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.evaluation.panels import panel
 from sclip_core.report.pictures import data_uri, image_scores
 from sclip_core.report.source import Source
+from sclip_core.results.comparison import SCORES
 from sclip_core.results.published import beside
 from sclip_core.results.tables import paired
 from sclip_core.stages.saving import LABEL_MAPS
@@ -22,7 +23,6 @@ from sclip_core.store.results import read_run
 
 WIDTH = 900  # pixels of the picture
 HARDEST = 5  # classes that are named
-NAMES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
 
 
 def score_lines(run_id: str, artifacts: Path) -> list[str]:
@@ -34,7 +34,7 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
     """
     drawn = bootstrap(paired([run_id], artifacts).areas)
     lines = ["| score | percent | 95 % interval |", "|---|---|---|"]
-    for score, name in NAMES.items():
+    for score, name in SCORES.items():
         each = drawn.of(score)
         lines.append(f"| {name} | {each.value:.2f} | {each.low:.2f} to {each.high:.2f} |")
     classes = [row for row in read_run(artifacts, run_id, "class_iou") if row["iou"] is not None]

@@ -11,7 +11,7 @@ from sclip_core.config import UserError
 from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, bootstrap
 from sclip_core.results.tables import ARTIFACTS, Paired, paired
 
-SCORES = ("miou", "macc", "aacc")
+SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
 FEWEST = 5  # images with a class, below which its resamples say nothing
 SCHEMA = pa.schema(
     {

@@ -36,6 +36,27 @@ class Refiner:
         blocks = list(self._blocks())
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
+    def best_of(self, groups: Sequence[Sequence[int]]) -> Tensor:
+        """The best word of each of some groups; no other words are stitched and refined.
+
+        Args:
+            groups: K groups of words, each of indices into the embeddings.
+
+        Returns:
+            (K, H, W) float32, on the CPU: the highest of the group's logits, as of ``logits``.
+        """
+        asked = sorted({word for group in groups for word in group})
+        places = [[asked.index(word) for word in group] for group in groups]
+        some = replace(self, embeddings=self.embeddings[asked])
+        found = torch.empty(len(groups), *self.geometry.original)
+        top = 0
+        for block in some._blocks():
+            rows = slice(top, top + block.shape[1])
+            for best, group in zip(found, places, strict=True):
+                best[rows] = block[group].amax(dim=0)
+            top = rows.stop
+        return found
+
     def labels(self, query_class: Tensor, num_classes: int) -> Labels:
         """Labels (H, W) of all pixels.
 

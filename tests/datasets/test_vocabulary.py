@@ -174,5 +174,33 @@ def test_background_must_be_class_zero() -> None:
         Vocabulary.from_classes(["sky", "background"]).with_background()
 
 
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("background", ["sky", "wall", "cat"]),
+        ("sky, wall, cat", ["sky", "wall", "cat"]),
+        ("wall", ["wall"]),
+        ("sky", ["sky"]),  # the class is called background
+        ("cat", ["cat", "kitten"]),  # a class, though another one has such a word
+        ("cat, kitten", ["cat", "kitten"]),
+        ("kitten", ["kitten"]),
+        ("old, grey", ["old, grey"]),
+    ],
+)
+def test_a_name_stands_for_the_words_of_its_class_or_for_one_word(name, words) -> None:
+    classes = [["sky", "wall", "cat"], ["cat", "kitten"], ["dog", "old, grey"]]
+    vocabulary = Vocabulary.from_classes(classes).with_background()
+    found = vocabulary.words_of(name)
+    assert [vocabulary.queries[index] for index in found] == words
+    assert len({vocabulary.query_class[index] for index in found}) == 1
+
+
+@pytest.mark.parametrize("name", ["", "Cat", "kitten, cat", "cat,kitten", "catt"])
+def test_a_name_of_nothing_is_refused(name) -> None:
+    vocabulary = Vocabulary.from_classes(["cat, kitten", "grass"])
+    with pytest.raises(UserError, match=f"unknown word '{name}'.*Known: cat, grass, kitten"):
+        vocabulary.words_of(name)
+
+
 def test_doctests() -> None:
     assert doctest.testmod(vocabulary).failed == 0

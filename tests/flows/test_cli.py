@@ -11,7 +11,6 @@ import cv2
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-from PIL import Image
 
 from sclip_core import SCLIP, read_image
 
@@ -101,23 +100,6 @@ def test_a_grid_side_by_side(own, tmp_path, sclip):
         assert "logit_scale changes no label without prob_thd: 30 and 40" in notes[1]
 
 
-@pytest.mark.parametrize(
-    ("given", "says"),
-    [
-        ({"attention": "csa,kk"}, "several values of attention"),
-        ({"pamr_steps": "1,2", "attention": "csa"}, "several values of pamr_steps"),
-        ({"pamr_steps": 1, "pamr_dilations": "1;2"}, "several values of pamr_dilations"),
-    ],
-)
-def test_one_photograph_has_one_value(own, tmp_path, sclip, given, says):
-    words = [f"--{name.replace('_', '-')}={value}" for name, value in {**TINY, **given}.items()]
-    words = [word for word in words if not word.startswith(("--device", "--dtype"))]
-    code, _, err = sclip("segment", own / "images/0.png", "--classes", "cat; dog", *words)
-    assert code == 2
-    assert says in err
-    assert len(err.strip().splitlines()) == 1
-
-
 def test_plan_computes_nothing(own, tmp_path, sclip):
     code, out, _ = sclip("plan", *flags(own, tmp_path / "artifacts"), "--json")
     assert code == 0
@@ -192,22 +174,6 @@ def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
     assert getattr(seen[0][0], field) == value
 
 
-def test_segment(own, tmp_path, sclip):
-    picture = own / "images" / "0.png"
-    overlay, labels = tmp_path / "overlay.png", tmp_path / "labels.png"
-    words = "sky, cloud; grass; ball"
-    code, out, err = sclip(
-        "segment", picture, "--classes", words, *MODEL, "-o", overlay, "--labels-out", labels
-    )
-    assert code == 0, err
-    assert str(overlay) in out
-    expected = SCLIP.load(**TINY, device="cpu").segment(
-        read_image(picture), classes=["sky, cloud", "grass", "ball"]
-    )
-    np.testing.assert_array_equal(np.asarray(Image.open(labels)), expected.labels)
-    assert Image.open(overlay).size[0] >= expected.labels.shape[1]
-
-
 def test_plan_and_results_import_no_prefect():
     code = (
         "import sys; from flows.cli import main; main(['results']); "
@@ -229,22 +195,6 @@ def test_model_imports_neither_zarr_nor_pyarrow():
         "import sys, sclip_core.model; assert not {'zarr', 'pyarrow', 'prefect'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
-
-
-def test_segment_with_the_embedded_model(tmp_path, sclip, monkeypatch):
-    from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-
-    monkeypatch.chdir(tmp_path)
-    scene = draw_scene(evaluation_rng(1), 240, 320)
-    Image.fromarray(scene.image).save("scene.png")
-    words = "road, street; wooden wall; sea; ball; car; tree"
-    arguments = ["segment", "scene.png", "--preset", "demo", "--classes", words]
-    code, out, err = sclip(*arguments, "--labels-out", "labels.png")
-    assert code == 0, err
-    assert out.split() == ["scene.sclip.png", "labels.png"]
-    found = np.asarray(Image.open("labels.png"))
-    assert found.shape == (240, 320)
-    assert len(np.unique(found)) >= 4
 
 
 def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):

@@ -9,7 +9,8 @@ import pytest
 
 from sclip_core import results
 from sclip_core.evaluation import Areas, image_areas, scores
-from sclip_core.report.content import confused_run, gather
+from sclip_core.report.confusion import confused_run
+from sclip_core.report.content import gather
 from sclip_core.report.pictures import EACH, Painter, choose, image_scores
 from sclip_core.report.source import Source
 from sclip_core.results import paired
@@ -50,7 +51,7 @@ def test_confusions_by_a_slow_loop(run, scenes_runs):
         for pair, count in Counter(zip(truth.flat, said.flat, strict=True)).items():
             if pair[0] >= 0:
                 counted[names[pair[0]], names[pair[1]]] += count
-    found = confused_run("A", pairs, run["run_id"], scenes_runs)
+    found = confused_run(0, pairs, scenes_runs)
     assert found is not None
     for line in found.lines:
         mine = {said: n for (is_, said), n in counted.items() if is_ == line.name}

@@ -233,3 +233,14 @@ def test_numbers():
     assert [number(v) for v in (1.0, -0.004, None, float("nan"))] == ["1.00", "-0.00", "–", "–"]
     assert number(2.5, 0, sign=True) == "+2"
     assert json.loads(number(12.345, 1)) == 12.3
+
+
+def test_a_confusion_is_of_its_own_run(scenes_runs, tmp_path):
+    """Beside a run of version 1, which has none."""
+    old = with_an_old_one(tmp_path)
+    shutil.copytree(scenes_runs / "results", tmp_path / "results", dirs_exist_ok=True)
+    new = results.find_run("latest~3", scenes_runs)
+    page, _ = write_report([old, new], tmp_path / "out", tmp_path)
+    (summary,) = re.findall(r"<summary>(.*?)</summary>", page.read_text("utf-8"))
+    assert summary.endswith(f" {new}")
+    assert ">B</b>" in summary

@@ -108,3 +108,28 @@ def test_logits_are_ordinary_tensors():
     logits = refiner(PROTOCOLS["PAMR"]).logits()
     logits *= 40
     assert not logits.is_inference()
+
+
+@pytest.mark.parametrize("limit", [1, 2**28])
+@pytest.mark.parametrize("name", ["plain", "whole image", "PAMR"])
+def test_the_best_word_of_groups_is_that_of_all_logits(monkeypatch, limit, name):
+    """Pixel by pixel; the words that no group has are not looked at."""
+    ours = refiner(PROTOCOLS[name], 40, 30)
+    logits = ours.logits()
+    monkeypatch.setattr("sclip_core.segmentation.segment.BLOCK_ELEMENTS", limit)
+    seen = []
+    real = Stitcher.side_by_side
+    monkeypatch.setattr(
+        Stitcher, "side_by_side", lambda self, f, words: seen.append(words) or real(self, f, words)
+    )
+    groups = [[5, 3], [6], [3]]
+    found = ours.best_of(groups)
+    assert found.shape == (3, 40, 30)
+    assert found.dtype == torch.float32
+    for group, best in zip(groups, found, strict=True):
+        for row in range(40):
+            for column in range(30):
+                expected = max(float(logits[word, row, column]) for word in group)
+                assert abs(float(best[row, column]) - expected) < 2e-6
+    (words,) = seen
+    assert torch.equal(words, ours.embeddings[[3, 5, 6]])

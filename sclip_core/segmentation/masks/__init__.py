@@ -2,13 +2,14 @@
 
 from sclip_core.segmentation.masks.hybrid import RULES, Evidence, painted, pooled_logits
 from sclip_core.segmentation.masks.proposals import Proposals, outlined
-from sclip_core.segmentation.masks.sources import SOURCES, open_source
+from sclip_core.segmentation.masks.sources import SOURCES, Proposer, open_source
 
 __all__ = [
     "RULES",
     "SOURCES",
     "Evidence",
     "Proposals",
+    "Proposer",
     "open_source",
     "outlined",
     "painted",

@@ -52,6 +52,7 @@ def _sam(
 
 
 def _superpixels(method: Any, settings: MaskSettings, *_: Any) -> Proposer:
+    superpixels.library()  # before there is an image
     return partial(superpixels.propose, settings=settings, segment=method)
 
 
