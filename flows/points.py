@@ -12,7 +12,7 @@ from rich.table import Table
 
 from flows.comparing import FEW
 from flows.console import duration
-from flows.listing import NAMES, STANDS_OUT
+from flows.listing import STANDS_OUT
 from sclip_core.config import SEVERAL, Settings, unread, usual_value, value_text
 from sclip_core.evaluation import Interval, Resampled, bootstrap
 from sclip_core.results import paired
@@ -113,7 +113,7 @@ def points_table(points: Points) -> Table:
         table.add_column(name)
     table.add_column("mIoU", justify="right")
     table.add_column("95 % interval", justify="right", no_wrap=True)
-    for name in (NAMES["macc"], NAMES["aacc"], "refine"):
+    for name in ("mAcc", "aAcc", "refine"):
         table.add_column(name, justify="right")
     table.add_column("run", no_wrap=True)
     for point, run_id in enumerate(points.run_ids):
