@@ -156,6 +156,7 @@ def verdict(points: Points) -> Iterator[str]:
         f"The best of {_count(points)} was chosen on the images that it is scored on, which "
         "flatters it; they "
         + told.get(unsure, f"do not tell it from {unsure} of the {len(others)} others")
+        + "."
     )
     if points.images < FEW:
         yield f"{points.images} images: intervals of so few say little"

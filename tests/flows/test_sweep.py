@@ -199,7 +199,7 @@ class TestVerdict:
         assert following.endswith("these images cannot tell the two apart")
         assert usual.startswith("the protocol's own: pamr_steps 0: mIoU 50.00; the best has +11.0")
         assert "tell" not in usual
-        assert caution.endswith("they do not tell it from 1 of the 2 others")
+        assert caution.endswith("they do not tell it from 1 of the 2 others.")
 
     def test_the_same_scores(self):
         same = {(0,): [50, 40, 60], (0.1,): [50, 40, 60], (0.2,): [50, 40, 60], (0.5,): [9, 8, 9]}
@@ -211,7 +211,7 @@ class TestVerdict:
     def test_the_best_is_the_usual_one(self):
         lines = list(verdict(points({(65,): [9, 9], (30,): [8, 8]}, "logit_scale", prob_thd=0.1)))
         assert "the best is the protocol's own" in lines
-        assert lines[-1].endswith("they tell it from all others")
+        assert lines[-1].endswith("they tell it from all others.")
 
     def test_few_images_are_said_to_be_few(self):
         few = points({(0,): [1, 1], (1,): [2, 2]}, "pamr_steps")
