@@ -118,10 +118,10 @@ def query(
 ) -> int:
     """Ask the results a question in SQL (DuckDB)."""
     from flows.console import console, rows_table
-    from sclip_core.store.query import query_results
+    from sclip_core.store.query import described_tables, query_results
 
     chosen = chosen_format(format, output)
-    answer: Any = query_results(artifacts, sql if sql is not None else COLUMNS)
+    answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:
@@ -129,11 +129,3 @@ def query(
     else:
         write(answer, chosen, output)
     return 0
-
-
-COLUMNS = """
-select table_name,
-    string_agg(column_name || ' ' || lower(data_type), ', ' order by ordinal_position)
-    as columns
-from information_schema.columns where table_schema = 'main' group by 1 order by 1
-"""

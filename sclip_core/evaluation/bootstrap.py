@@ -4,6 +4,10 @@ A dataset is a sample of the images that it could have held. To see how much a s
 which ones it holds, as many images are drawn from it, with replacement, again and again; the areas
 of each draw are summed and divided as those of the dataset are. Runs that are compared see the same
 draws, so that what is hard for all of them cancels out.
+
+A draw may hold no image of a rare class. A mean over other classes is another quantity, and would
+move with the classes that are lost rather than with the images: there the class counts as it does
+in the dataset. Where every draw has every class this changes nothing.
 """
 
 from __future__ import annotations
@@ -84,15 +88,19 @@ def bootstrap(
     kept = classes if by_class else 0
     shape = len(runs), 1 + resamples
     out = Resampled(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, kept)))
+    own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
     stacked = [np.hstack(areas).astype(np.float64) for areas in runs]
     for draws, weights in _draws(images, resamples, seed):
         for run, values in enumerate(stacked):
             # exact: the sums are whole numbers below 2^53
             intersect, prediction, label = np.split(weights @ values, 3, axis=1)
             iou = percent(intersect, prediction + label - intersect)
+            acc = percent(intersect, label)
+            if draws.start == 0:
+                own[run] = iou, acc
             out.iou[run, draws] = iou[:, :kept]
-            out.miou[run, draws] = mean_defined(iou)
-            out.macc[run, draws] = mean_defined(percent(intersect, label))
+            out.miou[run, draws] = mean_defined(np.where(np.isnan(iou), own[run][0], iou))
+            out.macc[run, draws] = mean_defined(np.where(np.isnan(acc), own[run][1], acc))
             out.aacc[run, draws] = percent(intersect.sum(axis=1), label.sum(axis=1))
     return out
 

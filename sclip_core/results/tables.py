@@ -17,7 +17,7 @@ from sclip_core.store.query import query_results
 from sclip_core.store.results import read_table, run_ids
 
 ARTIFACTS = Path("artifacts")
-LATEST = re.compile(r"latest(?:~([0-9]+))?")
+LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 Named = str | Sequence[str] | None
 
 
@@ -171,6 +171,11 @@ def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
     known = pc.is_valid(places)
     rows = places.filter(known).to_numpy()
     columns = table["class_id"].filter(known).to_numpy()
+    if len(columns) and not 0 <= columns.min() <= columns.max() < num_classes:
+        raise UserError(
+            f"image areas of {table['run_id'][0]} name a class outside 0..{num_classes - 1}: "
+            "that file is damaged; --force results writes it again"
+        )
     found = Areas(*np.zeros((3, len(images), num_classes), np.int64))
     for name, area in zip(found._fields, found, strict=True):
         area[rows, columns] = table[name].filter(known).to_numpy()

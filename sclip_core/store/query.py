@@ -9,9 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from sclip_core.config import UserError
-from sclip_core.store.results import EMPTY, TABLES, files_of, run_ids
+from sclip_core.store.results import TABLES, read_table, run_ids
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
+ASKS = {"SELECT", "EXPLAIN", "MULTI"}  # kinds of statements that change nothing; MULTI: a pivot
+OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
+RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
 def query_results(root: Path, sql: str) -> pa.Table:
@@ -20,61 +23,82 @@ def query_results(root: Path, sql: str) -> pa.Table:
     Args:
         root: the folder of all artifacts.
         sql: one statement over ``runs``, ``class_iou``, ``image_areas``, which has ``iou`` in
-            percent here, and ``confusion``.
+            percent here, and ``confusion``; it may read files of your own too.
 
     Raises:
-        UserError: no results, DuckDB is not installed, or it does not understand the question.
+        UserError: no results, or a file of them that cannot be read; DuckDB is not installed, or
+            does not understand the question; or it is none, but would change something.
     """
     try:
         import duckdb
     except ModuleNotFoundError:
         raise UserError("DuckDB is not installed: pip install 'sclip-benchmark[query]'") from None
-    folder, runs = root / "results", run_ids(root)
-    if not runs:
-        raise UserError(f"no runs under {folder}: `sclip run` makes them")
-    connection = duckdb.connect()
+    if not run_ids(root):
+        raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
+    connection = duckdb.connect(config=OFFLINE)
     try:
-        for table in TABLES:  # of runs that are listed: those are whole
-            connection.execute(f"create view {table} as {_source(root, table, runs)}")
-    except duckdb.Error as error:
-        raise UserError(f"the results under {folder} cannot be read: {_line(error)}") from None
-    try:
-        found: Any = connection.sql(sql)
-        if found is None:
-            raise UserError("that is no question: expected a statement that begins with select")
-        answer: pa.Table = found.to_arrow_table()
+        _check(connection, sql)
+        for table in TABLES:
+            if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
+                _offer(connection, table, read_table(root, table))
+        answer: pa.Table = connection.sql(sql).to_arrow_table()
         return answer
     except duckdb.Error as error:
-        raise UserError(
-            f"the query was not understood: {_line(error)}{_hint(error, sql)}"
-        ) from None
+        reason = f"{_line(error)}{_hint(error, sql)}"
+        raise UserError(f"the query was not understood: {reason}") from None
 
 
-def _source(root: Path, table: str, runs: list[str]) -> str:
-    """What a view selects: the table as it is; of an image's areas the IoU too, in percent."""
-    more = f", {IMAGE_IOU} as iou" if table == "image_areas" else ""
-    files = ", ".join(_quoted(path) for path in files_of(root, table, runs))
-    if files:
-        # union_by_name: files of an older version may lack a column
-        return f"select *{more} from read_parquet([{files}], union_by_name => true)"
-    kinds = {pa.string(): "varchar", pa.int32(): "integer", pa.int64(): "bigint"}
-    columns = (f"null::{kinds[field.type]} as {field.name}" for field in EMPTY[table])
-    return f"select {', '.join(columns)} where false"
+def described_tables(root: Path) -> pa.Table:
+    """What can be asked: the tables and their columns, a row a table.
+
+    Raises:
+        UserError: no results, or a file of them that cannot be read.
+    """
+    if not run_ids(root):
+        raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
+    rows = []
+    for table in sorted(TABLES):
+        columns = [f"{field.name} {field.type}" for field in read_table(root, table).schema]
+        columns += ["iou double"] if table == "image_areas" else []
+        rows.append({"table": table, "columns": ", ".join(columns)})
+    return pa.Table.from_pylist(rows)
 
 
-def _quoted(path: Path) -> str:
-    """A path as SQL text."""
-    text = str(path).replace("'", "''")
-    return f"'{text}'"
+def _check(connection: Any, sql: str) -> None:
+    """Refuse what is not one question.
+
+    Raises:
+        UserError: several statements, none, or one that would change something.
+    """
+    kinds = [str(each.type).rpartition(".")[2] for each in connection.extract_statements(sql)]
+    expected = "expected one statement that begins with select or from"
+    if not kinds:
+        raise UserError(f"that is no question: {expected}")
+    if len(kinds) > 1:
+        raise UserError(f"{len(kinds)} statements: {expected}")
+    if kinds[0] not in ASKS:
+        raise UserError(f"that is no question, but {kinds[0].lower()}: {expected}")
+
+
+def _offer(connection: Any, table: str, rows: pa.Table) -> None:
+    """Let a table be asked by its name: as it is; of an image's areas the IoU too, in percent."""
+    if table == "image_areas":
+        connection.register("stored_image_areas", rows)
+        select = f"select *, {IMAGE_IOU} as iou from stored_image_areas"
+        connection.execute(f"create view image_areas as {select}")
+    else:
+        connection.register(table, rows)
 
 
 def _hint(error: Exception, sql: str) -> str:
     """Two of our columns are words of SQL."""
-    bare = re.search(r'(?<!")\b(intersect|union)\b(?!")', sql, re.IGNORECASE)
+    bare = RESERVED.search(sql)
     if not bare or "Parser Error" not in str(error):
         return ""
     return f"; {bare[1].lower()} is a word of SQL: write the column in double quotes"
 
 
 def _line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+    """What DuckDB says, on one line, without the picture of where in the question."""
+    said = str(error).strip().partition("\n\nLINE ")[0]
+    return " ".join(said.split())[:400]

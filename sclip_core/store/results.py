@@ -22,6 +22,12 @@ SCHEMA_VERSION = 2  # 2: the table confusion; in 1 there is none
 VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
 TABLES = ("image_areas", "confusion", "class_iou", "runs")  # in the order of writing
 SINCE = {"confusion": 2}  # tables that files of an older version lack
+NEEDED = {  # columns without which a file is none of ours
+    "image_areas": {"run_id", "image_id", "class_id", "intersect", "prediction", "label"},
+    "confusion": {"run_id", "label_id", "label_name", "prediction_id", "prediction_name", "pixels"},
+    "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
+    "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
+}
 EMPTY = {  # a table without any file, as one that only later versions write
     "confusion": pa.schema(
         {
@@ -63,7 +69,8 @@ def has_run(root: Path, run_id: str) -> bool:
 
 def run_ids(root: Path) -> list[str]:
     """The runs that are listed, by name."""
-    return sorted(path.stem for path in (root / "results" / "runs").glob("*.parquet"))
+    found = (path.stem for path in (root / "results" / "runs").glob("*.parquet"))
+    return sorted(name for name in found if not name.startswith("."))
 
 
 def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
@@ -84,7 +91,7 @@ def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.
         UserError: a file that is not there, damaged, not ours, or of a later version.
     """
     runs = run_ids(root) if runs is None else runs
-    read = [_read(path) for path in files_of(root, table, runs)]
+    read = [_read(path, table) for path in files_of(root, table, runs)]
     if not read:
         return EMPTY[table].empty_table() if table in EMPTY else pa.table({})
     return pa.concat_tables(_of_one_kind(read), promote_options="permissive")
@@ -135,11 +142,14 @@ def _path(root: Path, table: str, run_id: str) -> Path:
     return root / "results" / table / f"{run_id}.parquet"
 
 
-def _read(path: Path) -> pa.Table:
+def _read(path: Path, name: str) -> pa.Table:
     """A file that ``write_run`` wrote, of whatever version up to ours."""
-    advice = "move it away; the run itself writes it again: --force results"
+    again = "the run itself writes it again: --force results"
+    advice = f"move it away; {again}"
     try:
         table = pq.ParquetFile(path).read()
+    except FileNotFoundError:
+        raise UserError(f"{path} is missing: {again}") from None
     except (OSError, pa.ArrowException) as error:
         reason = str(error).splitlines()[0]
         raise UserError(f"{path} cannot be read ({reason}): {advice}") from None
@@ -152,4 +162,10 @@ def _read(path: Path) -> pa.Table:
             f"{path} has schema version {version}, this sclip reads up to {SCHEMA_VERSION}: "
             "update it, or move the file away"
         )
+    missing = sorted(NEEDED[name] - set(table.column_names))
+    if missing:
+        raise UserError(f"{path} has no column {', '.join(missing)}: {advice}")
+    others = set(table["run_id"].unique().to_pylist()) - {path.stem}
+    if others or (name == "runs" and len(table) != 1):
+        raise UserError(f"{path} does not hold the run that its name says: {advice}")
     return table.replace_schema_metadata()

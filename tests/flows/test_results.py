@@ -208,7 +208,7 @@ class TestQuery:
         out = ask("query")
         for table in ("runs", "class_iou", "image_areas", "confusion"):
             assert f"│ {table} " in out
-        assert "label_name varchar" in out
+        assert "label_name string" in out
 
     @pytest.mark.parametrize(
         ("given", "says"),

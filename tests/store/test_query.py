@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import pyarrow.parquet as pq
 import pytest
 
 from sclip_core import UserError
-from sclip_core.store.query import query_results
-from sclip_core.store.results import write_run
+from sclip_core.store import results
+from sclip_core.store.query import described_tables, query_results
+from sclip_core.store.results import TABLES, write_run
 
 from .test_results import tables, with_an_old_one
 
@@ -94,3 +96,81 @@ def test_a_run_that_is_not_whole_is_in_no_answer(tmp_path):
     assert query_results(tmp_path, "select distinct run_id from class_iou").to_pylist() == [
         {"run_id": "one"}
     ]
+
+
+@pytest.mark.parametrize("part", ["a[1]", "a*", "run_id=7", "dataset=voc21", "it's {b}"])
+def test_a_folder_is_only_a_folder(tmp_path, part):
+    """Neither a pattern, which would find other folders, nor a column."""
+    for name, run_id in ((part, "one"), ("a1", "two"), ("ab", "three")):
+        write_run(tmp_path / name, run_id, tables(run_id))
+    answer = query_results(tmp_path / part, "from runs")
+    assert answer["run_id"].to_pylist() == ["one"]
+    assert answer["dataset"].to_pylist() == ["own"]
+    assert answer.column_names == tables("one")["runs"].column_names
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("select 1; select 2", "2 statements: expected one"),
+        ("copy (select 1) to '{file}'", "no question, but copy"),
+        ("create table t as select 1", "no question, but create"),
+        ("drop view runs", "no question, but drop"),
+        ("attach '{file}'", "no question, but attach"),
+        ("export database '{file}'", "no question, but export"),
+        ("install httpfs", "no question, but load"),
+        ("set threads = 1", "no question, but set"),
+        ("  -- nothing", "no question: expected"),
+        ("from 'https://127.0.0.1/x.parquet'", "httpfs"),
+    ],
+)
+def test_what_is_more_than_a_question(tmp_path, sql, says):
+    write_run(tmp_path, "one", tables("one"))
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*.parquet")}
+    file = tmp_path / "results" / "runs" / "one.parquet"
+    with pytest.raises(UserError, match=says) as refused:
+        query_results(tmp_path, sql.format(file=file))
+    assert "\n" not in str(refused.value)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    "sql",
+    [
+        "from runs",
+        "describe runs",
+        "summarize class_iou",
+        "with t as (from runs) select count(*) from t",
+        "pivot class_iou on class_name using max(iou)",
+        "explain from runs",
+        "values (1)",
+    ],
+)
+def test_every_kind_of_question(tmp_path, sql):
+    write_run(tmp_path, "one", tables("one"))
+    assert query_results(tmp_path, sql).num_rows > 0
+
+
+def test_one_damaged_file_is_in_the_way_of_those_who_ask_for_it(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    (tmp_path / "results" / "confusion" / "one.parquet").write_bytes(b"torn")
+    assert query_results(tmp_path, "from runs").num_rows == 1
+    with pytest.raises(UserError, match=r"confusion/one.parquet cannot be read .*--force results"):
+        query_results(tmp_path, "from confusion")
+
+
+def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    path = tmp_path / "results" / "runs" / "one.parquet"
+    later = {results.VERSION_KEY: b"3"}
+    pq.write_table(tables("one")["runs"].replace_schema_metadata(later), path)
+    with pytest.raises(UserError, match="schema version 3"):
+        query_results(tmp_path, "from runs")
+
+
+def test_what_can_be_asked(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    found = {row["table"]: row["columns"] for row in described_tables(tmp_path).to_pylist()}
+    assert sorted(found) == sorted(TABLES)
+    assert "miou double" in found["runs"]
+    assert found["image_areas"].endswith("iou double")

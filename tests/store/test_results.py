@@ -32,10 +32,22 @@ AREAS = dict.fromkeys(("class_id", "intersect", "prediction", "label"), pa.int64
 
 def tables(run_id: str, day: int = 1) -> dict[str, pa.Table]:
     created = datetime(2026, 1, day, tzinfo=UTC)
+    run = {
+        "run_id": run_id, "created_at": created, "dataset": "own", "mode": "dense",
+        "num_images": 1, "miou": 12.5, "macc": 25.0, "aacc": 50.0,
+    }  # fmt: skip
+    classes = {
+        "run_id": [run_id] * 2,
+        "class_id": [0, 1],
+        "class_name": ["a|b", "[bold] 🐈"],
+        "label": [3, 4],
+        "iou": [10.0, 15.0],
+    }
+    images = pa.schema({"run_id": pa.string(), "image_id": pa.string(), **AREAS})
     return {
-        "runs": pa.table({"run_id": [run_id], "created_at": [created], "miou": [12.5]}),
-        "class_iou": pa.table({"run_id": [run_id] * 2, "class_name": ["a|b", "[bold] 🐈"]}),
-        "image_areas": pa.schema({"run_id": pa.string(), **AREAS}).empty_table(),
+        "runs": pa.Table.from_pylist([run]),
+        "class_iou": pa.table(classes),
+        "image_areas": images.empty_table(),
         "confusion": EMPTY["confusion"].empty_table(),
     }
 
@@ -102,8 +114,33 @@ def test_a_file_that_is_not_ours(tmp_path, content):
 
 
 def test_gone(tmp_path):
-    with pytest.raises(UserError, match=r"one\.parquet cannot be read"):
+    with pytest.raises(UserError, match=r"one\.parquet is missing: .* --force results"):
         read_run(tmp_path, "one")
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_file_that_lacks_a_column(tmp_path, table):
+    write_run(tmp_path, "one", tables("one"))
+    path = tmp_path / "results" / table / "one.parquet"
+    whole = pq.read_table(path)
+    pq.write_table(whole.drop_columns([whole.column_names[-1]]), path)
+    with pytest.raises(
+        UserError, match=f"one.parquet has no column {whole.column_names[-1]}: move"
+    ):
+        read_table(tmp_path, table)
+
+
+def test_a_file_of_another_name(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    (tmp_path / "results/runs/one.parquet").rename(tmp_path / "results/runs/two.parquet")
+    with pytest.raises(UserError, match="two.parquet does not hold the run that its name says"):
+        read_runs(tmp_path)
+
+
+def test_hidden_files_are_no_runs(tmp_path):
+    write_run(tmp_path, "one", tables("one"))
+    (tmp_path / "results/runs/._one.parquet").write_bytes(b"of another system")
+    assert [row["run_id"] for row in read_runs(tmp_path)] == ["one"]
 
 
 def test_nowhere_to_write(tmp_path):
