@@ -72,7 +72,8 @@ def test_flow(own, tmp_path):
     }  # fmt: skip
 
     with get_client(sync_client=True) as client:
-        artifacts = {artifact.key: artifact for artifact in client.read_artifacts()}
+        made = sorted(client.read_artifacts(), key=lambda artifact: artifact.created)
+        artifacts = {artifact.key: artifact for artifact in made}  # of each key the latest
     summary = artifacts["sclip-summary-custom"].data
     interval = bootstrap(results.paired(["latest"], tmp_path / "flow").areas).of("aacc")
     assert f"| aAcc | {interval.value:.2f} | {interval.low:.2f} to {interval.high:.2f} |" in summary
