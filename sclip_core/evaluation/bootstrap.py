@@ -34,6 +34,10 @@ class Interval(NamedTuple):
     low: float
     high: float
 
+    def alone(self) -> Interval:
+        """The value, without an interval."""
+        return Interval(self.value, float("nan"), float("nan"))
+
     @property
     def excludes_zero(self) -> bool:
         """Whether a difference has the same sign throughout; False where it is undefined."""

@@ -13,7 +13,7 @@ import numpy as np
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
-from sclip_core.results.comparison import FEWEST, SCORES
+from sclip_core.results.comparison import FEW, FEWEST, SCORES
 from sclip_core.results.published import beside
 from sclip_core.results.tables import Paired, find_run, paired
 from sclip_core.store.results import read_run
@@ -98,14 +98,13 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
     pairs = paired(list(dict.fromkeys(find_run(name, artifacts) for name in names)), artifacts)
     rows = [read_run(artifacts, run_id)[0] for run_id in pairs.run_ids]
     drawn = bootstrap(pairs.areas, by_class=True)
-    letters = [chr(ord("A") + k) if k < 26 else str(k + 1) for k in range(len(rows))]
     confused = [
         each for place in range(len(rows)) if (each := confused_run(place, pairs, artifacts))
     ]
     settings = _settings(rows)
     content = Content(
         pairs=pairs,
-        runs=[_scored(k, letters[k], row, drawn, settings) for k, row in enumerate(rows)],
+        runs=[_scored(k, row, len(pairs.images), drawn, settings) for k, row in enumerate(rows)],
         classes=_classes(pairs, drawn),
         confused=confused,
         stages=_stages(rows),
@@ -113,6 +112,7 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
         provenance=_provenance(rows),
         literature=_literature(rows),
     )
+    content.notes += _few(pairs, content.classes)
     if len(confused) < len(rows):
         content.notes.append(
             "No confusions of runs that an older version made: run them again to see them."
@@ -126,16 +126,38 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
     return content
 
 
+def _sure(each: Interval, images: int) -> Interval:
+    """Without its interval where that would be of too few images."""
+    return each if images >= FEWEST else each.alone()
+
+
 def _scored(
-    number: int, letter: str, row: Row, drawn: Resampled, settings: Sequence[Setting]
+    number: int, row: Row, images: int, drawn: Resampled, settings: Sequence[Setting]
 ) -> Scored:
     """One run; its settings are those at its place."""
-    gains = {name: drawn.difference(s, number) for s, name in SCORES.items()} if number else {}
-    scores = {name: drawn.of(s, number) for s, name in SCORES.items()}
+    of = {s: (drawn.of(s, number), drawn.difference(s, number)) for s in SCORES}
+    scores = {name: _sure(of[s][0], images) for s, name in SCORES.items()}
+    gains = {name: _sure(of[s][1], images) for s, name in SCORES.items()} if number else {}
     apart = [s for s in settings if s.differs and s.values[number] != "-"]
     own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
     what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
+    letter = chr(ord("A") + number) if number < 26 else str(number + 1)
     return Scored(letter, row, scores, gains, what)
+
+
+def _few(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
+    """What intervals do not tell for want of images."""
+    notes = []
+    if len(pairs.images) < FEW:
+        count = f"{len(pairs.images)} image{'s' if len(pairs.images) > 1 else ''}"
+        notes.append(f"{count}: intervals of so few say little.")
+    rare = sum(line.images < FEWEST for line in classes)
+    if rare:
+        notes.append(
+            f"{rare} of the {len(classes)} classes are in fewer than {FEWEST} images: of another "
+            "set of images the mIoU would be over other classes."
+        )
+    return notes
 
 
 def _literature(rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
@@ -167,7 +189,7 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
             colour=hex_colour(i),
             images=int(present[i]),
             share=100 * float(label[i]) / max(1, int(label.sum())),
-            ious=[ious[k][i] for k in runs],
+            ious=[_sure(ious[k][i], present[i]) for k in runs],
             gains=[gains[k][i] if k and present[i] >= FEWEST else None for k in runs],
         )
         for i, name in enumerate(pairs.class_names)

@@ -20,6 +20,7 @@ from sclip_core.store.files import writable_folder, write_whole
 from sclip_core.store.label_maps import LabelMaps
 
 PAGE = "index.html"
+GENERATOR = "sclip report"  # in every page: only such a one is replaced
 MOST_RUNS = 12  # that a page can show side by side
 
 
@@ -49,6 +50,8 @@ def write_report(
         raise UserError(f"{len(names)} runs: a page shows up to {MOST_RUNS} side by side")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is a file: pass a folder for the page, -o DIR")
+    plots.library()
+    _check_place(folder / PAGE)
     content = gather(names, artifacts)
     writable_folder(folder, "-o")
     choices, notes = _pictures(content, artifacts, data_root)
@@ -62,11 +65,28 @@ def write_report(
         style=_part("page.css"),
         script=_part("page.js"),
         version=__version__,
+        generator=GENERATOR,
         written=datetime.now(UTC),
     )
     page = folder / PAGE
     write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
     return page, notes
+
+
+def _check_place(page: Path) -> None:
+    """Refuse to replace a page that is not ours.
+
+    Raises:
+        UserError: there is one.
+    """
+    if not os.path.lexists(page):
+        return
+    try:
+        ours = f'content="{GENERATOR}"' in page.read_text("utf-8", errors="replace")[:4000]
+    except OSError:
+        ours = False
+    if not ours:
+        raise UserError(f"{page} is not a page of `sclip report`: pass another folder, -o DIR")
 
 
 def _template() -> Any:
@@ -132,7 +152,8 @@ def _pictures(
     except UserError as error:
         return [], [f"no pictures: {error} (paths are as the run was given them)"]
     by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
-    painter = Painter(source, maps, pairs.class_names, by_image)
+    truths = dict(zip(pairs.images, pairs.areas[0].label, strict=True))
+    painter = Painter(source, maps, pairs.class_names, by_image, truths)
     skipped = painter.draw(choices)
     shown = [choice for choice in choices if choice.panels or choice.above]
     return shown, [f"not shown: {line}" for line in skipped]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import zip_longest
@@ -96,6 +96,7 @@ class Painter:
     runs: Sequence[tuple[str, LabelMaps]]  # letter and label maps
     class_names: Sequence[str]
     scores: dict[str, list[float]]  # by image, by run
+    truths: Mapping[str, NDArray[np.int64]]  # by image: pixels of each class that were scored
 
     def draw(self, choices: Sequence[Choice], budget: int = BUDGET) -> list[str]:
         """Draw the panels, those that come first in each choice first, while there is room.
@@ -143,6 +144,9 @@ class Painter:
         if any(digest not in maps for _, maps in self.runs):
             raise ImageError(f"{image_id} is not the image any more that was segmented")
         image, truth = self.source.image(image_id), self.source.truth(image_id)
+        found = np.bincount(truth[truth >= 0], minlength=len(self.class_names))
+        if not np.array_equal(found, self.truths[image_id]):
+            raise ImageError(f"{image_id}: its label map is not the one that was scored any more")
         photo = resized(image, SIDE)
         try:
             pictures = [

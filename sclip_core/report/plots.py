@@ -101,15 +101,24 @@ def confusion_matrix(shares: NDArray[np.float64], names: Sequence[str]) -> str:
     )
 
 
-def _figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Any:
-    """A figure and its axes, plain."""
+def library() -> type[Any]:
+    """What draws.
+
+    Raises:
+        UserError: it is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ModuleNotFoundError:
         raise UserError(
             "matplotlib is not installed: pip install 'sclip-benchmark[report]'"
         ) from None
-    figure = Figure((width, height), layout="constrained")
+    return Figure
+
+
+def _figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Any:
+    """A figure and its axes, plain."""
+    figure = library()((width, height), layout="constrained")
     axes = figure.subplots(1, columns, **options)
     for axis in np.atleast_1d(axes):
         axis.spines[["top", "right"]].set_visible(False)

@@ -14,7 +14,7 @@ from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.evaluation.panels import panel
 from sclip_core.report.pictures import data_uri, image_scores
 from sclip_core.report.source import Source
-from sclip_core.results.comparison import SCORES
+from sclip_core.results.comparison import FEWEST, SCORES
 from sclip_core.results.published import beside
 from sclip_core.results.tables import paired
 from sclip_core.stages.saving import LABEL_MAPS
@@ -32,11 +32,14 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
         run_id: of a run that is listed.
         artifacts: the folder of all artifacts.
     """
-    drawn = bootstrap(paired([run_id], artifacts).areas)
+    pairs = paired([run_id], artifacts)
+    drawn = bootstrap(pairs.areas)
     lines = ["| score | percent | 95 % interval |", "|---|---|---|"]
     for score, name in SCORES.items():
         each = drawn.of(score)
-        lines.append(f"| {name} | {each.value:.2f} | {each.low:.2f} to {each.high:.2f} |")
+        sure = len(pairs.images) >= FEWEST
+        interval = f"{each.low:.2f} to {each.high:.2f}" if sure else "too few images"
+        lines.append(f"| {name} | {each.value:.2f} | {interval} |")
     classes = [row for row in read_run(artifacts, run_id, "class_iou") if row["iou"] is not None]
     worst = sorted(classes, key=lambda row: row["iou"])[:HARDEST]
     named = ", ".join(f"{plain(row['class_name'])} {row['iou']:.1f}" for row in worst)

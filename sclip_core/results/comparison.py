@@ -12,7 +12,8 @@ from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, boot
 from sclip_core.results.tables import ARTIFACTS, Paired, paired
 
 SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
-FEWEST = 5  # images with a class, below which its resamples say nothing
+FEWEST = 5  # images, below which resamples say nothing
+FEW = 30  # images, below which they say little
 SCHEMA = pa.schema(
     {
         "run_id": pa.string(),

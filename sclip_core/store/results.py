@@ -7,6 +7,7 @@ nothing, and who reads meanwhile sees one of them more or less.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -103,8 +104,7 @@ def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any
     Raises:
         UserError: see ``read_table``.
     """
-    rows: list[dict[str, Any]] = read_table(root, table, [run_id]).to_pylist()
-    return rows
+    return _rows(read_table(root, table, [run_id]))
 
 
 def read_runs(root: Path) -> list[dict[str, Any]]:
@@ -113,8 +113,16 @@ def read_runs(root: Path) -> list[dict[str, Any]]:
     Raises:
         UserError: see ``read_table``.
     """
-    rows: list[dict[str, Any]] = read_table(root, "runs").to_pylist()
+    rows = _rows(read_table(root, "runs"))
     return sorted(rows, key=lambda run: str(run["created_at"]), reverse=True)
+
+
+def _rows(table: pa.Table) -> list[dict[str, Any]]:
+    """The rows; scores that are null are NaN, as they are where a run has none."""
+    rows: list[dict[str, Any]] = table.to_pylist()
+    for row in rows:
+        row |= {name: math.nan for name in ("miou", "macc", "aacc") if row.get(name, 0) is None}
+    return rows
 
 
 def _of_one_kind(read: Sequence[pa.Table]) -> list[pa.Table]:

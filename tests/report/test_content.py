@@ -17,6 +17,8 @@ from sclip_core.results import paired
 from sclip_core.store.label_maps import LabelMaps
 from sclip_core.store.results import read_run
 
+from ..results.runs import made_run
+
 KINDS = {"baseline": "latest", "hybrid": "latest~1", "pamr": "latest~2", "csa": "latest~3"}
 
 
@@ -96,7 +98,9 @@ def test_the_page_tells_the_tables(scenes_runs):
     stages = {stage.name: stage for stage in content.stages}
     assert stages["refine"].states[:2] == ["computed", "computed"]
     assert stages["hybrid"].states == [None, None, "computed"]
-    assert content.notes == []
+    few, rare = content.notes
+    assert few == "8 images: intervals of so few say little."
+    assert rare.startswith(f"{sum(line.images < 5 for line in content.classes)} of the ")
 
 
 def test_the_score_of_an_image():
@@ -137,7 +141,8 @@ def test_no_more_pictures_than_there_is_room(scenes_runs):
     scored = image_scores(pairs.areas)
     by_image = dict(zip(pairs.images, scored.T.tolist(), strict=True))
     runs = [("A", LabelMaps(scenes_runs, row))]
-    painter = Painter(Source(scenes_runs, row), runs, pairs.class_names, by_image)
+    truths = dict(zip(pairs.images, pairs.areas[0].label, strict=True))
+    painter = Painter(Source(scenes_runs, row), runs, pairs.class_names, by_image, truths)
     sizes = []
     for budget in (10, 100_000, 10_000_000):
         choices = choose(pairs.images, scored)
@@ -147,3 +152,20 @@ def test_no_more_pictures_than_there_is_room(scenes_runs):
         assert size <= budget
         sizes.append(len(drawn))
     assert sizes[0] == 0 < sizes[1] < sizes[2] == len(pairs.images)
+
+
+def test_too_few_images_have_no_interval(tmp_path):
+    """As `compare` says: neither of a score nor of a class."""
+    for run_id, gain in (("a", 0), ("b", 5)):
+        images = {str(n): [(10 + n + gain, 40, 40), (5, 9, 9), (0, 0, 0)] for n in range(4)}
+        made_run(tmp_path, run_id, images, versions="{}")
+    content = gather(["a", "b"], tmp_path)
+    for run in content.runs:
+        for value, low, high in [*run.scores.values(), *run.gains.values()]:
+            assert not np.isnan(value)
+            assert np.isnan(low)
+            assert np.isnan(high)
+    assert {line.gains[1] for line in content.classes} == {None}
+    assert all(np.isnan(iou.low) for line in content.classes for iou in line.ious)
+    table = results.compare("a", "b", artifacts=tmp_path)
+    assert set(table["low"].to_pylist()) == {None}

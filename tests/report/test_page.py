@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import shutil
+import sys
 from html.parser import HTMLParser
 
+import cv2
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -16,7 +18,7 @@ from sclip_core import UserError, results
 from sclip_core.report import page as module
 from sclip_core.report import pictures, write_report
 from sclip_core.report.page import number
-from sclip_core.store.results import write_run
+from sclip_core.store.results import read_table, write_run
 
 from ..results.runs import made_run
 from ..store.test_results import with_an_old_one
@@ -104,7 +106,7 @@ def test_five_thousand_images_and_171_classes_stay_below_5_mb(tmp_path, monkeypa
     for seed, run_id in enumerate(("big-1", "big-2", "big-3")):
         made_run(tmp_path, run_id, {"0": [(1, 1, 1)] * 171}, names)
         listed = {name: getattr(results, name)(run_id, tmp_path) for name in ("class_iou",)}
-        row = results.query(f"select * from runs where run_id = '{run_id}'", tmp_path)
+        row = read_table(tmp_path, "runs", [run_id])
         areas, confusion = many_areas(run_id, 5000, 171, seed), every_pair(run_id, names)
         write_run(
             tmp_path, run_id, {**listed, "runs": row, "image_areas": areas, "confusion": confusion}
@@ -244,3 +246,30 @@ def test_a_confusion_is_of_its_own_run(scenes_runs, tmp_path):
     (summary,) = re.findall(r"<summary>(.*?)</summary>", page.read_text("utf-8"))
     assert summary.endswith(f" {new}")
     assert ">B</b>" in summary
+
+
+def test_ground_truth_that_was_not_scored_is_not_shown(moved, tmp_path):
+    run = results.query("select data_root from runs limit 1", moved)["data_root"][0].as_py()
+    root = shutil.copytree(run, tmp_path / "scenes")
+    first = min((root / "labels").iterdir())
+    labels = cv2.imread(str(first), cv2.IMREAD_UNCHANGED)
+    cv2.imwrite(str(first), (labels + 1) % 15)
+    page, notes = write_report(["latest~3"], tmp_path / "out", moved, data_root=root)
+    assert notes == [
+        f"not shown: {first.stem}: its label map is not the one that was scored any more"
+    ]
+    assert page.read_text("utf-8").count("<figure") == 7
+
+
+def test_a_page_of_someone_else_is_not_replaced(scenes_runs, tmp_path):
+    (tmp_path / "index.html").write_text("<h1>my home page</h1>")
+    with pytest.raises(UserError, match=r"index\.html is not a page of `sclip report`"):
+        write_report(["latest"], tmp_path, scenes_runs)
+    assert (tmp_path / "index.html").read_text() == "<h1>my home page</h1>"
+
+
+def test_without_matplotlib(scenes_runs, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(UserError, match=r"pip install 'sclip-benchmark\[report\]'"):
+        write_report(["latest"], tmp_path / "out", scenes_runs)
+    assert not (tmp_path / "out").exists()
