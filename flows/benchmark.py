@@ -100,6 +100,8 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
     finished = run_pipelines(runs, as_tasks)
     for each in finished:
         publish(each)
+    if len(finished) > 1 and finished[0].settings.scored:
+        publish_together(finished)
     return finished if len(finished) > 1 else finished[0]
 
 
@@ -107,8 +109,7 @@ def publish(finished: Finished) -> None:
     """Show the run in Prefect: a summary with a small picture, and a table of its classes."""
     from sclip_core.report.summary import plain, saved_panel, score_lines, small_panel
 
-    dataset = finished.settings.dataset.lower()
-    name = "".join(c if c.isascii() and c.isalnum() else "-" for c in dataset)
+    name = _key_part(finished)
     lines = [f"# {plain(headline(finished))}", ""]
     artifacts, shown = finished.settings.artifacts, None
     if finished.run_id:
@@ -132,6 +133,33 @@ def publish(finished: Finished) -> None:
         *(f"- left out: {plain(line)}" for line in finished.failures.values()),
     ]
     create_markdown_artifact(key=f"sclip-summary-{name}", markdown="\n".join(lines))
+
+
+def publish_together(finished: list[Finished]) -> None:
+    """Show runs of one command in Prefect side by side: what differs, and their scores."""
+    from flows.listing import differing_settings, setting
+    from sclip_core.report.summary import score_intervals
+
+    rows = [each.row for each in finished]
+    names = differing_settings(rows)
+    create_table_artifact(
+        key=f"sclip-runs-{_key_part(finished[0])}",
+        table=[
+            {
+                **{name: setting(row, name) for name in names},
+                **score_intervals(row["run_id"], finished[0].settings.artifacts),
+                "run": row["run_id"],
+            }
+            for row in rows
+        ],
+        description="In percent, with 95 % intervals",
+    )
+
+
+def _key_part(finished: Finished) -> str:
+    """The dataset's name as keys of artifacts may have it."""
+    dataset = finished.settings.dataset.lower()
+    return "".join(c if c.isascii() and c.isalnum() else "-" for c in dataset)
 
 
 def _publish_classes(finished: Finished, name: str) -> None:

@@ -32,14 +32,9 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
         run_id: of a run that is listed.
         artifacts: the folder of all artifacts.
     """
-    pairs = paired([run_id], artifacts)
-    drawn = bootstrap(pairs.areas)
-    lines = ["| score | percent | 95 % interval |", "|---|---|---|"]
-    for score, name in SCORES.items():
-        each = drawn.of(score)
-        sure = len(pairs.images) >= FEWEST
-        interval = f"{each.low:.2f} to {each.high:.2f}" if sure else "too few images"
-        lines.append(f"| {name} | {each.value:.2f} | {interval} |")
+    lines = ["| score | percent and 95 % interval |", "|---|---|"]
+    scored = score_intervals(run_id, artifacts)
+    lines += [f"| {name} | {text} |" for name, text in scored.items()]
     classes = [row for row in read_run(artifacts, run_id, "class_iou") if row["iou"] is not None]
     worst = sorted(classes, key=lambda row: row["iou"])[:HARDEST]
     named = ", ".join(f"{plain(row['class_name'])} {row['iou']:.1f}" for row in worst)
@@ -51,6 +46,23 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
         found.caveats
     )
     return lines
+
+
+def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
+    """By the name of each score ``78.86 [76.80, 80.64]``; without the interval of too few images.
+
+    Args:
+        run_id: of a run that is listed.
+        artifacts: the folder of all artifacts.
+    """
+    pairs = paired([run_id], artifacts)
+    drawn = bootstrap(pairs.areas)
+    found = {name: drawn.of(score) for score, name in SCORES.items()}
+    sure = len(pairs.images) >= FEWEST
+    return {
+        name: f"{each.value:.2f}" + (f" [{each.low:.2f}, {each.high:.2f}]" if sure else "")
+        for name, each in found.items()
+    }
 
 
 def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:

@@ -8,8 +8,9 @@ import shutil
 import pytest
 
 from sclip_core import results
+from sclip_core.evaluation import bootstrap
 from sclip_core.report import page, summary
-from sclip_core.report.summary import plain, score_lines, small_panel
+from sclip_core.report.summary import plain, score_intervals, score_lines, small_panel
 
 from ..results.runs import made_run
 
@@ -54,3 +55,18 @@ def test_examples_in_docstrings():
         assert found.attempted
         assert not found.failed
     assert plain("a b") == "a b"
+
+
+def test_intervals_are_those_of_the_bootstrap(scenes_runs):
+    run_id = results.find_run("latest~3", scenes_runs)
+    drawn = bootstrap(results.paired([run_id], scenes_runs).areas)
+    for name, score in (("mIoU", "miou"), ("mAcc", "macc"), ("aAcc", "aacc")):
+        value, low, high = drawn.of(score)
+        shown = f"{value:.2f} [{low:.2f}, {high:.2f}]"
+        assert score_intervals(run_id, scenes_runs)[name] == shown
+        assert f"| {name} | {shown} |" in score_lines(run_id, scenes_runs)
+
+
+def test_too_few_images_have_none(tmp_path):
+    made_run(tmp_path, "a", {str(n): [(1, 2, 2)] * 3 for n in range(4)})
+    assert score_intervals("a", tmp_path) == {"mIoU": "33.33", "mAcc": "50.00", "aAcc": "50.00"}
