@@ -13,7 +13,9 @@ from flows.output import Format, Output, chosen_format, write
 from sclip_core.config import UserError
 
 Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
-Draws = Annotated[int, Parameter(help="How often images are drawn.", validator=Number(gte=100))]
+Draws = Annotated[
+    int, Parameter(help="How often images are drawn.", validator=Number(gte=100, lte=100_000))
+]
 HERE = Path("artifacts")
 
 
@@ -74,7 +76,7 @@ def compare(
     from flows.console import console
     from sclip_core.results.comparison import compare_paired, paired_runs
 
-    chosen = chosen_format(format, output)
+    chosen = chosen_format(format, output, artifacts)
     pairs = paired_runs(base, *others, artifacts=artifacts)
     table = compare_paired(pairs, resamples, seed)
     if chosen != "table":
@@ -120,7 +122,7 @@ def query(
     from flows.console import console, rows_table
     from sclip_core.store.query import query_results
 
-    chosen = chosen_format(format, output)
+    chosen = chosen_format(format, output, artifacts)
     answer: Any = query_results(artifacts, sql if sql is not None else COLUMNS)
     if chosen == "table":
         console().print(rows_table(answer))

@@ -268,6 +268,7 @@ class TestHeat:
             (["cat, kitten; grass"], ["cat, kitten", "grass"]),
             (["kitten, cat"], ["kitten", "cat"]),
             (["red,green"], ["red,green"]),
+            (["cat; ", "grass,"], ["cat", "grass"]),
         ],
     )
     def test_what_may_be_asked(self, given, asked):
@@ -279,7 +280,7 @@ class TestHeat:
         [
             ("clod", "unknown word 'clod'. Did you mean 'cloud'? Known: ball, cloud, grass, sky."),
             ("sky, clod", "unknown word 'clod'"),
-            ("sky; ", "unknown word ''"),
+            (" ;,", "--heat names no class and no word"),
         ],
     )
     def test_an_unknown_word(self, refused, photos, heat, says):
