@@ -32,8 +32,8 @@ def results(
     artifacts: Artifacts = HERE,
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
-    from flows.console import console, full_width
-    from flows.listing import against_lines, ladders, runs_table
+    from flows.console import console
+    from flows.listing import against_lines, fitting_table, ladders, runs_table
     from sclip_core.store.results import read_runs
 
     runs = read_runs(artifacts)
@@ -46,11 +46,8 @@ def results(
         if not runs:
             raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
     runs = runs[:last]
-    table = runs_table(runs, against is not None)
-    out = console(table)
-    if full_width(table) > out.width:
-        table = runs_table(runs, against is not None, brief=True)
-    out.print(table)
+    out = console(runs_table(runs, against is not None))
+    out.print(fitting_table(runs, against is not None, out.width))
     if against:
         for line in against_lines(runs):
             out.print(line, soft_wrap=True)
@@ -83,7 +80,7 @@ def compare(
         write(table, chosen, output)
         return 0
     out = console()
-    for part in comparison(pairs, table, classes, artifacts):
+    for part in comparison(pairs, table, classes, artifacts, out):
         out.print(part, soft_wrap=isinstance(part, str))
     return 0
 
