@@ -191,9 +191,7 @@ def _refused_by_the_system(error: OSError) -> int:
     # What is not there was there before: that is for us to find, as are faults without a file.
     if error.filename is None or isinstance(error, FileNotFoundError):
         return _fault()
-    return _mistake(
-        printable(f"{os.fsdecode(error.filename)}: {error.strerror}; mend that and run again")
-    )
+    return _mistake(f"{error.filename}: {error.strerror}; mend that and run again")
 
 
 def _to_nowhere(stream: TextIO) -> None:
@@ -217,7 +215,7 @@ def _mistake(line: str) -> int:
 
 def _say(line: str) -> None:
     with suppress(OSError):  # /dev/full
-        print(f"sclip: {line}", file=sys.stderr)
+        print(f"sclip: {printable(line)}", file=sys.stderr)
 
 
 def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:

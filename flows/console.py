@@ -100,6 +100,7 @@ class ConsoleReporter:
 
     def warn(self, line: str) -> None:
         """Something that the user should know now; once, though several runs find it."""
+        line = printable(line)
         if line in self._warned:
             return
         self._warned.add(line)
@@ -110,6 +111,7 @@ class ConsoleReporter:
 
     def note(self, line: str) -> None:
         """Something that the user should know before the run."""
+        line = printable(line)
         if self.console.is_terminal:
             self.console.print(Text.assemble((f"{'note':<15} ", "yellow"), line))
         else:
@@ -253,7 +255,7 @@ def plan_table(statuses: list[Status]) -> Table:
     table.add_column("key", no_wrap=True)
     table.add_column("why")
     for s in statuses:
-        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, s.reason)
+        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, printable(s.reason))
     return table
 
 

@@ -91,6 +91,7 @@ def _beyond(scalar: pa.Scalar) -> str:
     """The text of a value that Python has no type for."""
     kind = scalar.type
     if pa.types.is_timestamp(kind) or pa.types.is_date32(kind):
+        unit: Any
         last, unit = (LAST_DAY, "D") if pa.types.is_date32(kind) else (LAST_TICK, kind.unit)
         if abs(scalar.value) >= last:
             return "infinity" if scalar.value > 0 else "-infinity"
