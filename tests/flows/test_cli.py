@@ -247,6 +247,12 @@ class TestStreams:
         full = "sclip: the output cannot be written: No space left on device\n"
         assert said(words, ">/dev/full") == (1, "", full)
 
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+    def test_a_full_device_that_shows_at_the_end(self, said, tmp_path):
+        code, _, err = said(f"query 'select 1' -o {tmp_path}/x.csv", ">/dev/full")
+        assert code == 1
+        assert err == "sclip: the output cannot be written: No space left on device\n"
+
     def test_closed_output(self, said):
         code, _, err = said("results", ">&-")
         assert code == 1
