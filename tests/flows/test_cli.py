@@ -231,7 +231,7 @@ class TestStreams:
             line = (
                 f"exec {sys.executable} -m flows.cli {words} --artifacts {scenes_runs} {redirect}"
             )
-            environment = {**os.environ, **variables}
+            environment = {**os.environ, "PYTHONUNBUFFERED": "", **variables}
             done = subprocess.run(line, shell=True, capture_output=True, env=environment)
             return done.returncode, done.stdout.decode(), done.stderr.decode()
 
