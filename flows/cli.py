@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import errno
+import io
 import json
 import os
 import sys
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, TextIO
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -21,11 +24,15 @@ from flows.results import compare, query, report, results
 from flows.segment import segment
 from flows.sweep import sweep
 from sclip_core import __version__
-from sclip_core.config import SEVERAL, UserError, unread, value_text
+from sclip_core.config import SEVERAL, UserError, printable, unread, value_text
+from sclip_core.store.files import FULL
 
 if TYPE_CHECKING:
     from sclip_core.stages.report import Status
     from sclip_core.stages.run import Run
+
+# Of files that are written the store says where; what remains is the stream that we print to.
+NO_OUTPUT = FULL | {errno.EBADF, errno.EIO}
 
 app = App(
     name="sclip",
@@ -137,30 +144,78 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Returns:
-        0 done, 2 the user's mistake (one line says what to do), 1 images left out or our fault.
+        0 done, 2 the user's mistake (one line says what to do), 1 images left out, output that
+        cannot be written, or our fault.
     """
+    if not _can_print():
+        return 1
     try:
-        return int(app(arguments, exit_on_error=False, print_error=False) or 0)
+        code = int(app(arguments, exit_on_error=False, print_error=False) or 0)
+        sys.stdout.flush()
+        return code
     except UserError as error:
         return _mistake(str(error))
     except CycloptsError as error:
         return _mistake(f"{' '.join(str(error).split())} See `sclip --help`.")
     except KeyboardInterrupt:
-        print("sclip: stopped; what was computed is kept", file=sys.stderr)
+        _say("stopped; what was computed is kept")
         return 130
     except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # for the flush at exit
+        _to_nowhere(sys.stdout)
         return 0
+    except OSError as error:
+        return _refused_by_the_system(error)
     except Exception:
-        traceback.print_exc()
-        print("sclip: this is a fault of ours, see above; no artifact is lost", file=sys.stderr)
+        return _fault()
+
+
+def _can_print() -> bool:
+    """See that a name with any sign can be printed; False: there is nothing to print to."""
+    if sys.stderr is None:  # closed by `2>&-`
+        sys.stderr = open(os.devnull, "w")  # noqa: SIM115
+    if sys.stdout is None:  # the next file that is opened would be it
+        _say("standard output is closed: leave it open, or send it to /dev/null")
+        return False
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    return True
+
+
+def _refused_by_the_system(error: OSError) -> int:
+    """Say in one line what the system refused: output, or a file that nobody expected to fail."""
+    if error.filename is None and error.errno in NO_OUTPUT:
+        _to_nowhere(sys.stdout)
+        _say(f"the output cannot be written: {error.strerror}")
         return 1
+    # What is not there was there before: that is for us to find, as are faults without a file.
+    if error.filename is None or isinstance(error, FileNotFoundError):
+        return _fault()
+    return _mistake(f"{error.filename}: {error.strerror}; mend that and run again")
+
+
+def _to_nowhere(stream: TextIO) -> None:
+    """Let what a stream still holds vanish at exit, not fail."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def _fault() -> int:
+    """Show a fault of the program."""
+    with suppress(OSError):
+        traceback.print_exc()
+    _say("this is a fault of ours, see above; no artifact is lost")
+    return 1
 
 
 def _mistake(line: str) -> int:
     """Say what the user can mend, in one line."""
-    print(f"sclip: {line}", file=sys.stderr)
+    _say(line)
     return 2
+
+
+def _say(line: str) -> None:
+    with suppress(OSError):  # /dev/full
+        print(f"sclip: {printable(line)}", file=sys.stderr)
 
 
 def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:

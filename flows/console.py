@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -13,7 +14,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 from rich.text import Text
 
-from sclip_core.config import SEVERAL, unread, value_text
+from flows.values import plain, values_of
+from sclip_core.config import SEVERAL, printable, unread, value_text
 from sclip_core.stages.report import Outcome, Status
 
 if TYPE_CHECKING:
@@ -27,6 +29,7 @@ LONG = (  # stages whose seconds are shown side by side
 )
 UNSCORED = ", no ground truth: nothing scored"
 MOST_ROWS = 200  # of an answer that are printed
+EXPLAINED = ["explain_key", "explain_value"]  # columns of a plan that DuckDB drew, in lines
 QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
@@ -97,6 +100,7 @@ class ConsoleReporter:
 
     def warn(self, line: str) -> None:
         """Something that the user should know now; once, though several runs find it."""
+        line = printable(line)
         if line in self._warned:
             return
         self._warned.add(line)
@@ -107,6 +111,7 @@ class ConsoleReporter:
 
     def note(self, line: str) -> None:
         """Something that the user should know before the run."""
+        line = printable(line)
         if self.console.is_terminal:
             self.console.print(Text.assemble((f"{'note':<15} ", "yellow"), line))
         else:
@@ -235,6 +240,11 @@ def full_width(table: Table) -> int:
     return Console(width=1000, **PLAIN).measure(table).maximum
 
 
+def least_width(table: Table) -> int:
+    """Columns of a console in which no word, and no column of a least width, is cut."""
+    return Console(width=1000, **PLAIN).measure(table).minimum
+
+
 def plan_table(statuses: list[Status]) -> Table:
     """Every stage with its state and why."""
     table = Table()
@@ -245,7 +255,7 @@ def plan_table(statuses: list[Status]) -> Table:
     table.add_column("key", no_wrap=True)
     table.add_column("why")
     for s in statuses:
-        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, s.reason)
+        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, printable(s.reason))
     return table
 
 
@@ -262,14 +272,17 @@ def rows_table(rows: pa.Table) -> Table:
     """Any table of results."""
     table = Table()
     for field in rows.schema:
-        is_number = pa.types.is_integer(field.type) or pa.types.is_floating(field.type)
-        table.add_column(field.name, justify="right" if is_number else "left")
+        kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+        is_number = any(is_one(field.type) for is_one in kinds)
+        table.add_column(printable(field.name), justify="right" if is_number else "left")
     # column by column: two of them may have one name
-    shown = [column.to_pylist() for column in rows.slice(0, MOST_ROWS).columns]
+    shown = [values_of(column) for column in rows.slice(0, MOST_ROWS).columns]
+    cell = str if rows.column_names == EXPLAINED else _shown
     for row in zip(*shown, strict=True):
-        table.add_row(*(_shown(value) for value in row))
-    if rows.num_rows > MOST_ROWS:
-        table.caption = f"and {rows.num_rows - MOST_ROWS:,} rows more: add a limit"
+        table.add_row(*(cell(value) for value in row))
+    more = rows.num_rows - MOST_ROWS
+    if more > 0:
+        table.caption = f"and {more:,} row{'s' if more > 1 else ''} more: add a limit"
     return table
 
 
@@ -288,7 +301,13 @@ def _seconds(row: dict[str, Any]) -> Iterator[str]:
 def _shown(value: Any) -> str:
     if value is None:
         return "-"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes | tuple | list | dict):
+        value = plain(value)
+    if isinstance(value, list | dict):
+        value = json.dumps(value, ensure_ascii=False)
+    return printable(str(value))
 
 
 def duration(seconds: float) -> str:

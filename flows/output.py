@@ -4,20 +4,22 @@ from __future__ import annotations
 
 import json
 import sys
-from datetime import date, datetime, time
-from decimal import Decimal
+from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 from cyclopts import Parameter
 from pyarrow import csv
 
 from flows.pictures import check_target
-from sclip_core.config import UserError
+from flows.values import as_text, is_bignum, plain, values_of
+from sclip_core.config import STAGES, UserError
 from sclip_core.store.files import write_whole
 
 Format = Annotated[
@@ -29,10 +31,16 @@ Output = Annotated[
     Parameter(name=("--output", "-o"), help="File to write: .csv, .json or .parquet."),
 ]
 ENDINGS = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
+STORED = ("results", "ground_truth", *STAGES)  # folders of the artifacts
 
 
-def chosen_format(format: Format, output: Path | None) -> str:
+def chosen_format(format: Format, output: Path | None, artifacts: Path) -> str:
     """The format that was asked for; checks where it is written to.
+
+    Args:
+        format: None: by the name of the file; a table without one.
+        output: the file; None: standard output.
+        artifacts: the folder of all artifacts, of which none is replaced.
 
     Raises:
         UserError: a file that cannot be written or of another format than its name says, or Parquet
@@ -46,7 +54,7 @@ def chosen_format(format: Format, output: Path | None) -> str:
     if by_name is None or format not in (None, by_name):
         wanted = f".{format}" if format not in (None, "table") else ", ".join(ENDINGS)
         raise UserError(f"{output}: tables are written as {wanted}: name it so")
-    check_target(output, endings=tuple(ENDINGS))
+    check_target(output, taken=[artifacts / name for name in STORED], endings=tuple(ENDINGS))
     return by_name
 
 
@@ -62,27 +70,29 @@ def write(table: pa.Table, format: str, output: Path | None) -> None:
     if output is not None:
         write_whole(output, partial(Path.write_bytes, data=content))
         print(output)
-    elif format == "parquet":
+    else:  # UTF-8 whatever the terminal has: another program reads it
+        sys.stdout.flush()
         sys.stdout.buffer.write(content)
-    else:
-        sys.stdout.write(content.decode())
+        sys.stdout.buffer.flush()
 
 
 def _csv(table: pa.Table) -> bytes:
     into = BytesIO()
-    csv.write_csv(_flat(table), into)
+    csv.write_csv(_said(table, _csv_says), into)
     return into.getvalue()
 
 
 def _json(table: pa.Table) -> bytes:
     """A list of objects, a line each."""
-    rows = (json.dumps(_plain(row), ensure_ascii=False) for row in table.to_pylist())
+    columns = [values_of(column) for column in table.columns]
+    named = (dict(zip(table.column_names, row, strict=True)) for row in zip(*columns, strict=True))
+    rows = (json.dumps(plain(row), ensure_ascii=False) for row in named)
     return ("[" + ",\n ".join(rows) + "]\n").encode()
 
 
 def _parquet(table: pa.Table) -> bytes:
     into = BytesIO()
-    pq.write_table(table, into, compression="zstd")
+    pq.write_table(_said(table, _parquet_says), into, compression="zstd")
     return into.getvalue()
 
 
@@ -95,25 +105,35 @@ def _named_apart(table: pa.Table) -> pa.Table:
     return table.rename_columns(names)
 
 
-def _flat(table: pa.Table) -> pa.Table:
-    """Lists and structures as JSON text: CSV has neither."""
-    for i, field in enumerate(table.schema):
-        if pa.types.is_nested(field.type):
-            texts = [None if v is None else json.dumps(_plain(v)) for v in table[i].to_pylist()]
-            table = table.set_column(i, field.name, pa.array(texts, pa.string()))
+def _said(table: pa.Table, says: Callable[[pa.ChunkedArray], bool]) -> pa.Table:
+    """A table with text for the columns that a format cannot say."""
+    for i, name in enumerate(table.column_names):
+        if not says(table[i]):
+            table = table.set_column(i, name, as_text(values_of(table[i])))
     return table
 
 
-def _plain(value: Any) -> Any:
-    """What JSON can say: NaN and infinities are null, times ISO 8601."""
-    if isinstance(value, dict):
-        return {str(key): _plain(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_plain(each) for each in value]
-    if isinstance(value, Decimal):
-        value = float(value)
-    if isinstance(value, float):
-        return value if value - value == 0 else None
-    if isinstance(value, datetime | date | time):
-        return value.isoformat()
-    return value if value is None or isinstance(value, bool | int | str) else str(value)
+def _csv_says(column: pa.ChunkedArray) -> bool:
+    """Whether a column is numbers, text or times of the years from 1 to 9999."""
+    kind = column.type
+    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
+        with suppress(ValueError):  # Python has no nanoseconds; CSV has
+            try:
+                pc.min_max(column).as_py()
+            except OverflowError:
+                return False
+        return not pa.types.is_duration(kind)
+    kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
+    return pa.types.is_null(kind) or any(is_one(kind) for is_one in (*kinds, *texts))
+
+
+def _parquet_says(column: pa.ChunkedArray) -> bool:
+    """Whether Parquet has a column's type."""
+    if is_bignum(column.type):
+        return False
+    try:
+        pq.write_table(pa.table({"": column.slice(0, 0)}), BytesIO())
+    except pa.ArrowException:
+        return False
+    return True

@@ -42,14 +42,17 @@ def check_target(
         endings: of names of a file that is no picture.
 
     Raises:
-        UserError: its folder is not there or takes no files, it is a folder itself or no file, it
-            is taken, or its ending is of another format.
+        UserError: its folder is not there or takes no files, it is a folder itself or no file, a
+            link to nothing, it is taken, or its ending is of another format.
     """
     if os.path.isdir(target):
         what = "a picture" if endings is None else "a file"
         raise UserError(f"{target} is a folder: pass the name of {what} in it")
     if not os.path.isdir(target.parent):
         raise UserError(f"no folder {target.parent} to write {target.name} to: make it first")
+    if os.path.islink(target) and not os.path.exists(target):
+        missing = os.readlink(target)
+        raise UserError(f"{target} is a link to {missing}, which is not there: {ELSEWHERE}")
     if os.path.exists(target) and not os.path.isfile(target):
         raise UserError(f"{target} is a device or a pipe: {ELSEWHERE}")
     real = Path(os.path.realpath(target))

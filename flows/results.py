@@ -13,7 +13,9 @@ from flows.output import Format, Output, chosen_format, write
 from sclip_core.config import UserError
 
 Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
-Draws = Annotated[int, Parameter(help="How often images are drawn.", validator=Number(gte=100))]
+Draws = Annotated[
+    int, Parameter(help="How often images are drawn.", validator=Number(gte=100, lte=100_000))
+]
 HERE = Path("artifacts")
 
 
@@ -30,8 +32,8 @@ def results(
     artifacts: Artifacts = HERE,
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
-    from flows.console import console, full_width
-    from flows.listing import against_lines, ladders, runs_table
+    from flows.console import console
+    from flows.listing import against_lines, fitting_table, ladders, runs_table
     from sclip_core.store.results import read_runs
 
     runs = read_runs(artifacts)
@@ -44,11 +46,8 @@ def results(
         if not runs:
             raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
     runs = runs[:last]
-    table = runs_table(runs, against is not None)
-    out = console(table)
-    if full_width(table) > out.width:
-        table = runs_table(runs, against is not None, brief=True)
-    out.print(table)
+    out = console(runs_table(runs, against is not None))
+    out.print(fitting_table(runs, against is not None, out.width))
     if against:
         for line in against_lines(runs):
             out.print(line, soft_wrap=True)
@@ -74,14 +73,14 @@ def compare(
     from flows.console import console
     from sclip_core.results.comparison import compare_paired, paired_runs
 
-    chosen = chosen_format(format, output)
+    chosen = chosen_format(format, output, artifacts)
     pairs = paired_runs(base, *others, artifacts=artifacts)
     table = compare_paired(pairs, resamples, seed)
     if chosen != "table":
         write(table, chosen, output)
         return 0
     out = console()
-    for part in comparison(pairs, table, classes, artifacts):
+    for part in comparison(pairs, table, classes, artifacts, out):
         out.print(part, soft_wrap=isinstance(part, str))
     return 0
 
@@ -120,7 +119,7 @@ def query(
     from flows.console import console, rows_table
     from sclip_core.store.query import described_tables, query_results
 
-    chosen = chosen_format(format, output)
+    chosen = chosen_format(format, output, artifacts)
     answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
     if chosen == "table":
         console().print(rows_table(answer))

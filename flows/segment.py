@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -160,17 +160,24 @@ def asked_heat(given: Sequence[str], vocabulary: Vocabulary) -> list[str]:
         UserError: no class or word of that name, or more than a picture has room for.
     """
     names: dict[str, None] = {}
-    for part in (part.strip() for text in given for part in text.split(";")):
+    for part in _parts(given, ";"):
         try:
             vocabulary.words_of(part)
             names[part] = None
         except UserError:
-            for word in part.split(","):
-                vocabulary.words_of(word.strip())
-                names[word.strip()] = None
+            for word in _parts([part], ","):
+                vocabulary.words_of(word)
+                names[word] = None
+    if given and not names:
+        raise UserError("--heat names no class and no word: --heat 'cat; kitten'")
     if len(names) > MOST_HEAT:
         raise UserError(f"{len(names)} heat maps: a picture has room for {MOST_HEAT}, name fewer")
     return list(names)
+
+
+def _parts(texts: Iterable[str], mark: str) -> list[str]:
+    """What stands between marks; nothing is no part."""
+    return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
 
 
 def _mask_source(settings: Settings) -> Proposer | None:

@@ -18,7 +18,7 @@ class UserError(Exception):
 
     def __init__(self, line: str) -> None:
         """Take the line."""
-        super().__init__("".join(c if c.isprintable() else _escaped(c) for c in line))
+        super().__init__(printable(line))
 
 
 class ImageError(UserError):
@@ -50,5 +50,8 @@ def shown(value: object) -> str:
     return short.repr(value)
 
 
-def _escaped(char: str) -> str:
-    return char.encode("unicode_escape").decode()
+def printable(text: str) -> str:
+    """Text that stays one line and does nothing to a terminal: what is no sign is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

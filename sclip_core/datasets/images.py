@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import stat
 import zlib
 from pathlib import Path
 
@@ -99,9 +100,12 @@ def read_bytes(path: str | Path) -> bytes:
     """The bytes of an image or label file.
 
     Raises:
-        ImageError: no such file, a folder, or no permission.
+        ImageError: no such file, a folder, a device, or no permission.
     """
     try:
+        mode = os.stat(path).st_mode
+        if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # /dev/zero has no end
+            raise ImageError(f"{path} is a device: expected an image file")
         return Path(path).read_bytes()
     except FileNotFoundError:
         raise ImageError(f"no file at {path}: expected an image") from None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
 import sys
@@ -217,3 +218,101 @@ def test_the_files_of_all_runs_have_the_same_types(own, tmp_path, sclip):
     assert len(schemas) == 3
     assert all(schema.equals(schemas[0]) for schema in schemas)
     assert not [field.name for field in schemas[0] if str(field.type) == "null"]
+
+
+class TestStreams:
+    """Output that takes nothing, and names that it has no signs for."""
+
+    @pytest.fixture
+    def said(self, scenes_runs):
+        """What a command in a shell of its own prints: (exit code, output, errors)."""
+
+        def command(words, redirect="", **variables):
+            line = (
+                f"exec {sys.executable} -m flows.cli {words} --artifacts {scenes_runs} {redirect}"
+            )
+            environment = {**os.environ, "PYTHONUNBUFFERED": "", **variables}
+            done = subprocess.run(line, shell=True, capture_output=True, env=environment)
+            return done.returncode, done.stdout.decode(), done.stderr.decode()
+
+        return command
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+    @pytest.mark.parametrize(
+        "words",
+        ["results", "query", "compare latest latest~1", "--version"]
+        + [f"query 'from image_areas' --format {kind}" for kind in ("csv", "json", "parquet")],
+    )
+    def test_a_full_device(self, said, words):
+        full = "sclip: the output cannot be written: No space left on device\n"
+        assert said(words, ">/dev/full") == (1, "", full)
+
+    @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="there is no full device")
+    def test_a_full_device_that_shows_at_the_end(self, said, tmp_path):
+        code, _, err = said(f"query 'select 1' -o {tmp_path}/x.csv", ">/dev/full")
+        assert code == 1
+        assert err == "sclip: the output cannot be written: No space left on device\n"
+
+    def test_closed_output(self, said):
+        code, _, err = said("results", ">&-")
+        assert code == 1
+        assert err == "sclip: standard output is closed: leave it open, or send it to /dev/null\n"
+
+    def test_closed_errors(self, said):
+        code, out, _ = said("results", "2>&-")
+        assert code == 0
+        assert "mIoU" in out
+        assert said("results --dataset nowhere", "2>&-") == (2, "", "")
+
+    def test_signs_that_the_output_lacks(self, said):
+        code, out, err = said("query \"select 'é' as x\"", PYTHONIOENCODING="ascii")
+        assert (code, err) == (0, "")
+        assert r"\xe9" in out
+        code, _, err = said("results --dataset é", PYTHONIOENCODING="ascii")
+        assert code == 2
+        assert err.startswith(r"sclip: no runs on \xe9")
+        out = said("query \"select 'é' as x\" --format json", PYTHONIOENCODING="ascii")[1]
+        assert json.loads(out) == [{"x": "é"}]  # a program reads UTF-8
+
+    def test_a_line_that_would_move_the_cursor(self, sclip):
+        err = sclip("results", "--\x1b[2Jnothing")[2]
+        assert r"\x1b[2J" in err
+        assert "\x1b" not in err
+
+
+class TestTheSystemRefuses:
+    """An ``OSError`` that nobody expected."""
+
+    @pytest.fixture
+    def raised(self, sclip, scenes_runs, monkeypatch):
+        """Exit code and errors of a command in which this is raised."""
+
+        def command(error):
+            def fail(*_):
+                raise error
+
+            monkeypatch.setattr("sclip_core.store.results.read_runs", fail)
+            code, _, err = sclip("results", "--artifacts", scenes_runs)
+            return code, err
+
+        return command
+
+    def test_no_permission(self, raised):
+        code, err = raised(PermissionError(13, "Permission denied", "a/digests\x1b.jsonl"))
+        assert code == 2
+        line = r"sclip: a/digests\x1b.jsonl: Permission denied; mend that and run again"
+        assert err == line + "\n"
+
+    @pytest.mark.parametrize(
+        "error",
+        [
+            FileNotFoundError(2, "No such file or directory", "ours"),
+            ConnectionResetError(104, "Connection reset by peer"),
+            ValueError("ours"),
+        ],
+    )
+    def test_a_fault_of_ours(self, raised, error):
+        code, err = raised(error)
+        assert code == 1
+        assert "Traceback" in err
+        assert err.endswith("this is a fault of ours, see above; no artifact is lost\n")

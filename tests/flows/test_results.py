@@ -6,14 +6,22 @@ import csv
 import io
 import json
 import re
+import shutil
 import subprocess
 import sys
+from typing import ClassVar
 
 import pyarrow.parquet as pq
 import pytest
+from rich.console import Console
 
+from flows import comparing
+from flows.console import PLAIN
+from flows.listing import fitting_table
 from sclip_core import results
 from sclip_core.config import tables
+from sclip_core.results import comparison
+from sclip_core.store.results import read_runs
 
 from ..results.runs import made_run
 from ..results.test_published import run as published_run
@@ -44,6 +52,13 @@ def refused(sclip, scenes_runs):
         return err
 
     return command
+
+
+def printed(table, width):
+    """The lines of a table on a terminal of this width."""
+    with io.StringIO() as file:
+        Console(file=file, width=width, **PLAIN).print(table)
+        return file.getvalue().splitlines()
 
 
 class TestResults:
@@ -100,6 +115,52 @@ class TestResults:
         out = ask("results", "--against", "published")
         assert "nobody has published figures for scenes" in out
 
+    def test_other_classes_truth_and_weights(self, sclip, tmp_path):
+        digests = {"weights_sha256": "ab" * 32}
+        made_run(tmp_path, "own-1", {"one": IMAGE}, age=1, classes="a.txt", **digests)
+        made_run(tmp_path, "own-2", {"one": IMAGE}, classes=None, weights_sha256="cd" * 32)
+        out = sclip("results", "--artifacts", tmp_path)[1]
+        rows = [
+            [c.strip() for c in line.split("│")[3:5]] for line in out.splitlines() if "own-" in line
+        ]
+        assert "classes" in out
+        assert rows == [["-", "cdcdcdcd"], ["a.txt", "abababab"]]
+
+    def test_quiet_about_what_differs_between_datasets_only(self, sclip, tmp_path):
+        made_run(tmp_path, "a-1", {"one": IMAGE}, dataset="a", classes="a.txt", ground_truth="x")
+        made_run(tmp_path, "b-1", {"one": IMAGE}, dataset="b", weights_sha256="cd" * 32)
+        out = sclip("results", "--artifacts", tmp_path)[1]
+        assert "a.txt" not in out
+        assert "cdcdcdcd" not in out
+
+    @pytest.mark.parametrize("width", [20, 30, 40, 60, 80, 100, 200])
+    def test_no_score_is_cut_however_narrow(self, sclip, tmp_path, width):
+        for age, others in enumerate(({}, {"attention": "naclip"}, {"dataset": "another"})):
+            row = {"pamr_steps": age, "logit_scale": 40 + age} | others
+            made_run(tmp_path, f"a-run-{age}", {"one": IMAGE}, age=age, **row)
+        runs = read_runs(tmp_path)
+        table = fitting_table(runs, True, width)
+        said = printed(table, width)
+        assert [line.split("│")[2].strip() for line in said if "a-run" in line] or width < 30
+        assert sum(f"{run['miou']:.2f}" in "".join(said) for run in runs) == 3
+        assert "…" not in "".join(said)
+        names = [str(column.header) for column in table.columns]
+        assert {"run", "mIoU"} <= set(names)
+        told = " ".join(said)
+        for name in ("dataset", "attention", "pamr_steps", "logit_scale"):
+            assert name in names or re.search(
+                rf"they differ in .*{name}", re.sub(r"\s+", " ", told)
+            )
+
+    def test_names_that_would_move_the_cursor(self, sclip, tmp_path):
+        for age, model in enumerate(("ViT\x1b[2J\n", "ViT\x9b2J")):
+            made_run(tmp_path, f"own-{age}", {"one": IMAGE}, age=age, dataset="o\x1bn", model=model)
+        out = sclip("results", "--artifacts", tmp_path)[1]
+        assert r"ViT\x1b[2J\n" in out
+        assert r"ViT\x9b2J" in out
+        assert r"dataset o\x1bn" in out
+        assert not set(out) & {"\x1b", "\x9b"}
+
     def test_against_something_else(self, refused):
         assert "published" in refused("results", "--against", "mine")
 
@@ -142,6 +203,70 @@ class TestCompare:
         else:
             rows = list(csv.DictReader(io.StringIO(path.read_text())))
             assert [row["class_name"] for row in rows[3:]] == table["class_name"].to_pylist()[3:]
+
+    @pytest.mark.parametrize(
+        ("others", "says"),
+        [
+            ({}, "B  own-2  no setting differs"),
+            ({"dataset": "else"}, "B  own-2  dataset else\n"),
+            ({"classes": "more.txt"}, "B  own-2  classes more.txt\n"),
+            ({"ground_truth": "boxes"}, "B  own-2  ground_truth boxes\n"),
+            ({"num_samples": 1}, "B  own-2  num_samples 1\n"),
+            ({"weights_sha256": "cd" * 32}, "B  own-2  weights_sha256 cdcdcdcd\n"),
+            ({"weights_sha256": "cd" * 32, "pretrained": "mine"}, "B  own-2  pretrained mine\n"),
+        ],
+    )
+    def test_in_what_two_runs_differ(self, sclip, tmp_path, others, says):
+        usual = {"classes": None, "ground_truth": None, "num_samples": None}
+        made_run(tmp_path, "own-1", {"one": IMAGE}, **usual)
+        made_run(tmp_path, "own-2", {"one": IMAGE}, **{**usual, **others})
+        out = sclip("compare", "own-1", "own-2", "--artifacts", tmp_path)[1]
+        assert says in out
+        assert "1 image that all have\n" in out
+        assert "1 image: intervals of so few" in out
+
+    def test_stars_by_chance_are_of_classes_with_an_interval(self, sclip, tmp_path):
+        """40 classes that every image has, and 40 that one has, which have no interval."""
+        names = [f"class {k}" for k in range(80)]
+        for run_id, right in (("own-1", 10), ("own-2", 20)):
+            images = {
+                f"{i}": [(right + i, 40, 40)] * 40 + [(9, 10, 10) if i == 0 else (0, 0, 0)] * 40
+                for i in range(6)
+            }
+            made_run(tmp_path, run_id, images, names)
+        out = sclip("compare", "own-1", "own-2", "--artifacts", tmp_path)[1]
+        assert "(at least about 2 of the 40 classes with an interval would have one by" in out
+        made_run(tmp_path, "own-3", images, names)
+        out = sclip("compare", "own-2", "own-3", "--artifacts", tmp_path)[1]
+        assert "by chance" not in out  # no star, nothing to explain
+
+    @pytest.mark.parametrize("width", [40, 60, 80, 100, 130])
+    def test_no_number_is_cut_however_narrow(self, scenes_runs, width):
+        pairs = comparison.paired_runs(
+            "latest~3", "latest~2", "latest~1", "latest", artifacts=scenes_runs
+        )
+        table = comparison.compare_paired(pairs, 200)
+        with io.StringIO() as file:
+            out = Console(file=file, width=width, **PLAIN)
+            for part in comparing.comparison(pairs, table, 0, scenes_runs, out):
+                out.print(part, soft_wrap=isinstance(part, str))
+            said = file.getvalue()
+        for row in table.to_pylist():
+            assert row["value"] is None or f"{row['value']:.2f}" in said
+            assert row["low"] is None or f"[{row['low']:+.2f}, {row['high']:+.2f}]" in said
+        assert "…" not in said
+        assert max(len(line) for line in said.splitlines() if line[0] in "┏│") <= width
+
+    def test_a_class_that_would_move_the_cursor(self, sclip, tmp_path):
+        for run_id in ("own-1", "own-2"):
+            made_run(tmp_path, run_id, {"one": IMAGE}, ["sky\x1b[2J", "a\nb", "cat"])
+        out = sclip("compare", "own-1", "own-2", "--artifacts", tmp_path)[1]
+        assert r"sky\x1b[2J" in out
+        assert r"a\nb" in out
+        assert "\x1b" not in out
+
+    def test_more_draws_than_there_is_room_for(self, refused):
+        assert "100000" in refused("compare", "latest", "latest~1", "--resamples", "1000000000000")
 
     def test_one_run_alone(self, refused):
         assert "a comparison needs two runs or more" in refused("compare", "latest")
@@ -224,6 +349,63 @@ class TestQuery:
         monkeypatch.chdir(tmp_path)
         assert says in refused("query", "from runs", *given)
         assert list(tmp_path.iterdir()) == []
+
+    TYPES: ClassVar = {  # what is asked: what JSON says, and CSV
+        "max(created_at) - min(created_at) < interval 1 day": (True, "true"),
+        "interval '2 months 1 day 00:00:05.5'": ("2 months 1 day 0:00:05.500000",) * 2,
+        "-interval 90 minutes": ("-1:30:00",) * 2,
+        "[interval 1 day]": (["1 day"], '["1 day"]'),
+        "'\\xAA\\x00'::blob": ("aa00",) * 2,
+        "union_value(k := 1)": (1, "1"),
+        "sum(2::bigint)::hugeint": (8, "8"),
+        "9007199254740993::hugeint": (9007199254740993, "9007199254740993"),
+        "(-12345678901234567890123456789012345678901234567890)::varchar::bignum": (
+            -12345678901234567890123456789012345678901234567890,
+            "-12345678901234567890123456789012345678901234567890",
+        ),
+        "'2020-01-01 00:00:00.123456789'::timestamp_ns": (
+            "2020-01-01T00:00:00.123456789",
+            "2020-01-01 00:00:00.123456789",
+        ),
+        "'infinity'::timestamp": ("infinity",) * 2,
+        "'-infinity'::timestamptz": ("-infinity",) * 2,
+        "'-infinity'::date": ("-infinity",) * 2,
+        "'99999-01-01'::timestamp": ("99999-01-01T00:00:00.000000",) * 2,
+        "{'a': 'infinity'::date}": ({"a": "infinity"}, '{"a": "infinity"}'),
+    }
+
+    @pytest.mark.parametrize("kind", TYPES)
+    def test_types_that_a_format_lacks(self, ask, tmp_path, kind):
+        sql = f"select {kind} as x" + (" from runs" if "max(" in kind or "sum(" in kind else "")
+        (row,) = json.loads(ask("query", sql, "--format", "json"))
+        (line,) = csv.DictReader(io.StringIO(ask("query", sql, "--format", "csv")))
+        assert (row["x"], line["x"]) == self.TYPES[kind]
+        ask("query", sql, "-o", tmp_path / "x.parquet")
+        assert pq.read_table(tmp_path / "x.parquet").num_rows == 1
+        said = ask("query", sql)
+        assert str(row["x"]).lower()[:9].split("'")[0] in said.lower()
+
+    def test_names_that_would_move_the_cursor(self, ask):
+        out = ask("query", "select 'a' || chr(27) || '[2J' || chr(10) || chr(155) as x, [x] as y")
+        assert out.count(r"a\x1b[2J\n\x9b") == 1
+        assert not set(out) & {"\x1b", "\x9b"}
+
+    @pytest.mark.parametrize("folder", ["results/runs", "metrics", "ground_truth"])
+    @pytest.mark.parametrize("command", [["query", "from runs"], ["compare", "latest", "latest~1"]])
+    def test_the_store_is_not_replaced(self, sclip, scenes_runs, tmp_path, folder, command):
+        root = tmp_path / "artifacts"
+        shutil.copytree(scenes_runs / "results", root / "results")
+        (root / folder).mkdir(exist_ok=True)
+        target = root / folder / "scenes.parquet"
+        code, _, err = sclip(*command, "-o", target, "--artifacts", root)
+        assert code == 2
+        assert "would replace" in err
+        assert not target.exists()
+
+    def test_a_link_to_nothing(self, refused, tmp_path):
+        (tmp_path / "x.csv").symlink_to("nowhere")
+        said = refused("query", "from runs", "-o", tmp_path / "x.csv")
+        assert "x.csv is a link to nowhere, which is not there" in said
 
     def test_a_reader_that_stops_early(self, scenes_runs):
         sql = "select a.* from image_areas a, image_areas b, runs"

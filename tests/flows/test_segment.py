@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from importlib import import_module
 from pathlib import Path
+from threading import Thread
 
 import cv2
 import numpy as np
@@ -70,6 +71,24 @@ def test_one_photograph_has_one_value(own, tmp_path, sclip, given, says):
     assert code == 2
     assert says in err
     assert len(err.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("device", ["/dev/zero", "/dev/null"])
+def test_a_device_is_no_photograph(tmp_path, sclip, device):
+    code, _, err = sclip("segment", device, "--classes", "cat", *MODEL, "-o", tmp_path / "x.png")
+    assert code == 2
+    assert err == f"sclip: {device} is a device: expected an image file\n"
+
+
+def test_a_photograph_through_a_pipe(own, tmp_path, sclip):
+    pipe, target = tmp_path / "pipe", tmp_path / "x.png"
+    os.mkfifo(pipe)
+    data = (own / "images/0.png").read_bytes()
+    writer = Thread(target=pipe.write_bytes, args=[data], daemon=True)
+    writer.start()
+    code, out, err = sclip("segment", pipe, "--classes", "cat; dog", *MODEL, "-o", target)
+    assert (code, out.strip()) == (0, str(target)), err
+    writer.join()
 
 
 @pytest.fixture
@@ -268,6 +287,7 @@ class TestHeat:
             (["cat, kitten; grass"], ["cat, kitten", "grass"]),
             (["kitten, cat"], ["kitten", "cat"]),
             (["red,green"], ["red,green"]),
+            (["cat; ", "grass,"], ["cat", "grass"]),
         ],
     )
     def test_what_may_be_asked(self, given, asked):
@@ -279,7 +299,7 @@ class TestHeat:
         [
             ("clod", "unknown word 'clod'. Did you mean 'cloud'? Known: ball, cloud, grass, sky."),
             ("sky, clod", "unknown word 'clod'"),
-            ("sky; ", "unknown word ''"),
+            (" ;,", "--heat names no class and no word"),
         ],
     )
     def test_an_unknown_word(self, refused, photos, heat, says):
