@@ -14,6 +14,7 @@ everything there returns ``Cached``, and no array passes through Prefect.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -99,10 +100,18 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
     finished = run_pipelines(runs, as_tasks)
     for each in finished:
-        publish(each)
+        _show(publish, each)
     if len(finished) > 1 and finished[0].settings.scored:
-        publish_together(finished)
+        _show(publish_together, finished)
     return finished if len(finished) > 1 else finished[0]
+
+
+def _show(publish: Callable[[Any], None], what: Any) -> None:
+    """Show it in Prefect; what goes wrong there takes nothing from a run that is done."""
+    try:
+        publish(what)
+    except Exception as error:
+        get_run_logger().warning("not shown: %s: %s", type(error).__name__, error)
 
 
 def publish(finished: Finished) -> None:
@@ -117,8 +126,8 @@ def publish(finished: Finished) -> None:
         lines += score_lines(finished.run_id, artifacts)
         lines += [f"- run `{finished.run_id}`: `{finished.path}`", ""]
         shown = small_panel(finished.run_id, artifacts)
-    elif finished.pictures:
-        shown = saved_panel(finished.pictures)
+    elif finished.picture:
+        shown = saved_panel(finished.picture)
     if shown:
         lines += [f"![{plain(shown[0])}]({shown[1]})", ""]
     lines += [

@@ -125,6 +125,8 @@ def demo(
     return 1 if left_out else 0
 
 
+ONLY_TELL = ("plan", "results", "compare", "query")  # commands that do nothing else
+
 for command in (
     run,
     plan,
@@ -162,7 +164,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 130
     except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
         _to_nowhere(sys.stdout)
-        return 0
+        words = sys.argv[1:] if arguments is None else arguments
+        if words[:1] and words[0] in ONLY_TELL:
+            return 0
+        _say("stopped, as nobody reads on; what was computed is kept")
+        return 1
     except OSError as error:
         return _refused_by_the_system(error)
     except Exception:

@@ -72,8 +72,7 @@ def sweep(
 ) -> int:
     """Score a grid of settings of the cheap stages: a line a point, a plot, the best of them.
 
-    No image passes through CLIP or
-    SAM twice: refining, filling of masks and scoring are all that is done for each point.
+    No image passes through CLIP or SAM twice: each point is refined, filled and scored alone.
     """
     from flows.console import console, saved_lines
     from flows.points import Points, points_table, verdict

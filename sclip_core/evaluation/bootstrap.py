@@ -93,9 +93,9 @@ def bootstrap(
     shape = len(runs), 1 + resamples
     out = Resampled(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, kept)))
     own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
-    stacked = [np.hstack(areas).astype(np.float64) for areas in runs]
     for draws, weights in _draws(images, resamples, seed):
-        for run, values in enumerate(stacked):
+        for run, areas in enumerate(runs):
+            values = np.hstack(areas).astype(np.float64)  # not kept: of many runs that is much
             # exact: the sums are whole numbers below 2^53
             intersect, prediction, label = np.split(weights @ values, 3, axis=1)
             iou = percent(intersect, prediction + label - intersect)

@@ -14,13 +14,14 @@ from sclip_core import __version__
 from sclip_core.config import UserError
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
-from sclip_core.report.pictures import Choice, Painter, choose, image_scores
+from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
 from sclip_core.report.source import Source
 from sclip_core.store.files import writable_folder, write_whole
 from sclip_core.store.label_maps import LabelMaps
 
 PAGE = "index.html"
 GENERATOR = "sclip report"  # in every page: only such a one is replaced
+MOST_BYTES = 4_900_000  # of a page, a little aside for legends and captions
 MOST_RUNS = 12  # that a page can show side by side
 
 
@@ -54,12 +55,10 @@ def write_report(
     _check_place(folder / PAGE)
     content = gather(names, artifacts)
     writable_folder(folder, "-o")
-    choices, notes = _pictures(content, artifacts, data_root)
     scores = image_scores(content.pairs.areas)
-    text = template.render(
+    render = partial(
+        template.render,
         content=content,
-        choices=choices,
-        notes=[*content.notes, *notes],
         plots=_plots(content, scores),
         colours=[plots.colour(k) for k in range(len(content.runs))],
         style=_part("page.css"),
@@ -68,6 +67,9 @@ def write_report(
         generator=GENERATOR,
         written=datetime.now(UTC),
     )
+    rest = len(render(choices=[], notes=content.notes).encode())
+    choices, notes = _pictures(content, artifacts, data_root, min(BUDGET, MOST_BYTES - rest))
+    text = render(choices=choices, notes=[*content.notes, *notes])
     page = folder / PAGE
     write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
     return page, notes
@@ -140,9 +142,9 @@ def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
 
 
 def _pictures(
-    content: Content, artifacts: Path, data_root: Path | None
+    content: Content, artifacts: Path, data_root: Path | None, budget: int
 ) -> tuple[list[Choice], list[str]]:
-    """Panels of some images, and why there are none of others."""
+    """Panels of some images that take no more bytes, and why there are none of others."""
     pairs = content.pairs
     scores = image_scores(pairs.areas)
     choices = choose(pairs.images, scores)
@@ -154,6 +156,6 @@ def _pictures(
     by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
     truths = dict(zip(pairs.images, pairs.areas[0].label, strict=True))
     painter = Painter(source, maps, pairs.class_names, by_image, truths)
-    skipped = painter.draw(choices)
+    skipped = painter.draw(choices, budget)
     shown = [choice for choice in choices if choice.panels or choice.above]
     return shown, [f"not shown: {line}" for line in skipped]

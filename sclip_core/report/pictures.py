@@ -23,7 +23,7 @@ from sclip_core.store.label_maps import LabelMaps
 
 SIDE = 320  # pixels, the long side of a picture
 EACH = 5  # images that are worst, best, drawn by lot; and of several runs, changed most
-BUDGET = 3_000_000  # bytes of all pictures: the page then stays below 5 MB
+BUDGET = 3_000_000  # bytes of all pictures
 WEBP: dict[str, Any] = {"quality": 72, "method": 4}
 LEGEND = 12  # classes in the legend of a panel
 
@@ -77,7 +77,7 @@ def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) ->
     chosen = {"worst images": worst, "best images": best}
     if len(scores) > 1:
         moved = np.ptp(scores[:, known], axis=0)
-        most = known[np.argsort(-moved, kind="stable")][:EACH]
+        most = known[np.argsort(-moved, kind="stable")][: min(EACH, int((moved > 0).sum()))]
         chosen = {"images that changed most between the runs": [int(i) for i in most], **chosen}
     taken = {i for places in chosen.values() for i in places}
     rest = [int(i) for i in known if i not in taken]
@@ -109,13 +109,13 @@ class Painter:
             Why images are not shown, a line each.
         """
         skipped: dict[str, None] = {}
-        left = budget
+        left, smallest = budget, 0
         shown_in: dict[str, Choice] = {}
         for choice in choices:
             for image_id in choice.image_ids:
                 shown_in.setdefault(image_id, choice)
         for choice, image_id in _in_turn(choices):
-            if shown_in[image_id] is not choice:
+            if shown_in[image_id] is not choice or smallest > left:
                 continue
             try:
                 panel = self.panel(image_id)
@@ -123,6 +123,7 @@ class Painter:
                 skipped[str(error)] = None
                 continue
             size = sum(len(uri) for _, uri in panel.pictures)
+            smallest = min(smallest or size, size)
             if size <= left:
                 left -= size
                 choice.panels.append(panel)

@@ -17,7 +17,6 @@ from sclip_core.report.source import Source
 from sclip_core.results.comparison import FEWEST, SCORES
 from sclip_core.results.published import beside
 from sclip_core.results.tables import paired
-from sclip_core.stages.saving import LABEL_MAPS
 from sclip_core.store.label_maps import LabelMaps
 from sclip_core.store.results import read_run
 
@@ -86,19 +85,15 @@ def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
         said = maps.read(source.digest(image_id))
         truth = source.truth(image_id)
         picture = panel(source.image(image_id), truth, said, list(pairs.class_names))
-    except (UserError, KeyError, IndexError, ValueError):
+    except (UserError, OSError, KeyError, IndexError, ValueError):
         return None
     return image_id, inlined(picture)
 
 
-def saved_panel(folder: Path) -> tuple[str, str] | None:
-    """The first of the pictures that a run without ground truth saved, likewise."""
-    saved = (p for p in sorted(folder.rglob("*.png")) if LABEL_MAPS not in p.parts[-2:-1])
-    first = next(saved, None)
-    if first is None:
-        return None
-    with Image.open(first) as picture:
-        return first.stem, inlined(picture)
+def saved_panel(path: Path) -> tuple[str, str]:
+    """A picture that a run without ground truth saved, likewise."""
+    with Image.open(path) as picture:
+        return path.stem, inlined(picture)
 
 
 def inlined(picture: Image.Image) -> str:

@@ -62,11 +62,13 @@ def beside(run: Mapping[str, Any]) -> Beside:
     if run["dataset"] not in {row["dataset"] for row in rows}:
         return Beside(None, None, (f"nobody has published figures for {run['dataset']}",))
     steps = THEIR_STEPS["pamr_steps"] if run["pamr_steps"] else 0
-    own = run["attention"], steps if run["mode"] == "dense" else None
+    own = run["attention"], steps
     alike = [
         row
         for row in rows
-        if (row["attention"], row["pamr_steps"]) == own and row["dataset"] == run["dataset"]
+        if (row["attention"], row["pamr_steps"]) == own
+        and row["dataset"] == run["dataset"]
+        and run["mode"] == "dense"
     ]
     caveats = tuple(_caveats(run))
     if not alike:
@@ -82,6 +84,7 @@ def _caveats(run: Mapping[str, Any]) -> list[str]:
         _images(run["num_images"], expected),
         f"{run['num_failed']} images left out" if run["num_failed"] else None,
         "label maps made from instances" if run.get("ground_truth") == "instances" else None,
+        _ignored(run.get("ignore_label")),
         "words of your own" if run.get("classes") else None,
         f"masks ({run['mode']})" if run["mode"] != "dense" else None,
         "the image tower in bf16" if run["dtype"] == "bf16" else None,
@@ -101,6 +104,10 @@ def _weights(run: Mapping[str, Any]) -> str | None:
     if "." in tag:  # a file's name
         return f"weights of a file that is not known here ({tag}): any, even random ones"
     return f"{model} {tag}, not OpenAI's ViT-B/16"
+
+
+def _ignored(values: str | None) -> str | None:
+    return None if values in (None, "255") else f"label values {values} are not evaluated"
 
 
 def _images(found: int, expected: int) -> str | None:

@@ -151,7 +151,9 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
         run_ids=ids,
         images=images,
         class_names=names[0],
-        areas=tuple(Areas(*(area[same] for area in areas)) for areas in everything),
+        areas=tuple(
+            areas if same.all() else Areas(*(area[same] for area in areas)) for areas in everything
+        ),
         left_out=len(set.union(*of_each)) - len(common),
         other_truth=len(common) - len(images),
     )

@@ -34,6 +34,7 @@ from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.report import Outcome
 from sclip_core.stages.results import ResultsStage, nothing_usable, run_name
 from sclip_core.stages.run import Run
+from sclip_core.stages.saving import picture_path
 from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
 from sclip_core.stages.trunk import TrunkStage
@@ -148,6 +149,7 @@ class Finished:
     settings: Settings
     num_images: int  # that were scored; without ground truth, whose label maps were saved
     pictures: Path | None  # folder of what was saved
+    picture: Path | None = None  # the first of it
     run_id: str | None = None
     path: str | None = None  # of its row in the table ``runs``
     row: dict[str, Any] = field(default_factory=dict)  # that row
@@ -190,6 +192,7 @@ def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: b
         settings=run.settings,
         num_images=saved,
         pictures=folder,
+        picture=_first_picture(run, folder) if saved else None,
     )
     if not run.settings.scored:
         if not saved:
@@ -213,6 +216,12 @@ def _save(pipeline: Pipeline, alone: bool) -> tuple[Path | None, int]:
         return None, 0
     folder = folder if alone else folder / pipeline.name
     return folder, save_panels(pipeline.labels, folder)
+
+
+def _first_picture(run: Run, folder: Path | None) -> Path | None:
+    """The picture of the first image that was not left out."""
+    usable = (s.image_id for s in run.samples if s.image_id not in run.failures)
+    return next((picture_path(folder, image_id) for image_id in usable if folder), None)
 
 
 def _execute(stage: AnyStage) -> Outcome:

@@ -162,9 +162,12 @@ class ResultsStage:
         """Pairs of classes, over the dataset; what was given no class has no prediction."""
         names = [*self.run.dataset.vocabulary.class_names, None]  # the last is at UNSAID
         label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
-        pairs, places = np.unique(np.stack([label, prediction]), axis=1, return_inverse=True)
-        total = np.zeros(pairs.shape[1], np.int64)
-        np.add.at(total, places.ravel(), pixels)
+        width = len(names)
+        codes, places = np.unique(label * width + prediction % width, return_inverse=True)
+        total = np.zeros(len(codes), np.int64)
+        np.add.at(total, places, pixels)
+        pairs = np.stack([codes // width, codes % width])
+        pairs[1, pairs[1] == width - 1] = UNSAID
         return pa.table(
             {
                 "run_id": pa.repeat(self.run_id, len(total)),

@@ -12,7 +12,21 @@ from sclip_core.config import UserError
 from sclip_core.store.results import TABLES, read_table, run_ids
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
-ASKS = {"SELECT", "EXPLAIN", "MULTI"}  # kinds of statements that change nothing; MULTI: a pivot
+ASKS = {"SELECT", "EXPLAIN", "MULTI"}  # kinds of statements; MULTI: anything with a pivot in it
+ASKING = {
+    "select",
+    "from",
+    "with",
+    "pivot",
+    "unpivot",
+    "values",
+    "table",
+    "describe",
+    "summarize",
+    "show",
+}
+COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
+EXPLAIN = re.compile(r"explain\s+(analyze\s+|\([^)]*\)\s*)?", re.IGNORECASE)
 OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
 RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
@@ -76,8 +90,22 @@ def _check(connection: Any, sql: str) -> None:
         raise UserError(f"that is no question: {expected}")
     if len(kinds) > 1:
         raise UserError(f"{len(kinds)} statements: {expected}")
-    if kinds[0] not in ASKS:
-        raise UserError(f"that is no question, but {kinds[0].lower()}: {expected}")
+    first = _first_word(sql)
+    if kinds[0] not in ASKS or first not in ASKING:
+        found = first if kinds[0] in ASKS else kinds[0].lower()
+        raise UserError(f"that is no question, but {found}: {expected}")
+
+
+def _first_word(sql: str) -> str:
+    """What a statement begins with; of one that is to be explained, which may run it, that one."""
+    rest = sql
+    while True:
+        found = COMMENT.match(rest) or EXPLAIN.match(rest) or re.match(r"\(", rest)
+        if not found or not found.end():
+            break
+        rest = rest[found.end() :]
+    word = re.match(r"\w+", rest)
+    return word[0].lower() if word else rest[:1]
 
 
 def _offer(connection: Any, table: str, rows: pa.Table) -> None:

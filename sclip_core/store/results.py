@@ -76,8 +76,21 @@ def run_ids(root: Path) -> list[str]:
 
 def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
     """The files of a table; those of an older version may lack some."""
-    paths = [_path(root, table, run_id) for run_id in runs]
-    return [path for path in paths if table not in SINCE or path.is_file()]
+    paths = {run_id: _path(root, table, run_id) for run_id in runs}
+    return [
+        path
+        for run_id, path in paths.items()
+        if table not in SINCE or path.is_file() or _version(root, run_id) >= SINCE[table]
+    ]
+
+
+def _version(root: Path, run_id: str) -> int:
+    """Of the schema by which a run was written; of a file that is not ours 0."""
+    try:
+        metadata = pq.read_schema(_path(root, "runs", run_id)).metadata or {}
+        return int(metadata.get(VERSION_KEY, b"0"))
+    except (OSError, pa.ArrowException, ValueError):
+        return 0
 
 
 def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.Table:

@@ -112,6 +112,7 @@ def test_the_row_of_its_method(others, method):
         ({"pamr_steps": 5}, r"pamr_steps 5 \(theirs: 10\)"),
         ({"pamr_steps": 10, "pamr_dilations": "1,2"}, r"pamr_dilations 1,2 \(theirs: 8,16\)"),
         ({"classes": "mine.txt"}, "words of your own"),
+        ({"ignore_label": "255,11"}, "label values 255,11 are not evaluated"),
         ({"templates": "simple"}, "templates simple"),
         ({"dtype": "bf16"}, "bf16"),
         ({"mode": "hybrid"}, r"masks \(hybrid\)"),
@@ -137,3 +138,10 @@ def test_other_label_maps_and_a_dataset_that_nobody_publishes():
 
 def test_the_scale_counts_only_where_a_threshold_asks_for_it():
     assert beside(run("voc20", logit_scale=99.0)).caveats == ()
+
+
+@pytest.mark.parametrize("mode", ["hybrid", "baseline"])
+def test_masks_are_no_method_of_the_literature(mode):
+    attention = None if mode == "baseline" else "csa"
+    found = beside(run("voc21", mode=mode, attention=attention))
+    assert (found.method, found.miou) == (None, None)

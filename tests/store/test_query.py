@@ -13,7 +13,7 @@ from sclip_core.store.results import TABLES, write_run
 from .test_results import tables, with_an_old_one
 
 
-def test_the_tables_are_views(tmp_path):
+def test_the_tables_can_be_asked(tmp_path):
     for name, day in (("one", 1), ("two", 2)):
         write_run(tmp_path, name, tables(name, day))
     answer = query_results(tmp_path, "select run_id, miou from runs order by created_at desc")
@@ -119,6 +119,10 @@ def test_a_folder_is_only_a_folder(tmp_path, part):
         ("attach '{file}'", "no question, but attach"),
         ("export database '{file}'", "no question, but export"),
         ("install httpfs", "no question, but load"),
+        ("explain analyze copy (select 1) to '{file}'", "no question, but copy"),
+        ("/* x */ explain (analyze) -- y\n copy runs to '{file}'", "no question, but copy"),
+        ("copy (pivot runs on mode using max(miou)) to '{file}'", "no question, but copy"),
+        ("create table t as pivot runs on mode using max(miou)", "no question, but create"),
         ("set threads = 1", "no question, but set"),
         ("  -- nothing", "no question: expected"),
         ("from 'https://127.0.0.1/x.parquet'", "httpfs"),
@@ -143,6 +147,8 @@ def test_what_is_more_than_a_question(tmp_path, sql, says):
         "with t as (from runs) select count(*) from t",
         "pivot class_iou on class_name using max(iou)",
         "explain from runs",
+        "explain analyze select 1",
+        "-- which?\n(select 1) union all (select 2)",
         "values (1)",
     ],
 )

@@ -1,4 +1,4 @@
-"""Results: three Parquet tables, a file a run; a run that is listed is whole."""
+"""Results: four Parquet tables, a file a run; a run that is listed is whole."""
 
 from __future__ import annotations
 
@@ -193,3 +193,12 @@ def test_runs_that_end_at_the_same_moment_lose_nothing(tmp_path):
             future.result()
     assert {row["run_id"] for row in read_runs(tmp_path)} == {n for names in each for n in names}
     assert not list(tmp_path.rglob(".writing*"))
+
+
+def test_a_missing_confusion_is_no_older_version(tmp_path):
+    with_an_old_one(tmp_path)
+    write_run(tmp_path, "new", tables("new"))
+    assert read_table(tmp_path, "confusion").num_rows == 0
+    (tmp_path / "results" / "confusion" / "new.parquet").unlink()
+    with pytest.raises(UserError, match=r"confusion/new\.parquet is missing: .* --force results"):
+        read_table(tmp_path, "confusion")
