@@ -49,8 +49,8 @@ def compare(
     Returns:
         For each other run three rows (``score``: ``miou``, ``macc``, ``aacc``), then one a class
         (``iou``), those that moved most first. Values in percent, differences in percentage points;
-        null where a class is in neither, intervals also where
-        fewer than five images have it. Only images that all of the runs have are counted.
+        null where a class is in neither, intervals also where fewer than five images have it. Only
+        images that all of the runs have are counted.
 
     Raises:
         UserError: no such run, one run alone, or runs that cannot be compared.

@@ -14,17 +14,8 @@ from sclip_core.store.results import TABLES, read_table, run_ids
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
 ASKS = {"SELECT", "EXPLAIN", "MULTI"}  # kinds of statements; MULTI: anything with a pivot in it
 ASKING = {
-    "select",
-    "from",
-    "with",
-    "pivot",
-    "unpivot",
-    "values",
-    "table",
-    "describe",
-    "summarize",
-    "show",
-}
+    "select", "from", "with", "pivot", "unpivot", "values", "table", "describe", "summarize", "show"
+}  # fmt: skip
 COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s+(analyze\s+|\([^)]*\)\s*)?", re.IGNORECASE)
 OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")

@@ -11,8 +11,10 @@ import subprocess
 import sys
 from typing import ClassVar
 
+import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from PIL import Image
 from rich.console import Console
 
 from flows import comparing
@@ -417,3 +419,20 @@ class TestQuery:
             asked.stdout.close()
             assert asked.stderr.read() == b""
         assert asked.returncode == 0
+
+
+def test_a_command_that_works_says_that_it_was_stopped(tmp_path):
+    """Whoever reads its output has gone, and pictures are missing."""
+    images = tmp_path / "images"
+    images.mkdir()
+    for number in range(3):
+        Image.fromarray(np.full((48, 48, 3), 60 * number, np.uint8)).save(images / f"{number}.png")
+    words = ["segment", images, "--preset", "demo", "--classes", "sky; sea", "-o", tmp_path / "out"]
+    command = [sys.executable, "-m", "flows.cli", *map(str, words)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as asked:
+        assert asked.stdout is not None
+        assert asked.stderr is not None
+        asked.stdout.close()
+        said = asked.stderr.read().decode()
+    assert asked.returncode == 1
+    assert "sclip: stopped, as nobody reads on" in said

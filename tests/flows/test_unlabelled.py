@@ -108,3 +108,20 @@ def test_the_flow(given, sclip, tmp_path, monkeypatch, several):
     assert "None" not in summary[1]
     assert "](data:image/webp;base64," in summary[1]
     assert len(saved(out)) == (12 if several else 6)
+
+
+@pytest.mark.flow
+def test_what_cannot_be_shown_takes_nothing_from_the_run(given, sclip, tmp_path, monkeypatch):
+    from flows import benchmark
+
+    def broken(**_):
+        raise RuntimeError("Prefect has no room")
+
+    monkeypatch.setattr(benchmark, "create_markdown_artifact", broken)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "-1.png").write_bytes(b"of someone else, and no picture")
+    code, said, err = sclip("run", *given(dataset="street", save_vis=out))
+    assert code == 0, err
+    assert f"street, {UNSCORED}" in said
+    assert "0.png" in saved(out)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,11 @@ import pytest
 from sclip_core.report import write_report
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
+
+
+def runs(path: str) -> bool:
+    """Whether it is a browser, and no stub that tells where to get one."""
+    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
 
 
 @pytest.fixture(scope="session")
@@ -21,7 +27,7 @@ def browser():
     """
     from playwright.sync_api import sync_playwright
 
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    found = next(filter(runs, filter(None, map(shutil.which, BROWSERS))), None)
     with sync_playwright() as playwright:
         own = playwright.chromium.executable_path
         path = found or (own if os.path.exists(own) else None)
