@@ -16,8 +16,8 @@ from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
 from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
 from sclip_core.report.source import Source
+from sclip_core.stages.label_maps import LabelMaps
 from sclip_core.store.files import writable_folder, write_whole
-from sclip_core.store.label_maps import LabelMaps
 
 PAGE = "index.html"
 GENERATOR = "sclip report"  # in every page: only such a one is replaced

@@ -19,7 +19,7 @@ from sclip_core.evaluation.colours import palette
 from sclip_core.evaluation.panels import ALPHA, mistaken, painted, resized
 from sclip_core.evaluation.scores import mean_defined, percent
 from sclip_core.report.source import Source
-from sclip_core.store.label_maps import LabelMaps
+from sclip_core.stages.label_maps import LabelMaps
 
 SIDE = 320  # pixels, the long side of a picture
 EACH = 5  # images that are worst, best, drawn by lot; and of several runs, changed most

@@ -17,7 +17,7 @@ from sclip_core.report.source import Source
 from sclip_core.results.comparison import FEWEST, SCORES
 from sclip_core.results.published import beside
 from sclip_core.results.tables import paired
-from sclip_core.store.label_maps import LabelMaps
+from sclip_core.stages.label_maps import LabelMaps
 from sclip_core.store.results import read_run
 
 WIDTH = 900  # pixels of the picture
