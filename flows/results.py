@@ -88,8 +88,9 @@ def compare(
 def report(
     *runs: Annotated[str, Parameter(help="An id or its beginning, latest, latest~1. [latest]")],
     output: Annotated[
-        Path, Parameter(name=("--output", "-o"), help="Folder: gets index.html.")
-    ] = Path("report"),
+        Path | None,
+        Parameter(name=("--output", "-o"), help="Folder: gets index.html. [ARTIFACTS/report]"),
+    ] = None,
     data_root: Annotated[
         Path | None, Parameter(help="Where the benchmark lies now, if not where it was.")
     ] = None,
@@ -98,7 +99,9 @@ def report(
     """Write one page about runs: scores, classes, confusions, pictures, time, settings."""
     from sclip_core.report import write_report
 
-    page, notes = write_report(runs or ["latest"], output, artifacts, data_root)
+    page, notes = write_report(
+        runs or ["latest"], output or artifacts / "report", artifacts, data_root
+    )
     for note in notes:
         print(f"sclip: {note}", file=sys.stderr)
     print(page)

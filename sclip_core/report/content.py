@@ -42,7 +42,7 @@ class ClassLine:
 
     name: str
     colour: str
-    images: int
+    images: int  # that have it
     share: float  # percent of the evaluated pixels
     ious: list[Interval]
     gains: list[Interval | None]  # to the first run; None: too few images
@@ -182,7 +182,8 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
     runs = range(len(pairs.run_ids))
     ious, gains = [drawn.class_ious(k) for k in runs], [drawn.class_differences(k) for k in runs]
     label = pairs.areas[0].label.sum(axis=0)
-    present = np.any([areas.union > 0 for areas in pairs.areas], axis=0).sum(axis=0)
+    found = np.any([(areas.union > 0).any(axis=0) for areas in pairs.areas], axis=0)
+    present = (pairs.areas[0].label > 0).sum(axis=0)
     return [
         ClassLine(
             name=name,
@@ -193,7 +194,7 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
             gains=[gains[k][i] if k and present[i] >= FEWEST else None for k in runs],
         )
         for i, name in enumerate(pairs.class_names)
-        if present[i]
+        if found[i]
     ]
 
 

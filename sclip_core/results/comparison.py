@@ -89,8 +89,7 @@ def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
     ]
     before, after = drawn.class_ious(0), drawn.class_ious(run)
     gains = drawn.class_differences(run)
-    present = [(pairs.areas[k].union > 0) for k in (0, run)]
-    images = (present[0] | present[1]).sum(axis=0).tolist()
+    images = (pairs.areas[0].label > 0).sum(axis=0).tolist()
     order = np.argsort([-abs(gain.value) for gain in gains], kind="stable")  # NaN: at the end
     for i in order.tolist():
         row = _row(pairs, run, "iou", before[i], after[i], gains[i], images[i])

@@ -278,10 +278,12 @@ class TestCompare:
 class TestReport:
     """The page; what is on it is tested with the report."""
 
-    def test_the_newest_run_by_default(self, ask, tmp_path, monkeypatch, scenes_runs):
-        monkeypatch.chdir(tmp_path)
-        assert ask("report").strip() == "report/index.html"
-        page = (tmp_path / "report" / "index.html").read_text("utf-8")
+    def test_the_newest_run_by_default(self, sclip, tmp_path, scenes_runs):
+        artifacts = shutil.copytree(scenes_runs, tmp_path / "artifacts")
+        code, out, err = sclip("report", "--artifacts", artifacts)
+        assert code == 0, err
+        assert out.strip() == str(artifacts / "report" / "index.html")
+        page = (artifacts / "report" / "index.html").read_text("utf-8")
         assert results.find_run("latest", scenes_runs) in page
         assert page.count("<figure") == 8
 

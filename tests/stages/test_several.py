@@ -16,14 +16,22 @@ from sclip_core.stages.pipeline import Finished, Pipeline, run_pipelines
 from sclip_core.stages.run import Run
 
 from ..conftest import TINY
-from .conftest import computed, run
+from .conftest import computed
+from .conftest import run as usual_run
 
+FEW = {"templates": "simple"}  # four prompts a word: these tests are of what is shared
 THREE = ["csa", "vanilla", "naclip"]
+
+
+def run(artifacts: Path, data: Path, **settings: Any) -> Finished:
+    """A run over the dataset."""
+    return usual_run(artifacts, data, **{**FEW, **settings})
 
 
 def run_several(artifacts: Path, data: Path, **settings: Any) -> list[Finished]:
     """Runs of several settings over the dataset."""
-    given = {"dataset": "voc21", "data_root": data, "artifacts": artifacts, **TINY, **settings}
+    own = {"dataset": "voc21", "data_root": data, "artifacts": artifacts}
+    given = {**own, **TINY, **FEW, **settings}
     return run_pipelines(Run.several(resolve_several(**given)))
 
 
@@ -208,7 +216,7 @@ def test_shards(tmp_path, voc, windows):
         for shard in range(3 if stage.shardable else 1):
             stage.execute(shard, 3 if stage.shardable else 1)
 
-    given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path / "shards", **TINY}
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path / "shards", **TINY, **FEW}
     runs = Run.several(resolve_several(**given, attention=THREE))
     together = run_pipelines(runs, in_shards)
     assert [computed(each)["dense_features"] for each in together] == [4, 4, 4]
