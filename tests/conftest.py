@@ -16,8 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from sclip_core import SCLIP
+from sclip_core.encoder import DenseEncoder
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
@@ -63,3 +65,17 @@ def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from .results.runs import make_runs
 
     return make_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture
+def windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many windows went through the tower, pass by pass."""
+    seen: list[int] = []
+    trunk = DenseEncoder.trunk
+
+    def counted(self: DenseEncoder, pixels: torch.Tensor) -> torch.Tensor:
+        seen.append(len(pixels))
+        return trunk(self, pixels)
+
+    monkeypatch.setattr(DenseEncoder, "trunk", counted)
+    return seen

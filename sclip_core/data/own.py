@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -94,23 +95,40 @@ def label_maps(
         todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
         if not todo:
             return maps
-        for above in {job.target.parent for job in todo}:
-            with written_to(above):
-                above.mkdir(parents=True, exist_ok=True)
-
-        def draw(job: Job) -> ImageError | None:
-            try:
-                _draw(annotations, classes_of, rest, job, seen_before=job.image_id in done)
-            except ImageError as error:
-                return error
-            return None
-
-        faults = [fault for fault in pool.map(draw, todo) if fault is not None]
+        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
     if faults:
         raise _several(faults, len(jobs), labels)
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _draw_all(
+    pool: ThreadPoolExecutor,
+    jobs: Sequence[Job],
+    draw: Callable[..., None],
+    done: Mapping[str, Any],
+) -> list[ImageError]:
+    """Draw maps, into folders that are made; gives what is wrong with those that cannot be.
+
+    Args:
+        pool: the threads.
+        jobs: the maps.
+        draw: draws the map of a job; is told whether one was drawn before.
+        done: what was drawn before, by image.
+    """
+    for above in {job.target.parent for job in jobs}:
+        with written_to(above):
+            above.mkdir(parents=True, exist_ok=True)
+
+    def fault_of(job: Job) -> ImageError | None:
+        try:
+            draw(job, seen_before=job.image_id in done)
+        except ImageError as error:
+            return error
+        return None
+
+    return [fault for fault in pool.map(fault_of, jobs) if fault is not None]
 
 
 def _opened(labels: Path) -> Annotations:

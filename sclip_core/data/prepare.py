@@ -7,7 +7,7 @@ it is unless ``force``. Run it again and it goes on, or finds everything as it s
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -101,9 +101,7 @@ def prepare(
     image_ids = [job.image_id for job in jobs]
     conversion.check(tree, image_ids, force)
     record = {"set": layout, "made_from": chosen, "version": conversion.version}
-    for folder in {job.target.parent for job in jobs}:
-        with written_to(folder, "choose a --root that can be written to"):
-            folder.mkdir(parents=True, exist_ok=True)
+    _make_folders(jobs)
     before = record_of(tree, layout)
     begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
     done = Prepared(layout, chosen, alone=_alone(layout, tree, jobs))
@@ -123,6 +121,17 @@ def prepare(
         counts = {n: len(getattr(done, n)) for n in ("differing", "failed", "alone")}
         write_record(tree, layout, {**record, "complete": False, **counts})
     return done
+
+
+def _make_folders(jobs: Iterable[Job]) -> None:
+    """Make the folders of the maps.
+
+    Raises:
+        DiskError: one cannot be made.
+    """
+    for folder in {job.target.parent for job in jobs}:
+        with written_to(folder, "choose a --root that can be written to"):
+            folder.mkdir(parents=True, exist_ok=True)
 
 
 def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:

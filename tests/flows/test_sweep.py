@@ -8,7 +8,6 @@ import sys
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
-import torch
 from matplotlib.figure import Figure
 from PIL import Image
 
@@ -16,7 +15,6 @@ from flows.curves import Chart, axis_of, lines_of
 from flows.points import Points, points_table, verdict
 from sclip_core import results
 from sclip_core.config import resolve_several
-from sclip_core.encoder import DenseEncoder
 from sclip_core.evaluation import Resampled, bootstrap
 
 from .conftest import flags
@@ -27,21 +25,7 @@ ROW = re.compile(
 )
 
 
-@pytest.fixture
-def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Windows that went through the tower, pass by pass."""
-    seen: list[int] = []
-    trunk = DenseEncoder.trunk
-
-    def counted(self: DenseEncoder, pixels: torch.Tensor) -> torch.Tensor:
-        seen.append(len(pixels))
-        return trunk(self, pixels)
-
-    monkeypatch.setattr(DenseEncoder, "trunk", counted)
-    return seen
-
-
-def test_every_point_is_the_run_that_it_names(own, tmp_path, sclip, encoded):
+def test_every_point_is_the_run_that_it_names(own, tmp_path, sclip, windows):
     artifacts = tmp_path / "artifacts"
     code, out, err = sclip("sweep", "--direct", *flags(own, artifacts, **GRID))
     assert code == 0, err
@@ -51,15 +35,15 @@ def test_every_point_is_the_run_that_it_names(own, tmp_path, sclip, encoded):
         for steps, dilations in (("0", "-"), ("2", "8,16"), ("2", "1,2"))
         for threshold in ("0.3", "0.1")
     ]
-    once = sum(encoded)
-    encoded.clear()
+    once = sum(windows)
+    windows.clear()
     for steps, dilations, threshold, _, miou, *_, run_id in rows[1::2]:
         values = {"pamr_steps": steps, "prob_thd": threshold}
         values |= {} if dilations == "-" else {"pamr_dilations": dilations}
         assert sclip("run", "--direct", *flags(own, tmp_path / "alone", **values))[0] == 0
         row = pq.read_table(tmp_path / "alone" / "results" / "runs" / f"{run_id}.parquet")
         assert f"{row['miou'][0].as_py():.2f}" == miou
-    assert sum(encoded) == once > 0  # one run encodes as much as the sweep
+    assert sum(windows) == once > 0  # one run encodes as much as the sweep
     assert err.count("is scored") == 6
     (best,) = [row for row in rows if row[3]]
     assert float(best[4]) == max(float(row[4]) for row in rows)
@@ -68,17 +52,17 @@ def test_every_point_is_the_run_that_it_names(own, tmp_path, sclip, encoded):
     assert next((artifacts / "sweeps").iterdir()).suffix == ".png"
 
 
-def test_a_wider_grid_encodes_nothing(own, tmp_path, sclip, encoded):
+def test_a_wider_grid_encodes_nothing(own, tmp_path, sclip, windows):
     artifacts = tmp_path / "artifacts"
     assert sclip("run", "--direct", *flags(own, artifacts))[0] == 0
-    assert encoded
-    encoded.clear()
+    assert windows
+    windows.clear()
     grid = {"pamr_steps": "0,1", "area_thd": "0,0.1", "proposals": "felzenszwalb"}
     grid |= {"hybrid_rule": "vote,pool"}
     code, out, err = sclip("sweep", "--direct", *flags(own, artifacts, **grid))
     assert code == 0, err
     assert "8 points" in out
-    assert not encoded
+    assert not windows
     assert err.count("proposals       computed") == 1
 
 

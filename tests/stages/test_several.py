@@ -7,10 +7,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from sclip_core.config import UserError, resolve_several
-from sclip_core.encoder import DenseEncoder
 from sclip_core.segmentation import Refiner
 from sclip_core.stages.pipeline import Finished, Pipeline, run_pipelines
 from sclip_core.stages.run import Run
@@ -33,20 +31,6 @@ def run_several(artifacts: Path, data: Path, **settings: Any) -> list[Finished]:
     own = {"dataset": "voc21", "data_root": data, "artifacts": artifacts}
     given = {**own, **TINY, **FEW, **settings}
     return run_pipelines(Run.several(resolve_several(**given)))
-
-
-@pytest.fixture
-def windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """How many windows went through the tower, pass by pass."""
-    seen: list[int] = []
-    trunk = DenseEncoder.trunk
-
-    def counted(self: DenseEncoder, pixels: torch.Tensor) -> torch.Tensor:
-        seen.append(len(pixels))
-        return trunk(self, pixels)
-
-    monkeypatch.setattr(DenseEncoder, "trunk", counted)
-    return seen
 
 
 def scores(finished: Finished) -> dict[str, Any]:
