@@ -3,14 +3,19 @@
 A batch is written chunk-aligned at the end of the writer's segment, fsynced, and only then named in
 the ledger. Several processes fill one artifact at the same time, each its own segment; a segment
 whose writer died is taken over, and what it left without a ledger line is overwritten.
+
+The ledger and the table's layout say all that reading needs. ``zarr.json`` is written for other
+tools that read Zarr; where it is damaged, nothing is lost.
 """
 
 from __future__ import annotations
 
 import itertools
+import json
+import math
 import zlib
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,17 +25,26 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.storage import LocalStore, StorePath
 
 from sclip_core.config import ImageError
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import fsync, written_to
+from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.ledger import Row
 
-CHUNK_BYTES = 2**20
+CHUNK_BYTES = 2**20  # at most
+SMALLEST_CHUNK = 2**16  # bytes; smaller ones would make many files of a large dataset
+ENDLESS = 2**48  # longer than any segment: which rows there are, the ledger says
 
 
 class DamagedRow(ImageError):
-    """A row whose bytes are not those that were written."""
+    """Rows whose bytes are not those that were written."""
+
+    def __init__(self, line: str, table: Any = None, rows: Sequence[Row] = ()) -> None:
+        """Take the line, and the rows that are damaged, with the table that they are of."""
+        super().__init__(line)
+        self.table = table
+        self.rows = tuple(rows)
 
 
 @dataclass(frozen=True)
@@ -52,14 +66,17 @@ class ArrayTable:
             artifact: the folder.
             dtype: of the values, e.g. ``float16``.
             width: of the second axis; None: the rows are one-dimensional.
-            compress: with zstd; features barely compress, label maps a hundredfold.
+            compress: whether version 0.1.0 compressed them; since then all are, as the end of a
+                chunk that a batch does not fill then takes no room.
         """
         self.artifact = artifact
         self._dtype = np.dtype(dtype)
         self._tail = () if width is None else (width,)
-        self._codecs = [ZstdCodec(level=1)] if compress else []
-        self._chunk = max(1, CHUNK_BYTES // (self._dtype.itemsize * (width or 1)))
-        self._open: dict[str, Any] = {}
+        self._compressed_before = compress
+        self._row_bytes = self._dtype.itemsize * (width or 1)
+        self._chunk = max(1, CHUNK_BYTES // self._row_bytes)  # at most; always in version 0.1.0
+        self._fill = np.nan if self._dtype.kind == "f" else 0
+        self._open: dict[tuple[str, int | None], Any] = {}
 
     def read(self, row: Row) -> NDArray[Any]:
         """The values of a row.
@@ -67,93 +84,168 @@ class ArrayTable:
         Raises:
             DamagedRow: a chunk is missing or its checksum is wrong.
         """
-        path = self._segment_path(row.segment)
         try:
-            if row.segment not in self._open:
-                self._open[row.segment] = zarr.open_array(path, mode="r")
-            array = self._open[row.segment]
-            if array.shape[0] < row.stop:  # grown since it was opened
-                array = self._open[row.segment] = zarr.open_array(path, mode="r")
-            values = np.asarray(array[row.start : row.stop])
-            intact = crc32(values) == row.crc
+            values = np.asarray(self._array(row)[row.start : row.stop])
+            intact = len(values) == row.stop - row.start and crc32(values) == row.crc
         except Exception:  # whatever a codec makes of broken bytes
             intact = False
         if not intact:
-            raise DamagedRow(
-                f"stored data of {row.id} in {path} are damaged; "
-                f"compute them again: --force {self.artifact.identity.stage}"
-            )
+            raise self.damaged(row)
         return values
+
+    def read_many(self, rows: Iterable[Row]) -> list[NDArray[Any]]:
+        """The values of several rows.
+
+        Raises:
+            DamagedRow: of all that are damaged.
+        """
+        found, damaged = [], []
+        for row in rows:
+            try:
+                found.append(self.read(row))
+            except DamagedRow:
+                damaged.append(row)
+        if damaged:
+            raise self.damaged(*damaged)
+        return found
+
+    def read_shaped(self, row: Row, shape: Sequence[int]) -> NDArray[Any]:
+        """The values of a row in another shape, which its ``meta`` tells.
+
+        Raises:
+            DamagedRow: the values are damaged, or are not as many as the shape has.
+        """
+        values = self.read(row)
+        if math.prod(shape) != values.size:
+            raise self.damaged(row)
+        return values.reshape(tuple(shape))
+
+    def damaged(self, *rows: Row) -> DamagedRow:
+        """The error for rows that cannot be used."""
+        path = self._segment_path(rows[0].segment)
+        which = rows[0].id if len(rows) == 1 else f"{len(rows)} rows, such as {rows[0].id},"
+        return DamagedRow(
+            f"stored data of {which} in {path} are damaged; "
+            f"compute them again: --force {self.artifact.identity.stage}",
+            self,
+            rows,
+        )
+
+    def strike(self, rows: Sequence[Row]) -> None:
+        """Take note that rows are damaged, and remove their data.
+
+        Raises:
+            DiskError: the note cannot be written.
+        """
+        with written_to(self.artifact.path):
+            self.artifact.ledger.strike(rows)
+        self.free(rows)
+
+    def free(self, rows: Iterable[Row]) -> None:
+        """Remove the chunks of rows that are in the ledger no more, where no other row has a part.
+
+        Whoever still reads such a row finds it missing, and its new place in the ledger.
+        """
+        old: dict[str, set[int]] = {}
+        for row in rows:
+            old.setdefault(row.segment, set()).update(self._chunks_of(row))
+        if not any(old.values()):
+            return
+        for row in self.artifact.ledger.rows().values():
+            if row.segment in old:
+                old[row.segment] -= set(self._chunks_of(row))
+        for segment, numbers in old.items():
+            for number in numbers:
+                with suppress(OSError):  # it only takes room
+                    self._chunk_path(segment, number).unlink(missing_ok=True)
 
     @contextmanager
     def writer(self) -> Iterator[Writer]:
-        """A segment of one's own, until the block ends or the process dies."""
+        """Segments of one's own, until the block ends or the process dies."""
         with written_to(self.artifact.path):
-            segment, lock = self._free_segment()
+            make_folder(self.artifact.path / "segments")
+        writer = Writer(self)
         try:
-            with written_to(self.artifact.path):
-                writer = Writer(self, segment)
             yield writer
         finally:
-            lock.release()
+            writer.close()
 
-    def _free_segment(self) -> tuple[str, FileLock]:
-        """The first segment that nobody writes to, locked."""
-        folder = self.artifact.path / "segments"
-        folder.mkdir(parents=True, exist_ok=True)
-        for number in itertools.count():
-            lock = FileLock(folder / f"{number:04d}.lock")
-            try:
-                lock.acquire(timeout=0)
-            except Timeout:
-                continue
-            if self._can_be_opened(f"{number:04d}"):
-                return f"{number:04d}", lock
-            lock.release()
-        raise AssertionError("there is always another number")
+    def _array(self, row: Row) -> Any:
+        """The array of a row's segment, opened once."""
+        key = (row.segment, row.chunk)
+        if key not in self._open:
+            self._open[key] = self._opened(row.segment, row.chunk)
+        return self._open[key]
 
-    def _can_be_opened(self, segment: str) -> bool:
-        """Whether a segment is new, or its description is whole."""
+    def _opened(self, segment: str, chunk: int | None) -> Any:
+        """The array of a segment, described by the ledger; one of version 0.1.0 by itself."""
         path = self._segment_path(segment)
-        try:
-            if (path / "zarr.json").exists():
-                zarr.open_array(path, mode="r")
-        except Exception:  # whatever zarr makes of it; its rows are damaged, reading them says so
-            return False
-        return True
+        description = None
+        if chunk is None:
+            with suppress(Exception):  # whatever zarr makes of it; how it was written is known
+                description = zarr.open_array(LocalStore(path), mode="r").metadata.to_dict()
+        if description is None:
+            description = self._description(chunk)
+        description = {**description, "shape": [ENDLESS, *self._tail]}
+        place = StorePath(LocalStore(path))
+        config = {"order": "C", "write_empty_chunks": True}
+        return zarr.Array(zarr.AsyncArray(description, place, config))  # type: ignore[arg-type]
+
+    def _description(self, chunk: int | None) -> dict[str, Any]:
+        """What ``zarr.json`` says of a segment with these chunks; None: as version 0.1.0 wrote."""
+        compressed = self._compressed_before or chunk is not None
+        codecs = [ZstdCodec(level=1)] if compressed else []
+        array = zarr.create_array(
+            {},
+            shape=(0, *self._tail),
+            chunks=(chunk or self._chunk, *self._tail),
+            dtype=self._dtype,
+            compressors=[*codecs, Crc32cCodec()],
+            fill_value=self._fill,
+        )
+        return dict(array.metadata.to_dict())
+
+    def _chunks_of(self, row: Row) -> range:
+        """The numbers of the chunks that a row has a part of."""
+        if row.start == row.stop:
+            return range(0)
+        chunk = row.chunk
+        if chunk is None:
+            try:
+                chunk = int(self._array(row).chunks[0])
+            except Exception:  # as in reading
+                chunk = self._chunk
+        return range(row.start // chunk, -(-row.stop // chunk))
 
     def _segment_path(self, segment: str) -> Path:
         return self.artifact.path / "segments" / f"{segment}.zarr"
 
-    def _open_for_writing(self, segment: str) -> Any:
-        path = self._segment_path(segment)
-        if (path / "zarr.json").exists():
-            for leftover in path.rglob("*.partial"):  # of a write that was cut off
-                leftover.unlink(missing_ok=True)
-            return zarr.open_array(path, mode="r+", config={"write_empty_chunks": True})
-        return zarr.create_array(
-            path,
-            shape=(0, *self._tail),
-            chunks=(self._chunk, *self._tail),
-            dtype=self._dtype,
-            compressors=[*self._codecs, Crc32cCodec()],
-            fill_value=np.nan if self._dtype.kind == "f" else 0,
-            config={"write_empty_chunks": True},
-        )
+    def _chunk_path(self, segment: str, number: int) -> Path:
+        return self._segment_path(segment) / f"c/{number}{'/0' * len(self._tail)}"
 
 
 class Writer:
-    """Appends batches to one segment."""
+    """Appends batches to a segment, which is chosen when the first batch is known."""
 
-    def __init__(self, table: ArrayTable, segment: str) -> None:
-        """Open the segment; ``ArrayTable.writer`` holds its lock."""
+    def __init__(self, table: ArrayTable) -> None:
+        """Nothing is locked yet."""
         self._table = table
-        self._segment = segment
-        self._array = table._open_for_writing(segment)
-        self._end = table.artifact.ledger.segment_end(segment)
+        self._lock: FileLock | None = None
+        self._segment = ""
+        self._chunk = 0
+        self._end = 0
+        self._array: Any = None
+        self._description: dict[str, Any] = {}
+
+    def close(self) -> None:
+        """Let others write to the segment."""
+        if self._lock:
+            self._lock.release()
 
     def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
         """Store a batch: data first, then the ledger line.
+
+        The data of the same rows from before, if there are any, are removed.
 
         Args:
             rows: what was computed.
@@ -164,33 +256,90 @@ class Writer:
         """
         if not rows:
             return
-        with written_to(self._table.artifact.path):
-            self._commit(rows, seconds)
+        table, ledger = self._table, self._table.artifact.ledger
+        with written_to(table.artifact.path):
+            arrays = [np.ascontiguousarray(row.values, table._dtype) for row in rows]
+            if self._lock is None:
+                self._open_segment(sum(map(len, arrays)))
+            before = ledger.rows()
+            self._commit(rows, arrays, seconds)
+        table.free([before[row.id] for row in rows if row.id in before])
 
-    def _commit(self, rows: Sequence[NewRow], seconds: float) -> None:
-        chunk = self._array.chunks[0]
+    def _commit(
+        self, rows: Sequence[NewRow], arrays: Sequence[NDArray[Any]], seconds: float
+    ) -> None:
+        chunk, table = self._chunk, self._table
         start = -(-self._end // chunk) * chunk
-        arrays = [np.ascontiguousarray(row.values, self._table._dtype) for row in rows]
         stops = (start + np.cumsum([len(values) for values in arrays])).tolist()
         if stops[-1] > start:  # else these rows are all empty
-            self._array.resize((stops[-1], *self._table._tail))
-            self._array[start : stops[-1]] = np.concatenate(arrays)
-            self._sync(start // chunk, -(-stops[-1] // chunk))
+            whole = -(-stops[-1] // chunk) * chunk
+            shape = (whole - start, *table._tail)
+            values = np.full(shape, table._fill, table._dtype)
+            values[: stops[-1] - start] = np.concatenate(arrays)
+            self._array[start:whole] = values  # whole chunks: what is there is not read
+            self._sync(start // chunk, whole // chunk)
+            self._describe(stops[-1])
         entries = [
             Row(id=row.id, start=stop - len(values), stop=stop, crc=crc32(values), meta=row.meta)
             for row, values, stop in zip(rows, arrays, stops, strict=True)
         ]
-        self._table.artifact.ledger.append(self._segment, entries, seconds)
+        table.artifact.ledger.append(self._segment, entries, seconds, chunk)
         self._end = stops[-1]
 
+    def _open_segment(self, count: int) -> None:
+        """Take the first segment that nobody writes to and whose chunks suit a batch.
+
+        Args:
+            count: values of the batch along the first axis.
+        """
+        table = self._table
+        ledger, folder = table.artifact.ledger, table.artifact.path / "segments"
+        smallest = max(1, SMALLEST_CHUNK // table._row_bytes)
+        best = min(table._chunk, max(count, smallest))
+        foreign = {name for name in ledger.segments() if ledger.chunk_of(name) is None}
+        for number in itertools.count():
+            segment = f"{number:04d}"
+            path = table._segment_path(segment)
+            chunk = ledger.chunk_of(segment)
+            if segment in foreign or (chunk is not None and not _suits(chunk, best, smallest)):
+                continue
+            lock = FileLock(folder / f"{segment}.lock")
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                continue
+            if ledger.chunk_of(segment) != chunk:  # somebody was faster, and is done
+                lock.release()
+                continue
+            self._lock, self._segment, self._chunk = lock, segment, chunk or best
+            break
+        for leftover in path.rglob("*.partial"):  # of a write that was cut off
+            leftover.unlink(missing_ok=True)
+        make_folder(path / "c")
+        self._end = ledger.segment_end(self._segment)
+        self._array = table._opened(self._segment, self._chunk)
+        self._description = table._description(self._chunk)
+        self._describe(self._end)
+
+    def _describe(self, end: int) -> None:
+        """Write ``zarr.json``: durable before its name is, unlike zarr's own."""
+        shape = {"shape": [end, *self._table._tail]}
+        text = json.dumps({**self._description, **shape}, indent=2)
+        path = self._table._segment_path(self._segment) / "zarr.json"
+        write_whole(path, lambda target: target.write_text(text, "utf-8"))
+
     def _sync(self, first: int, last: int) -> None:
-        """Fsync the chunks first..last-1, the array's size, and the folders that name them."""
+        """Fsync the chunks first..last-1 and the folders that name them."""
         path = self._table._segment_path(self._segment)
-        tail = "/0" * len(self._table._tail)
-        chunks = [path / f"c/{number}{tail}" for number in range(first, last)]
-        folders = {chunk.parent for chunk in chunks} | {path / "c", path}
-        for written in (*chunks, path / "zarr.json", *folders):
+        chunks = [self._table._chunk_path(self._segment, number) for number in range(first, last)]
+        folders = {chunk.parent for chunk in chunks} | {path / "c"}
+        for written in (*chunks, *folders):
             fsync(written)
+
+
+def _suits(chunk: int, best: int, smallest: int) -> bool:
+    """Whether chunks are about as large as a batch wants them."""
+    return chunk == best or max(smallest, best / 2) <= chunk <= best * 1.25
 
 
 def crc32(values: NDArray[Any]) -> int:

@@ -6,6 +6,7 @@ Settings decide the folder, images decide the rows: it is a table that grows.
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import UserError
-from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.files import make_folder, write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
 
@@ -46,6 +47,9 @@ class Identity:
         return artifact_key(self.as_dict())
 
 
+OF_A_MANIFEST = {"key", *Identity.__dataclass_fields__, "provenance"}
+
+
 class Artifact:
     """A folder of the store."""
 
@@ -55,42 +59,55 @@ class Artifact:
         self.path = root / identity.stage / identity.key
         self.ledger = Ledger(self.path / "ledger.jsonl")
 
-    def create(self, provenance: Mapping[str, Any]) -> None:
+    def create(self, provenance: Mapping[str, Any]) -> bool:
         """Make the folder and its manifest, or check the one that is there.
+
+        A manifest that is missing or damaged is written again: the folder's name, which is the hash
+        of the settings, says as much.
 
         Args:
             provenance: versions, commit, device; recorded, not compared.
+
+        Returns:
+            Whether a damaged manifest was written again.
 
         Raises:
             UserError: the folder holds other settings than its key says, or cannot be written.
         """
         manifest = self.path / "manifest.json"
         with written_to(self.path):
-            self.path.mkdir(parents=True, exist_ok=True)
-        if not manifest.exists():
-            content = {
-                "key": self.identity.key,
-                **self.identity.as_dict(),
-                "provenance": provenance,
-            }
-            text = json.dumps(content, indent=2, default=str) + "\n"
-            write_whole(manifest, lambda path: path.write_text(text, "utf-8"))
+            make_folder(self.path)
+        there = manifest.exists()
+        if there and not self._is_damaged(manifest):
+            self.check()
+            return False
+        content = {"key": self.identity.key, **self.identity.as_dict(), "provenance": provenance}
+        text = manifest_text(content)
+        write_whole(manifest, lambda path: path.write_text(text, "utf-8"))
         self.check()
+        return there
+
+    def _is_damaged(self, manifest: Path) -> bool:
+        """Whether a manifest is not what was written; of one without a checksum, if it is JSON."""
+        try:
+            return not is_intact(manifest.read_bytes())
+        except OSError:
+            return False  # reading it again says what is wrong
 
     def check(self) -> None:
-        """Compare the manifest, where there is one, with what is wanted.
+        """Compare the manifest, where there is one that is whole, with what is wanted.
 
         Raises:
-            UserError: it holds something else or cannot be read: nothing may be added to it.
+            UserError: it holds something else: nothing may be added to it.
         """
         manifest = self.path / "manifest.json"
-        if not manifest.exists():
+        if not manifest.exists() or self._is_damaged(manifest):
             return
         try:
             found = json.loads(manifest.read_text("utf-8"))
             wanted = self.identity.as_dict()
             different = [name for name in wanted if found.get(name) != wanted[name]]
-        except (ValueError, AttributeError, UnicodeDecodeError):
+        except (OSError, ValueError, AttributeError):
             different = ["the file, which is not readable,"]
         if different:
             raise UserError(
@@ -107,3 +124,29 @@ class Artifact:
         """Those of the ids that are not there, in order."""
         rows = self.rows()
         return [row_id for row_id in ids if row_id not in rows]
+
+
+def manifest_text(content: Mapping[str, Any]) -> str:
+    """A manifest as it is written: the content, and a checksum of it as the last key."""
+    plain = json.loads(json.dumps(content, default=str))
+    return json.dumps({**plain, "check": _checksum(plain)}, indent=2) + "\n"
+
+
+def is_intact(manifest: bytes) -> bool:
+    """Whether the bytes are those of a manifest that was written; version 0.1.0 had no checksum."""
+    try:
+        content = json.loads(manifest)
+    except (ValueError, RecursionError):
+        return False
+    if not isinstance(content, dict):
+        return False
+    checked = content.pop("check", None) is not None
+    if not checked and content.keys() != OF_A_MANIFEST:
+        return False
+    text = manifest_text(content) if checked else json.dumps(content, indent=2) + "\n"
+    return text.encode() == manifest
+
+
+def _checksum(content: Mapping[str, Any]) -> int:
+    """CRC-32 of the canonical JSON."""
+    return zlib.crc32(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

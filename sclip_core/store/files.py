@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
+import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 from sclip_core.config import UserError
@@ -22,6 +25,7 @@ FOR_GOOD = FULL | {
     errno.EPERM,
     errno.EROFS,
 }
+TEMPORARY = ".writing."  # how the names of files begin that are not whole yet
 KEPT = "what was computed is kept, mend that and run again"
 
 
@@ -68,7 +72,8 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         DiskError: it could not be written; an older file is still there.
     """
     with written_to(path):
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=".writing.")
+        prefix = f"{TEMPORARY}{host()}-{os.getpid()}-"
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=prefix)
         os.close(handle)
         temporary = Path(name)
         try:
@@ -92,6 +97,56 @@ def fsync(path: Path) -> None:
         os.close(handle)
 
 
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it, and ask the disk to keep their names."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in reversed(missing):
+        fsync(folder.parent)
+
+
+@cache
+def host() -> str:
+    """A name for this machine, as a part of file names: 8 hex digits."""
+    return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
+
+
+def remove_leftovers(folder: Path) -> int:
+    """Remove the temporary files of processes of this machine that do not run any more.
+
+    Args:
+        folder: whose own files are looked at, none below it.
+
+    Returns:
+        How many were removed.
+    """
+    removed = 0
+    for path in folder.glob(f"{TEMPORARY}*"):
+        if is_leftover(path):
+            with suppress(OSError):
+                path.unlink()
+                removed += 1
+    return removed
+
+
+def is_leftover(path: Path) -> bool:
+    """Whether a temporary file is of a process of this machine that does not run any more."""
+    where, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
+    number = rest.partition("-")[0]
+    return where == host() and number.isdecimal() and not _runs(int(number))
+
+
+def _runs(pid: int) -> bool:
+    """Whether there is a process of this number."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True  # another user's
+    return True
+
+
 def writable_folder(path: Path, option: str = "--artifacts") -> Path:
     """The folder, made if need be.
 
@@ -103,6 +158,6 @@ def writable_folder(path: Path, option: str = "--artifacts") -> Path:
         DiskError: it cannot be made or written.
     """
     with written_to(path, f"pass a folder that can: {option} DIR"):
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
         with tempfile.TemporaryFile(dir=path):
             return path

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 
 from sclip_core.store.arrays import DamagedRow, NewRow, crc32
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.files import make_folder, write_whole, written_to
 from sclip_core.store.ledger import Row
 
 
@@ -46,11 +47,31 @@ class PartFiles:
             for row, stop, crc in zip(rows, stops, crcs, strict=True)
         ]
         with written_to(self.artifact.path):
-            (self.artifact.path / "parts").mkdir(exist_ok=True)
-            write_whole(
-                self._path(part), lambda path: pq.write_table(table, path, compression="zstd")
-            )
+            make_folder(self.artifact.path / "parts")
+            before = self.artifact.ledger.rows()
+            options: Any = {"compression": "zstd", "write_page_checksum": True}
+            write_whole(self._path(part), partial(pq.write_table, table, **options))
             self.artifact.ledger.append(part, entries, seconds)
+        self.free([before[row.id] for row in rows if row.id in before])
+
+    def strike(self, rows: Sequence[Row]) -> None:
+        """Take note that rows are damaged, and remove the files that hold nothing else.
+
+        Raises:
+            DiskError: the note cannot be written.
+        """
+        with written_to(self.artifact.path):
+            self.artifact.ledger.strike(rows)
+        self.free(rows)
+
+    def free(self, rows: Iterable[Row]) -> None:
+        """Remove the files of rows that are in the ledger no more, where no other row is in them."""
+        old = {row.segment for row in rows}
+        if old:
+            old -= {row.segment for row in self.artifact.ledger.rows().values()}
+        for part in old:
+            with suppress(OSError):  # it only takes room
+                self._path(part).unlink(missing_ok=True)
 
     def _load(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Columns of a file.
@@ -59,14 +80,20 @@ class PartFiles:
             DamagedRow: it is missing, or no Parquet.
         """
         try:
-            return pq.read_table(self._path(part), columns=list(columns))
-        except (OSError, pa.ArrowException):
-            raise self._damaged(part) from None
+            # From memory: pyarrow takes a path such as exp:1/a.parquet for a URI.
+            source = pa.BufferReader(self._path(part).read_bytes())
+            return pq.read_table(source, columns=list(columns), page_checksum_verification=True)
+        except (OSError, ValueError, pa.ArrowException):
+            raise self.damaged(part) from None
 
-    def _damaged(self, part: str) -> DamagedRow:
+    def damaged(self, part: str, *rows: Row) -> DamagedRow:
+        """The error for rows of a file; for all that are in it, if none is named."""
+        stored = self.artifact.ledger.rows().values()
         return DamagedRow(
             f"{self._path(part)} is missing or damaged; "
-            f"compute it again: --force {self.artifact.identity.stage}"
+            f"compute it again: --force {self.artifact.identity.stage}",
+            self,
+            rows or [row for row in stored if row.segment == part],
         )
 
     def _path(self, part: str) -> Path:
@@ -111,15 +138,21 @@ class PartTable(PartFiles):
         Raises:
             DamagedRow: a file is missing or not what was written.
         """
-        parts: dict[str, NDArray[np.int64]] = {}
-        found = []
+        parts: dict[str, NDArray[np.int64] | None] = {}
+        found, damaged = [], []
         for row in rows:
             if row.segment not in parts:
-                parts[row.segment] = self._read_part(row.segment)
-            values = parts[row.segment][row.start : row.stop]
-            if crc32(values) != row.crc:
-                raise self._damaged(row.segment)
-            found.append(values)
+                with suppress(DamagedRow):
+                    parts[row.segment] = None
+                    parts[row.segment] = self._read_part(row.segment)
+            part = parts[row.segment]
+            values = None if part is None else part[row.start : row.stop]
+            if values is None or crc32(values) != row.crc:
+                damaged.append(row)
+            else:
+                found.append(values)
+        if damaged:
+            raise self.damaged(damaged[0].segment, *damaged)
         return found
 
     def _read_part(self, part: str) -> NDArray[np.int64]:

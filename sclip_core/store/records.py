@@ -60,13 +60,13 @@ class RecordTable(PartFiles):
         """
         records = self._part(row.segment).slice(row.start, row.stop - row.start)
         if _crc(records) != row.crc:
-            raise self._damaged(row.segment)
+            raise self.damaged(row.segment, row)
         return records
 
     def _read_part(self, part: str) -> pa.Table:
         found = self._load(part, self._schema.names)
         if not found.schema.equals(self._schema) or any(c.null_count for c in found.columns):
-            raise self._damaged(part)
+            raise self.damaged(part)
         return found
 
 

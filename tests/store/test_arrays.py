@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import zarr
 
 from sclip_core.config import ImageError
 from sclip_core.store import arrays
@@ -149,7 +150,9 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from tests.store.conftest import make_artifact, random_rows
+from sclip_core.store import arrays
 from sclip_core.store.arrays import ArrayTable
+arrays.CHUNK_BYTES = 256
 with ArrayTable(make_artifact(Path(sys.argv[1])), "uint8", None, True).writer() as writer:
     writer.commit(random_rows("uint8", None, [50], seed=1), 1)
     print("there", flush=True)
@@ -178,16 +181,18 @@ def test_the_lock_dies_with_its_process(artifact, tmp_path):
     assert_stored(table, rows)
 
 
-def test_a_segment_that_cannot_be_opened_is_left_alone(artifact, layout):
-    """Its rows are damaged; they are computed again into another one."""
+@pytest.mark.parametrize("spoil", [Path.unlink, lambda p: p.write_text(""), lambda p: p.write_text("[]")])
+def test_a_description_that_is_lost_loses_nothing(artifact, layout, spoil):
+    """The ledger says what reading needs; the next writer mends ``zarr.json`` for other tools."""
     table = ArrayTable(artifact, *layout)
     store(table, rows := random_rows(*layout[:2], [9]))
-    (artifact.path / "segments/0000.zarr/zarr.json").write_text("")
-    with pytest.raises(DamagedRow):
-        assert_stored(ArrayTable(artifact, *layout), rows)
-    store(ArrayTable(artifact, *layout), rows)
+    spoil(artifact.path / "segments/0000.zarr/zarr.json")
     assert_stored(ArrayTable(artifact, *layout), rows)
-    assert artifact.rows()["0-0"].segment == "0001"
+    store(ArrayTable(artifact, *layout), more := random_rows(*layout[:2], [70], seed=1))
+    assert_stored(ArrayTable(artifact, *layout), [*rows, *more])
+    array = zarr.open_array(artifact.path / "segments/0000.zarr", mode="r")
+    (last,) = (row for row in artifact.rows().values() if row.id == "1-0")
+    np.testing.assert_array_equal(array[last.start : last.stop], more[0].values)
 
 
 def test_where_nothing_can_be_written(artifact):

@@ -11,7 +11,7 @@ from sclip_core import UserError
 from sclip_core.config import resolve
 from sclip_core.stages.pipeline import Pipeline
 from sclip_core.stages.run import Run
-from sclip_core.store.artifact import Artifact, Identity
+from sclip_core.store.artifact import Artifact, Identity, manifest_text
 from sclip_core.store.keys import KEY_LENGTH, artifact_key, canonical_json
 
 from ..conftest import TINY
@@ -61,10 +61,36 @@ def test_nothing_is_added_to_a_folder_of_other_settings(tmp_path):
     assert json.loads(manifest.read_text())["settings"] == {"a": 1, "b": [1, 2]}
     Artifact(tmp_path, IDENTITY).create({"versions": {"other": 1}})  # provenance is not compared
     assert "other" not in manifest.read_text()
-    for text in ('"a": 2', "", "[]", "\xff"):
-        manifest.write_text(manifest.read_text().replace('"a": 1', text) if ":" in text else text)
+    whole = manifest.read_text()
+    before = {k: v for k, v in json.loads(whole).items() if k != "check"}  # as version 0.1.0 wrote
+    other = {**before, "settings": {"a": 2, "b": [1, 2]}}
+    for text in (manifest_text(other), json.dumps(other, indent=2) + "\n"):
+        manifest.write_text(text)
         with pytest.raises(UserError, match="does not say what its folder's name says"):
             Artifact(tmp_path, IDENTITY).rows()
+    manifest.write_text(json.dumps(before, indent=2) + "\n")
+    assert not Artifact(tmp_path, IDENTITY).create({})
+
+
+def test_a_damaged_manifest_is_written_again(tmp_path):
+    """Every byte of it; the folder's name says as much as it did."""
+    artifact = Artifact(tmp_path, IDENTITY)
+    artifact.create({"versions": {"torch": "2.6"}})
+    manifest = tmp_path / "refine" / IDENTITY.key / "manifest.json"
+    good = manifest.read_bytes()
+    for position in range(len(good)):
+        spoilt = bytearray(good)
+        spoilt[position] ^= 1 << position % 8
+        manifest.write_bytes(spoilt)
+        assert artifact.create({"versions": {"torch": "2.6"}}), position
+        assert manifest.read_bytes() == good
+    for junk in (b"", b"[]", b"\xff", b"[" * 100_000, good[:-1]):
+        manifest.write_bytes(junk)
+        assert artifact.rows() == {}
+        assert artifact.create({"versions": {"torch": "2.6"}})
+    manifest.unlink()
+    assert not artifact.create({"versions": {"torch": "2.6"}})
+    assert manifest.read_bytes() == good
 
 
 class TestStages:

@@ -1,0 +1,268 @@
+"""Who computes what: rows are claimed, so that runs that were started together share the work.
+
+Every process that computes in a store has one file under ``<root>/.leases/``: the artifacts that it
+uses and the rows that it has claimed. A lease ends with its process: the file is locked as long as
+that lives. A process on another host shows that it lives by touching its file every few seconds.
+Claims only save work. Should a lease be taken for dead while its process lives, a row is computed
+twice and stored twice, and the results are the same.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import re
+import threading
+import time
+import uuid
+import weakref
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+from sclip_core.store.files import TEMPORARY, host, is_leftover, make_folder, written_to
+
+LOG = logging.getLogger(__name__)
+FOLDER = ".leases"
+HEARTBEAT = 2.0  # seconds
+LOST = 15.0  # without a heartbeat, seconds, after which a process of another host counts as dead
+STOPPED = 60.0  # the same of a process of this host, which is there but was stopped
+ARTIFACT = re.compile(r"\w+/[0-9a-f]+")  # names of artifacts
+PATIENCE = 30.0  # seconds that a claim waits for the lock; without it rows may be computed twice
+
+
+@dataclass
+class _Other:
+    """What is known of somebody else's lease."""
+
+    offset: int = 0  # bytes that were read
+    heartbeat: int = -1  # time of the file's last change, by the clock of its host
+    seen: float = 0.0  # when that changed, by our monotonic clock
+    claims: dict[str, set[str]] = field(default_factory=dict)  # artifact: ids
+    uses: set[str] = field(default_factory=set)  # artifacts
+
+
+class Lease:
+    """This process's part in a store; nothing is written before it is used."""
+
+    def __init__(self, root: Path) -> None:
+        """Name the store.
+
+        Args:
+            root: the folder of all artifacts.
+        """
+        self._folder = root / FOLDER
+        self._root = root
+        self._path = self._folder / f"{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        self._lock = FileLock(self._path.with_suffix(".lock"), thread_local=False)
+        self._mutex = threading.Lock()
+        self._others: dict[Path, _Other] = {}
+        self._claimed: dict[str, set[str]] = {}
+        self._end: weakref.finalize[Any, Any] | None = None
+
+    def use(self, artifacts: Iterable[Path]) -> None:
+        """Say which artifacts this process reads or writes: they are not cleaned up meanwhile.
+
+        Where the store cannot be written to, nothing is said.
+        """
+        names = sorted({self._name(artifact) for artifact in artifacts})
+        with suppress(OSError), self._mutex:
+            self._write({"use": names})
+
+    def claim(self, artifact: Path, ids: Sequence[str], most: int) -> list[str]:
+        """Take the first rows that nobody else computes.
+
+        Args:
+            artifact: the folder of the artifact.
+            ids: rows that are wanted, in order.
+            most: how many at most.
+
+        Returns:
+            The rows that are ours now. Some may have been stored a moment ago: look again.
+
+        Raises:
+            DiskError: the store cannot be written to.
+        """
+        name = self._name(artifact)
+        with self._mutex, written_to(self._folder):
+            self._open()
+            with self._exclusive():
+                taken = self._taken(name)
+                ours = [row_id for row_id in ids if row_id not in taken][:most]
+                self._claimed.setdefault(name, set()).update(ours)
+                if ours:
+                    self._write({"artifact": name, "claim": ours})
+        return ours
+
+    def release(self, artifact: Path, ids: Iterable[str]) -> None:
+        """Give rows back: stored, or not to be computed."""
+        name = self._name(artifact)
+        with self._mutex:
+            given = self._claimed.get(name, set()) & set(ids)
+            self._claimed.get(name, set()).difference_update(given)
+            if given and self._end:
+                with suppress(OSError):
+                    self._write({"artifact": name, "release": sorted(given)})
+
+    def taken(self, artifact: Path) -> dict[str, str]:
+        """The rows that others compute, with whose they are: ``process 12`` or a host's too."""
+        with self._mutex:
+            return self._taken(self._name(artifact))
+
+    def in_use(self) -> set[str]:
+        """The artifacts that other processes use, as ``<stage>/<key>``."""
+        with self._mutex:
+            others = self._refreshed(stopped_count=True)
+            return {name for other in others.values() for name in (*other.uses, *other.claims)}
+
+    def close(self) -> None:
+        """End the lease; the next use begins another."""
+        with self._mutex:
+            if self._end:
+                self._end()
+                self._end = None
+            self._claimed.clear()
+
+    def _name(self, artifact: Path) -> str:
+        return f"{artifact.parent.name}/{artifact.name}"
+
+    def _open(self) -> None:
+        if self._end:
+            return
+        make_folder(self._folder)
+        self._lock.acquire(timeout=0)
+        self._path.touch()
+        with suppress(OSError):
+            self._clean_up()
+        done = threading.Event()
+        beat = threading.Thread(target=_beat, args=(self._path, done), daemon=True)
+        beat.start()
+        self._end = weakref.finalize(self, _finish, self._path, self._lock, done, os.getpid())
+
+    def _write(self, line: dict[str, Any]) -> None:
+        self._open()
+        with self._path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+    @contextmanager
+    def _exclusive(self) -> Iterator[None]:
+        """One process claims at a time; should one be stopped right here, the others go on."""
+        lock = FileLock(self._folder / "claims.lock")
+        with suppress(Timeout):
+            lock.acquire(timeout=PATIENCE)
+        try:
+            yield
+        finally:
+            lock.release()
+
+    def _taken(self, name: str) -> dict[str, str]:
+        return {
+            row_id: _owner(path)
+            for path, other in self._refreshed().items()
+            for row_id in other.claims.get(name, ())
+        }
+
+    def _refreshed(self, stopped_count: bool = False) -> dict[Path, _Other]:
+        """The leases of others that live, read up to their ends."""
+        alive = {}
+        for path in self._folder.glob("*.jsonl"):
+            if path == self._path:
+                continue
+            other = self._others.setdefault(path, _Other(seen=time.monotonic()))
+            with suppress(OSError):
+                if _is_alive(path, other, stopped_count):
+                    _read(path, other)
+                    alive[path] = other
+        return alive
+
+    def _clean_up(self) -> None:
+        """Remove what processes of this host that were killed have left."""
+        for path in self._folder.glob(f"{host()}-*.jsonl"):
+            other = _Other()
+            if path == self._path or not _is_free(path):
+                continue
+            _read(path, other)
+            for name in filter(ARTIFACT.fullmatch, (*other.uses, *other.claims)):
+                _remove_temporary(self._root / name)
+            _remove_temporary(self._root / "results")
+            path.unlink(missing_ok=True)
+            path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+def _owner(path: Path) -> str:
+    where, pid = path.stem.split("-")[:2]
+    return f"process {pid}" if where == host() else f"process {pid} on another host"
+
+
+def _is_free(path: Path) -> bool:
+    """Whether no process of this host holds the lock of a lease."""
+    lock = FileLock(path.with_suffix(".lock"))
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return False
+    lock.release()
+    return True
+
+
+def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
+    """Whether the process of a lease lives; one that was stopped computes nothing."""
+    now, heartbeat = time.monotonic(), path.stat().st_mtime_ns
+    if heartbeat != other.heartbeat:
+        other.heartbeat, other.seen = heartbeat, now
+    silent = now - other.seen
+    if path.name.startswith(f"{host()}-"):
+        return not _is_free(path) and (stopped_count or silent < STOPPED)
+    return silent < LOST
+
+
+def _read(path: Path, other: _Other) -> None:
+    """Take what was added to a lease; odd lines say nothing."""
+    with path.open("rb") as file:
+        file.seek(other.offset)
+        for line in file:
+            if not line.endswith(b"\n"):
+                break
+            other.offset += len(line)
+            with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+                entry = json.loads(line)
+                other.uses.update(map(str, entry.get("use", ())))
+                rows = other.claims.setdefault(entry["artifact"], set())
+                rows.update(map(str, entry.get("claim", ())))
+                rows.difference_update(entry.get("release", ()))
+
+
+def _remove_temporary(folder: Path) -> None:
+    """Remove the temporary files below a folder whose process does not run any more."""
+    for path in folder.rglob(f"{TEMPORARY}*"):
+        if is_leftover(path):
+            path.unlink(missing_ok=True)
+    for lock in folder.glob("segments/*.lock"):  # chunks that zarr had not renamed yet
+        segment = FileLock(lock)
+        with suppress(Timeout):
+            segment.acquire(timeout=0)
+            for path in lock.with_suffix(".zarr").rglob("*.partial"):
+                path.unlink(missing_ok=True)
+            segment.release()
+
+
+def _beat(path: Path, done: threading.Event) -> None:
+    """Show that the process lives."""
+    while not done.wait(HEARTBEAT):
+        with suppress(OSError):
+            os.utime(path)
+
+
+def _finish(path: Path, lock: FileLock, done: threading.Event, owner: int) -> None:
+    if os.getpid() != owner:  # a fork of the process is not its end
+        return
+    done.set()
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+        lock.release()
+        path.with_suffix(".lock").unlink(missing_ok=True)
