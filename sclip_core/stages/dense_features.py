@@ -6,8 +6,8 @@ of attention share one pass through the tower; where its trunk was kept, only th
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from functools import cached_property
 from typing import Any
 
@@ -18,8 +18,9 @@ from torch import Tensor
 from sclip_core.config import Geometry
 from sclip_core.model import SCLIP
 from sclip_core.stages.encoding import EncodingStage, Loaded
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.stages.trunk import TrunkStage
 from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
 from sclip_core.store.ledger import Row
@@ -39,6 +40,11 @@ class DenseFeaturesStage(EncodingStage):
         super().__init__(run)
         self._trunk = trunk
         self._kept: dict[str, Row] = {}
+
+    @property
+    def reads(self) -> Sequence[Stage]:
+        """The trunk, where it is kept."""
+        return (self._trunk,)
 
     def settings(self) -> dict[str, Any]:
         """Those of the trunk, and the last block's."""
@@ -61,8 +67,12 @@ class DenseFeaturesStage(EncodingStage):
     def load(self, model: SCLIP, digest: str) -> Loaded:
         """What was kept of an image's trunk, or its windows."""
         if digest in self._kept:
-            with suppress(DamagedRow):  # the image is there
+            try:
                 return Loaded(digest, *self._trunk.read(self._kept[digest]))
+            except DamagedRow as error:
+                if self._trunk.name in self.run.settings.stages:
+                    raise  # it is computed again first
+                self._trunk.table.strike(error.rows)  # the image is there
         return super().load(model, digest)
 
     def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
@@ -81,6 +91,8 @@ class DenseFeaturesStage(EncodingStage):
         Returns:
             Where the windows lie, and (windows, rows, columns, D) float32 on the CPU.
         """
-        geometry = self.geometry(row.meta["size"])
+        geometry = self.geometry(self.table.size_of(row))
         values = torch.from_numpy(self.table.read(row).astype(np.float32))
+        if len(values) != geometry.num_windows * math.prod(geometry.tokens):
+            raise self.table.damaged(row)
         return geometry, values.view(geometry.num_windows, *geometry.tokens, -1)

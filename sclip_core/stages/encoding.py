@@ -14,8 +14,9 @@ from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
 from sclip_core.model import SCLIP, default_batch_size
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.prefetch import prefetch
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
 
 
@@ -73,13 +74,13 @@ class EncodingStage(Stage):
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode images, as many at a time as fill a forward pass with windows."""
         model = self.run.model(shard)
-        wanting = {stage: frozenset(ids) for stage, ids in todo.items()}
+        wanting = todo.wanting
         group: list[Loaded] = []
 
         def load(digest: str) -> Loaded:
             return self.load(model, digest)
 
-        for digest, loaded in prefetch(load, todo[self], self.run.settings.workers):
+        for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
             if isinstance(loaded, ImageError):
                 self.leave_out(digest, loaded)
                 continue

@@ -16,11 +16,12 @@ from sclip_core.segmentation import Stitcher
 from sclip_core.segmentation.masks.hybrid import RULES, Evidence, pooled_logits
 from sclip_core.segmentation.masks.proposals import Proposals
 from sclip_core.stages.dense_features import DenseFeaturesStage
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.masks import ProposalsStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
@@ -75,7 +76,7 @@ class CropFeaturesStage(Stage):
         def load(digest: str) -> tuple[NDArray[np.uint8], Proposals]:
             return self.run.image(digest), self._proposals.read(rows[digest])
 
-        for digest, loaded in prefetch(load, todo[self], self.run.settings.workers):
+        for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
             if isinstance(loaded, ImageError):
                 self.leave_out(digest, loaded)
                 continue
@@ -173,7 +174,7 @@ class HybridStage(Stage):
         """Fill the masks, image by image."""
         settings, vocabulary = self.run.settings, self.run.dataset.vocabulary
         rule = RULES[settings.rule or "vote"]
-        for digest, loaded in prefetch(self._loader(), todo[self], settings.workers):
+        for digest, loaded in prefetch(self._loader(), todo.claimed, settings.workers):
             if isinstance(loaded, ImageError):
                 self.leave_out(digest, loaded)
                 continue
@@ -218,5 +219,4 @@ class HybridStage(Stage):
 
     def read(self, row: Row) -> NDArray[np.unsignedinteger[Any]]:
         """The label map (H, W) of an image."""
-        height, width = row.meta["size"]
-        return self.table.read(row).reshape(height, width)
+        return self.table.read_map(row)

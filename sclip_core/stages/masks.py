@@ -6,9 +6,9 @@ kept (``keep_embeddings``), other thresholds need no encoder; the masks are the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
-from functools import cached_property
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cached_property, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,9 +19,10 @@ from torch import Tensor
 
 from sclip_core.config import ImageError
 from sclip_core.segmentation.masks.proposals import Proposals
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.stages.trunk import STORED
 from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
 from sclip_core.store.ledger import Row
@@ -87,7 +88,7 @@ class SamEmbeddingsStage(Stage):
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode."""
         generator = self.run.proposer(shard)
-        for digest, image in prefetch(self.run.image, todo[self], self.run.settings.workers):
+        for digest, image in prefetch(self.run.image, todo.claimed, self.run.settings.workers):
             if isinstance(image, ImageError):
                 self.leave_out(digest, image)
                 continue
@@ -104,8 +105,10 @@ class SamEmbeddingsStage(Stage):
     def read(self, row: Row) -> Loaded:
         """What was kept of an image."""
         values = torch.from_numpy(self.table.read(row).astype(np.float32))
-        height, width = row.meta["size"]
-        return Loaded((height, width), None, values.view(row.meta["shape"]))
+        shape = row.meta.get("shape")
+        if not isinstance(shape, list) or math.prod(shape) != values.numel():
+            raise self.table.damaged(row)
+        return Loaded(self.table.size_of(row), None, values.view(shape))
 
 
 class ProposalsStage(Stage):
@@ -123,6 +126,11 @@ class ProposalsStage(Stage):
         """
         super().__init__(run)
         self._embeddings = embeddings
+
+    @property
+    def reads(self) -> Sequence[Stage]:
+        """The embeddings, where they are kept."""
+        return (self._embeddings,)
 
     @property
     def forced(self) -> bool:
@@ -151,14 +159,15 @@ class ProposalsStage(Stage):
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Propose, image by image."""
         by_sam = self.run.settings.proposals == "sam"
-        for digest, found in self._by_sam(todo[self], shard) if by_sam else self._ahead(todo[self]):
+        found_in = partial(self._by_sam, shard=shard) if by_sam else self._ahead
+        for digest, found in found_in(todo.claimed):
             if isinstance(found, ImageError):
                 self.leave_out(digest, found)
                 continue
             meta = {"size": list(found.size), "masks": len(found)}
             yield self, [NewRow(digest, as_records(found), meta)]
 
-    def _ahead(self, digests: Sequence[str]) -> Iterator[tuple[str, Proposals | ImageError]]:
+    def _ahead(self, digests: Iterable[str]) -> Iterator[tuple[str, Proposals | ImageError]]:
         """Superpixels, in the threads that read."""
         proposer = self.run.proposer()
         return prefetch(
@@ -166,15 +175,19 @@ class ProposalsStage(Stage):
         )
 
     def _by_sam(
-        self, digests: Sequence[str], shard: int
+        self, digests: Iterable[str], shard: int
     ) -> Iterator[tuple[str, Proposals | ImageError]]:
         """SAM's, from the embeddings that were kept, else from the images."""
         generator, kept = self.run.proposer(shard), self._embeddings.rows()
 
         def load(digest: str) -> Loaded:
             if digest in kept:
-                with suppress(DamagedRow):  # the image is there
+                try:
                     return self._embeddings.read(kept[digest])
+                except DamagedRow as error:
+                    if self._embeddings.name in self.run.settings.stages:
+                        raise  # it is computed again first
+                    self._embeddings.table.strike(error.rows)  # the image is there
             image = self.run.image(digest)
             return Loaded((image.shape[0], image.shape[1]), image, None)
 
@@ -193,8 +206,7 @@ class ProposalsStage(Stage):
 
     def read(self, row: Row) -> Proposals:
         """The masks of an image."""
-        height, width = row.meta["size"]
-        return from_records(self.table.read(row), (height, width))
+        return from_records(self.table.read(row), self.table.size_of(row))
 
 
 def as_records(proposals: Proposals) -> pa.Table:

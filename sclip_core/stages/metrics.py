@@ -11,12 +11,13 @@ import numpy as np
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.evaluation import Confusion, image_confusion
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage, Todo
-from sclip_core.store.arrays import NewRow
+from sclip_core.stages.stage import Stage
+from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartTable
 
@@ -90,7 +91,7 @@ class MetricsStage(Stage):
             classes = self.run.dataset.vocabulary.num_classes
             return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 
-        for row_id, confused in prefetch(compare, todo[self], self.run.settings.workers):
+        for row_id, confused in prefetch(compare, todo.claimed, self.run.settings.workers):
             if isinstance(confused, ImageError):
                 self.leave_out(row_id, confused)
                 continue
@@ -110,5 +111,9 @@ class MetricsStage(Stage):
         """What is stored, by image id, of all samples that have it."""
         rows, samples = self.scored(), self.run.samples
         have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
-        values = self.table.read_many(rows[self.row_ids[i]] for i in have)
+        try:
+            values = self.table.read_many(rows[self.row_ids[i]] for i in have)
+        except DamagedRow as error:
+            self.mend([error])
+            return self.confusions()
         return {samples[i].image_id: Confusion(*v.T) for i, v in zip(have, values, strict=True)}

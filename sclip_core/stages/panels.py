@@ -17,7 +17,9 @@ from sclip_core.stages.hybrid import HybridStage
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.refine import RefineStage
 from sclip_core.stages.saving import label_map_path, picture_path
+from sclip_core.store.arrays import DamagedRow
 from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.ledger import Row
 
 
 def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
@@ -36,7 +38,7 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     """
     run = labels.run
     rows, vocabulary = labels.rows(), run.dataset.vocabulary
-    masks = labels.proposals.rows() if isinstance(labels, HybridStage) else {}
+    masks = _mask_rows(labels)
     pairs = zip(run.samples, run.image_digests, strict=True)
     usable = [(s, d) for s, d in pairs if d in rows and s.image_id not in run.failures]
     run.reporter.start("save_vis", len(usable), 0, "pictures")
@@ -60,13 +62,26 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         return path
 
     written = 0
-    for (sample, _), path in prefetch(draw, usable, run.settings.workers):
-        if isinstance(path, ImageError):
-            run.fail([sample], path)
-            continue
-        written += 1
-        run.reporter.advance("save_vis", 1)
+    while usable:
+        damaged: list[tuple[tuple[Sample, str], DamagedRow]] = []
+        for pair, path in prefetch(draw, usable, run.settings.workers):
+            if isinstance(path, DamagedRow) and labels.can_be_mended(path):
+                damaged.append((pair, path))
+            elif isinstance(path, ImageError):
+                run.fail([pair[0]], path)
+            else:
+                written += 1
+                run.reporter.advance("save_vis", 1)
+        usable = [pair for pair, _ in damaged]
+        labels.mend(error for _, error in damaged)
+        rows, masks = labels.rows(), _mask_rows(labels)
+        usable = [pair for pair in usable if pair[1] in rows]
     return written
+
+
+def _mask_rows(labels: RefineStage | HybridStage) -> dict[str, Row]:
+    """The rows of the masks that the label maps were filled from; none of dense labels."""
+    return labels.proposals.rows() if isinstance(labels, HybridStage) else {}
 
 
 def label_map(labels: RefineStage | HybridStage, prediction: NDArray[Any]) -> Image.Image:

@@ -177,7 +177,14 @@ def run_pipelines(
     for run in runs:
         run.check()
     alone = len(runs) == 1
-    return [_run_one(each, execute or _execute, alone) for each in Pipeline.of_several(runs)]
+    lease = runs[0].lease  # which all of them share
+    try:
+        pipelines = Pipeline.of_several(runs)
+        stages = (stage for pipeline in pipelines for stage in pipeline)
+        lease.use(stage.artifact.path for stage in stages if isinstance(stage, Stage))
+        return [_run_one(each, execute or _execute, alone) for each in pipelines]
+    finally:
+        lease.close()
 
 
 def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:

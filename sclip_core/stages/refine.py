@@ -14,9 +14,10 @@ from sclip_core.config import Geometry, ImageError
 from sclip_core.model import resized_pixels
 from sclip_core.segmentation import Refiner
 from sclip_core.stages.dense_features import DenseFeaturesStage
+from sclip_core.stages.filling import Todo
 from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.run import Run
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.stages.text_bank import TextBankStage
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
@@ -85,14 +86,14 @@ class RefineStage(Stage):
         device = self.run.device
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
-        wanting = {stage: frozenset(ids) for stage, ids in todo.items()}
-        most = max(stage.run.settings.pamr_steps for stage, ids in todo.items() if ids)
+        wanting = todo.wanting
+        most = max(stage.run.settings.pamr_steps for stage, ids in wanting.items() if ids)
 
         def load(digest: str) -> Loaded:
             geometry, features = self._features.read(rows[digest])
             return Loaded(geometry, features, self._pixels(digest, geometry) if most else None)
 
-        for digest, loaded in prefetch(load, todo[self], self.run.settings.workers):
+        for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
             if isinstance(loaded, ImageError):
                 self.leave_out(digest, loaded)
                 continue
@@ -116,5 +117,4 @@ class RefineStage(Stage):
 
     def read(self, row: Row) -> NDArray[np.unsignedinteger]:
         """The label map (H, W) of an image."""
-        height, width = row.meta["size"]
-        return self.table.read(row).reshape(height, width)
+        return self.table.read_map(row)

@@ -47,6 +47,7 @@ from sclip_core.stages import ground_truth
 from sclip_core.stages.report import Outcome, Reporter, Silent
 from sclip_core.stages.saving import check_place
 from sclip_core.store.digests import Digests
+from sclip_core.store.leases import Lease
 
 PACKAGES = (
     "sclip-benchmark",
@@ -105,6 +106,8 @@ class Run:
         self._download = download
         self._models: dict[torch.device, SCLIP] = {}
         self._proposers: dict[torch.device, Any] = {}
+        self.lease = Lease(settings.artifacts)  # the rows that this process computes
+        self.lock = Lock()  # of what stages do once, whichever shard begins
         self._lock = Lock()
 
     @classmethod

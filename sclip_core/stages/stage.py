@@ -9,20 +9,22 @@ from __future__ import annotations
 import json
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import Sample
 from sclip_core.stages.batch import Batch, Writer
+from sclip_core.stages.filling import MOST_MENDED, Filling, Todo
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run
-from sclip_core.store.arrays import NewRow
+from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.artifact import Artifact, Identity
-from sclip_core.store.files import writable_folder
-from sclip_core.store.ledger import Row
+from sclip_core.store.files import DiskError
+from sclip_core.store.ledger import Place, Row
 
 
 class Table(Protocol):
@@ -51,8 +53,12 @@ class Stage(ABC):
         self.run = run
         self.upstream = upstream
         self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
-        self._made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
+        self.made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
         self.fresh: set[str] = set()  # rows that were made in this process, of all with this key
+        self.failed: set[str] = set()  # rows that cannot be computed
+        self.damage: dict[str, DamagedRow] = {}  # rows that need another one, which is damaged
+        self._mended: Counter[str] = Counter()  # rows of this stage that were computed again
+        self._old: dict[str, Place] | None = None  # where a forced stage began, what was there
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
@@ -67,8 +73,7 @@ class Stage(ABC):
         """Compute rows, a few at a time; those whose image fails are left out (``leave_out``).
 
         Args:
-            todo: ids of the rows to compute, in order, of this stage and of those ``together``
-                with it.
+            todo: the rows to compute, of this stage and of those ``together`` with it.
             shard: number of the worker, to choose a device by.
 
         Yields:
@@ -92,14 +97,77 @@ class Stage(ABC):
         """The samples that a row stands for: copies of a file share one."""
         return self.run.samples_of(row_id)
 
+    @property
+    def reads(self) -> Sequence[Stage]:
+        """The stages whose rows this one reads, be they upstream or only kept."""
+        return self.upstream
+
     def leave_out(self, row_id: str, error: ImageError) -> None:
-        """Take note of a row that cannot be computed.
+        """Take note of a row that cannot be computed, or not before another one is mended.
 
         Raises:
             UserError: the run is strict.
         """
+        if isinstance(error, DamagedRow) and self.can_be_mended(error):
+            self.damage[row_id] = error
+            return
+        self.failed.add(row_id)
+        self.run.lease.release(self.artifact.path, [row_id])
         self.run.fail(self.samples_of(row_id), error)
         self.run.reporter.advance(self.name, 1)
+
+    def mend(self, errors: Iterable[DamagedRow], shard: int = 0) -> None:
+        """Strike damaged rows, of this stage or of those below it, and compute them again.
+
+        Args:
+            errors: the damage that was found.
+            shard: number of the worker.
+
+        Raises:
+            DamagedRow: rows that were computed again more than once already.
+            UserError: they cannot be computed.
+        """
+        by_stage: dict[Stage, list[DamagedRow]] = {}
+        for error in errors:
+            stage = self._stage_of(error)
+            if stage is None or not self.can_be_mended(error):
+                raise error
+            by_stage.setdefault(stage, []).append(error)
+        for stage, of_stage in by_stage.items():
+            stage._compute_again(of_stage, shard)
+
+    def _compute_again(self, errors: Sequence[DamagedRow], shard: int) -> None:
+        """Strike rows of this stage, unless that was done already, and compute them."""
+        damaged = {row.place: row for error in errors for row in error.rows}
+        now = self.rows()
+        there = [r for r in damaged.values() if r.id in now and now[r.id].place == r.place]
+        if there:
+            errors[0].table.strike(there)
+            self.run.reporter.note(
+                f"{self.name}: {len(there)} stored {self.unit} in {self.artifact.path} are "
+                "damaged; they are computed again"
+            )
+        ids = list(dict.fromkeys(row.id for row in damaged.values()))
+        self._mended.update(ids)
+        self.fresh.difference_update(ids)
+        self.failed.difference_update(ids)
+        Filling(self, ids, shard).run()
+
+    def can_be_mended(self, error: DamagedRow) -> bool:
+        """Whether the damaged rows are of a stage of the run, and were not mended again and again."""
+        stage = self._stage_of(error)
+        return stage is not None and all(
+            stage._mended[row.id] < MOST_MENDED for row in error.rows
+        )
+
+    def _stage_of(self, error: DamagedRow) -> Stage | None:
+        """The stage that computes damaged rows: this one, or one that it reads."""
+        if not error.rows:
+            return None
+        if error.table.artifact.path == self.artifact.path:
+            return self
+        found = (stage._stage_of(error) for stage in self.reads)
+        return next((stage for stage in found if stage), None)
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -129,8 +197,16 @@ class Stage(ABC):
 
     def missing(self, ids: Sequence[str]) -> Sequence[str]:
         """Those that have to be computed: not there, or to be made anew and not so yet."""
-        rows = ids if self.forced else self.artifact.missing(ids)
-        return [row_id for row_id in rows if row_id not in self.fresh]
+        now = self.rows()
+        if not self.forced:
+            return [row_id for row_id in ids if row_id not in now]
+        old = self._old
+        return [
+            row_id
+            for row_id in ids
+            if row_id not in self.fresh
+            and (old is None or row_id not in now or now[row_id].place == old.get(row_id))
+        ]
 
     def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
         """Compute what is missing, and at once what stages ``together`` with this lack of it.
@@ -140,23 +216,21 @@ class Stage(ABC):
             shards: how many parts there are.
         """
         started = time.perf_counter()
+        self._look_at_artifact()
         ids = self.computable(self.wanted())[shard::shards]
         missing = self.missing(ids)
-        made = [self._made[row_id] for row_id in ids if row_id in self._made]
-        todo = {self: missing, **{other: other.missing(missing) for other in self.together}}
-        stored = self._compute_and_store(todo, shard, len(ids)) if missing else {self: []}
-        elapsed = time.perf_counter() - started
-        per_row = elapsed / max(1, sum(map(len, stored.values())))
-        for other in self.together:
-            other._made.update(dict.fromkeys(stored.get(other, []), per_row))
+        made = [self.made[row_id] for row_id in ids if row_id in self.made]
+        filling = Filling(self, ids, shard)
+        filling.run()
+        stored, elapsed = filling.stored, time.perf_counter() - started
         others = sum(len(rows) for stage, rows in stored.items() if stage is not self)
-        for stage, rows in stored.items():
-            stage.fresh.update(rows)
+        per_row = elapsed / max(1, sum(map(len, stored.values())))
+        by_others = set(missing) - {*stored[self], *self.failed} - {*self.missing(missing)}
         outcome = Outcome(
             stage=self.name,
             key=self.key,
             path=str(self.artifact.path),
-            cached=len(ids) - len(missing) - len(made),
+            cached=len(ids) - len(missing) - len(made) + len(by_others),
             computed=len(stored[self]) + len(made),
             seconds=elapsed - per_row * others + sum(made),
             unit=self.unit,
@@ -164,31 +238,34 @@ class Stage(ABC):
         self.run.finished(outcome, shards)
         return outcome
 
-    def _compute_and_store(self, todo: Todo, shard: int, total: int) -> dict[Stage, list[str]]:
-        """Commit batch after batch, the last ones also where the stage is stopped.
+    def _look_at_artifact(self) -> None:
+        """Before the first row: mend what describes the artifact, remember what is to be replaced.
 
-        Returns:
-            The ids of the new rows, by stage.
+        Raises:
+            UserError: the folder holds other settings than its name says.
         """
-        stored: dict[Stage, list[str]] = {}
-        writable_folder(self.run.root)
-        self.run.reporter.start(self.name, total, total - len(todo[self]), self.unit)
-        with ExitStack() as open_batches:
-            batches = {
-                stage: open_batches.enter_context(
-                    stage._storing(stored.setdefault(stage, []), tells=stage is self)
+        with self.run.lock:
+            if self.forced and self._old is None:
+                self._old = {row_id: row.place for row_id, row in self.rows().items()}
+            if not self.artifact.path.is_dir():
+                return
+            note, path = self.run.reporter.note, self.artifact.path
+            with suppress(DiskError):  # where nothing can be written, reading is still possible
+                if self.artifact.create(self.run.provenance()):
+                    note(f"{self.name}: manifest.json in {path} was damaged; it is written again")
+            odd = self.artifact.ledger.odd_lines()
+            if odd:
+                number, fault = next(iter(odd.items()))
+                others = f" and {len(odd) - 1} others" if len(odd) > 1 else ""
+                note(
+                    f"{self.name}: line {number} of {path / 'ledger.jsonl'}{others} cannot be used "
+                    f"({fault}); rows that no other line has are computed again"
                 )
-                for stage, ids in todo.items()
-                if ids
-            }
-            for stage, rows in self.compute(todo, shard):
-                batches[stage].add(rows)
-                if self.run.stop.is_set():
-                    raise UserError(f"{self.name} was stopped; what was computed is kept")
-        return stored
+                with suppress(DiskError):
+                    self.artifact.ledger.repair()
 
     @contextmanager
-    def _storing(self, stored: list[str], tells: bool) -> Iterator[Batch]:
+    def storing(self, stored: list[str], tells: bool) -> Iterator[Batch]:
         """A place for new rows, all of which are committed in the end, whatever happens.
 
         Args:
@@ -198,6 +275,7 @@ class Stage(ABC):
 
         def note(ids: Sequence[str]) -> None:
             stored.extend(ids)
+            self.run.lease.release(self.artifact.path, ids)
             if tells:
                 self.run.reporter.advance(self.name, len(ids))
 
@@ -248,9 +326,6 @@ class Stage(ABC):
         if not differences:
             return "nothing computed yet"
         return "changed: " + ", ".join(sorted(differences, key=len)[0])
-
-
-Todo = Mapping[Stage, Sequence[str]]  # ids of rows to compute
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,8 @@ import torch
 
 from sclip_core.encoder import TextBank
 from sclip_core.encoder.text import TEMPLATES
-from sclip_core.stages.stage import Stage, Todo
+from sclip_core.stages.filling import Todo
+from sclip_core.stages.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
 
 WORDS_AT_A_TIME = 8
@@ -50,10 +52,9 @@ class TextBankStage(Stage):
 
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode the words."""
-        model, words = self.run.model(shard), todo[self]
+        model, words = self.run.model(shard), iter(todo.claimed)
         prompts = self.run.settings.template_set
-        for start in range(0, len(words), WORDS_AT_A_TIME):
-            some = words[start : start + WORDS_AT_A_TIME]
+        while some := list(islice(words, WORDS_AT_A_TIME)):
             vectors = [model.encode_word(word, prompts).float().cpu().numpy() for word in some]
             rows = zip(some, vectors, strict=True)
             yield self, [NewRow(word, vector[None]) for word, vector in rows]
@@ -66,7 +67,9 @@ class TextBankStage(Stage):
     def bank(self) -> TextBank:
         """The bank of the run's vocabulary, on the CPU."""
         vocabulary, rows = self.run.dataset.vocabulary, self.rows()
-        vectors = {word: self.table.read(rows[word]) for word in self.wanted()}
+        words = self.wanted()
+        read = self.table.read_many(rows[word] for word in words)
+        vectors = dict(zip(words, read, strict=True))
         return TextBank(
             embeddings=torch.from_numpy(np.concatenate([vectors[w] for w in vocabulary.queries])),
             query_class=torch.tensor(vocabulary.query_class),

@@ -7,6 +7,7 @@ the tower's own dtype. That makes it large: in fp32 three times the features.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import cached_property
 
@@ -46,6 +47,8 @@ class TrunkStage(EncodingStage):
         Returns:
             Where the windows lie, and (windows, 1+N, width) on the CPU.
         """
-        geometry = self.geometry(row.meta["size"])
+        geometry = self.geometry(self.table.size_of(row))
         values = torch.from_numpy(self.table.read(row))
+        if len(values) != geometry.num_windows * (1 + math.prod(geometry.tokens)):
+            raise self.table.damaged(row)
         return geometry, values.unflatten(0, (geometry.num_windows, -1))

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import itertools
 import json
-import math
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -109,16 +108,20 @@ class ArrayTable:
             raise self.damaged(*damaged)
         return found
 
-    def read_shaped(self, row: Row, shape: Sequence[int]) -> NDArray[Any]:
-        """The values of a row in another shape, which its ``meta`` tells.
+    def size_of(self, row: Row) -> tuple[int, int]:
+        """See ``size_of``."""
+        return size_of(self, row)
+
+    def read_map(self, row: Row) -> NDArray[Any]:
+        """The values of a row as the map (H, W) of its image.
 
         Raises:
-            DamagedRow: the values are damaged, or are not as many as the shape has.
+            DamagedRow: the values are damaged, or not as many as the image has pixels.
         """
-        values = self.read(row)
-        if math.prod(shape) != values.size:
+        size, values = self.size_of(row), self.read(row)
+        if size[0] * size[1] != values.size:
             raise self.damaged(row)
-        return values.reshape(tuple(shape))
+        return values.reshape(size)
 
     def damaged(self, *rows: Row) -> DamagedRow:
         """The error for rows that cannot be used."""
@@ -340,6 +343,22 @@ class Writer:
 def _suits(chunk: int, best: int, smallest: int) -> bool:
     """Whether chunks are about as large as a batch wants them."""
     return chunk == best or max(smallest, best / 2) <= chunk <= best * 1.25
+
+
+def size_of(table: Any, row: Row) -> tuple[int, int]:
+    """Height and width of a row's image, as its ``meta`` says.
+
+    Raises:
+        DamagedRow: it says something else; a ledger of version 0.1.0 has no checksums.
+    """
+    size = row.meta.get("size")
+    if not (isinstance(size, list) and len(size) == 2 and all(map(_is_length, size))):
+        raise table.damaged(row)
+    return size[0], size[1]
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
 
 
 def crc32(values: NDArray[Any]) -> int:

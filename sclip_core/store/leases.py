@@ -17,9 +17,10 @@ import threading
 import time
 import uuid
 import weakref
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +75,12 @@ class Lease:
         with suppress(OSError), self._mutex:
             self._write({"use": names})
 
-    def claim(self, artifact: Path, ids: Sequence[str], most: int) -> list[str]:
+    def claim(self, artifact: Path, ids: Iterable[str], most: int) -> list[str]:
         """Take the first rows that nobody else computes.
 
         Args:
             artifact: the folder of the artifact.
-            ids: rows that are wanted, in order.
+            ids: rows that are wanted, in order; an iterator is read as far as needed.
             most: how many at most.
 
         Returns:
@@ -93,7 +94,7 @@ class Lease:
             self._open()
             with self._exclusive():
                 taken = self._taken(name)
-                ours = [row_id for row_id in ids if row_id not in taken][:most]
+                ours = list(islice((row_id for row_id in ids if row_id not in taken), most))
                 self._claimed.setdefault(name, set()).update(ours)
                 if ours:
                     self._write({"artifact": name, "claim": ours})

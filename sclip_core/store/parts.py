@@ -84,17 +84,21 @@ class PartFiles:
             source = pa.BufferReader(self._path(part).read_bytes())
             return pq.read_table(source, columns=list(columns), page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException):
-            raise self.damaged(part) from None
+            raise self._all_damaged(part) from None
 
-    def damaged(self, part: str, *rows: Row) -> DamagedRow:
-        """The error for rows of a file; for all that are in it, if none is named."""
-        stored = self.artifact.ledger.rows().values()
+    def damaged(self, *rows: Row) -> DamagedRow:
+        """The error for rows that cannot be used."""
         return DamagedRow(
-            f"{self._path(part)} is missing or damaged; "
+            f"{self._path(rows[0].segment)} is missing or damaged; "
             f"compute it again: --force {self.artifact.identity.stage}",
             self,
-            rows or [row for row in stored if row.segment == part],
+            rows,
         )
+
+    def _all_damaged(self, part: str) -> DamagedRow:
+        """The error for all rows of a file."""
+        rows = self.artifact.ledger.rows().values()
+        return self.damaged(*(row for row in rows if row.segment == part))
 
     def _path(self, part: str) -> Path:
         return self.artifact.path / "parts" / part
@@ -152,7 +156,7 @@ class PartTable(PartFiles):
             else:
                 found.append(values)
         if damaged:
-            raise self.damaged(damaged[0].segment, *damaged)
+            raise self.damaged(*damaged)
         return found
 
     def _read_part(self, part: str) -> NDArray[np.int64]:

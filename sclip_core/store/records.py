@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sclip_core.store.arrays import NewRow
+from sclip_core.store.arrays import DamagedRow, NewRow, size_of
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartFiles
@@ -60,13 +60,17 @@ class RecordTable(PartFiles):
         """
         records = self._part(row.segment).slice(row.start, row.stop - row.start)
         if _crc(records) != row.crc:
-            raise self.damaged(row.segment, row)
+            raise self.damaged(row)
         return records
+
+    def size_of(self, row: Row) -> tuple[int, int]:
+        """See ``arrays.size_of``."""
+        return size_of(self, row)
 
     def _read_part(self, part: str) -> pa.Table:
         found = self._load(part, self._schema.names)
         if not found.schema.equals(self._schema) or any(c.null_count for c in found.columns):
-            raise self.damaged(part)
+            raise self._all_damaged(part)
         return found
 
 
