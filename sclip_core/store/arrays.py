@@ -295,6 +295,24 @@ class Writer:
         Args:
             count: values of the batch along the first axis.
         """
+        self._segment, self._chunk, lock = self._free_segment(count)
+        table = self._table
+        path = table._segment_path(self._segment)
+        try:
+            for leftover in path.rglob("*.partial"):  # of a write that was cut off
+                leftover.unlink(missing_ok=True)
+            make_folder(path / "c")
+            self._end = table.artifact.ledger.segment_end(self._segment)
+            self._array = table._opened(self._segment, self._chunk)
+            self._description = table._description(self._chunk)
+            self._describe(self._end)
+        except BaseException:
+            lock.release()
+            raise
+        self._lock = lock
+
+    def _free_segment(self, count: int) -> tuple[str, int, FileLock]:
+        """A segment's name, the length of its chunks, and its lock, which is held."""
         table = self._table
         ledger, folder = table.artifact.ledger, table.artifact.path / "segments"
         smallest = max(1, SMALLEST_CHUNK // table._row_bytes)
@@ -302,7 +320,6 @@ class Writer:
         foreign = {name for name in ledger.segments() if ledger.chunk_of(name) is None}
         for number in itertools.count():
             segment = f"{number:04d}"
-            path = table._segment_path(segment)
             chunk = ledger.chunk_of(segment)
             if segment in foreign or (chunk is not None and not _suits(chunk, best, smallest)):
                 continue
@@ -311,18 +328,10 @@ class Writer:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            if ledger.chunk_of(segment) != chunk:  # somebody was faster, and is done
-                lock.release()
-                continue
-            self._lock, self._segment, self._chunk = lock, segment, chunk or best
-            break
-        for leftover in path.rglob("*.partial"):  # of a write that was cut off
-            leftover.unlink(missing_ok=True)
-        make_folder(path / "c")
-        self._end = ledger.segment_end(self._segment)
-        self._array = table._opened(self._segment, self._chunk)
-        self._description = table._description(self._chunk)
-        self._describe(self._end)
+            if ledger.chunk_of(segment) == chunk:
+                return segment, chunk or best, lock
+            lock.release()  # somebody was faster, and is done
+        raise AssertionError("there is always another number")
 
     def _describe(self, end: int) -> None:
         """Write ``zarr.json``: durable before its name is, unlike zarr's own."""

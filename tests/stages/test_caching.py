@@ -214,25 +214,6 @@ def test_no_model_is_loaded_for_pamr_alone(artifacts, voc, monkeypatch):
     assert computed(run(artifacts, voc, pamr_steps=1)) == BELOW_REFINE
 
 
-def test_damaged_features_are_named(artifacts, voc):
-    chunk = next((artifacts / "dense_features").rglob("c/0/0"))
-    data = bytearray(chunk.read_bytes())
-    data[len(data) // 2] ^= 1
-    chunk.write_bytes(data)
-    finished = run(artifacts, voc, pamr_steps=1)
-    assert "--force dense_features" in next(iter(finished.failures.values()))
-    assert computed(run(artifacts, voc, force=("dense_features",)))["dense_features"] == 4
-
-
-def test_edited_manifest_is_refused(artifacts, voc):
-    from sclip_core import UserError
-
-    manifest = next(artifacts.glob("refine/*/manifest.json"))
-    manifest.write_text(manifest.read_text().replace('"logit_scale": 65.0', '"logit_scale": 1.0'))
-    with pytest.raises(UserError, match="settings differ"):
-        run(artifacts, voc)
-
-
 def test_labels_equal_the_single_image_api(artifacts, voc, tiny):
     """The stages run what ``SCLIP.segment`` runs; only the features are rounded to fp16."""
     from sclip_core import read_image

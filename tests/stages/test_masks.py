@@ -408,12 +408,14 @@ def test_a_stage_of_one_mode_can_be_forced_for_several(artifacts, voc):
     assert computed(hybrid)["proposals"] == 4
 
 
-def test_what_was_left_out_is_not_scored_by_an_older_row(tmp_path, voc):
+def test_what_was_left_out_is_not_scored_by_an_older_row(tmp_path, voc, monkeypatch):
     run(tmp_path, voc, **SUPERPIXELS)
     for part in (tmp_path / "proposals").rglob("*.parquet"):
         part.write_bytes(part.read_bytes()[:40])
-    with pytest.raises(UserError, match=r"missing or damaged.*--force proposals"):
-        run(tmp_path, voc, **SUPERPIXELS, force=("hybrid",))
+    with monkeypatch.context() as patched:  # they cannot be made again either
+        patched.setattr("sclip_core.stages.stage.Stage.can_be_mended", lambda *_: False)
+        with pytest.raises(UserError, match=r"missing or damaged.*--force proposals"):
+            run(tmp_path, voc, **SUPERPIXELS, force=("hybrid",))
     mended = run(tmp_path, voc, **SUPERPIXELS, force=("proposals",))
     assert mended.row["num_images"] == 4
 

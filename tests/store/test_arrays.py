@@ -181,7 +181,9 @@ def test_the_lock_dies_with_its_process(artifact, tmp_path):
     assert_stored(table, rows)
 
 
-@pytest.mark.parametrize("spoil", [Path.unlink, lambda p: p.write_text(""), lambda p: p.write_text("[]")])
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda p: p.write_text(""), lambda p: p.write_text("[]")]
+)
 def test_a_description_that_is_lost_loses_nothing(artifact, layout, spoil):
     """The ledger says what reading needs; the next writer mends ``zarr.json`` for other tools."""
     table = ArrayTable(artifact, *layout)
