@@ -18,6 +18,7 @@ from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
 
 from flows.data import app as data_app
+from flows.gc import gc
 from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
 from flows.results import compare, query, report, results
@@ -137,6 +138,7 @@ for command in (
     compare,
     report,
     query,
+    gc,
     data_app,
 ):  # as `sclip --help` lists them
     app.command(command)

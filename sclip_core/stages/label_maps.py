@@ -41,7 +41,8 @@ class LabelMaps:
             ) from None
         artifact = Artifact(root, Identity(**wanted))
         self._rows = artifact.rows()
-        self._table = ArrayTable(artifact, "uint8", None, compress=True)
+        table = ArrayTable.of_unknown_layout(artifact)
+        self._table = table or ArrayTable(artifact, "uint8", None, compress=True)
         self._has_gaps = wanted["settings"].get("uncovered") == "unlabelled"
 
     @property
@@ -60,8 +61,8 @@ class LabelMaps:
             DamagedRow: its bytes are not those that were written.
         """
         row = self._rows[digest]
-        values = self._table.read(row)
-        labels = values.reshape(row.meta["size"]).astype(np.int32)
+        values = self._table.read_map(row)
+        labels = values.astype(np.int32)
         if self._has_gaps:
             labels[labels == np.iinfo(values.dtype).max] = -1
         return labels

@@ -129,8 +129,8 @@ class ProposalsStage(Stage):
 
     @property
     def reads(self) -> Sequence[Stage]:
-        """The embeddings, where they are kept."""
-        return (self._embeddings,)
+        """The embeddings, where SAM may have kept some."""
+        return (self._embeddings,) if self.run.settings.proposals == "sam" else ()
 
     @property
     def forced(self) -> bool:

@@ -15,7 +15,7 @@ from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
 from typing import Any, ClassVar, Literal, Protocol
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
 from sclip_core.stages.batch import Batch, Writer
 from sclip_core.stages.filling import MOST_MENDED, Filling, Todo
@@ -154,11 +154,9 @@ class Stage(ABC):
         Filling(self, ids, shard).run()
 
     def can_be_mended(self, error: DamagedRow) -> bool:
-        """Whether the damaged rows are of a stage of the run, and were not mended again and again."""
+        """Whether damaged rows are of a stage of the run, and were not mended too often already."""
         stage = self._stage_of(error)
-        return stage is not None and all(
-            stage._mended[row.id] < MOST_MENDED for row in error.rows
-        )
+        return stage is not None and all(stage._mended[row.id] < MOST_MENDED for row in error.rows)
 
     def _stage_of(self, error: DamagedRow) -> Stage | None:
         """The stage that computes damaged rows: this one, or one that it reads."""

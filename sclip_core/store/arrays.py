@@ -77,6 +77,21 @@ class ArrayTable:
         self._fill = np.nan if self._dtype.kind == "f" else 0
         self._open: dict[tuple[str, int | None], Any] = {}
 
+    @classmethod
+    def of_unknown_layout(cls, artifact: Artifact) -> ArrayTable | None:
+        """The table of an artifact by what ``zarr.json`` says of it; None: no segment has one."""
+        for path in sorted(artifact.path.glob("segments/*.zarr")):
+            with suppress(Exception):  # whatever zarr makes of it
+                array: Any = zarr.open_array(LocalStore(path), mode="r")
+                width = array.shape[1] if array.ndim == 2 else None
+                compressed = any(isinstance(codec, ZstdCodec) for codec in array.compressors)
+                return cls(artifact, array.dtype.name, width, compressed)
+        return None
+
+    def files_of(self, row: Row) -> list[Path]:
+        """The chunks that a row has a part of."""
+        return [self._chunk_path(row.segment, number) for number in self._chunks_of(row)]
+
     def read(self, row: Row) -> NDArray[Any]:
         """The values of a row.
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -58,6 +59,17 @@ class Artifact:
         self.identity = identity
         self.path = root / identity.stage / identity.key
         self.ledger = Ledger(self.path / "ledger.jsonl")
+
+    @classmethod
+    def at(cls, folder: Path) -> Artifact:
+        """The artifact in a folder, whatever it is; what its manifest does not say is empty."""
+        identity = Identity(folder.parent.name, 0, {}, {})
+        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
+            found = json.loads((folder / "manifest.json").read_bytes())
+            identity = Identity(**{name: found[name] for name in Identity.__dataclass_fields__})
+        artifact = cls(folder.parents[1], identity)
+        artifact.path, artifact.ledger = folder, Ledger(folder / "ledger.jsonl")
+        return artifact
 
     def create(self, provenance: Mapping[str, Any]) -> bool:
         """Make the folder and its manifest, or check the one that is there.

@@ -73,7 +73,9 @@ class Lease:
         """
         names = sorted({self._name(artifact) for artifact in artifacts})
         with suppress(OSError), self._mutex:
-            self._write({"use": names})
+            self._open()
+            with self._exclusive():  # who cleans up looks first at what is in use
+                self._write({"use": names})
 
     def claim(self, artifact: Path, ids: Iterable[str], most: int) -> list[str]:
         """Take the first rows that nobody else computes.
@@ -120,6 +122,18 @@ class Lease:
         with self._mutex:
             others = self._refreshed(stopped_count=True)
             return {name for other in others.values() for name in (*other.uses, *other.claims)}
+
+    @contextmanager
+    def exclusive(self) -> Iterator[None]:
+        """Nobody begins to use an artifact, or claims rows, until the block ends.
+
+        Raises:
+            DiskError: the store cannot be written to.
+        """
+        with written_to(self._folder):
+            make_folder(self._folder)
+            with self._exclusive():
+                yield
 
     def close(self) -> None:
         """End the lease; the next use begins another."""
@@ -230,12 +244,12 @@ def _read(path: Path, other: _Other) -> None:
             if not line.endswith(b"\n"):
                 break
             other.offset += len(line)
-            with suppress(ValueError, TypeError, AttributeError, KeyError, RecursionError):
+            with suppress(ValueError, TypeError, AttributeError, RecursionError):
                 entry = json.loads(line)
                 other.uses.update(map(str, entry.get("use", ())))
-                rows = other.claims.setdefault(entry["artifact"], set())
+                rows = other.claims.setdefault(str(entry.get("artifact", "")), set())
                 rows.update(map(str, entry.get("claim", ())))
-                rows.difference_update(entry.get("release", ()))
+                rows.difference_update(map(str, entry.get("release", ())))
 
 
 def _remove_temporary(folder: Path) -> None:

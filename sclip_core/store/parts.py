@@ -19,6 +19,8 @@ from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import make_folder, write_whole, written_to
 from sclip_core.store.ledger import Row
 
+ROW_COLUMN = "row"  # first column of a PartTable's files: whose the values are
+
 
 class PartFiles:
     """Parquet files of an artifact, one a batch; a row is a slice of one."""
@@ -65,7 +67,7 @@ class PartFiles:
         self.free(rows)
 
     def free(self, rows: Iterable[Row]) -> None:
-        """Remove the files of rows that are in the ledger no more, where no other row is in them."""
+        """Remove the files of rows that are in the ledger no more, if no other row is in them."""
         old = {row.segment for row in rows}
         if old:
             old -= {row.segment for row in self.artifact.ledger.rows().values()}
@@ -132,7 +134,7 @@ class PartTable(PartFiles):
         values = np.concatenate([row.values for row in rows])
         ids = np.repeat([row.id for row in rows], [len(row.values) for row in rows])
         table = pa.table(
-            {"row": ids, **{name: values[:, i] for i, name in enumerate(self._columns)}}
+            {ROW_COLUMN: ids, **{name: values[:, i] for i, name in enumerate(self._columns)}}
         )
         self._store(table, rows, [crc32(row.values) for row in rows], seconds)
 

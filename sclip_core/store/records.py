@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sclip_core.store.arrays import DamagedRow, NewRow, size_of
+from sclip_core.store.arrays import NewRow, size_of
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartFiles

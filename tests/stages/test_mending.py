@@ -64,7 +64,7 @@ def tear(path: Path) -> None:
         ("text_bank", "c/0/0", tear, {"pamr_steps": 1}),
         ("dense_features", "c/0/0", Path.unlink, {"pamr_steps": 1}),
         ("dense_features", "c/0/0", flip, {"pamr_steps": 1}),
-        ("refine", "c/0", flip, {"ignore_label": (1,)}),
+        ("refine", "c/0", flip, {"ignore_label": (1, 255)}),
         ("metrics", "*.parquet", tear, {"force": "results"}),
         ("metrics", "*.parquet", flip, {"force": "results"}),
     ],
@@ -122,7 +122,7 @@ def test_damage_that_comes_back_is_an_error(artifacts, voc, monkeypatch):
 
     monkeypatch.setattr(arrays.ArrayTable, "read", bad)
     with pytest.raises(
-        UserError, match="none of the 4 images could be used: .*--force dense_features"
+        UserError, match=r"none of the 4 images could be used: .*--force dense_features"
     ):
         run(artifacts, voc, pamr_steps=1)
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 import zarr
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sclip_core.config import ImageError
 from sclip_core.store import arrays
@@ -195,6 +200,110 @@ def test_a_description_that_is_lost_loses_nothing(artifact, layout, spoil):
     array = zarr.open_array(artifact.path / "segments/0000.zarr", mode="r")
     (last,) = (row for row in artifact.rows().values() if row.id == "1-0")
     np.testing.assert_array_equal(array[last.start : last.stop], more[0].values)
+
+
+VALUES = st.sampled_from([0, 1, 255])
+BATCHES = st.lists(
+    st.lists(st.tuples(st.integers(0, 9), st.integers(0, 700), VALUES), min_size=1, max_size=3),
+    min_size=1,
+    max_size=3,
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    runs=st.lists(BATCHES, min_size=1, max_size=4),
+    layout=st.sampled_from([("uint8", None), ("uint16", None), ("float16", 3), ("float32", 2)]),
+    chunk_bytes=st.sampled_from([64, 256, 2**20]),
+)
+def test_any_sequence_of_runs_and_reopenings_goes_on(runs, layout, chunk_bytes):
+    """Chunks whose values are all the fill value, empty rows, rows that are replaced."""
+    dtype, width = layout
+    tail = () if width is None else (width,)
+    with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patched:
+        patched.setattr(arrays, "CHUNK_BYTES", chunk_bytes)
+        expected: dict[str, np.ndarray] = {}
+        for batches in runs:
+            table = ArrayTable(make_artifact(Path(root)), dtype, width, True)
+            with table.writer() as writer:
+                for batch in batches:
+                    new = {}
+                    for number, length, value in batch:
+                        value = np.nan if value == 255 and dtype.startswith("f") else value
+                        new[f"{number}"] = np.full((length, *tail), value, dtype)
+                    writer.commit([NewRow(name, values) for name, values in new.items()], 1)
+                    expected |= new
+        table = ArrayTable(make_artifact(Path(root)), dtype, width, True)
+        stored = table.artifact.rows()
+        assert stored.keys() == expected.keys()
+        for name, values in expected.items():
+            np.testing.assert_array_equal(table.read(stored[name]), values)
+        needed = {path for row in stored.values() for path in table.files_of(row)}
+        there = {p for p in Path(root).rglob("c/**/*") if p.is_file()}
+        assert needed == there  # what was replaced takes no room
+
+
+def old_segment(artifact, table: ArrayTable, name: str, values: np.ndarray, row_id: str) -> None:
+    """A segment and a ledger line as version 0.1.0 wrote them."""
+    path = artifact.path / f"segments/{name}.zarr"
+    codecs = [ZstdCodec(level=1)] if table._compressed_before else []
+    array = zarr.create_array(
+        path, shape=values.shape, chunks=(table._chunk, *values.shape[1:]), dtype=values.dtype,
+        compressors=[*codecs, Crc32cCodec()], fill_value=np.nan if values.dtype.kind == "f" else 0,
+    )  # fmt: skip
+    array[:] = values
+    row = {"id": row_id, "start": 0, "stop": len(values), "crc": arrays.crc32(values), "meta": {}}
+    entry = {"segment": name, "seconds": 1.0, "rows": [row]}
+    with (artifact.path / "ledger.jsonl").open("a") as file:
+        file.write(json.dumps(entry) + "\n")
+
+
+@pytest.mark.parametrize("spoil", [None, Path.unlink, lambda path: path.write_text("{")])
+def test_segments_of_the_first_version(artifact, layout, spoil):
+    """They are read as before, also without their description, and never added to."""
+    table = ArrayTable(artifact, *layout)
+    (row,) = random_rows(*layout[:2], [700])
+    old_segment(artifact, table, "0000", row.values, "0-0")
+    before = {p: p.read_bytes() for p in artifact.path.rglob("0000.zarr/**/*") if p.is_file()}
+    if spoil:
+        spoil(artifact.path / "segments/0000.zarr/zarr.json")
+    np.testing.assert_array_equal(table.read(artifact.rows()["0-0"]), row.values)
+    store(table, more := random_rows(*layout[:2], [9], seed=1))
+    assert_stored(ArrayTable(artifact, *layout), more)
+    assert artifact.rows()["1-0"].segment == "0001"
+    if not spoil:
+        assert before == {p: p.read_bytes() for p in before}
+    opened = ArrayTable(artifact, *layout)
+    np.testing.assert_array_equal(opened.read(artifact.rows()["0-0"]), row.values)
+    opened.strike([artifact.rows()["0-0"]])
+    assert not [p for p in before if p.name != "zarr.json" and p.exists()]
+
+
+def test_a_small_batch_takes_little_room(tmp_path, monkeypatch):
+    """One image of 196 patches took 1 MiB; 40 images of one window each took 40."""
+    monkeypatch.setattr(arrays, "CHUNK_BYTES", 2**20)
+    artifact = make_artifact(tmp_path)
+    table = ArrayTable(artifact, "float16", 512, False)
+    rows = random_rows("float16", 512, [196] * 5 + [200, 180, 1176])
+    for row in rows:
+        store(table, [row])
+    assert_stored(ArrayTable(artifact, "float16", 512, False), rows)
+    size = sum(p.stat().st_size for p in artifact.path.rglob("c/*/0"))
+    assert size < 1.05 * sum(row.values.nbytes for row in rows)
+    assert len(list(artifact.path.rglob("c/*/0"))) < 20
+
+
+def test_replaced_rows_leave_their_room(artifact, layout):
+    table = ArrayTable(artifact, *layout)
+    for seed in range(4):
+        rows = [
+            NewRow(f"{n}", row.values, row.meta)
+            for n, row in enumerate(random_rows(*layout[:2], LENGTHS, seed))
+        ]
+        store(ArrayTable(artifact, *layout), rows)
+        stored = artifact.ledger.rows()
+        assert len(chunks(artifact)) == len({p for r in stored.values() for p in table.files_of(r)})
+    assert_stored(table, rows)
 
 
 def test_where_nothing_can_be_written(artifact):

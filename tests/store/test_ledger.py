@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -122,6 +123,116 @@ def test_no_row_is_ever_invented(whole, tmp_path_factory, cuts):
         rows = Ledger(path).rows()
         assert list(rows) == [*kept, f"new {number}"]
         assert all(written[name] == found.stop for name, found in rows.items())
+
+
+def test_every_byte_of_a_line_is_covered(ledger, tmp_path):
+    """A size, a range or an id that was altered does not pass, and the other rows stay."""
+    path = tmp_path / "ledger.jsonl"
+    for name in ("a", "b", "c"):
+        ledger.append("0000", [row(name)], 1.5, 64)
+    good = path.read_bytes()
+    lines = good.splitlines(keepends=True)
+    begin = len(lines[0])
+    for position in range(begin, begin + len(lines[1]) - 1):
+        for flip in (1, 0x80):
+            spoilt = bytearray(good)
+            spoilt[position] ^= flip
+            path.write_bytes(spoilt)
+            found = Ledger(path)
+            assert found.rows().keys() == {"a", "c"}, spoilt
+            assert list(found.odd_lines()) in ([2], [2, 3]), spoilt  # a line break may come in
+            assert found.rows()["c"] == Row("c", 0, 4, 7, {"size": [4, 1]}, "0000", 64)
+
+
+OLD = {
+    "segment": "0000",
+    "seconds": 1.0,
+    "rows": [{"id": "o", "start": 0, "stop": 4, "crc": 7, "meta": {}}],
+}
+
+
+def test_lines_of_the_first_version(ledger, tmp_path):
+    """They have no checksum, which is not held against them."""
+    (tmp_path / "ledger.jsonl").write_text(json.dumps(OLD) + "\n")
+    ledger.append("0001", [row("a")], 1, 64)
+    assert list(ledger.rows()) == ["o", "a"]
+    assert ledger.rows()["o"].chunk is None
+    assert (ledger.chunk_of("0000"), ledger.chunk_of("0001")) == (None, 64)
+    assert ledger.odd_lines() == {}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"segment": "../../x"}, {"segment": ""}, {"segment": 5}, {"rows": 5}, {"rows": [5]}, {"rows": [[]]},
+        {"seconds": "1"}, {"seconds": float("nan")}, {"seconds": -1}, {"later": 1}, {"chunk": 0}, {"chunk": True},
+        *({"rows": [{**OLD["rows"][0], **row}]} for row in (
+            {"start": 5}, {"start": -1}, {"start": 0.0}, {"stop": "4"}, {"stop": 2**60}, {"id": 5},
+            {"id": None}, {"crc": None}, {"crc": True}, {"meta": []}, {"meta": None}, {"more": 1},
+        )),
+    ],
+)  # fmt: skip
+def test_odd_lines_are_skipped_and_named(ledger, tmp_path, change):
+    path = tmp_path / "ledger.jsonl"
+    path.write_text(json.dumps({**OLD, **change}) + "\n")
+    ledger.append("0000", [row("a")], 0)
+    assert list(ledger.rows()) == ["a"]
+    assert list(ledger.odd_lines()) == [1]
+    assert list(ledger.repair()) == [1]
+    assert ledger.odd_lines() == Ledger(path).odd_lines() == {}
+    assert list(ledger.rows()) == ["a"]
+    assert len(path.read_bytes().splitlines()) == 1
+
+
+@pytest.mark.parametrize("key", ["rows", "segment"])
+def test_a_line_without_a_key(ledger, tmp_path, key):
+    (tmp_path / "ledger.jsonl").write_text(
+        json.dumps({k: v for k, v in OLD.items() if k != key}) + "\n"
+    )
+    assert ledger.rows() == {}
+    assert list(ledger.odd_lines()) == [1]
+
+
+def test_lines_of_a_later_version_stay(ledger, tmp_path):
+    """What a later version understands is not lost, though this one cannot use it."""
+    path = tmp_path / "ledger.jsonl"
+    body = json.dumps({**OLD, "encrypted": True}).encode()[1:]
+    path.write_bytes(b'{"check": %d, ' % zlib.crc32(body) + body + b"\n")
+    ledger.append("0000", [row("a")], 0)
+    assert list(ledger.rows()) == ["a"]
+    assert "of a later version" in ledger.repair()[1]
+    assert len(path.read_bytes().splitlines()) == 2
+
+
+def test_struck_rows_are_gone_until_they_are_stored_again(ledger):
+    ledger.append("0000", [row("a"), row("b", 4, 9)], 0)
+    before = ledger.rows()
+    ledger.strike([before["a"]])
+    assert list(ledger.rows()) == ["b"]
+    assert ledger.segment_end("0000") == 9  # its place is not used again
+    ledger.append("0000", [row("a", 9, 12)], 0)
+    ledger.strike([before["a"]])  # by somebody who read the ledger before
+    assert ledger.rows()["a"].start == 9
+    ledger.strike([])
+    assert set(ledger.rows()) == {"a", "b"}
+
+
+def test_a_ledger_that_is_open_sees_what_others_do(ledger, tmp_path):
+    other = Ledger(tmp_path / "ledger.jsonl")
+    for number in range(3):
+        ledger.append("0000", [row(f"{number}")], 0.5)
+        assert len(other.rows()) == number + 1
+    ledger.strike([ledger.rows()["1"]])
+    assert list(other.rows()) == ["0", "2"]
+    path = tmp_path / "ledger.jsonl"
+    with path.open("ab") as file:
+        file.write(b"junk\n")
+    other.repair()
+    ledger.append("0000", [row("9")], 0.5)
+    assert list(ledger.rows()) == list(other.rows()) == ["0", "2", "9"]
+    assert ledger.seconds() == other.seconds() == 2.0
+    path.unlink()
+    assert ledger.rows() == {}
 
 
 WRITER = """
