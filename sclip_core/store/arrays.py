@@ -24,6 +24,7 @@ import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 from zarr.codecs import Crc32cCodec, ZstdCodec
+from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
 from sclip_core.config import ImageError
@@ -205,9 +206,10 @@ class ArrayTable:
         if description is None:
             description = self._description(chunk)
         description = {**description, "shape": [ENDLESS, *self._tail]}
-        place = StorePath(LocalStore(path))
-        config = {"order": "C", "write_empty_chunks": True}
-        return zarr.Array(zarr.AsyncArray(description, place, config))  # type: ignore[arg-type]
+        # Not zarr.open_array: it reads zarr.json, and ignores the config where that is there.
+        config: Any = {"order": "C", "write_empty_chunks": True}
+        metadata = ArrayV3Metadata.from_dict(description)
+        return zarr.Array(zarr.AsyncArray(metadata, StorePath(LocalStore(path)), config))
 
     def _description(self, chunk: int | None) -> dict[str, Any]:
         """What ``zarr.json`` says of a segment with these chunks; None: as version 0.1.0 wrote."""

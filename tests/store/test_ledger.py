@@ -164,8 +164,9 @@ def test_lines_of_the_first_version(ledger, tmp_path):
 @pytest.mark.parametrize(
     "change",
     [
-        {"segment": "../../x"}, {"segment": ""}, {"segment": 5}, {"rows": 5}, {"rows": [5]}, {"rows": [[]]},
-        {"seconds": "1"}, {"seconds": float("nan")}, {"seconds": -1}, {"later": 1}, {"chunk": 0}, {"chunk": True},
+        {"segment": "../../x"}, {"segment": ""}, {"segment": 5}, {"rows": 5}, {"rows": [5]},
+        {"rows": [[]]}, {"seconds": "1"}, {"seconds": float("nan")}, {"seconds": -1},
+        {"later": 1}, {"chunk": 0}, {"chunk": True},
         *({"rows": [{**OLD["rows"][0], **row}]} for row in (
             {"start": 5}, {"start": -1}, {"start": 0.0}, {"stop": "4"}, {"stop": 2**60}, {"id": 5},
             {"id": None}, {"crc": None}, {"crc": True}, {"meta": []}, {"meta": None}, {"more": 1},
