@@ -155,8 +155,8 @@ def _readable(root: Path, table: str) -> list[pa.Table]:
             refused.append(error)
     if refused and len(refused) == len(ids):
         raise refused[0]
-    for error in refused:
-        warnings.warn(error.warning, stacklevel=4)
+    for each in refused:
+        warnings.warn(each.warning, stacklevel=4)
     return read
 
 
