@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
@@ -82,14 +83,15 @@ def read_file(path: Path, name: str) -> pa.Table:
 
 
 def _check_values(path: Path, table: pa.Table) -> None:
-    """See that Python has the values, as a date: in a file without a digest they may be damaged.
+    """See that the values of a run can be used: without a digest they may be damaged unseen.
 
     Raises:
-        ResultsError: it has not.
+        ResultsError: dates that there are not, versions that are no JSON.
     """
     try:
-        table.to_pylist()
-    except (ValueError, OverflowError, pa.ArrowException) as error:
+        for row in table.to_pylist():
+            json.loads(row.get("versions") or "{}")
+    except (ValueError, LookupError, OverflowError, pa.ArrowException) as error:
         raise ResultsError(f"{path} cannot be read ({error})", ADVICE) from None
 
 

@@ -250,15 +250,23 @@ def test_a_run_whose_tables_are_all_as_they_were_written(tmp_path, table):
         check_run(tmp_path, "one")
 
 
-def test_values_that_no_python_has(tmp_path):
-    """In a file without a digest, whose dates are damaged."""
-    late = tables("one")["runs"].set_column(
-        1, "created_at", pa.array([2**62], pa.timestamp("us", "UTC"))
-    )
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("created_at", pa.array([2**62], pa.timestamp("us", "UTC"))),
+        ("created_at", pa.array([2**50], pa.timestamp("us", "UTD"))),
+        ("versions", pa.array(['{"numpy": "2.0"'])),
+    ],
+)
+def test_values_that_cannot_be_used(tmp_path, name, value):
+    """In a file without a digest, whose values are damaged."""
     write_run(tmp_path, "one", tables("one"))
+    table = tables("one")["runs"]
+    table = table.drop_columns(name) if name in table.column_names else table
+    damaged = table.append_column(name, value)
     path = tmp_path / "results" / "runs" / "one.parquet"
-    pq.write_table(late.replace_schema_metadata({results.VERSION_KEY: "2"}), path)
-    with pytest.raises(UserError, match=r"one\.parquet cannot be read"):
+    pq.write_table(damaged.replace_schema_metadata({results.VERSION_KEY: "2"}), path)
+    with pytest.raises(UserError, match=r"one\.parquet cannot be read \(.*move it away"):
         read_runs(tmp_path)
 
 
