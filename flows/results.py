@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -17,6 +20,27 @@ Draws = Annotated[
     int, Parameter(help="How often images are drawn.", validator=Number(gte=100, lte=100_000))
 ]
 HERE = Path("artifacts")
+
+
+@contextmanager
+def said_in_a_line() -> Iterator[None]:
+    """Meanwhile each file of results that is left out is named once, on standard error."""
+    from sclip_core.store.results import ResultsWarning
+
+    told: set[str] = set()
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, ResultsWarning):
+            usual(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"sclip: {message}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResultsWarning)
+        warnings.showwarning = show
+        yield
 
 
 def results(
@@ -36,7 +60,8 @@ def results(
     from flows.listing import against_lines, fitting_table, ladders, runs_table
     from sclip_core.store.results import read_runs
 
-    runs = read_runs(artifacts)
+    with said_in_a_line():
+        runs = read_runs(artifacts)
     if not runs:
         raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
     if dataset is not None:
@@ -74,7 +99,8 @@ def compare(
     from sclip_core.results.comparison import compare_paired, paired_runs
 
     chosen = chosen_format(format, output, artifacts)
-    pairs = paired_runs(base, *others, artifacts=artifacts)
+    with said_in_a_line():
+        pairs = paired_runs(base, *others, artifacts=artifacts)
     table = compare_paired(pairs, resamples, seed)
     if chosen != "table":
         write(table, chosen, output)
@@ -99,9 +125,10 @@ def report(
     """Write one page about runs: scores, classes, confusions, pictures, time, settings."""
     from sclip_core.report import write_report
 
-    page, notes = write_report(
-        runs or ["latest"], output or artifacts / "report", artifacts, data_root
-    )
+    with said_in_a_line():
+        page, notes = write_report(
+            runs or ["latest"], output or artifacts / "report", artifacts, data_root
+        )
     for note in notes:
         print(f"sclip: {note}", file=sys.stderr)
     print(page)
@@ -123,7 +150,8 @@ def query(
     from sclip_core.store.query import described_tables, query_results
 
     chosen = chosen_format(format, output, artifacts)
-    answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
+    with said_in_a_line():
+        answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:

@@ -1,5 +1,7 @@
 """What was measured, as Arrow tables: one call a table, one for a question, one for a comparison.
 
+Files that cannot be read are left out with a ``ResultsWarning`` where all runs are asked for.
+
 >>> from sclip_core import results
 >>> results.runs("no/such/folder").num_rows
 0
@@ -17,9 +19,11 @@ from sclip_core.results.tables import (
     query,
     runs,
 )
+from sclip_core.store.results import ResultsWarning
 
 __all__ = [
     "Paired",
+    "ResultsWarning",
     "class_iou",
     "compare",
     "confusion",

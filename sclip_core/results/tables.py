@@ -24,8 +24,10 @@ Named = str | Sequence[str] | None
 def runs(artifacts: Path | str = ARTIFACTS) -> pa.Table:
     """The table ``runs``, newest first: a row a run, with scores in percent and every setting.
 
+    A file that is damaged, not ours, or of a later version is left out with a ``ResultsWarning``.
+
     Raises:
-        UserError: a file that is damaged, not ours, or of a later version.
+        UserError: no file can be read.
     """
     found = read_table(Path(artifacts), "runs")
     return found.sort_by([("created_at", "descending")]) if found.num_rows else found
@@ -35,7 +37,8 @@ def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
     """The table ``class_iou``: a row for each run and class; areas in pixels, IoU in percent.
 
     Args:
-        named: a run, or several, as ``find_run`` takes them; None: all.
+        named: a run, or several, as ``find_run`` takes them; None: all whose files can be read,
+            with a ``ResultsWarning`` for each that cannot.
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -60,6 +63,8 @@ def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
 def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
     """The answer to a question in SQL (DuckDB) over the four tables.
 
+    Files that cannot be read are left out with a ``ResultsWarning``.
+
     Raises:
         UserError: no results, DuckDB is not installed, or it does not understand the question.
     """
@@ -71,7 +76,7 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
 
     Args:
         name: the id; its beginning, or that of its last part, if no other run has it; ``latest``,
-            or ``latest~2`` for the second before that.
+            or ``latest~2`` for the second before that, of those whose files can be read.
         artifacts: the folder of all artifacts.
 
     Raises:

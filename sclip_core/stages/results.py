@@ -1,47 +1,39 @@
 """Stage ``results``: the areas of a dataset to scores, as Parquet tables.
 
-A run's id comes from what went in. The same run twice is one row of ``runs``.
+A run's id comes from what went in. The same run twice is one row of ``runs``. Tables that are
+damaged or missing are written again.
 """
 
 from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Any, ClassVar, get_args, get_origin
+from typing import Any, ClassVar
 
 import numpy as np
 import pyarrow as pa
 
-from sclip_core.config import Settings, UserError
-from sclip_core.config.masks import MaskSettings
+from sclip_core.config import UserError
 from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_areas
 from sclip_core.stages.ground_truth import made_from
 from sclip_core.stages.metrics import MetricsStage
+from sclip_core.stages.recorded import by_sam, recorded, typed
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run, versions
 from sclip_core.store.files import writable_folder
 from sclip_core.store.keys import artifact_key
-from sclip_core.store.results import SCHEMA_VERSION, has_run, read_run, write_run
+from sclip_core.store.results import (
+    SCHEMA_VERSION,
+    ResultsError,
+    check_run,
+    has_run,
+    read_run,
+    write_run,
+)
 
-# Settings that say where and how fast, not what: no columns of their own.
-NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "strict", "force"} | {
-    "save_vis",
-    "dataset",
-    "model",
-    "pretrained",
-    "attention",
-    "dtype",
-    "keep_trunk",
-    "keep_embeddings",
-    "points_per_batch",
-    "mode",
-}
-ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
-# Settings that a run without dense labels does not read.
-OF_DENSE = ("short_side", "slide_crop", "slide_stride", "pamr_steps", "pamr_dilations")
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
@@ -95,22 +87,38 @@ class ResultsStage:
 
     def status(self) -> Status:
         """What ``execute`` would do, and why."""
-        metrics = self.metrics.status()
-        if metrics.state == "complete" and has_run(self.run.root, self.run_id):
-            reason, path = f"{self.run_id} is there", self.path
-            return Status(self.name, self.key, "complete", reason, path, 1, 1)
-        waits = "the metrics are not complete" if metrics.state != "complete" else "not written yet"
         path = str(self.run.root / "results")
+        if self.metrics.status().state != "complete":
+            waits = "the metrics are not complete"
+        elif not has_run(self.run.root, self.run_id):
+            waits = "not written yet"
+        elif self.forced:
+            waits = "asked for by --force"
+        elif fault := self._fault():
+            waits = str(fault) if fault.later else f"{fault.what}: written again"
+        else:
+            reason = f"{self.run_id} is there"
+            return Status(self.name, self.key, "complete", reason, self.path, 1, 1)
         return Status(self.name, self.key, "missing", waits, path, 0, 1)
 
+    def _fault(self) -> ResultsError | None:
+        """Why the tables of a run that is listed cannot be used; None: they can."""
+        try:
+            check_run(self.run.root, self.run_id)
+        except ResultsError as error:
+            return error
+        return None
+
     def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
-        """Write the tables, unless they are there.
+        """Write the tables, unless they are there and as they were written.
 
         Raises:
-            UserError: no image could be used, or none has a pixel that is evaluated.
+            UserError: no image could be used, or none has a pixel that is evaluated; an image has
+                neither metrics nor an error that says why; a later version wrote the tables.
         """
         started = time.perf_counter()
-        there = has_run(self.run.root, self.run_id) and not self.forced
+        self._refuse_gaps(self._scored_images())
+        there = self._there()
         if not there:
             writable_folder(self.run.root)
             write_run(self.run.root, self.run_id, self._tables())
@@ -121,12 +129,49 @@ class ResultsStage:
         self.run.finished(outcome)
         return outcome
 
+    def _there(self) -> bool:
+        """Whether nothing has to be written; says so where it is because of damage.
+
+        Raises:
+            UserError: a later version wrote the tables, which this one does not replace unasked.
+        """
+        if self.forced or not has_run(self.run.root, self.run_id):
+            return False
+        fault = self._fault()
+        if fault and fault.later:
+            raise fault
+        if fault:
+            self.run.reporter.note(f"{fault.what}: the run's tables are written again")
+        return fault is None
+
+    def _scored_images(self) -> set[str]:
+        """Ids of the images that have metrics."""
+        rows = self.metrics.scored()
+        pairs = zip(self.run.samples, self.metrics.row_ids, strict=True)
+        return {sample.image_id for sample, row_id in pairs if row_id in rows}
+
+    def _refuse_gaps(self, scored: Collection[str]) -> None:
+        """See that every image is scored, or known to have failed.
+
+        Raises:
+            UserError: some are neither: a score without them would look like one of all.
+        """
+        known = {*scored, *self.run.failures}
+        lost = [s.image_id for s in self.run.dataset.samples if s.image_id not in known]
+        if lost:
+            raise UserError(
+                f"{len(lost):,} of {len(self.run.dataset):,} images have neither metrics nor an "
+                f"error that says why, {lost[0]} is the first: no scores were written; run again, "
+                "which computes what is missing"
+            )
+
     def read(self, table: str = "runs") -> list[dict[str, Any]]:
         """The rows of this run in one of the tables."""
         return read_run(self.run.root, self.run_id, table)
 
     def _tables(self) -> dict[str, pa.Table]:
         confused = self.metrics.confusions()
+        self._refuse_gaps(confused)  # rows may have been found damaged on reading
         if not confused:
             raise nothing_usable(self.run)
         classes = self.run.dataset.vocabulary.num_classes
@@ -205,11 +250,11 @@ class ResultsStage:
             "model": run.spec.name,
             "pretrained": run.spec.pretrained,
             "weights_sha256": run.weights_sha256,
-            "sam_sha256": run.sam_sha256 if _by_sam(run.settings) else None,
+            "sam_sha256": run.sam_sha256 if by_sam(run.settings) else None,
             "attention": str(run.attention) if run.settings.mode != "baseline" else None,
             "dtype": run.dtype,
             "ground_truth": made_from(run.dataset),
-            **_recorded(run.settings),
+            **recorded(run.settings),
             "num_images": num_images,
             "num_failed": len(run.failures),
             "miou": scored.miou,
@@ -222,7 +267,7 @@ class ResultsStage:
             row[f"key_{name}"] = outcome.key
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
-        return _typed(pa.Table.from_pylist([row]))
+        return typed(pa.Table.from_pylist([row]))
 
 
 def _named(name: str, value: str | None) -> dict[str, str]:
@@ -253,45 +298,3 @@ def nothing_evaluated(run: Run, count: int) -> UserError:
         f"ignored values ({ignored}{zero}): there is no score; are they the maps of another set, "
         "or is --ignore-label wrong?"
     )
-
-
-def _typed(table: pa.Table) -> pa.Table:
-    """Every run's file has the same types: what is not set has the one that it would have."""
-    fields = [
-        field.with_type(_unset(field.name)) if pa.types.is_null(field.type) else field
-        for field in table.schema
-    ]
-    return table.cast(pa.schema(fields))
-
-
-def _by_sam(settings: Settings) -> bool:
-    """Whether the run has masks of SAM's."""
-    return settings.mode != "dense" and settings.proposals == "sam"
-
-
-def _unset(name: str) -> pa.DataType:
-    """The type of a setting's column that has no value."""
-    field = Settings.model_fields.get(name)
-    listed = field is not None and get_origin(field.annotation) is tuple  # kept as text
-    kinds = _leaves(field.annotation) if field and not listed else []
-    return next((ARROW[kind] for kind in kinds if kind in ARROW), pa.string())
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    """The plain types in an annotation."""
-    inner = get_args(annotation)
-    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]
-
-
-def _recorded(settings: Settings) -> dict[str, Any]:
-    """The settings that become columns; paths and lists as text, those that nobody reads unset."""
-    plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
-    masks = settings.mode != "dense"
-    read = {"proposals", *settings.relevant()} if masks else set()
-    if settings.mode == "baseline":
-        plain.update(dict.fromkeys(OF_DENSE))
-    if not _by_sam(settings):
-        plain["sam_checkpoint"] = None
-    plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
-    plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
-    return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}

@@ -31,8 +31,9 @@ def query_results(root: Path, sql: str) -> pa.Table:
             percent here, and ``confusion``; it may read files of your own too.
 
     Raises:
-        UserError: no results, or a file of them that cannot be read; DuckDB is not installed, or
-            does not understand the question; or it is none, but would change something.
+        UserError: no results, or none that can be read (those of some runs are left out, with a
+            ``ResultsWarning``); DuckDB is not installed, or does not understand the question; or
+            it is none, but would change something.
     """
     try:
         import duckdb
@@ -57,7 +58,7 @@ def described_tables(root: Path) -> pa.Table:
     """What can be asked: the tables and their columns, a row a table.
 
     Raises:
-        UserError: no results, or a file of them that cannot be read.
+        UserError: no results, or none that can be read.
     """
     if not run_ids(root):
         raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")

@@ -3,44 +3,54 @@
 A run's tables are written one after the other, ``runs`` last: a run that is listed is whole. No two
 runs share a file, and a file is there whole or not at all: runs that end at the same moment lose
 nothing, and who reads meanwhile sees one of them more or less.
+
+Every byte of a file is covered by a digest. Who asks for a run whose file is damaged gets an error;
+who asks for all runs gets the others, and a ``ResultsWarning`` that names the file.
 """
 
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.parquet as pq
 
-from sclip_core.config import UserError
 from sclip_core.store.files import write_whole, written_to
+from sclip_core.store.result_files import (
+    EMPTY,
+    SCHEMA_VERSION,
+    SINCE,
+    TABLES,
+    VERSION_KEY,
+    ResultsError,
+    ResultsWarning,
+    open_file,
+    path_of,
+    read_file,
+)
+from sclip_core.store.sealed import seal
 
-SCHEMA_VERSION = 2  # 2: the table confusion; in 1 there is none
-VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
-TABLES = ("image_areas", "confusion", "class_iou", "runs")  # in the order of writing
-SINCE = {"confusion": 2}  # tables that files of an older version lack
-NEEDED = {  # columns without which a file is none of ours
-    "image_areas": {"run_id", "image_id", "class_id", "intersect", "prediction", "label"},
-    "confusion": {"run_id", "label_id", "label_name", "prediction_id", "prediction_name", "pixels"},
-    "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
-    "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
-}
-EMPTY = {  # a table without any file, as one that only later versions write
-    "confusion": pa.schema(
-        {
-            "run_id": pa.string(),
-            "label_id": pa.int32(),
-            "label_name": pa.string(),
-            "prediction_id": pa.int32(),
-            "prediction_name": pa.string(),
-            "pixels": pa.int64(),
-        }
-    )
-}
+__all__ = [
+    "EMPTY",
+    "SCHEMA_VERSION",
+    "SINCE",
+    "TABLES",
+    "VERSION_KEY",
+    "ResultsError",
+    "ResultsWarning",
+    "check_run",
+    "files_of",
+    "has_run",
+    "read_run",
+    "read_runs",
+    "read_table",
+    "run_ids",
+    "write_run",
+]
 
 
 def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
@@ -59,13 +69,13 @@ def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
         with written_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
         table = tables[name].replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
-        write = partial(pq.write_table, table, compression="zstd")
+        write = partial(Path.write_bytes, data=seal(table))
         write_whole(folder / f"{run_id}.parquet", write)
 
 
 def has_run(root: Path, run_id: str) -> bool:
     """Whether a run is listed."""
-    return _path(root, "runs", run_id).is_file()
+    return path_of(root, "runs", run_id).is_file()
 
 
 def run_ids(root: Path) -> list[str]:
@@ -74,23 +84,33 @@ def run_ids(root: Path) -> list[str]:
     return sorted(name for name in found if not name.startswith("."))
 
 
+def check_run(root: Path, run_id: str) -> None:
+    """See that all tables of a run are there and as they were written.
+
+    Raises:
+        ResultsError: one is not.
+    """
+    for table in reversed(TABLES):
+        read_table(root, table, [run_id])
+
+
 def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
-    """The files of a table; those of an older version may lack some."""
-    paths = {run_id: _path(root, table, run_id) for run_id in runs}
-    return [
-        path
-        for run_id, path in paths.items()
-        if table not in SINCE or path.is_file() or _version(root, run_id) >= SINCE[table]
-    ]
+    """The files of a table; those of an older version may lack some.
+
+    Raises:
+        ResultsError: one is not there, and the run's version cannot be told.
+    """
+    found = (_file_of(root, table, run_id) for run_id in runs)
+    return [path for path in found if path is not None]
 
 
-def _version(root: Path, run_id: str) -> int:
-    """Of the schema by which a run was written; of a file that is not ours 0."""
-    try:
-        metadata = pq.read_schema(_path(root, "runs", run_id)).metadata or {}
-        return int(metadata.get(VERSION_KEY, b"0"))
-    except (OSError, pa.ArrowException, ValueError):
-        return 0
+def _file_of(root: Path, table: str, run_id: str) -> Path | None:
+    """The file of a table; None: the version that wrote the run had no such table."""
+    path = path_of(root, table, run_id)
+    if table not in SINCE or path.is_file():
+        return path
+    version, _ = open_file(path_of(root, "runs", run_id))
+    return path if version >= SINCE[table] else None
 
 
 def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.Table:
@@ -99,16 +119,45 @@ def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.
     Args:
         root: the folder of all artifacts.
         table: of ``TABLES``.
-        runs: their ids; None: all that are listed.
+        runs: their ids; None: all that are listed. Of these a file that cannot be read is left
+            out, with a ``ResultsWarning``, as long as another can.
 
     Raises:
-        UserError: a file that is not there, damaged, not ours, or of a later version.
+        ResultsError: a file that is not there, damaged, not ours, or of a later version.
     """
-    runs = run_ids(root) if runs is None else runs
-    read = [_read(path, table) for path in files_of(root, table, runs)]
+    if runs is None:
+        read = _readable(root, table)
+    else:
+        read = [read_file(path, table) for path in files_of(root, table, runs)]
     if not read:
         return EMPTY[table].empty_table() if table in EMPTY else pa.table({})
-    return pa.concat_tables(_of_one_kind(read), promote_options="permissive")
+    try:
+        return pa.concat_tables(_of_one_kind(read), promote_options="permissive")
+    except pa.ArrowException as error:
+        reason = str(error).splitlines()[0]
+        raise ResultsError(
+            f"the files in {root / 'results' / table} do not go together ({reason})",
+            "one of them was edited or damaged, move it away",
+        ) from None
+
+
+def _readable(root: Path, table: str) -> list[pa.Table]:
+    """A table of each run that is listed; says what cannot be read.
+
+    Raises:
+        ResultsError: no run can be read.
+    """
+    ids, read, refused = run_ids(root), [], []
+    for run_id in ids:
+        try:
+            read += [read_file(path, table) for path in files_of(root, table, [run_id])]
+        except ResultsError as error:
+            refused.append(error)
+    if refused and len(refused) == len(ids):
+        raise refused[0]
+    for each in refused:
+        warnings.warn(each.warning, stacklevel=4)
+    return read
 
 
 def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
@@ -157,36 +206,3 @@ def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
         if table[i].null_count == len(table):
             table = table.set_column(i, field, pa.nulls(len(table), field.type))
     return table
-
-
-def _path(root: Path, table: str, run_id: str) -> Path:
-    return root / "results" / table / f"{run_id}.parquet"
-
-
-def _read(path: Path, name: str) -> pa.Table:
-    """A file that ``write_run`` wrote, of whatever version up to ours."""
-    again = "the run itself writes it again: --force results"
-    advice = f"move it away; {again}"
-    try:
-        table = pq.ParquetFile(path).read()
-    except FileNotFoundError:
-        raise UserError(f"{path} is missing: {again}") from None
-    except (OSError, pa.ArrowException) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(f"{path} cannot be read ({reason}): {advice}") from None
-    metadata = table.schema.metadata or {}
-    if VERSION_KEY not in metadata:
-        raise UserError(f"{path} is Parquet, but not a table of results: {advice}")
-    version = metadata[VERSION_KEY].decode()
-    if not version.isdecimal() or int(version) > SCHEMA_VERSION:
-        raise UserError(
-            f"{path} has schema version {version}, this sclip reads up to {SCHEMA_VERSION}: "
-            "update it, or move the file away"
-        )
-    missing = sorted(NEEDED[name] - set(table.column_names))
-    if missing:
-        raise UserError(f"{path} has no column {', '.join(missing)}: {advice}")
-    others = set(table["run_id"].unique().to_pylist()) - {path.stem}
-    if others or (name == "runs" and len(table) != 1):
-        raise UserError(f"{path} does not hold the run that its name says: {advice}")
-    return table.replace_schema_metadata()

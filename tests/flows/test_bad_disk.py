@@ -17,6 +17,7 @@ import pytest
 from sclip_core.model import SCLIP
 from sclip_core.segmentation import Refiner
 from sclip_core.stages.encoding import EncodingStage
+from sclip_core.store.results import TABLES
 
 from ..stages.conftest import areas
 from .conftest import flags
@@ -162,20 +163,28 @@ class TestResults:
             pq.write_table(pa.table({"a": [1]}), path)
         else:
             path.write_bytes(content)
-        code, _, err = sclip("results", "--artifacts", artifacts)
+        code, out, err = sclip("results", "--artifacts", artifacts)
         (line,) = err.splitlines()
-        assert code == 2
+        assert code == 0  # the other run is listed
+        assert out.count("custom-") == 1
         assert line.startswith(f"sclip: {path} ")
-        assert "move it away" in line
+        assert "left out: move it away" in line
 
-    def test_of_this_run(self, run, artifacts):
-        (path,) = (artifacts / "results" / "runs").iterdir()
+    @pytest.mark.parametrize("table", TABLES)
+    def test_of_this_run(self, sclip, run, artifacts, table):
+        (path,) = (artifacts / "results" / table).iterdir()
         path.write_bytes(path.read_bytes()[:-9])
-        code, (line,), _ = run()
-        assert code == 2
-        assert str(path) in line
-        assert "--force results" in line
-        assert run("--force", "results")[0] == 0
+        code, out, err = sclip("report", path.stem, "--artifacts", artifacts)
+        assert (code, out, err.count("\n")) == (2, "", 1)
+        assert err.startswith(f"sclip: {path} ")
+        assert "writes it again" in err
+        code, _, lines = run()
+        assert code == 0
+        (line,) = (line for line in lines if str(path) in line and "note" in line)
+        assert line.startswith(f"note: {path} cannot be read")
+        assert line.endswith(": the run's tables are written again")
+        code, _, lines = run()
+        assert not [line for line in lines if "again" in line]
 
     def test_none(self, sclip, tmp_path):
         code, _, err = sclip("results", "--artifacts", tmp_path)

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -438,3 +439,61 @@ def test_a_command_that_works_says_that_it_was_stopped(tmp_path):
         said = asked.stderr.read().decode()
     assert asked.returncode == 1
     assert "sclip: stopped, as nobody reads on" in said
+
+
+class TestLeftOut:
+    """A file that is damaged costs only its run, in one line on standard error."""
+
+    @pytest.fixture
+    def damaged(self, tmp_path):
+        for age, run_id in enumerate(["own-aa11", "own-aa22", "own-bb33"]):
+            made_run(tmp_path, run_id, {"one": IMAGE, "two": IMAGE}, age=age)
+        for table in ("runs", "class_iou"):
+            path = tmp_path / "results" / table / "own-aa11.parquet"
+            data = bytearray(path.read_bytes())
+            data[20] ^= 4
+            path.write_bytes(data)
+        return tmp_path
+
+    @pytest.mark.parametrize(
+        "command",
+        [
+            ["results"],
+            ["query", "from runs", "--format=csv"],
+            ["compare", "latest", "latest~1"],
+            ["report", "latest", "latest~1"],
+        ],
+    )
+    def test_the_others_are_shown(self, sclip, damaged, command):
+        code, out, err = sclip(*command, "--artifacts", damaged)
+        assert code == 0, err
+        assert "own-aa11" not in out
+        path = damaged / "results" / "runs" / "own-aa11.parquet"
+        said = [line for line in err.splitlines() if "own-aa11" in line]
+        assert len(said) == 1  # however often it was met
+        assert said[0].startswith(f"sclip: {path} cannot be read")
+        assert "left out: move it away" in said[0]
+
+    def test_all_tables(self, sclip, damaged):
+        code, _, err = sclip("query", "--artifacts", damaged)
+        assert code == 0
+        assert sum("own-aa11" in line for line in err.splitlines()) == 2
+
+    @pytest.mark.parametrize("command", ["compare", "report"])
+    def test_the_damaged_run_by_name(self, sclip, damaged, command):
+        code, _, err = sclip(command, "own-aa11", "own-bb33", "--artifacts", damaged)
+        assert code == 2
+        assert err.count("\n") == 1
+        assert "own-aa11.parquet cannot be read" in err
+
+    def test_without_a_word_where_it_does_not_matter(self, sclip, damaged):
+        code, _, err = sclip("compare", "own-aa22", "own-bb33", "--artifacts", damaged)
+        assert (code, err) == (0, "")
+
+    def test_a_folder_that_looks_like_an_address(self, sclip, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        made_run(Path("exp:1"), "own-aa11", {"one": IMAGE})
+        for command in (["results"], ["query", "select run_id from runs"], ["report"]):
+            code, out, err = sclip(*command, "--artifacts=exp:1")
+            assert code == 0, err
+            assert "exp:1" in out or "own-aa11" in out

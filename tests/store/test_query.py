@@ -8,7 +8,7 @@ import pytest
 from sclip_core import UserError
 from sclip_core.store import results
 from sclip_core.store.query import described_tables, query_results
-from sclip_core.store.results import TABLES, write_run
+from sclip_core.store.results import TABLES, ResultsWarning, write_run
 
 from .test_results import tables, with_an_old_one
 
@@ -161,8 +161,19 @@ def test_one_damaged_file_is_in_the_way_of_those_who_ask_for_it(tmp_path):
     write_run(tmp_path, "one", tables("one"))
     (tmp_path / "results" / "confusion" / "one.parquet").write_bytes(b"torn")
     assert query_results(tmp_path, "from runs").num_rows == 1
-    with pytest.raises(UserError, match=r"confusion/one.parquet cannot be read .*--force results"):
+    with pytest.raises(UserError, match=r"confusion/one.parquet cannot be read .* writes it again"):
         query_results(tmp_path, "from confusion")
+
+
+def test_one_damaged_file_costs_only_its_run(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+    (tmp_path / "results" / "class_iou" / "one.parquet").write_bytes(b"torn")
+    with pytest.warns(ResultsWarning, match=r"class_iou/one\.parquet cannot be read .*; left out"):
+        answer = query_results(tmp_path, "select distinct run_id from class_iou")
+    assert answer["run_id"].to_pylist() == ["two"]
+    with pytest.warns(ResultsWarning, match="one"):
+        assert described_tables(tmp_path).num_rows == 4
 
 
 def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):

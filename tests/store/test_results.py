@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import shutil
+import warnings
 from concurrent.futures import ProcessPoolExecutor
 from datetime import UTC, datetime
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from random import Random
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -20,6 +22,8 @@ from sclip_core.store.files import DiskError
 from sclip_core.store.results import (
     EMPTY,
     TABLES,
+    ResultsWarning,
+    check_run,
     has_run,
     read_run,
     read_runs,
@@ -109,12 +113,14 @@ def test_a_file_that_is_not_ours(tmp_path, content):
         pq.write_table(pa.table({"a": [1]}), path)
     else:
         path.write_bytes(content)
+    with pytest.warns(ResultsWarning, match=r"other\.parquet .*left out: move it away"):
+        assert [row["run_id"] for row in read_runs(tmp_path)] == ["one"]
     with pytest.raises(UserError, match=r"other\.parquet .*move it away"):
-        read_runs(tmp_path)
+        read_run(tmp_path, "other")
 
 
 def test_gone(tmp_path):
-    with pytest.raises(UserError, match=r"one\.parquet is missing: .* --force results"):
+    with pytest.raises(UserError, match=r"one\.parquet is missing: .* writes it again"):
         read_run(tmp_path, "one")
 
 
@@ -200,5 +206,123 @@ def test_a_missing_confusion_is_no_older_version(tmp_path):
     write_run(tmp_path, "new", tables("new"))
     assert read_table(tmp_path, "confusion").num_rows == 0
     (tmp_path / "results" / "confusion" / "new.parquet").unlink()
-    with pytest.raises(UserError, match=r"confusion/new\.parquet is missing: .* --force results"):
+    with pytest.raises(UserError, match=r"confusion/new\.parquet is missing: .* writes it again"):
+        read_table(tmp_path, "confusion", ["new"])
+    with pytest.warns(ResultsWarning, match=r"confusion/new\.parquet is missing; left out"):
+        assert read_table(tmp_path, "confusion").num_rows == 0
+
+
+def test_a_damaged_run_without_confusion_is_no_older_version(tmp_path):
+    """How old a run is cannot be told where its row is damaged."""
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+    (tmp_path / "results" / "confusion" / "one.parquet").unlink()
+    (tmp_path / "results" / "runs" / "one.parquet").write_bytes(b"torn")
+    with pytest.warns(ResultsWarning, match=r"runs/one\.parquet cannot be read"):
         read_table(tmp_path, "confusion")
+
+
+def test_a_folder_that_looks_like_an_address(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write_run(Path("exp:1"), "one", tables("one"))
+    assert read_runs(Path("exp:1"))[0]["miou"] == 12.5
+    assert (tmp_path / "exp:1" / "results" / "runs" / "one.parquet").is_file()
+
+
+def test_none_can_be_read(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+        (tmp_path / "results" / "runs" / f"{name}.parquet").write_bytes(b"torn")
+    with pytest.raises(UserError, match=r"one\.parquet cannot be read"):
+        read_runs(tmp_path)
+
+
+@pytest.mark.parametrize("table", TABLES)
+def test_a_run_whose_tables_are_all_as_they_were_written(tmp_path, table):
+    write_run(tmp_path, "one", tables("one"))
+    check_run(tmp_path, "one")
+    path = tmp_path / "results" / table / "one.parquet"
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"{table}/one\.parquet cannot be read"):
+        check_run(tmp_path, "one")
+    path.unlink()
+    with pytest.raises(UserError, match=rf"{table}/one\.parquet is missing"):
+        check_run(tmp_path, "one")
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("created_at", pa.array([2**62], pa.timestamp("us", "UTC"))),
+        ("created_at", pa.array([2**50], pa.timestamp("us", "UTD"))),
+        ("versions", pa.array(['{"numpy": "2.0"'])),
+    ],
+)
+def test_values_that_cannot_be_used(tmp_path, name, value):
+    """In a file without a digest, whose values are damaged."""
+    write_run(tmp_path, "one", tables("one"))
+    table = tables("one")["runs"]
+    table = table.drop_columns(name) if name in table.column_names else table
+    damaged = table.append_column(name, value)
+    path = tmp_path / "results" / "runs" / "one.parquet"
+    pq.write_table(damaged.replace_schema_metadata({results.VERSION_KEY: "2"}), path)
+    with pytest.raises(UserError, match=r"one\.parquet cannot be read \(.*move it away"):
+        read_runs(tmp_path)
+
+
+def test_files_that_do_not_go_together(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path, name, tables(name))
+    other = tables("two")["runs"].set_column(3, "mode", pa.array([7]))
+    write_run(tmp_path, "two", {**tables("two"), "runs": other})
+    with pytest.raises(UserError, match=r"results/runs do not go together .*mode"):
+        read_runs(tmp_path)
+
+
+def without_digests(root: Path, run_id: str) -> None:
+    """Write a run as version 0.1.0 did."""
+    for name, table in tables(run_id).items():
+        (root / "results" / name).mkdir(parents=True, exist_ok=True)
+        path = root / "results" / name / f"{run_id}.parquet"
+        versioned = table.replace_schema_metadata({results.VERSION_KEY: "2"})
+        pq.write_table(versioned, path, compression="zstd")
+
+
+def test_files_without_a_digest_are_read_as_before(tmp_path):
+    without_digests(tmp_path, "old")
+    write_run(tmp_path, "new", tables("new"))
+    check_run(tmp_path, "old")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for table in TABLES:
+            read = [read_table(tmp_path, table, [name]) for name in ("old", "new")]
+            old, new = (each.drop_columns("run_id") for each in read)
+            assert old.equals(new)
+            assert read_table(tmp_path, table).num_rows == 2 * new.num_rows
+
+
+@pytest.mark.parametrize("table", ["runs", "class_iou", "image_areas"])
+def test_damage_to_a_file_of_version_1_is_no_traceback(tmp_path, table):
+    """What has no digest may be damaged unseen, but every error is one that a user can read."""
+    old = with_an_old_one(tmp_path)
+    write_run(tmp_path, "new", tables("new"))
+    path = tmp_path / "results" / table / f"{old}.parquet"
+    whole, random = path.read_bytes(), Random(7)
+    refused = 0
+    for place in random.sample(range(len(whole)), 300):
+        path.write_bytes(flipped(whole, place, random))
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            try:
+                read_table(tmp_path, table).to_pylist()
+            except UserError:
+                refused += 1
+        refused += len(caught)
+    assert refused > 30
+
+
+def flipped(data: bytes, place: int, random: Random) -> bytes:
+    """With one bit of one byte changed."""
+    other = bytearray(data)
+    other[place] ^= 1 << random.randrange(8)
+    return bytes(other)

@@ -1,0 +1,69 @@
+"""The row of a run: its settings as columns, each of the type that it has in every run."""
+
+from __future__ import annotations
+
+from typing import Any, get_args, get_origin
+
+import pyarrow as pa
+
+from sclip_core.config import Settings
+from sclip_core.config.masks import MaskSettings
+
+# Settings that say where and how fast, not what: no columns of their own.
+NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "strict", "force"} | {
+    "save_vis",
+    "dataset",
+    "model",
+    "pretrained",
+    "attention",
+    "dtype",
+    "keep_trunk",
+    "keep_embeddings",
+    "points_per_batch",
+    "mode",
+}
+ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
+# Settings that a run without dense labels does not read.
+OF_DENSE = ("short_side", "slide_crop", "slide_stride", "pamr_steps", "pamr_dilations")
+
+
+def typed(table: pa.Table) -> pa.Table:
+    """Every run's file has the same types: what is not set has the one that it would have."""
+    fields = [
+        field.with_type(_unset(field.name)) if pa.types.is_null(field.type) else field
+        for field in table.schema
+    ]
+    return table.cast(pa.schema(fields))
+
+
+def by_sam(settings: Settings) -> bool:
+    """Whether the run has masks of SAM's."""
+    return settings.mode != "dense" and settings.proposals == "sam"
+
+
+def _unset(name: str) -> pa.DataType:
+    """The type of a setting's column that has no value."""
+    field = Settings.model_fields.get(name)
+    listed = field is not None and get_origin(field.annotation) is tuple  # kept as text
+    kinds = _leaves(field.annotation) if field and not listed else []
+    return next((ARROW[kind] for kind in kinds if kind in ARROW), pa.string())
+
+
+def _leaves(annotation: Any) -> list[Any]:
+    """The plain types in an annotation."""
+    inner = get_args(annotation)
+    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]
+
+
+def recorded(settings: Settings) -> dict[str, Any]:
+    """The settings that become columns; paths and lists as text, those that nobody reads unset."""
+    plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
+    masks = settings.mode != "dense"
+    read = {"proposals", *settings.relevant()} if masks else set()
+    if settings.mode == "baseline":
+        plain.update(dict.fromkeys(OF_DENSE))
+    if not by_sam(settings):
+        plain["sam_checkpoint"] = None
+    plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
+    plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
+    return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
