@@ -66,9 +66,33 @@ def test_killed(tmp_path, many, undisturbed, stage):
         assert finished.row[score] == whole.row[score]
 
 
-def test_two_processes_fill_one_artifact(tmp_path, many, undisturbed):
+def each_once(root: Path, stage: str) -> bool:
+    ids = ledger_ids(root, stage)
+    return len(ids) == len(set(ids)) == COUNT
+
+
+def test_two_processes_share_the_work(tmp_path, many, undisturbed):
+    """Started together with one command, they compute every row once."""
     root = tmp_path / "artifacts"
     processes = [start(root, many) for _ in range(2)]
     assert [process.wait() for process in processes] == [0, 0]
+    for stage in ("dense_features", "refine", "metrics"):
+        assert each_once(root, stage), stage
+    words = ledger_ids(root, "text_bank")
+    assert len(words) == len(set(words))
     assert areas(root) == areas(undisturbed[0])
     assert computed(run(root, many, **SETTINGS)) == {}
+
+
+def test_one_of_two_is_killed(tmp_path, many, undisturbed):
+    """The other takes over what it had claimed; nothing is lost, nobody waits for the dead."""
+    root = tmp_path / "artifacts"
+    one, two = (start(root, many) for _ in range(2))
+    while len(ledger_ids(root, "dense_features")) < 3:
+        assert one.poll() is None, "finished before it could be killed"
+        time.sleep(0.005)
+    one.send_signal(signal.SIGKILL)
+    one.wait()
+    assert two.wait(120) == 0
+    assert each_once(root, "refine")
+    assert areas(root) == areas(undisturbed[0])
