@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from sclip_core.config import UserError
-from sclip_core.encoder.attention import Attention
+from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
 from sclip_core.tensors import Room
 
@@ -117,7 +117,7 @@ class DenseEncoder:
         x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
         room = Room.of(x)
         for block in self.visual.transformer.resblocks[:-1]:
-            mixed = TRAINED(*heads_of(block, x, room), self.grid(pixels))
+            mixed = vanilla(*heads_of(block, x, room), self.grid(pixels))
             x = complete(block, x, project(block, mixed, room), room)
         return x
 
