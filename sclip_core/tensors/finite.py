@@ -17,8 +17,10 @@ def is_finite(values: Tensor) -> bool:
     A finite sum has finite terms, and takes a tenth of the time of asking each of them; only where
     the sum is none, each is asked.
     """
-    if not (values.is_floating_point() or values.is_complex()):
+    if values.is_meta or not (values.is_floating_point() or values.is_complex()):
         return True
+    if values.element_size() == 1:  # of 8 bits; PyTorch promotes none of those
+        values = values.float()
     wide = torch.promote_types(values.dtype, torch.float32)
     if bool(values.sum(dtype=wide).isfinite()):
         return True
@@ -42,6 +44,6 @@ def check_weights(state: Mapping[str, Tensor], path: Path, but: Collection[str] 
             continue
         wrong = int((~numbers.float().isfinite()).sum())
         raise UserError(
-            f"{path}: {wrong} of the {values.numel()} numbers of '{name}' are NaN or infinite: "
+            f"{path}: {wrong} of the {values.numel()} numbers of '{name}' are not finite: "
             "the file is damaged, or its training diverged. Fetch or copy it again"
         )
