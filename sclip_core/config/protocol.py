@@ -134,7 +134,7 @@ class Protocol(Checked):
     """Side of a window in pixels; 0: the whole image is one window."""
     slide_stride: PositiveInt = 112
     """Pixels from one window to the next."""
-    logit_scale: Annotated[float, Field(gt=0)] = 40.0
+    logit_scale: Annotated[float, Field(gt=0, le=1e30)] = 40.0
     """Factor on the cosines before the softmax."""
     prob_thd: Annotated[float, Field(ge=0, le=1)] = 0.0
     """Pixels whose best class is less probable than this become class 0."""

@@ -5,14 +5,18 @@ SCLIP, "Rethinking Self-Attention for Dense Vision-Language Inference" (ECCV 202
 and NACLIP (WACV 2025) as restated in the latter's public code.
 
 A policy gets queries, keys and values (B, heads, 1+N, d_head) with CLS first, and the patch grid
-(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head).
+(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head) in their dtype. Those of
+users get tensors of their own, which they may overwrite and give back, and their code is part of
+the key of their features; those of this file only read, and what they do is pinned by
+``DenseFeaturesStage.version``.
 """
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
-from functools import lru_cache
-from typing import NamedTuple
+from functools import lru_cache, partial
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -20,6 +24,8 @@ from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
+from sclip_core.encoder.code import code_digest
+from sclip_core.tensors import is_finite
 
 PolicyFunction = Callable[[Tensor, Tensor, Tensor, tuple[int, int]], Tensor]
 
@@ -31,16 +37,61 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
     """Register a policy.
 
     Args:
-        name: how it is chosen: ``--attention NAME``.
+        name: how it is chosen: ``--attention NAME``. One that is taken is refused, unless it is the
+            same function that is defined again: a module reloaded, a notebook's cell run again.
         arch: what surrounds it unless asked otherwise: ``vanilla`` keeps the block's residual and
             MLP, ``reduced`` is the attention output alone.
+
+    Raises:
+        UserError: a name that cannot be chosen or is taken, or an unknown arch.
     """
+    _check_name(name)
+    if arch not in ARCHS:
+        raise unknown("arch", arch, ARCHS)
 
     def register(function: PolicyFunction) -> PolicyFunction:
+        if not callable(function):
+            kind = type(function).__name__
+            raise UserError(
+                f"attention '{name}': expected a function of q, k, v, grid; found {kind}"
+            )
+        if name in POLICIES:
+            _check_own(name, POLICIES[name][0], function)
         POLICIES[name] = (function, arch)
         return function
 
     return register
+
+
+def _check_name(name: object) -> None:
+    """Refuse what ``--attention`` could not choose."""
+    if not isinstance(name, str):
+        raise UserError('an attention policy needs a name: write @policy("my_name") above it')
+    if not name or name != name.strip() or set(name) & {":", ","}:
+        raise UserError(
+            f"attention '{name}' is no name that can be chosen: expected one without ':', ',' and "
+            "spaces around it"
+        )
+
+
+def _check_own(name: str, known: PolicyFunction, function: PolicyFunction) -> None:
+    """Refuse to replace another function."""
+    if name in BUILT_IN:
+        raise UserError(f"attention '{name}' is built in: register yours by another name")
+    if _where(known) != _where(function):
+        raise UserError(
+            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} by "
+            "another name"
+        )
+
+
+def _where(function: Any) -> str:
+    """Module and name of a function, or of what a callable object is of."""
+    while isinstance(function, partial):
+        function = function.func
+    if not hasattr(function, "__qualname__"):
+        function = type(function)
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 @policy("csa")
@@ -89,6 +140,9 @@ def _neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
     return pad(gaussian, (1, 0, 1, 0))
 
 
+BUILT_IN = dict(POLICIES)  # of this file: they only read, and their code is in no key
+
+
 class Attention(NamedTuple):
     """A policy and what surrounds it."""
 
@@ -117,6 +171,49 @@ class Attention(NamedTuple):
         own = POLICIES[self.policy][1]
         return self.policy if self.arch == own else f"{self.policy}:{self.arch}"
 
+    @property
+    def code(self) -> str | None:
+        """The digest of a user's function and its arch; None: it is built in."""
+        function, arch = POLICIES[self.policy]
+        if self._built_in:
+            return None
+        return hashlib.sha256(f"{arch} {code_digest(function)}".encode()).hexdigest()[:16]
+
+    @property
+    def _built_in(self) -> bool:
+        return POLICIES[self.policy] == BUILT_IN.get(self.policy)
+
     def __call__(self, q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-        """Run the policy's function."""
-        return POLICIES[self.policy][0](q, k, v, grid)
+        """Run the policy's function.
+
+        Raises:
+            UserError: a user's function returns something else than it should.
+        """
+        function, _ = POLICIES[self.policy]
+        if self._built_in:
+            return function(q, k, v, grid)
+        own_q, own_k, own_v = (
+            heads.clone(memory_format=torch.contiguous_format) for heads in (q, k, v)
+        )
+        mixed = function(own_q, own_k, own_v, grid)
+        self._check(mixed, q, k, v)
+        return mixed
+
+    def _check(self, mixed: object, q: Tensor, k: Tensor, v: Tensor) -> None:
+        """Refuse what a user's function should not return."""
+        expected = f"expected (B, heads, 1+N, d_head) = {_kind(v)}"
+        if not isinstance(mixed, Tensor):
+            found = type(mixed).__name__
+            raise UserError(f"attention '{self.policy}' returned {found}: {expected}")
+        if _kind(mixed) != _kind(v):
+            raise UserError(f"attention '{self.policy}' returned {_kind(mixed)}: {expected}")
+        if not is_finite(mixed) and all(map(is_finite, (q, k, v))):
+            raise UserError(
+                f"attention '{self.policy}' returned numbers that are not finite, from queries, "
+                "keys and values that are: look for a division by 0 or an overflow in it"
+            )
+
+
+def _kind(heads: Tensor) -> str:
+    """Shape, dtype and device of a tensor."""
+    return f"{tuple(heads.shape)}, {str(heads.dtype).removeprefix('torch.')}, {heads.device}"

@@ -14,7 +14,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor
 
 from sclip_core.config import UserError
-from sclip_core.tensors import read_state
+from sclip_core.tensors import check_weights, read_state
 
 NOT_WEIGHTS = {
     "input_resolution",  # numbers and a mask that archives keep as buffers
@@ -34,13 +34,16 @@ def fill(model: Any, path: Path, name: str) -> None:
         name: of the model, for the error.
 
     Raises:
-        UserError: a corrupt file, one of another architecture, or one that holds pickled code.
+        UserError: a corrupt file, one of another architecture, one that holds pickled code, or
+            numbers that are not finite.
     """
-    state = _as_named_in(model, read_state(path))
+    found = read_state(path)
+    state = _as_named_in(model, found)
     try:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise _another_architecture(path, name, state, str(error)) from None
+    check_weights(found, path, but=NOT_WEIGHTS)
 
 
 def _as_named_in(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:

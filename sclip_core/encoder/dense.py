@@ -15,9 +15,9 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
 from sclip_core.config import UserError
-from sclip_core.encoder.attention import Attention
+from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
-from sclip_core.tensors import Room
+from sclip_core.tensors import Room, is_finite
 
 TRAINED = Attention.parse("vanilla")
 PLAIN = {"ResidualAttentionBlock"}
@@ -89,8 +89,16 @@ class DenseEncoder:
 
         Returns:
             (B, h // patch, w // patch, D) float32.
+
+        Raises:
+            UserError: they are not finite numbers.
         """
-        return self.features_of(pixels, [self.attention])[0]
+        features = self.features_of(pixels, [self.attention])[0]
+        if not is_finite(features):
+            raise UserError(
+                "the features hold NaN or infinite numbers: try dtype fp32, and check the weights"
+            )
+        return features
 
     def features_of(self, pixels: Tensor, attentions: Sequence[Attention]) -> list[Tensor]:
         """The same under several policies: one pass through all blocks but the last.
@@ -117,7 +125,7 @@ class DenseEncoder:
         x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
         room = Room.of(x)
         for block in self.visual.transformer.resblocks[:-1]:
-            mixed = TRAINED(*heads_of(block, x, room), self.grid(pixels))
+            mixed = vanilla(*heads_of(block, x, room), self.grid(pixels))
             x = complete(block, x, project(block, mixed, room), room)
         return x
 

@@ -15,6 +15,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
+from sclip_core.config import UserError
+from sclip_core.tensors import is_finite
+
 # By name: OpenAI's 80 of ImageNet, and four plain ones, as methods take that classify crops.
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
     "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
@@ -35,6 +38,16 @@ class TextBank:
     query_class: Tensor  # (Q,) int64, the class of each word
     class_names: tuple[str, ...]  # C names
     queries: tuple[str, ...]  # Q words
+
+    def __post_init__(self) -> None:
+        """Refuse vectors that are not finite numbers: every pixel would silently be class 0.
+
+        Raises:
+            UserError: names the first such word.
+        """
+        if not is_finite(self.embeddings):
+            finite = self.embeddings.isfinite().all(dim=1).tolist()
+            raise _not_finite(self.queries[finite.index(False)])
 
     @property
     def num_classes(self) -> int:
@@ -63,11 +76,24 @@ def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai"
 
     Returns:
         (D,) float32, unit length, on the model's device.
+
+    Raises:
+        UserError: its numbers are not finite.
     """
     device = next(model.parameters()).device
     prompts = tokenizer([template(word) for template in TEMPLATES[templates]]).to(device)
     features = normalize(encode_prompts(model, prompts).float(), dim=-1)
-    return normalize(features.mean(dim=0), dim=-1)
+    vector = normalize(features.mean(dim=0), dim=-1)
+    if not is_finite(vector):
+        raise _not_finite(word)
+    return vector
+
+
+def _not_finite(word: str) -> UserError:
+    return UserError(
+        f"the text vector of the word '{word}' holds NaN or infinite numbers: check the weights of "
+        "the model's text tower"
+    )
 
 
 def encode_prompts(model: Any, prompts: Tensor) -> Tensor:

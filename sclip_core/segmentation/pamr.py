@@ -19,6 +19,7 @@ from torch.nn.functional import pad
 from sclip_core.config import UserError
 from sclip_core.segmentation import compiled
 from sclip_core.segmentation.refinement import refine
+from sclip_core.tensors import is_finite
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
 CHUNK_BYTES = 8 * 2**20  # of logits in work at once: about what a core's caches hold
@@ -41,7 +42,8 @@ def pamr(
         (Q, H, W) float32, a new tensor.
 
     Raises:
-        UserError: shapes that do not go together, steps below 0, no dilation or one below 1.
+        UserError: shapes that do not go together, steps below 0, no dilation or one below 1, or
+            numbers that are not finite.
     """
     image, logits = torch.as_tensor(image), torch.as_tensor(logits)
     _check(image, logits, steps, dilations)
@@ -144,3 +146,9 @@ def _check(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) 
         raise UserError(f"pamr: steps={steps}; expected 0 or more")
     if not dilations or min(dilations) < 1:
         raise UserError(f"pamr: dilations={tuple(dilations)}; expected one or more, each 1 or more")
+    for name, values in (("image", image), ("logits", logits)):
+        if not is_finite(values):
+            raise UserError(
+                f"pamr: the {name} hold{'s' * (name == 'image')} NaN or infinite numbers; every "
+                "pixel is a mean of its neighbours, and they would spread: expected finite ones"
+            )

@@ -11,19 +11,24 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from sclip_core.config import Geometry, Protocol
+from sclip_core.config import Geometry, Protocol, UserError
 from sclip_core.segmentation import compiled
 from sclip_core.segmentation.candidates import Stitching
 from sclip_core.segmentation.decision import Labels, Winners, settle, winners_of
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
+from sclip_core.tensors import is_finite
 
 BLOCK_ELEMENTS = 2**28  # of everything that a block of rows needs at once: 1 GB
 
 
 @dataclass(frozen=True)
 class Refiner:
-    """What turns the features of one image into logits and labels."""
+    """What turns the features of one image into logits and labels.
+
+    Everything that it gives raises a ``UserError`` where features, embeddings or pixels are not
+    finite numbers: of a NaN no class is the best, and the first would win everywhere.
+    """
 
     geometry: Geometry
     features: Tensor  # (windows, rows, columns, D), unit length
@@ -101,6 +106,7 @@ class Refiner:
         stitcher = Stitcher(self.geometry)
         laid = stitcher.laid(self.features)
         stitching = Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
+        self._check_finite(torch.from_numpy(stitching.cosines))
         image = self._image_at_original_size() if protocols[-1].pamr_steps else None
         words = query_class.numpy()
         yield from compiled.winners_of(stitching, image, words, num_classes, protocols)
@@ -159,6 +165,7 @@ class Refiner:
         height = self.geometry.original[0]
         stitcher = Stitcher(self.geometry, self.features.device)
         laid = stitcher.side_by_side(self.features, self.embeddings)
+        self._check_finite(laid)
         image = self._image_at_original_size() if self.protocol.pamr_steps else None
         rows, halo = self._rows_per_block(), self._halo()
         for top in range(0, height, rows):
@@ -170,9 +177,30 @@ class Refiner:
                 block = pamr(image[:, first:last], block, steps, dilations)
             yield block[:, top - first : bottom - first]
 
+    def _check_finite(self, cosines: Tensor) -> None:
+        """Refuse cosines that are not finite: all logits are mixtures of them."""
+        if is_finite(cosines):
+            return
+        for what, vectors in (("words", self.embeddings), ("patches", self.features)):
+            finite = vectors.isfinite().all(dim=-1)
+            wrong = int((~finite).sum())
+            if wrong:
+                raise UserError(
+                    f"the vectors of {wrong} of {finite.numel()} {what} hold NaN or infinite "
+                    "numbers: try --dtype fp32, and check the weights"
+                )
+        raise UserError(
+            "the products of patches and words overflow float32: expected vectors of unit length"
+        )
+
     def _image_at_original_size(self) -> Tensor:
         """The normalised resized image, bilinear to the original size: (3, H, W)."""
         if self.pixels is None:
             raise ValueError("the protocol has PAMR steps, but no pixels were given")
         resized = self.pixels().to(self.features.device)
+        if not is_finite(resized):
+            raise UserError(
+                "the image's normalised pixels hold NaN or infinite numbers: check the mean and "
+                "std that the model is given with"
+            )
         return interpolate(resized[None], size=self.geometry.original, mode="bilinear")[0]

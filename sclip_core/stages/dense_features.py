@@ -47,11 +47,14 @@ class DenseFeaturesStage(EncodingStage):
         return (self._trunk,)
 
     def settings(self) -> dict[str, Any]:
-        """Those of the trunk, and the last block's."""
+        """Those of the trunk, and the last block's; of a user's attention the code too."""
         last = {
             "embed_dim": self.run.spec.config["embed_dim"],
             "attention": str(self.run.attention),
         }
+        code = self.run.attention.code
+        if code is not None:
+            last["attention_code"] = code
         return {**super().settings(), **last}
 
     @cached_property

@@ -230,3 +230,49 @@ def test_labels_equal_the_single_image_api(artifacts, voc, tiny):
         single = tiny.segment(read_image(sample.image), protocol="voc21").labels
         assert np.mean(single == labels.read(rows[digest])) > 0.999
     assert os.path.isdir(labels.artifact.path)
+
+
+def test_an_edited_policy_is_computed_again(artifacts, voc, tmp_path, monkeypatch):
+    """Its code is in the key: as it was before, its old features are found again."""
+    import sclip_core.encoder.attention as module
+
+    monkeypatch.setattr(module, "POLICIES", dict(module.POLICIES))
+    source = "def mine(q, k, v, grid):\n    k *= {}\n    return v + k\n"
+
+    def ran(factor: int):
+        scope = {"__name__": "own_attention"}
+        exec(source.format(factor), scope)
+        module.policy("mine")(scope["mine"])
+        return run(artifacts, voc, attention="mine")
+
+    first = ran(1)
+    assert computed(first) == ALL_BUT_WORDS
+    assert computed(ran(1)) == {}
+    other = ran(3)
+    assert computed(other) == ALL_BUT_WORDS
+    assert other.row["run_id"] != first.row["run_id"]
+    assert ran(1).row == first.row
+
+
+def test_a_policy_that_writes_spoils_no_other(artifacts, voc, tmp_path, monkeypatch, finished_once):
+    """In one pass, before the built-in one: whose figures and run id are those of its own run."""
+    import sclip_core.encoder.attention as module
+    from sclip_core.config import resolve_several
+    from sclip_core.stages.pipeline import run_pipelines
+    from sclip_core.stages.run import Run
+
+    from ..conftest import TINY
+
+    monkeypatch.setattr(module, "POLICIES", dict(module.POLICIES))
+
+    @module.policy("spoils")
+    def spoils(q, k, v, grid):
+        k *= 3
+        return v.mul_(2).add_(q.zero_())
+
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path / "new", **TINY}
+    _, csa = run_pipelines(Run.several(resolve_several(**given, attention="spoils,csa")))
+    row = finished_once[1].row
+    assert (csa.row["run_id"], csa.row["miou"]) == (row["run_id"], row["miou"])
+    mine = [row for row in areas(tmp_path / "new") if row["run_id"] == csa.row["run_id"]]
+    assert mine == areas(artifacts)

@@ -20,10 +20,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Protocol
+from sclip_core.config import Protocol, UserError
 from sclip_core.segmentation.decision import Below, Labels, settle, winners_of
 from sclip_core.segmentation.masks.proposals import Proposals
 from sclip_core.segmentation.stitch import Stitcher
+from sclip_core.tensors import is_finite
 
 
 @dataclass(frozen=True)
@@ -65,12 +66,20 @@ def by_scores(evidence: Evidence) -> Labels:
 
     Returns:
         (H, W), of the dtype of ``base``.
+
+    Raises:
+        UserError: scores that are not finite numbers.
     """
     if evidence.scores is None:
         raise ValueError("this rule needs scores")
     if not len(evidence.proposals):
         return evidence.base.copy()
     logits = evidence.scores().T[:, :, None]  # (Q, M, 1): masks as the pixels of a picture
+    if not is_finite(logits):
+        raise UserError(
+            "the scores of masks and words hold NaN or infinite numbers: try --dtype fp32, and "
+            "check the weights"
+        )
     (decide,) = winners_of(
         lambda: [logits], evidence.query_class, evidence.num_classes, [evidence.protocol]
     )

@@ -41,10 +41,18 @@ from sclip_core.segmentation.masks.sam.found import (
     joined,
     nothing,
 )
+from sclip_core.tensors import is_finite
 
 POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
 DRAWN_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # pixels of masks in work at once: 32 MB, 1 GB
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    """Leave an image out whose numbers are not finite."""
+    if not is_finite(values):
+        line = f"SAM's {what} of it is not finite: try --dtype fp32, and check the weights"
+        raise ImageError(line)
 
 
 class MaskGenerator:
@@ -93,16 +101,13 @@ class MaskGenerator:
             crop: the part.
 
         Raises:
-            ImageError: it is not finite numbers.
+            ImageError: its numbers are not finite.
         """
         x0, y0, x1, y1 = crop.box
         resized = self.transform.apply_image(np.ascontiguousarray(image[y0:y1, x0:x1]))
         pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)
         embedding = self.encoder(self.sam.preprocess(pixels[None]))[0]
-        if not embedding.isfinite().all():
-            raise ImageError(
-                "SAM's embedding of it is not finite: try --dtype fp32, and check the weights"
-            )
+        _check_finite("embedding", embedding)
         return embedding
 
     def propose(self, size: tuple[int, int], embedding: Callable[[int], Tensor]) -> Proposals:
@@ -111,6 +116,9 @@ class MaskGenerator:
         Args:
             size: (H, W) of the image.
             embedding: gives the embedding of each of its ``crops``, by number.
+
+        Raises:
+            ImageError: what SAM makes of it is not finite: no filter would let such masks pass.
         """
         crops = self.crops(size)
         parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
@@ -176,6 +184,7 @@ class MaskGenerator:
         placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
         try:
             prompted = self.decoder.prompt(embedding, placed.to(self.device))
+            _check_finite("decoding", prompted.quality)
             return list(self._drawn(crop, prompted, points, size))
         except RuntimeError as error:
             if len(points) == 1 or not any(words in str(error) for words in OUT_OF_MEMORY):
@@ -204,6 +213,7 @@ class MaskGenerator:
         for start in range(0, len(point), step):
             chosen = slice(start, start + step)
             low = self.decoder.masks(prompted, point[chosen], which[chosen])
+            _check_finite("decoding", low)
             logits = self._enlarged(low, crop.size)
             stability = self._stability(logits)
             steady = stability >= settings.stability_score_thresh

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sclip_core.config import UserError
 from sclip_core.segmentation.masks.proposals import coco
-from sclip_core.tensors import read_state
+from sclip_core.tensors import check_weights, read_state
 
 SERVER = os.environ.get("SCLIP_SAM_URL", "https://dl.fbaipublicfiles.com/segment_anything")
 
@@ -101,9 +101,12 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
         ``segment_anything.modeling.Sam``.
 
     Raises:
-        UserError: segment_anything is not installed; a torn file, or one of another size.
+        UserError: segment_anything is not installed; a torn file, one of another size, or numbers
+            that are not finite.
     """
-    sam = _filled(size, read_state(path), path)
+    state = read_state(path)
+    sam = _filled(size, state, path)
+    check_weights(state, path)
     mean, std = sam.pixel_mean, sam.pixel_std
     sam.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(mean.shape)
     sam.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(std.shape)

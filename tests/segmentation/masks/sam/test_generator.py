@@ -10,7 +10,7 @@ import torch
 from pycocotools import mask as coco
 from segment_anything import SamAutomaticMaskGenerator, SamPredictor
 
-from sclip_core.config import UserError
+from sclip_core.config import ImageError, UserError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.segmentation.masks.sam import generator as sam_generator
 from sclip_core.segmentation.masks.sam.generator import MaskGenerator
@@ -338,3 +338,14 @@ def test_parts_too_thin_for_the_encoder_have_no_masks(sam, size, layers):
     assert found.size == size
     if 1 in size:
         assert len(found) == 0
+
+
+@pytest.mark.parametrize("part", ["iou_prediction_head.layers.0", "output_upscaling.0"])
+def test_decoding_that_is_not_finite_leaves_the_image_out(part):
+    """No filter would let a mask with such numbers pass: the image would have none, unseen."""
+    sam = make(seed=1)
+    generator = MaskGenerator(sam, MaskSettings(**ALL))
+    assert len(generator(picture(0)))
+    sam.mask_decoder.get_submodule(part).bias.data[0] = torch.inf
+    with pytest.raises(ImageError, match="SAM's decoding of it is not finite"):
+        generator(picture(0))

@@ -102,6 +102,15 @@ class TestModel:
         assert torch.equal(loaded.pixel_mean, sam.pixel_mean)
         assert torch.equal(loaded.pixel_std, sam.pixel_std)
 
+    @pytest.mark.parametrize("value", [torch.nan, torch.inf])
+    def test_numbers_that_are_not_finite(self, made, tmp_path, value):
+        state = {name: weight.clone() for name, weight in made[0].state_dict().items()}
+        state["mask_decoder.iou_token.weight"][0, 3] = value
+        path = tmp_path / "odd.pth"
+        torch.save(state, path)
+        line = refusal(load, path)
+        assert line.startswith(f"{path}: 1 of the {CHANNELS} numbers of 'mask_decoder.iou_token.w")
+
     def test_mean_and_std_are_metas(self):
         meta = segment_anything.sam_model_registry["vit_h"]
         with torch.device("meta"):
