@@ -10,7 +10,6 @@ import json
 import sys
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,7 +18,11 @@ from rich.table import Table
 
 from torture.cases.corrupted import corrupted
 from torture.cases.crowded import crowded
+from torture.cases.cut import cut
 from torture.cases.killed import killed
+from torture.cases.numbers import numbers
+from torture.cases.starved import starved
+from torture.cases.versions import versions
 from torture.forked import load
 from torture.place import Place
 from torture.tally import BAD, Part
@@ -28,6 +31,10 @@ PARTS: dict[str, Callable[[Place, bool], Part]] = {
     "killed": killed,
     "corrupted": corrupted,
     "crowded": crowded,
+    "starved": starved,
+    "cut": cut,
+    "versions": versions,
+    "numbers": numbers,
 }
 PICTURES = 16
 LOG_WIDTH = 150  # characters, where there is no terminal
@@ -43,6 +50,20 @@ def table_of(parts: Sequence[Part]) -> Table:
         bad = [f"{part.counts[v]} {v} ({BAD[v]})" for v in BAD if part.counts[v]]
         cells = ("\n".join([*fine, *part.notes]), "\n".join(bad) or "–")
         table.add_row(part.name, str(part.cases), *cells, f"{part.seconds:.0f}")
+    return table
+
+
+def kinds_table(part: Part) -> Table:
+    """The counts of a part by kind of file."""
+    table = Table(f"{part.name}, by kind", "as it should be", "not so")
+    for kind, counts in sorted(part.kinds.items()):
+        fine, bad = (
+            ", ".join(
+                f"{n} {verdict}" for verdict, n in counts.items() if (verdict in BAD) == wrong
+            )
+            for wrong in (False, True)
+        )
+        table.add_row(kind, fine, bad or "–")
     return table
 
 
@@ -85,9 +106,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     with TemporaryDirectory(prefix="sclip-torture-", ignore_cleanup_errors=True) as folder:
         place = Place(Path(folder), PICTURES, options.seed)
         parts = run_parts(options.only or list(PARTS), place, not options.short, console)
+    for part in parts:
+        if part.kinds:
+            console.print(kinds_table(part))
     console.print(table_of(parts))
     if options.json:
-        found = {"seed": options.seed, "short": options.short, "parts": list(map(asdict, parts))}
+        found = {
+            "seed": options.seed,
+            "short": options.short,
+            "parts": [part.as_json() for part in parts],
+        }
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps(found, indent=2, ensure_ascii=False) + "\n", "utf-8")
     return int(any(part.bad for part in parts))

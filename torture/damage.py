@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Literal
 
@@ -103,15 +104,23 @@ def kind_of(path: str) -> str:
     return name if len(parts) < 2 else f"{parts[0]}/{name}"
 
 
-def damages(store: Path, rng: random.Random, whole: int, flips: int, others: int) -> list[Damage]:
-    """What to do to the files of a store.
+@dataclass(frozen=True)
+class Extent:
+    """How much is done to the files of a store."""
+
+    swept: frozenset[str]  # kinds of which one file has every byte flipped
+    victims: int  # files of each kind, at most
+    flips: int  # single bits of each of them
+    others: int  # cuts, and runs of zeros, of each of them
+
+
+def damages(store: Path, rng: random.Random, extent: Extent) -> list[Damage]:
+    """What to do to the files of a store, in any order.
 
     Args:
         store: the folder.
         rng: chooses.
-        whole: files up to this size, in bytes, have every byte flipped.
-        flips: so many of the bytes of larger ones.
-        others: cuts and runs of zeros of each file.
+        extent: how much.
     """
     by_kind: dict[str, list[str]] = {}
     for path in _files(store):
@@ -119,17 +128,20 @@ def damages(store: Path, rng: random.Random, whole: int, flips: int, others: int
         if kind_of(relative):
             by_kind.setdefault(kind_of(relative), []).append(relative)
     found = []
-    for alike in by_kind.values():
-        for victim in alike:
+    for kind, alike in by_kind.items():
+        for number, victim in enumerate(rng.sample(alike, min(len(alike), extent.victims))):
             size = (store / victim).stat().st_size
-            places = range(size) if size <= whole else [rng.randrange(size) for _ in range(flips)]
+            flipped = [rng.randrange(size) for _ in range(extent.flips)]
+            places = range(size) if kind in extent.swept and not number else flipped
             found += [Damage(victim, "flip", at, 1 << rng.randrange(8)) for at in places]
-            found += [Damage(victim, "cut", rng.randrange(size)) for _ in range(others)]
-            starts = [rng.randrange(size) for _ in range(others)]
+            found += [Damage(victim, "cut", rng.randrange(size)) for _ in range(extent.others)]
+            starts = [rng.randrange(size) for _ in range(extent.others)]
             found += [Damage(victim, "zeros", at, rng.choice((16, 512, 4096))) for at in starts]
             found.append(Damage(victim, "gone"))
-        for victim, other in _pairs(store, alike):
-            found.append(Damage(victim, "swap", other=other))
+        pairs = _pairs(store, alike)
+        chosen = rng.sample(pairs, min(len(pairs), extent.victims))
+        found += [Damage(victim, "swap", other=other) for victim, other in chosen]
+    rng.shuffle(found)  # so that all workers have the same to do
     return found
 
 
@@ -137,6 +149,6 @@ def _pairs(store: Path, alike: list[str]) -> list[tuple[str, str]]:
     """Neighbours among files of one kind that differ."""
     return [
         (one, two)
-        for one, two in zip(alike, alike[1:], strict=False)
+        for one, two in pairwise(alike)
         if (store / one).read_bytes() != (store / two).read_bytes()
     ]

@@ -34,6 +34,7 @@ METHODS: dict[str, dict[str, Any]] = {
         "box_nms_thresh": 1.0,
     },
 }
+DAMAGED = "damaged"  # instead of the digest of what cannot be read
 Figures = dict[str, str]  # what was measured: its name, and a digest of it
 
 
@@ -146,7 +147,7 @@ def figures(settings: dict[str, Any]) -> Figures:
     """Digests of all label maps and of the tables' rows; to be called in a child."""
     import pyarrow.parquet as pq
 
-    from sclip_core.config import resolve
+    from sclip_core.config import UserError, resolve
     from sclip_core.stages.pipeline import Pipeline
     from sclip_core.stages.run import Run
 
@@ -155,14 +156,21 @@ def figures(settings: dict[str, Any]) -> Figures:
     rows = labels.rows()
     found = {}
     for digest, sample in pipeline.run.images.items():
-        values = labels.read(rows[digest]) if digest in rows else b""
-        found[f"label map {sample.image_id}"] = hashlib.sha256(bytes(values)).hexdigest()
+        name = f"label map {sample.image_id}"
+        try:
+            found[name] = hashlib.sha256(bytes(labels.read(rows[digest]))).hexdigest()
+        except (KeyError, UserError):
+            found[name] = DAMAGED
     for name in TABLES:
         path = settings["artifacts"] / "results" / name / f"{pipeline.results.run_id}.parquet"
-        table = pq.ParquetFile(path).read()
-        kept = [column for column in table.column_names if not column.startswith(VOLATILE)]
-        told = repr(table.select(kept).to_pylist())
-        found[f"table {name}"] = hashlib.sha256(told.encode()).hexdigest()
+        try:
+            table = pq.ParquetFile(path).read()
+            kept = [column for column in table.column_names if not column.startswith(VOLATILE)]
+            told = repr(table.select(kept).to_pylist())
+        except Exception:  # whatever Arrow makes of broken bytes
+            found[f"table {name}"] = DAMAGED
+        else:
+            found[f"table {name}"] = hashlib.sha256(told.encode()).hexdigest()
     return found
 
 

@@ -55,6 +55,26 @@ def spread(
     return [shares[n % workers][n // workers] for n in range(len(cases))]
 
 
+def in_child(work: Callable[[], Result], folder: Path) -> Result:
+    """Do something in a child, whose limits and mounts end with it, and take its result.
+
+    Raises:
+        RuntimeError: the harness itself failed.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    target = folder / "result.pickle"
+
+    def write() -> int:
+        target.write_bytes(pickle.dumps(work()))
+        return 0
+
+    ended = forked(write, folder).wait(LONGEST)
+    if ended.code:
+        raise RuntimeError(f"a child ended with {ended.code}: {ended.err[-3000:]}")
+    result: Result = pickle.loads(target.read_bytes())
+    return result
+
+
 def cores() -> int:
     """How many workers there is room for."""
     return max(1, len(os.sched_getaffinity(0)))

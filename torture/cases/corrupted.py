@@ -3,20 +3,36 @@
 from __future__ import annotations
 
 import json
-import os
-import sys
+import shutil
 from collections.abc import Sequence
+from contextlib import redirect_stderr, redirect_stdout
+from functools import partial
+from io import BytesIO, TextIOWrapper
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from torture.damage import Damage, Mended, damages, kind_of
+from torture.damage import Damage, Extent, Mended, damages, kind_of
 from torture.forked import HUNG, Ended, forked
 from torture.place import Figures, Finished, Place, copied, figures
 from torture.spread import cores, spread
 from torture.tally import Part, difference, refusal, verdict_of
 
 METHODS = ("dense", "superpixels")
-LONG, SHORT = (3000, 400, 12), (0, 3, 1)  # see ``damages``
+SWEPT = frozenset(
+    (
+        "refine/manifest.json",
+        "refine/ledger.jsonl",
+        "refine/zarr.json",
+        "metrics/part",
+        "results/class_iou",
+        "results/image_areas",
+        "results/confusion",
+        "digests.jsonl",
+    )
+)
+LONG, SHORT = Extent(SWEPT, 3, 60, 6), Extent(frozenset(), 1, 2, 1)
+FEW = 6  # pictures: the files are small then
 AT_ONCE = 40  # damages that one process does, one after the other
 FROM_FEATURES = {"pamr_steps": 7}  # features and words are read, and nothing is there of the rest
 READERS: dict[str, dict[str, Any]] = {  # what makes a run read a damaged file, by its stage
@@ -43,11 +59,10 @@ def corrupted(place: Place, long: bool) -> Part:
     part = Part("corrupted")
     store = place.folder / "finished"
     for method in METHODS:
-        done = place.finish(method, store)
+        done = place.finish(method, store, num_samples=FEW)
         assert done.ended.code == 0, done.ended.err
     wanted = _wanted(place)
-    todo = damages(store, place.random("damages"), *(LONG if long else SHORT))
-    place.random("order").shuffle(todo)  # so that workers have the same to do
+    todo = damages(store, place.random("damages"), LONG if long else SHORT)
     groups = [todo[first : first + AT_ONCE] for first in range(0, len(todo), AT_ONCE)]
 
     def work(group: Sequence[Damage], folder: Path) -> Part:
@@ -62,8 +77,9 @@ def _wanted(place: Place) -> dict[str, Figures]:
     """The figures of undisturbed runs, by method and reader."""
     found = {}
     for method in METHODS:
-        found[method] = place.reference(method)[1]
-        found[f"{method} again"] = place.reference(method, **FROM_FEATURES)[1]
+        found[method] = place.reference(method, num_samples=FEW)[1]
+        again = place.reference(method, num_samples=FEW, **FROM_FEATURES)
+        found[f"{method} again"] = again[1]
     return found
 
 
@@ -74,20 +90,22 @@ def _several(
     part, done = Part("corrupted"), 0
     store = copied(source, folder / "artifacts")
     while done < len(group):
-        told = folder / "told.jsonl"
-        told.write_text("")
-        rest = group[done:]
-        ended = forked(lambda rest=rest: _work(place, rest, store, told, wanted), folder).wait(
-            20 + 10 * len(rest)
+        told = folder / f"told-{done}.jsonl"
+        todo = partial(_work, place, group[done:], store, told, wanted)
+        ended = forked(todo, folder).wait(20 + 10 * len(group))
+        lines = (
+            [json.loads(line) for line in told.read_text().splitlines()] if told.exists() else []
         )
-        lines = [json.loads(line) for line in told.read_text().splitlines()]
-        for kind, verdict, what, tail in lines:
-            part.add(verdict, what, tail)
-            part.more[f"{kind} {verdict}"] += 1
-        done += max(1, len({line[2] for line in lines}))
-        if ended.code:
-            verdict = "HUNG" if ended.code == HUNG else "TRACEBACK"
-            part.add(verdict, f"{group[done - 1]}, or the one behind it", ended.err)
+        for number, kind, verdict, tail in lines:
+            part.add(verdict, str(group[done + number]), tail, kind)
+        if not ended.code:
+            break
+        done += len({line[0] for line in lines})  # the one after these ended the process
+        verdict = "HUNG" if ended.code == HUNG else "TRACEBACK"
+        part.add(verdict, f"{group[done]}, the process ended", ended.err)
+        done += 1
+        shutil.rmtree(store)
+        copied(source, store)
     return part
 
 
@@ -104,7 +122,7 @@ def _work(
                 *asked.after(damage, number % EVERY == 0),
                 *_runs(place, damage, store, wanted),
             ]:
-                file.write(json.dumps([kind, verdict, str(damage), tail[-600:]]) + "\n")
+                file.write(json.dumps([number, kind, verdict, tail[-600:]]) + "\n")
             mended.mend()
     return 0
 
@@ -116,21 +134,15 @@ def _runs(
     stage = damage.victim.split("/")[0]
     masks = stage in ("proposals", "crop_features", "hybrid")
     found = []
-    for method in ("superpixels",) if masks else ("dense",):
-        for others in ({}, READERS.get(stage)):
-            if others is None:
-                continue
-            ended = called(place.words(method, store, **others))
-            read: Figures = {}
-            again = others if "force" not in others else {}
-            if ended.code == 0:
-                try:
-                    read = figures(place.settings(method, store, **again))
-                except Exception as error:  # what the command has just called whole
-                    read = {"unreadable": repr(error)}
-            done = Finished(ended, read)
-            right = wanted[f"{method} again" if again else method]
-            found.append((verdict_of(done, right), f"{others} {difference(done, right)}"))
+    method = "superpixels" if masks else "dense"
+    reader = READERS.get(stage) if "manifest" not in damage.victim else None
+    for others in ({},) if reader is None else ({}, reader):
+        ended = called(place.words(method, store, num_samples=FEW, **others))
+        again = {} if "force" in others else others
+        settings = place.settings(method, store, num_samples=FEW, **again)
+        done = Finished(ended, figures(settings) if ended.code == 0 else {})
+        right = wanted[f"{method} again" if again else method]
+        found.append((verdict_of(done, right), f"{others} {difference(done, right)}"))
     return found
 
 
@@ -140,7 +152,7 @@ class _Asked:
     def __init__(self, store: Path) -> None:
         self._store = store
         self._right: dict[str, str] = {}
-        for command in [*sum(ASKING.values(), []), *SLOW]:
+        for command in [*chain(*ASKING.values()), *SLOW]:
             self._right[str(command)] = self._ask(command).out
 
     def _ask(self, command: list[str]) -> Ended:
@@ -167,14 +179,10 @@ class _Asked:
 
 def called(words: Sequence[str]) -> Ended:
     """The command in this process, which is a child already; its output is caught."""
-    from contextlib import redirect_stderr, redirect_stdout
-    from io import StringIO
-
     from flows.cli import main
 
-    out, err = StringIO(), StringIO()
+    out, err = (TextIOWrapper(BytesIO(), "utf-8", write_through=True) for _ in range(2))
     with redirect_stdout(out), redirect_stderr(err):
         code = main(list(words))
-    sys.stdout.flush()
-    os.environ.pop("COLUMNS", None)
-    return Ended(code, out.getvalue(), err.getvalue(), 0.0)
+    caught = (stream.buffer.getvalue().decode() for stream in (out, err))
+    return Ended(code, *caught, 0.0)
