@@ -21,7 +21,7 @@ DAY = 86_400  # seconds
 PLENTY = 2**28  # bytes of a disk on which there is room again
 MEMORY = (2**20, 2**29)  # bytes beside what the imports take
 LARGEST = 2**20 + 2**17  # bytes of a file
-HANDLES = (6, 40)
+HANDLES = (4, 24)
 
 
 @dataclass(frozen=True)
