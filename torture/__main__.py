@@ -23,7 +23,7 @@ from torture.cases.killed import killed
 from torture.cases.numbers import numbers
 from torture.cases.starved import starved
 from torture.cases.versions import versions
-from torture.forked import load
+from torture.loading import load
 from torture.place import Place
 from torture.tally import BAD, Part
 

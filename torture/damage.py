@@ -93,7 +93,7 @@ def kind_of(path: str) -> str:
     """What kind of file lies at a path below a store; "" for one whose content says nothing."""
     parts = path.split("/")
     name = parts[-1]
-    if name.endswith((".lock", ".partial")) or name.startswith("."):
+    if name.endswith((".lock", ".partial")) or name.startswith(".") or parts[0] == "report":
         return ""
     if parts[0] == "results":
         return f"results/{parts[1]}"

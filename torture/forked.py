@@ -22,30 +22,7 @@ from pathlib import Path
 
 LONGEST = 120.0  # seconds for a run of some small pictures; one that takes longer hangs
 HUNG = 999  # the exit code of one that does
-SAM_SIZE = "vit_b"  # the one that the small SAM of the tests stands in for
 _numbers = itertools.count()
-
-
-def load() -> None:
-    """Import what the commands import, without computing anything."""
-    import cv2  # noqa: F401
-    import duckdb  # noqa: F401
-    import skimage.segmentation  # noqa: F401
-    import zarr  # noqa: F401
-
-    import flows.cli
-    import flows.comparing
-    import flows.console
-    import flows.listing
-    import flows.running  # noqa: F401
-    import sclip_core.report
-    import sclip_core.segmentation.kernels
-    import sclip_core.stages.pipeline  # noqa: F401
-    from sclip_core.segmentation.masks.sam import loading
-    from tests.segmentation.masks.sam.models import WIDTH, build
-
-    loading.CHECKPOINTS[SAM_SIZE] = loading.CHECKPOINTS[SAM_SIZE]._replace(width=WIDTH)
-    loading.library = lambda: {SAM_SIZE: build}
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import replace
 from functools import partial
 from io import BytesIO, TextIOWrapper
 from itertools import chain
@@ -31,7 +32,7 @@ SWEPT = frozenset(
         "digests.jsonl",
     )
 )
-LONG, SHORT = Extent(SWEPT, 3, 60, 6), Extent(frozenset(), 1, 2, 1)
+LONG, SHORT = Extent(SWEPT, 3, 40, 4), Extent(frozenset(), 1, 2, 1)
 FEW = 6  # pictures: the files are small then
 AT_ONCE = 40  # damages that one process does, one after the other
 FROM_FEATURES = {"pamr_steps": 7}  # features and words are read, and nothing is there of the rest
@@ -156,7 +157,10 @@ class _Asked:
             self._right[str(command)] = self._ask(command).out
 
     def _ask(self, command: list[str]) -> Ended:
-        return called([*command, f"--artifacts={self._store}"])
+        ended = called([*command, f"--artifacts={self._store}"])
+        if command[0] == "report" and ended.code == 0:  # which prints where its page is
+            ended = replace(ended, out=Path(ended.out.strip()).read_text("utf-8"))
+        return ended
 
     def after(self, damage: Damage, slow: bool) -> list[tuple[str, str]]:
         """Ask what reads a damaged file of results."""
@@ -168,7 +172,9 @@ class _Asked:
             ended = self._ask(command)
             if ended.code == 0 and not ended.unclear:
                 same = ended.out == self._right[str(command)]
-                verdict = "same answer" if same else "gone, said" if ended.said else "SILENT"
+                verdict = (
+                    "same answer" if same else "other answer, said so" if ended.said else "SILENT"
+                )
             else:
                 verdict = refusal(ended)
             if verdict == "SILENT" and damage.kind == "gone" and parts[1] == "runs":

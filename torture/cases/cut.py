@@ -13,7 +13,7 @@ from torture.spread import cores, spread
 from torture.tally import Part, difference, must_be_same
 
 METHODS = ("dense", "superpixels")
-LONG, SHORT = 150, 8  # cuts of each model and method
+LONG, SHORT = 100, 8  # cuts of each model and method
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import random
 import signal
 import time
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from torture.tally import Part, difference, must_be_same
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130}  # what the shell is told
 METHODS = ("dense", "trunk", "superpixels", "sam")
+BEGUN = 0.2  # seconds after which a fork has called the command
 IMPORTS = 5.0  # seconds, about, until an interpreter of its own begins to compute
 PREFECT = 14.0  # and until a flow does
 
@@ -60,12 +61,13 @@ def _one(place: Place, case: Case, folder: Path, wanted: Figures, seconds: float
     what = f"case {case.number}, {case.method}, {case.how}"
     for _ in range(case.kills):
         number = rng.choice(SIGNALS)
-        moment = rng.uniform(0, seconds)
-        children, moment = _start(place, case, store, moment)
+        moment = _moment(rng, case, seconds)
+        children = _start(place, case, store)
         time.sleep(moment)
         children[0].send(number)
         first, *others = (child.wait() for child in children)
-        _judge_end(part, first, number, f"{what}, {signal.Signals(number).name} at {moment:.2f} s")
+        at = f"{what}, {signal.Signals(number).name} at {moment:.2f} s"
+        _judge_end(part, first, number, at, case.how in ("forked", "pair") and moment < BEGUN)
         for other in others:
             part.add("beside it" if other.code == 0 else "LOST", what, other.err)
     done = place.finish(case.method, store)
@@ -77,21 +79,35 @@ def _one(place: Place, case: Case, folder: Path, wanted: Figures, seconds: float
     return part
 
 
-def _start(place: Place, case: Case, store: Path, moment: float) -> tuple[list[Child], float]:
-    """Start what is to be killed; gives when, counted from now."""
+def _moment(rng: random.Random, case: Case, seconds: float) -> float:
+    """When to send the signal, in seconds after the start; any stage may be at it then."""
+    begins = {"spawned": IMPORTS, "prefect": PREFECT}.get(case.how, 0.0)
+    return rng.uniform(begins / 2, begins + seconds)
+
+
+def _start(place: Place, case: Case, store: Path) -> list[Child]:
+    """Start what is to be killed, and what runs beside it."""
     if case.how in ("spawned", "prefect"):
-        direct = case.how == "spawned"
-        words = place.words(case.method, store, direct=direct)
-        home = {"PREFECT_HOME": str(store.parent / "prefect"), "OMP_NUM_THREADS": "1"}
-        child = spawned(words, store.parent / "output", env={**os.environ, **home})
-        return [child], moment * 2 + (IMPORTS if direct else PREFECT) * (moment % 1 + 0.3)
+        words = place.words(case.method, store, direct=case.how == "spawned")
+        home = {"PREFECT_HOME": str(store.parent / "prefect")}
+        return [spawned(words, store.parent / "output", env=home)]
     count = 2 if case.how == "pair" else 1
-    return [place.start(case.method, store) for _ in range(count)], moment
+    return [place.start(case.method, store) for _ in range(count)]
 
 
-def _judge_end(part: Part, ended: Ended, number: int, what: str) -> None:
-    """A signal that can be caught ends a run cleanly, if it came before the end."""
-    if ended.code == 0:
+def _judge_end(part: Part, ended: Ended, number: int, what: str, early: bool) -> None:
+    """A signal that can be caught ends a run cleanly, if it came before the end.
+
+    Args:
+        part: is told.
+        ended: the run.
+        number: of the signal.
+        what: was done.
+        early: the fork may not have called the command yet, which then cannot say anything.
+    """
+    if early and ended.code == 128 + number and not ended.err:
+        part.add("before it began", what)
+    elif ended.code == 0 or (ended.code == 128 + number and "\nrun " in ended.out):
         part.add("came too late", what)
     elif number == signal.SIGKILL:
         part.add("killed" if ended.code == 137 else "UNCLEAR", what, ended.err)
