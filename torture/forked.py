@@ -20,7 +20,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-LONGEST = 120.0  # seconds for a run of some small pictures; one that takes longer hangs
+LONGEST = 60.0  # seconds for a run of some small pictures; one that takes longer hangs
 HUNG = 999  # the exit code of one that does
 _numbers = itertools.count()
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from torture import mounts
-from torture.forked import Child
+from torture.forked import HUNG, Child
 from torture.place import Figures, Place, stored_twice
 from torture.spread import cores, in_child, spread
 from torture.tally import Part, difference, must_be_same, refusal
@@ -131,7 +131,7 @@ def _go_on(
     part, what = Part("starved"), f"case {case.number}, {case.how}"
     ended = child.wait()
     told = f"{ended.err}\nexit code {ended.code}"
-    died = case.how == "memory" and ended.code > 128 and not ended.unclear
+    died = case.how == "memory" and 128 < ended.code < HUNG and not ended.unclear
     verdict = "there was enough" if ended.code == 0 else "died" if died else refusal(ended)
     part.add(verdict, what, told, case.how)
     give_back()
