@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test slow bench lint types format clean
+.PHONY: help install demo test slow bench torture lint types format clean
 
 help:
 	@echo "make demo    drawn scenes, a toy CLIP, six methods; make demo ARGS='--pamr-steps 5'"
 	@echo "make test    the tests that run in minutes;  make slow: the others"
 	@echo "make bench   how fast, against the reference's way (a quarter of an hour); make bench ARGS='--only plain'"
+	@echo "make torture what the store survives (an hour); make torture ARGS='--short --only killed'"
 	@echo "make lint    ruff;  make types: mypy --strict;  make format: ruff format"
 
 install: $(INSTALLED)
@@ -32,6 +33,9 @@ slow: install
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)
+
+torture: install
+	$(BIN)/python -m torture $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

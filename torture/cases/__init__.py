@@ -1,0 +1,1 @@
+"""The parts of the torture, a module each."""

@@ -1,0 +1,27 @@
+"""What the forks of this process find imported, and the small SAM that stands in for Meta's."""
+
+from __future__ import annotations
+
+SAM_SIZE = "vit_b"  # the one that it stands in for
+
+
+def load() -> None:
+    """Import what the commands import, without computing anything."""
+    import cv2  # noqa: F401
+    import duckdb  # noqa: F401
+    import skimage.segmentation  # noqa: F401
+    import zarr  # noqa: F401
+
+    import flows.cli
+    import flows.comparing
+    import flows.console
+    import flows.listing
+    import flows.running  # noqa: F401
+    import sclip_core.report
+    import sclip_core.segmentation.kernels
+    import sclip_core.stages.pipeline  # noqa: F401
+    from sclip_core.segmentation.masks.sam import loading
+    from tests.segmentation.masks.sam.models import WIDTH, build
+
+    loading.CHECKPOINTS[SAM_SIZE] = loading.CHECKPOINTS[SAM_SIZE]._replace(width=WIDTH)
+    loading.library = lambda: {SAM_SIZE: build}
