@@ -11,7 +11,7 @@ import json
 import os
 import stat
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -211,6 +211,6 @@ def _read_line(line: bytes) -> tuple[str, Known] | None:
     return None
 
 
-def _checksum(content: list[str | int]) -> str:
+def _checksum(content: Sequence[object]) -> str:
     """Of a line: that of a path goes with no other path's digest."""
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
