@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
+from sclip_core.config.paths import ADVICE, is_url, local
 from sclip_core.config.protocol import (
     IntList,
     Protocol,
@@ -54,7 +55,16 @@ def _stages(value: Any) -> Any:
     return names
 
 
-HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+def _local(value: Any) -> Any:
+    """What is no URL: that would become a folder here, and what is written there be lost."""
+    if isinstance(value, str | Path) and is_url(value):
+        raise ValueError(f"is a URL; {ADVICE}")
+    return value
+
+
+HomePath = Annotated[
+    Path, BeforeValidator(_local), AfterValidator(lambda path: Path(os.path.expanduser(path)))
+]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
@@ -83,9 +93,9 @@ class Settings(MaskSettings, Protocol):
     num_samples: PositiveInt | None = None
     """Only the first N images."""
 
-    model: str = "ViT-B-16"
+    model: Annotated[str, BeforeValidator(_local)] = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
-    pretrained: str = "openai"
+    pretrained: Annotated[str, BeforeValidator(_local)] = "openai"
     """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
     attention: str = "csa"
     """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
@@ -164,7 +174,7 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or a top-level key that neither we nor Prefect know.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(local(path)):
         raise UserError(f"no settings file at {path}: pass the path of a pipeline.yaml")
     try:
         loaded = yaml.safe_load(path.read_text("utf-8")) or {}
