@@ -6,13 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
 from sclip_core.config.paths import ADVICE, is_url, local
 from sclip_core.config.protocol import (
+    MOST,
     IntList,
     Protocol,
     benchmark_name,
@@ -20,6 +20,7 @@ from sclip_core.config.protocol import (
     is_benchmark,
     tables,
 )
+from sclip_core.config.yaml_file import load_yaml
 
 StageName = Literal[
     "text_bank",
@@ -90,7 +91,7 @@ class Settings(MaskSettings, Protocol):
     """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: IntList = (255,)
     """Label values that are not evaluated."""
-    num_samples: PositiveInt | None = None
+    num_samples: Annotated[PositiveInt, Field(le=MOST)] | None = None
     """Only the first N images."""
 
     model: Annotated[str, BeforeValidator(_local)] = "ViT-B-16"
@@ -177,12 +178,11 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     if not os.path.isfile(local(path)):
         raise UserError(f"no settings file at {path}: pass the path of a pipeline.yaml")
     try:
-        loaded = yaml.safe_load(path.read_text("utf-8")) or {}
+        loaded = load_yaml(path.read_text("utf-8")) or {}
     except OSError as error:
         raise UserError(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {reason}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
         raise UserError(
             f"{path}: expected keys and values, such as 'sclip:' and below it '  model: ViT-B-16', "

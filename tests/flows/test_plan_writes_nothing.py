@@ -130,4 +130,8 @@ def test_an_image_that_was_exchanged_is_drawn_anew(here, sclip):
     os.utime(image, ns=(times.st_atime_ns, times.st_mtime_ns))
     assert sclip("run", "--direct", *settings)[0] == 0
     after = tree(drawn)
-    assert {name for name in after if after[name] != before[name]} == {".", "0.png", "complete.json"}
+    assert {name for name in after if after[name] != before[name]} == {
+        ".",
+        "0.png",
+        "complete.json",
+    }
