@@ -19,7 +19,7 @@ from cyclopts.validators import Number
 
 from flows.data import app as data_app
 from flows.gc import gc
-from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
+from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, only_local, settings_of
 from flows.parameters import flag, with_settings
 from flows.results import compare, query, report, results
 from flows.segment import segment
@@ -38,6 +38,7 @@ NO_OUTPUT = FULL | {errno.EBADF, errno.EIO}
 app = App(
     name="sclip",
     version=__version__,
+    default_parameter=Parameter(validator=only_local),
     result_action="return_value",
     suppress_keyboard_interrupt=False,  # main says what became of the work
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",

@@ -15,6 +15,7 @@ from sclip_core.config import (
     resolve_several,
     several_values,
 )
+from sclip_core.config.paths import local
 
 DEFAULT_CONFIG = Path("pipeline.yaml")
 
@@ -45,6 +46,17 @@ Preset = Annotated[
     str | None,
     Parameter(help="A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b."),
 ]
+
+
+def only_local(_: object, value: object) -> None:
+    """See that no path of a command is a URL: cyclopts calls it with every value.
+
+    Raises:
+        UserError: one is.
+    """
+    for path in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(path, Path):
+            local(path)
 
 
 def settings_of(

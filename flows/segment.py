@@ -19,6 +19,7 @@ from flows.parameters import flag, with_settings
 from flows.pictures import save
 from flows.places import Job, one_job, several_jobs
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError
+from sclip_core.config.paths import local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -79,7 +80,7 @@ def segment(
         raise UserError("no image: sclip segment photo.jpg --classes 'cat, kitten; grass'")
     alone = len(images) == 1 and not os.path.isdir(images[0])
     pixels = read_image(images[0]) if alone else None
-    is_file = os.path.isfile(classes)
+    is_file = os.path.isfile(local(classes))
     vocabulary = (
         Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
     )

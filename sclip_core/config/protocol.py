@@ -31,8 +31,11 @@ def _split_commas(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
-IntList = Annotated[tuple[int, ...], BeforeValidator(_split_commas)]
-Dilations = Annotated[tuple[PositiveInt, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+MOST = 2**31 - 1  # where no smaller bound is natural; larger numbers fit no array
+LabelValue = Annotated[int, Field(ge=-MOST, le=MOST)]
+Dilation = Annotated[PositiveInt, Field(le=65536)]
+IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(_split_commas)]
+Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Field(min_length=1)]
 
 
 @cache
@@ -89,8 +92,10 @@ class Checked(BaseModel):
                 "expected a value, not a switch (in a pipeline.yaml, yes, no, on and off are "
                 "switches: put quotes around a name)"
             )
-        if isinstance(value, Path) and not is_text(value):
+        if isinstance(value, Path | str) and not is_text(value):
             raise ValueError("not valid UTF-8: give it another name")
+        if isinstance(value, Path | str) and "\0" in str(value):
+            raise ValueError("holds a zero byte, which no name has: give it another name")
         return value
 
     @classmethod
@@ -130,9 +135,9 @@ class Protocol(Checked):
     """A built-in vocabulary, by the name of its benchmark."""
     short_side: Annotated[PositiveInt, Field(le=8192)] = 336
     """Pixels of the shorter side after the resize."""
-    slide_crop: Annotated[int, Field(ge=0)] = 224
+    slide_crop: Annotated[int, Field(ge=0, le=MOST)] = 224
     """Side of a window in pixels; 0: the whole image is one window."""
-    slide_stride: PositiveInt = 112
+    slide_stride: Annotated[PositiveInt, Field(le=MOST)] = 112
     """Pixels from one window to the next."""
     logit_scale: Annotated[float, Field(gt=0, le=1e30)] = 40.0
     """Factor on the cosines before the softmax."""

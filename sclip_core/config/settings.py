@@ -6,12 +6,13 @@ import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
+from sclip_core.config.paths import ADVICE, is_url, local
 from sclip_core.config.protocol import (
+    MOST,
     IntList,
     Protocol,
     benchmark_name,
@@ -19,6 +20,7 @@ from sclip_core.config.protocol import (
     is_benchmark,
     tables,
 )
+from sclip_core.config.yaml_file import load_yaml
 
 StageName = Literal[
     "text_bank",
@@ -54,7 +56,16 @@ def _stages(value: Any) -> Any:
     return names
 
 
-HomePath = Annotated[Path, AfterValidator(lambda path: Path(os.path.expanduser(path)))]
+def _local(value: Any) -> Any:
+    """What is no URL: that would become a folder here, and what is written there be lost."""
+    if isinstance(value, str | Path) and is_url(value):
+        raise ValueError(f"is a URL; {ADVICE}")
+    return value
+
+
+HomePath = Annotated[
+    Path, BeforeValidator(_local), AfterValidator(lambda path: Path(os.path.expanduser(path)))
+]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
 
 
@@ -80,12 +91,12 @@ class Settings(MaskSettings, Protocol):
     """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: IntList = (255,)
     """Label values that are not evaluated."""
-    num_samples: PositiveInt | None = None
+    num_samples: Annotated[PositiveInt, Field(le=MOST)] | None = None
     """Only the first N images."""
 
-    model: str = "ViT-B-16"
+    model: Annotated[str, BeforeValidator(_local)] = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
-    pretrained: str = "openai"
+    pretrained: Annotated[str, BeforeValidator(_local)] = "openai"
     """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
     attention: str = "csa"
     """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
@@ -164,15 +175,14 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     Raises:
         UserError: no such file, not YAML, or a top-level key that neither we nor Prefect know.
     """
-    if not os.path.isfile(path):
+    if not os.path.isfile(local(path)):
         raise UserError(f"no settings file at {path}: pass the path of a pipeline.yaml")
     try:
-        loaded = yaml.safe_load(path.read_text("utf-8")) or {}
+        loaded = load_yaml(path.read_text("utf-8")) or {}
     except OSError as error:
         raise UserError(f"settings file {path} cannot be read: {error.strerror}") from None
-    except (yaml.YAMLError, ValueError, RecursionError) as error:  # ValueError: no such date
-        reason = " ".join(str(error).split())
-        raise UserError(f"{path} is not valid YAML: {reason}") from None
+    except ValueError as error:
+        raise UserError(f"{path} is not valid YAML: {error}") from None
     if not isinstance(loaded, dict):
         raise UserError(
             f"{path}: expected keys and values, such as 'sclip:' and below it '  model: ViT-B-16', "

@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
+from math import prod
 from pathlib import Path
 from typing import Any
 
+from sclip_core.config.errors import UserError
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
 from sclip_core.config.settings import Settings, chosen_values
 
@@ -22,6 +24,7 @@ SEVERAL = (
     "prob_thd",
     "area_thd",
 )
+MOST_RUNS = 10_000  # of one command
 # Those among them that only stages read which are cheap: neither CLIP nor SAM sees an image again.
 CHEAP = tuple(name for name in SEVERAL if name not in ("mode", "attention"))
 # Where each changes no label, in words; see ``unread``.
@@ -60,6 +63,12 @@ def resolve_several(
     """
     chosen, places = chosen_values(config, preset, given)
     values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
+    count = prod(map(len, values.values()))
+    if count > MOST_RUNS:
+        raise UserError(
+            f"{count:,} runs, of all combinations of the values: at most {MOST_RUNS:,} in one "
+            "command; take fewer values"
+        )
     combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
     checked = [Settings.checked({**chosen, **point}, places) for point in combined]
     found = {name: list(dict.fromkeys(getattr(one, name) for one in checked)) for name in values}

@@ -27,11 +27,12 @@ from sclip_core.datasets.annotations import (
     open_annotations,
 )
 from sclip_core.datasets.samples import IMAGE_SUFFIXES, own_folder
+from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json
 
 VERSION = 1  # of the drawing: a higher one draws all maps anew
-MARKER = "complete.json"  # written last: the size and time of each image whose map is there
+MARKER = "complete.json"  # written last: the state of each image whose map is there
 MOST_THREADS = 8
 BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
 SHOWN = 3  # faults given in an error
@@ -54,6 +55,7 @@ def label_maps(
     workers: int | None = None,
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
+    elsewhere: Path | None = None,
 ) -> Path:
     """Draw a label map for each image that the annotations know.
 
@@ -69,6 +71,8 @@ def label_maps(
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
         say: takes a line about images that have no annotations, where these have no objects.
+        elsewhere: where all maps are drawn if some are not in ``folder``, to which nothing is
+            written then; None: they are drawn there.
 
     Returns:
         The folder of the maps: that of image ``a/b.jpg`` is ``a/b.png`` in it.
@@ -95,6 +99,8 @@ def label_maps(
         todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
         if not todo:
             return maps
+        if elsewhere is not None:
+            return label_maps(labels, images, vocabulary, elsewhere, workers, limit)
         faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
     if faults:
         raise _several(faults, len(jobs), labels)
@@ -270,12 +276,11 @@ def _done(maps: Path) -> dict[str, list[int]]:
 
 
 def _state(path: Path) -> list[int]:
-    """Size and time of a file: whether it is still the same."""
+    """Size, times and inode of a file: whether it is still the same."""
     try:
-        status = path.stat()
+        return [*State.of(path.stat())]
     except OSError as error:
         raise UserError(f"cannot read the image {path}: {error.strerror}") from None
-    return [status.st_size, status.st_mtime_ns]
 
 
 def _there(job: Job) -> bool:

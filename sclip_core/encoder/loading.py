@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import json
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ import torch
 from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
 from sclip_core.encoder.dense import check_tower
 from sclip_core.encoder.pixels import MEAN, STD
@@ -167,15 +169,21 @@ def _read_config(path: Path) -> dict[str, Any]:
 def _as_path(pretrained: str) -> Path | None:
     """The checkpoint that is meant by path; None: a tag is meant.
 
+    What is called as a tag of open_clip is that tag, whatever lies in the current folder; with
+    ``./`` before it, it is a path.
+
     Raises:
         UserError: a path, and no file there.
     """
-    path = Path(pretrained).expanduser()
-    if path.is_file():
+    tags = {EMBEDDED_TAG, *(tag for _, tag in open_clip.list_pretrained())}
+    if pretrained.lower().replace("-", "_") in tags:  # as open_clip compares them
+        return None
+    path = Path(local(pretrained)).expanduser()
+    if os.path.isfile(path):
         return path
-    if path.is_dir():
+    if os.path.isdir(path):
         raise UserError(f"{path} is a folder: pass the path of a weights file in it")
-    if path.suffix in WEIGHT_SUFFIXES or len(path.parts) > 1:
+    if path.suffix in WEIGHT_SUFFIXES or os.sep in pretrained:
         raise UserError(f"no checkpoint at {path}: pass the path of a weights file, or a tag")
     return None
 

@@ -15,10 +15,9 @@ from sclip_core.datasets import (
     decode_image,
     decode_label,
     label_classes,
-    open_dataset,
     read_sample,
 )
-from sclip_core.stages.ground_truth import drawn
+from sclip_core.stages.ground_truth import opened
 from sclip_core.store.digests import Digests
 
 OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")
@@ -48,7 +47,7 @@ class Source:
         elif data_root is not None:
             given["data_root"] = data_root
         settings = resolve(**given, artifacts=root)
-        self._dataset = open_dataset(drawn(settings, lambda line: None))
+        self._dataset = opened(settings, lambda line: None)
         self._samples = {sample.image_id: sample for sample in self._dataset.samples}
         self._digests = Digests(root / "digests.jsonl")
 

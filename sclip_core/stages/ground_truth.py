@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
+import weakref
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import ImageError, Settings, UserError, tables
@@ -15,6 +19,7 @@ from sclip_core.datasets import (
     check_sizes,
     decode_label,
     image_size,
+    open_dataset,
     read_sample,
 )
 from sclip_core.datasets.annotations import is_annotations
@@ -33,7 +38,33 @@ LOOK_AT = 16  # pairs
 DRAWN = "ground_truth"  # below the artifacts
 
 
-def drawn(settings: Settings, say: Callable[[str], None]) -> Settings:
+def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
+    """The dataset that the settings name, its ground truth drawn where it is annotations.
+
+    Args:
+        settings: of a run.
+        say: takes what a user should know before the run.
+        keep: whether drawn maps are kept below the artifacts; False: those that are not there lie
+            elsewhere for as long as the dataset is used.
+
+    Raises:
+        UserError: see ``drawn`` and ``open_dataset``.
+    """
+    if keep or settings.labels is None or not is_annotations(settings.labels):
+        return open_dataset(drawn(settings, say))
+    elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
+    try:
+        dataset = open_dataset(drawn(settings, say, elsewhere))
+    except BaseException:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        raise
+    weakref.finalize(dataset, shutil.rmtree, elsewhere, ignore_errors=True)
+    return dataset
+
+
+def drawn(
+    settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
+) -> Settings:
     """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
 
     The maps are kept below the artifacts, so that they are drawn once.
@@ -41,6 +72,7 @@ def drawn(settings: Settings, say: Callable[[str], None]) -> Settings:
     Args:
         settings: of a run.
         say: takes what a user should know before the run.
+        elsewhere: a folder to draw in what is not there; None: below the artifacts.
 
     Raises:
         UserError: the annotations cannot be used, or do not fit the classes.
@@ -63,7 +95,7 @@ def drawn(settings: Settings, say: Callable[[str], None]) -> Settings:
             "be found, one a line, synonyms split by ', '"
         )
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
-    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say)
+    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
     given = () if settings.ignores_as_usual else settings.ignore_label
     ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
     return settings.replace(labels=maps, ignore_label=tuple(ignored))

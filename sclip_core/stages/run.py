@@ -28,7 +28,6 @@ from sclip_core.datasets import (
     decode_image,
     decode_label,
     label_classes,
-    open_dataset,
     read_bytes,
 )
 from sclip_core.encoder import (
@@ -85,7 +84,8 @@ class Run:
         Args:
             settings: of the run.
             reporter: who is told about progress; None: nobody.
-            download: whether weights named by a tag may be fetched.
+            download: whether weights named by a tag may be fetched; False: nothing is written
+                either, to look at what a run would do.
 
         Raises:
             UserError: settings that do not go together, a dataset that is not there.
@@ -96,7 +96,7 @@ class Run:
         self.attention = Attention.parse(settings.attention)
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
-        self.dataset: Dataset = open_dataset(ground_truth.drawn(settings, self.reporter.note))
+        self.dataset: Dataset = ground_truth.opened(settings, self.reporter.note, keep=download)
         for line in ground_truth.look_at(self) if settings.scored else []:
             self.reporter.note(line)
         self.stages = set(settings.stages)  # of all runs of a command
@@ -104,8 +104,8 @@ class Run:
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
-        self._models: dict[torch.device, SCLIP] = {}
-        self._proposers: dict[torch.device, Any] = {}
+        self._models: dict[tuple[torch.device, str], SCLIP] = {}  # by the digest of the weights
+        self._proposers: dict[tuple[torch.device, str], Any] = {}
         self.lease = Lease(settings.artifacts)  # the rows that this process computes
         self.lock = Lock()  # of what stages do once, whichever shard begins
         self._lock = Lock()
@@ -238,7 +238,7 @@ class Run:
     @cached_property
     def digests(self) -> Digests:
         """Digests of files, remembered beside the artifacts."""
-        return Digests(self.root / "digests.jsonl")
+        return Digests(self.root / "digests.jsonl", keep=self._download)
 
     @cached_property
     def images(self) -> dict[str, Sample]:
@@ -288,25 +288,42 @@ class Run:
         """The model, loaded once a device; shards go to the GPUs in turn.
 
         Runs of several share it, so that its own attention is that of one of them.
+
+        Raises:
+            UserError: the weights are not the file any more whose digest is in the keys.
         """
         device = self._device_of(shard)
         with self._lock:
-            if device not in self._models:
-                self._models[device] = SCLIP(self.spec, self.attention, device, self.dtype)
-            return self._models[device]
+            which = device, self.weights_sha256
+            if which not in self._models:
+                with self.digests.unchanged(self.spec.weights, self.weights_sha256):
+                    loaded = SCLIP(self.spec, self.attention, device, self.dtype)
+                self._models[which] = loaded
+            return self._models[which]
 
     def proposer(self, shard: int = 0) -> Any:
-        """The source of masks, opened once a device; a ``MaskGenerator`` where it is SAM."""
+        """The source of masks, opened once a device; a ``MaskGenerator`` where it is SAM.
+
+        Raises:
+            UserError: see ``model``, of SAM's weights.
+        """
         device, settings = self._device_of(shard), self.settings
+        sam = settings.proposals == "sam"
         with self._lock:
-            if device not in self._proposers:
-                sam = settings.proposals == "sam"
-                checkpoint = self.sam_checkpoint if sam else None
-                opened: Any = open_source(settings, checkpoint, device, DTYPES[self.dtype])
+            which = device, self.sam_sha256 if sam else ""
+            if which not in self._proposers:
+                self._proposers[which] = self._opened_source(device)
                 if sam and settings.points_per_batch:
-                    opened.points_at_once = settings.points_per_batch
-                self._proposers[device] = opened
-            return self._proposers[device]
+                    self._proposers[which].points_at_once = settings.points_per_batch
+            return self._proposers[which]
+
+    def _opened_source(self, device: torch.device) -> Any:
+        """The source of masks, on a device."""
+        settings, dtype = self.settings, DTYPES[self.dtype]
+        if settings.proposals != "sam":
+            return open_source(settings, None, device, dtype)
+        with self.digests.unchanged(self.sam_checkpoint, self.sam_sha256):
+            return open_source(settings, self.sam_checkpoint, device, dtype)
 
     def _device_of(self, shard: int) -> torch.device:
         """Shards go to the GPUs in turn."""

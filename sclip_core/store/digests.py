@@ -1,6 +1,7 @@
-"""Digests of files, remembered by path, size and modification time.
+"""Digests of files, remembered by path, size, both times and inode.
 
 A second run over 5,000 images takes 5,000 looks at a directory entry instead of reading 800 MB.
+Size and modification time alone would not do: ``cp -p``, ``rsync -a`` and archives keep them.
 """
 
 from __future__ import annotations
@@ -9,48 +10,72 @@ import hashlib
 import json
 import os
 import stat
-from collections.abc import Iterable, Mapping
+import time
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from sclip_core.config import ImageError
+from sclip_core.config import ImageError, UserError
+from sclip_core.store.files import write_whole
+from sclip_core.store.keys import canonical_json
+
+TRIES = 3  # to read a file that is being written
+TICK = 20_000_000  # nanoseconds; two writes within a clock tick of the kernel have one time
+LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each six characters in JSON
+SPARE = 1000  # lines that are of no use any more, beyond which the memory is written anew
+AGAIN = "was changed while it was in use: run again"
+
+
+class State(NamedTuple):
+    """What the file system says about a file."""
+
+    size: int  # bytes
+    mtime: int  # nanoseconds, as are all times
+    ctime: int  # set by the kernel, so no program can keep it
+    inode: int
+
+    @classmethod
+    def of(cls, status: os.stat_result) -> State:
+        """What was said by ``os.stat``."""
+        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class Known(NamedTuple):
     """A file as it was when it was read."""
 
-    size: int  # bytes
-    mtime: int  # nanoseconds
-    sha256: str
+    state: State
+    sha256: str  # 64 hex digits; none: the file was forgotten
 
 
-FORGOTTEN = Known(-1, -1, "")
+FORGOTTEN = Known(State(-1, -1, -1, -1), "")
 
 
 class Digests:
-    """sha256 of files; the memory is a file of JSON lines that only grows."""
+    """sha256 of files; the memory is a file of JSON lines, each with a checksum of its own."""
 
-    def __init__(self, memory: Path) -> None:
+    def __init__(self, memory: Path, keep: bool = True) -> None:
         """Read what is remembered.
 
         Args:
             memory: the JSON-lines file; need not exist.
+            keep: whether what is found is written there.
         """
         self._memory = memory
+        self._keep = keep
         self._known: dict[str, Known] = {}
-        if memory.is_file():
-            for line in memory.read_text("utf-8", errors="replace").splitlines():
-                with suppress(ValueError, TypeError):  # torn: that file is hashed again
-                    path, size, mtime, digest = json.loads(line)
-                    self._known[path] = Known(size, mtime, digest)
+        self._lines = 0  # in the file, those of no use included
+        for line in _lines_of(memory):
+            self._lines += 1
+            if (read := _read_line(line)) is not None:
+                self._known[read[0]] = read[1]
 
     def of(self, path: Path) -> str:
         """The sha256 of one file, 64 hex digits.
 
         Raises:
-            ImageError: it cannot be read.
+            ImageError: it cannot be read, or does not stay the same for long enough.
         """
         (digest,) = self.of_many([path])
         if isinstance(digest, ImageError):
@@ -60,40 +85,132 @@ class Digests:
     def of_many(self, paths: Iterable[Path]) -> list[str | ImageError]:
         """The sha256 of each file, in order; of one that cannot be read, the reason."""
         absolute = [os.path.abspath(path) for path in paths]
+        once = list(dict.fromkeys(absolute))
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = dict(zip(absolute, pool.map(self._look_at, absolute), strict=True))
+            found = dict(zip(once, pool.map(self._look_at, once), strict=True))
         read = {path: now for path, now in found.items() if isinstance(now, Known)}
         self._remember({path: now for path, now in read.items() if self._known.get(path) != now})
         looked_at = (found[path] for path in absolute)
         return [now.sha256 if isinstance(now, Known) else now for now in looked_at]
 
     def forget(self, path: Path) -> None:
-        """Read a file anew the next time, though size and time of it may be the same."""
+        """Read a file anew the next time, though it may seem to be the same."""
         self._remember({os.path.abspath(path): FORGOTTEN})
+
+    @contextmanager
+    def unchanged(self, path: Path, digest: str) -> Iterator[None]:
+        """Around what reads a file that a digest stands for: its bytes are read before that.
+
+        Args:
+            path: of the file.
+            digest: what ``of`` said of it.
+
+        Raises:
+            UserError: it is another file, or becomes one meanwhile; the digest is forgotten.
+        """
+        before = _hashed(os.path.abspath(path))
+        if isinstance(before, ImageError):
+            raise before
+        if before.sha256 != digest:
+            self.forget(path)
+            raise UserError(f"{path} {AGAIN}")
+        yield
+        try:
+            after = State.of(os.stat(path))
+        except OSError as error:
+            raise UserError(f"{path} cannot be read any more: {error.strerror}") from None
+        if after != before.state:
+            self.forget(path)
+            raise UserError(f"{path} {AGAIN}")
 
     def _look_at(self, path: str) -> Known | ImageError:
         """What is known of a file, or what reading it gives."""
-        try:
-            status = os.stat(path)
-            known = self._known.get(path, FORGOTTEN)
-            if known[:2] == (status.st_size, status.st_mtime_ns):
+        known = self._known.get(path, FORGOTTEN)
+        with suppress(OSError):  # for ``_hashed`` to tell
+            if known.state == State.of(os.stat(path)):
                 return known
-            if not stat.S_ISREG(status.st_mode):
-                return ImageError(f"{path} is not a file")
-            with open(path, "rb") as file:
-                digest = hashlib.file_digest(file, "sha256").hexdigest()
-            return Known(status.st_size, status.st_mtime_ns, digest)
-        except OSError as error:
-            return ImageError(f"{path} cannot be read: {error.strerror}")
+        return _hashed(path)
 
     def _remember(self, files: Mapping[str, Known]) -> None:
         """One append for all: lines of several processes do not mix, nor with a torn one."""
         self._known.update(files)
-        lines = [json.dumps([path, *known]) for path, known in files.items()]
-        if not lines:
+        if not files or not self._keep:
             return
         # It only saves time: where it cannot be written, the stage that needs the disk says so.
-        with suppress(OSError):
+        with suppress(OSError, UserError):
             self._memory.parent.mkdir(parents=True, exist_ok=True)
-            with self._memory.open("a", encoding="utf-8") as file:
-                file.write("".join(f"\n{line}" for line in lines) + "\n")
+            if self._lines + len(files) > 2 * len(self._known) + SPARE:
+                self._write_anew()
+                return
+            with self._memory.open("a", encoding="ascii") as file:
+                file.write("".join(f"\n{_line(*item)}" for item in files.items()) + "\n")
+            self._lines += len(files)
+
+    def _write_anew(self) -> None:
+        """Write one line a file. What other processes append meanwhile is read again, if lost."""
+        latest = dict(filter(None, map(_read_line, _lines_of(self._memory))))
+        self._known = {**latest, **self._known}
+        lines = [_line(path, known) for path, known in self._known.items() if known.sha256]
+        text = "".join(f"{line}\n" for line in lines)
+        mode = stat.S_IMODE(self._memory.stat().st_mode)  # a group may share it
+        write_whole(self._memory, lambda path: path.write_text(text, encoding="ascii"), sync=False)
+        self._memory.chmod(mode)
+        self._lines = len(lines)
+
+
+def _hashed(path: str) -> Known | ImageError:
+    """A file as reading it gives it; the state is that of what was read, whatever came after."""
+    try:
+        for _ in range(TRIES):
+            # before it is opened, as a pipe would wait for a writer
+            if not stat.S_ISREG(os.stat(path).st_mode):
+                return ImageError(f"{path} is not a file")
+            with open(path, "rb") as file:
+                before = State.of(os.fstat(file.fileno()))
+                _let_the_clock_tick(before)
+                digest = hashlib.file_digest(file, "sha256").hexdigest()
+                if State.of(os.fstat(file.fileno())) == before:
+                    return Known(before, digest)
+    except OSError as error:
+        return ImageError(f"{path} cannot be read: {error.strerror}")
+    return ImageError(f"{path} {AGAIN}")
+
+
+def _let_the_clock_tick(state: State) -> None:
+    """Wait until a further change of a file that was just written would have another time."""
+    age = time.time_ns() - max(state.mtime, state.ctime)
+    if 0 <= age < TICK:
+        time.sleep((TICK - age) / 1e9)
+
+
+def _lines_of(memory: Path) -> list[bytes]:
+    """The lines of the memory; none where it cannot be read, since it only saves time."""
+    with suppress(OSError):
+        if memory.is_file():
+            return [line for line in memory.read_bytes().split(b"\n") if line]
+    return []
+
+
+def _line(path: str, known: Known) -> str:
+    """A line of the memory: path, size, both times, inode, digest, and a checksum of all these."""
+    content = [path, *known.state, known.sha256]
+    return canonical_json([*content, _checksum(content)])
+
+
+def _read_line(line: bytes) -> tuple[str, Known] | None:
+    """What a line says; None: torn, edited, or of version 0.1.0, which knew too little."""
+    if len(line) > LONGEST:
+        return None
+    with suppress(ValueError, TypeError, RecursionError):
+        *content, check = json.loads(line)
+        path, *numbers, digest = content
+        right = isinstance(path, str) and isinstance(digest, str) and len(numbers) == 4
+        # of the content as JSON: there 1.0 and true are not 1
+        if right and all(type(n) is int for n in numbers) and check == _checksum(content):
+            return path, Known(State(*numbers), digest)
+    return None
+
+
+def _checksum(content: Sequence[object]) -> str:
+    """Of a line: that of a path goes with no other path's digest."""
+    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]

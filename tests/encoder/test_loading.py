@@ -6,6 +6,7 @@ import copy
 import json
 import os
 import pickle
+import shutil
 import socket
 import zipfile
 from pathlib import Path
@@ -113,6 +114,34 @@ class TestNames:
         put(hub_cache, "laion/CLIP-ViT-B-16-laion2B-s34B-b88K", "open_clip_model.safetensors")
         spec = find_model("ViT-B-16", "laion2b_s34b_b88k")
         assert not spec.config.get("quick_gelu")
+
+    @pytest.mark.parametrize("make", [Path.mkdir, Path.touch])
+    @pytest.mark.parametrize("tag", ["openai", "OpenAI"])
+    def test_a_tag_is_no_folder_of_that_name(self, hub_cache, tmp_path, monkeypatch, make, tag):
+        """Nor a file; with ./ before it, it is."""
+        file = put(hub_cache, OPENAI, "open_clip_model.safetensors")
+        monkeypatch.chdir(tmp_path)
+        make(tmp_path / tag)
+        assert find_model("ViT-B-16", tag).weights == file
+        if make is Path.mkdir:
+            assert "is a folder: pass the path" in refusal("ViT-B-16", f"./{tag}")
+        else:
+            assert find_model("ViT-B-16", f"./{tag}").weights == Path(tag)
+
+    def test_a_tag_of_the_demo_is_no_folder(self, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        (tmp_path / "scenes").mkdir()
+        assert find_model("sclip-demo", "scenes").weights.is_file()
+        assert "no checkpoint at gone" in refusal("sclip-demo", "./gone")
+
+    def test_a_file_that_no_tag_is_called_by(self, made, tmp_path, monkeypatch):
+        """Weights without an ending, in the current folder."""
+        monkeypatch.chdir(tmp_path)
+        shutil.copy(made.weights, tmp_path / "mine")
+        assert find_model(str(made.json), "mine").weights == Path("mine")
+
+    def test_a_url_is_neither(self, made):
+        assert "is a URL; " in refusal(made.json, "s3://bucket/w.safetensors")
 
     def test_mean_and_std_of_the_tag(self, hub_cache):
         """OpenAI's as the reference rounds them; another model's as open_clip has them."""

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import builtins
 import hashlib
+import json
 import os
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from sclip_core.config import ImageError
-from sclip_core.store.digests import Digests
+from sclip_core.config import ImageError, UserError
+from sclip_core.store.digests import Digests, _read_line
 
 
 @pytest.fixture
@@ -71,13 +75,29 @@ def test_by_absolute_path(files, memory, opened, monkeypatch):
     assert not opened
 
 
+def keeping_time(path: Path, change: Callable[[Path], object]) -> None:
+    """Change a file as ``cp -p``, ``rsync -a`` and archives do: its time is as before."""
+    before = path.stat()
+    change(path)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    assert (after.st_size, after.st_mtime_ns) == (before.st_size, before.st_mtime_ns)
+
+
+def replaced(path: Path) -> None:
+    """Put another file of the same size in its place."""
+    path.with_suffix(".new").write_bytes(b"y" * 100)
+    path.with_suffix(".new").replace(path)
+
+
 @pytest.mark.parametrize(
     "change",
     [
         lambda path: path.write_bytes(b"longer" * 100),
         lambda path: (path.write_bytes(b"x" * 100), os.utime(path, ns=(1, 1))),
         lambda path: os.utime(path, ns=(1, 1)),
-        lambda path: (path.unlink(), path.hardlink_to(path.with_name("5 ü.jpg"))),
+        lambda path: keeping_time(path, lambda path: path.write_bytes(b"x" * 100)),
+        lambda path: keeping_time(path, replaced),
     ],
 )
 def test_a_changed_file_is_read_again(files, memory, opened, change):
@@ -90,6 +110,91 @@ def test_a_changed_file_is_read_again(files, memory, opened, change):
     opened.clear()
     Digests(memory).of_many(files)
     assert not opened
+
+
+def test_a_link_to_another_file_is_read(files, memory, opened):
+    """Which gets another change time by the link, so that it is read again too."""
+    Digests(memory).of_many(files)
+    opened.clear()
+    files[0].unlink()
+    files[0].hardlink_to(files[5])
+    assert Digests(memory).of_many(files) == expected(files)
+    assert {files[0], files[5]} == set(map(Path, opened[:2]))
+
+
+def test_a_file_that_was_just_written(files, memory):
+    """The kernel's clock ticks every 4 ms: a change within a tick would have the same times."""
+    for number in range(20):
+        files[0].write_bytes(b"%02d" % number * 50)
+        assert Digests(memory).of(files[0]) == expected(files[:1])[0]
+
+
+class Tampered:
+    """``hashlib.file_digest``, with a change of the file after it was read."""
+
+    def __init__(self, path: Path, times: int) -> None:
+        self.path, self.left, self.real = path, times, hashlib.file_digest
+
+    def __call__(self, file, kind):
+        digest = self.real(file, kind)
+        if self.left:
+            self.left -= 1
+            self.path.write_bytes(b"%03d" % self.left + b"z" * 97)
+        return digest
+
+
+def test_changed_while_it_is_hashed(files, memory, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", Tampered(files[0], 1))
+        found = Digests(memory).of_many(files[:1])
+    assert found == expected(files[:1]) == Digests(memory).of_many(files[:1])
+
+
+def test_changed_all_the_time(files, memory, monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(hashlib, "file_digest", Tampered(files[0], 1000))
+        (found,) = Digests(memory).of_many(files[:1])
+    assert isinstance(found, ImageError)
+    assert str(found) == f"{files[0]} was changed while it was in use: run again"
+    assert Digests(memory).of_many(files[:1]) == expected(files[:1])
+
+
+def test_unchanged(files, memory):
+    digests = Digests(memory)
+    with digests.unchanged(files[0], digests.of(files[0])):
+        pass
+
+
+@pytest.mark.parametrize("change", [replaced, lambda path: path.write_bytes(b"x" * 100)])
+@pytest.mark.parametrize("when", ["before", "meanwhile"])
+def test_changed_while_it_is_read(files, memory, change, when):
+    digests = Digests(memory)
+    digest = digests.of(files[0])
+    if when == "before":
+        keeping_time(files[0], change)
+    read = []
+
+    def load() -> None:
+        with digests.unchanged(files[0], digest):
+            read.append(files[0].read_bytes())
+            keeping_time(files[0], change)
+
+    with pytest.raises(UserError, match="jpg was changed while it was in use: run again"):
+        load()
+    assert bool(read) == (when == "meanwhile")
+    assert digests.of(files[0]) == Digests(memory).of(files[0]) == expected(files)[0]
+
+
+def test_gone_while_it_is_read(files, memory):
+    digests = Digests(memory)
+    digest = digests.of(files[0])
+    with (
+        pytest.raises(UserError, match="cannot be read any more"),
+        digests.unchanged(files[0], digest),
+    ):
+        files[0].unlink()
+    with pytest.raises(ImageError, match="cannot be read"), digests.unchanged(files[0], digest):
+        pytest.fail("there is nothing to read")
 
 
 def test_forgotten(files, memory, opened):
@@ -110,9 +215,107 @@ def test_torn_memory(files, memory, cut):
     assert set(Digests(memory)._known) == {str(path) for path in files}
 
 
-@pytest.mark.parametrize(
-    "junk", [b"\xff\xfe\n", b"5\n", b"[1, 2]\n", b"{}\n", b"\0" * 9, b"null\n"]
-)
+def lines(memory: Path) -> list[list]:
+    return [json.loads(line) for line in memory.read_text().splitlines() if line]
+
+
+def write_lines(memory: Path, lines: Iterable[object]) -> None:
+    memory.write_text("".join(f"{json.dumps(line)}\n" for line in lines))
+
+
+@pytest.mark.parametrize("fields", [[5], [5, 6], [1, 2, 3, 4], [1, 2, 3, 4, 5, 6], [0], [2, 3]])
+def test_exchanged_between_files(files, memory, opened, fields):
+    """By hand: the digest alone, with its checksum, with size and times, ..."""
+    Digests(memory).of_many(files)
+    first, *others, last = lines(memory)
+    for field in fields:
+        first[field], last[field] = last[field], first[field]
+    write_lines(memory, [first, *others, last])
+    opened.clear()
+    assert Digests(memory).of_many(files) == expected(files)
+    assert {str(files[0]), str(files[5])} <= set(opened)
+
+
+def test_every_flip_of_a_line(files, memory):
+    Digests(memory).of_many(files[:1])
+    sound = memory.read_bytes()
+    for place in range(len(sound) * 8):
+        flipped = bytearray(sound)
+        flipped[place // 8] ^= 1 << place % 8
+        memory.write_bytes(flipped)
+        known = Digests(memory)._known.get(str(files[0]))
+        assert known is None or known.sha256 == expected(files)[0]
+
+
+def test_lines_of_version_0_1_0(files, memory, opened):
+    """They know neither change time nor inode: those files are read once more, and only once."""
+    memory.parent.mkdir()
+    status = [path.stat() for path in files]
+    pairs = zip(files, status, strict=True)
+    write_lines(memory, [[str(p), s.st_size, s.st_mtime_ns, "ab" * 32] for p, s in pairs])
+    assert Digests(memory).of_many(files) == expected(files)
+    opened.clear()
+    assert Digests(memory).of_many(files) == [
+        hashlib.sha256(bytes([number // 2]) * 100).hexdigest() for number in range(6)
+    ]
+    assert not opened
+
+
+def test_does_not_grow_without_end(files, memory, monkeypatch):
+    monkeypatch.setattr("sclip_core.store.digests.SPARE", 10)
+    digests = Digests(memory)
+    digests.of_many(files)
+    memory.chmod(0o664)
+    for _ in range(100):
+        digests.forget(files[0])
+        digests.of(files[0])
+    assert len(lines(memory)) <= 2 * 6 + 10
+    assert memory.stat().st_mode & 0o777 == 0o664
+    assert [path.name for path in memory.parent.iterdir()] == [memory.name]
+    assert {line[0] for line in lines(memory)} == set(map(str, files))
+    assert Digests(memory).of_many(files) == expected(files)
+
+
+def test_written_anew_with_the_lines_of_others(files, memory, opened, monkeypatch):
+    monkeypatch.setattr("sclip_core.store.digests.SPARE", 0)
+    one, other = Digests(memory), Digests(memory)
+    other.of_many(files[3:])
+    for _ in range(10):
+        one.forget(files[0])
+        one.of(files[0])
+    opened.clear()
+    Digests(memory).of_many(files[3:])
+    assert not opened
+
+
+def test_not_kept(files, memory):
+    assert Digests(memory, keep=False).of_many(files) == expected(files)
+    assert not memory.parent.exists()
+
+
+def test_a_memory_that_cannot_be_read(files, memory):
+    memory.mkdir(parents=True)
+    assert Digests(memory).of_many(files) == expected(files)
+
+
+JUNK = [
+    b"\xff\xfe\n",
+    b"5\n",
+    b"[1, 2]\n",
+    b"{}\n",
+    b"\0" * 9,
+    b"null\n",
+    b"[[], 1, 2, 3, 4, 5, 6]\n",
+    b'["a", "1", 2.0, true, null, {}, []]\n',
+    b"[" * 60_000 + b"\n",
+    b"[" * 600_000 + b"\n",
+    b'["a", ' + b"9" * 6000 + b', 1, 1, 1, "", ""]\n',
+    b'["a", NaN, 1, 1, Infinity, "", ""]\n',
+    b'["\\ud800", 1, 1, 1, 1, "", "\\udfff"]\n',
+]
+
+
+@pytest.mark.parametrize("junk", JUNK, ids=range(len(JUNK)))
 def test_junk_in_the_memory(files, memory, junk):
     Digests(memory).of_many(files[:3])
     with memory.open("ab") as file:
@@ -136,6 +339,23 @@ def test_a_file_that_cannot_be_read(files, memory, tmp_path):
     assert "pipe is not a file" in str(found[3])
     with pytest.raises(ImageError, match="cannot be read"):
         Digests(memory).of(tmp_path / "no")
+
+
+@given(
+    st.lists(
+        st.recursive(st.none() | st.booleans() | st.integers() | st.floats() | st.text(), st.lists),
+        max_size=8,
+    )
+)
+@settings(deadline=None, max_examples=50)
+def test_any_line_but_ours_is_nothing(line):
+    assert _read_line(json.dumps(line).encode()) is None
+
+
+@given(st.binary(max_size=100))
+@settings(deadline=None, max_examples=50)
+def test_any_bytes_are_nothing(line):
+    assert _read_line(line) is None
 
 
 def test_second_pass_over_many_files_reads_none(tmp_path, memory, opened):
