@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from flows.signals import STOPPED, Watch, exit_code
+from flows.signals import STOPPED, Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,17 +24,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """
     if not _can_print():
         return 1
+    watch = Watch(sys._getframe(), own_process=arguments is None)
     try:
-        with Watch(sys._getframe(), own_process=arguments is None) as watch:
+        with watch:
             try:
                 return _run(arguments, watch)
             except BaseException as stop:
                 if not _stops(stop):
                     raise
                 _say(STOPPED)
-                return exit_code(stop)
+                return watch.exit_code(stop)
     except KeyboardInterrupt as again:  # while the first one was being told
-        return exit_code(again)
+        return watch.exit_code(again)
 
 
 def _run(arguments: Sequence[str] | None, watch: Watch) -> int:

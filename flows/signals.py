@@ -15,7 +15,7 @@ from typing import Any
 
 STOPPED = "stopped; what was computed is kept"
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-AT_ONCE = 1.0  # seconds in which several signals are one: `timeout` and shells send it twice
+AT_ONCE = 2.0  # seconds in which several signals are one: `timeout` and shells send it twice
 AGAIN = 0.05  # seconds until a signal that came at a bad time is tried again
 PATIENCE = 2.0  # seconds that an import may go on after a signal
 IMPORTING = "<frozen importlib._bootstrap>"
@@ -52,6 +52,7 @@ class Watch:
         self._base = frame
         self._own_process = own_process
         self._working = False
+        self._number: int = signal.SIGINT  # the first, which is the cause
         self._raised: float | None = None  # when
         self._held_back: float | None = None  # since when
         self._before: dict[int, Any] = {}
@@ -98,10 +99,21 @@ class Watch:
                 _end(number, told=self._raised is not None)
             _later(number)
             return
+        if self._raised is None:
+            self._number = number
         self._raised = now
         if self._own_process:
             warnings.simplefilter("ignore")  # of what a library was in the middle of
         raise Stopped(number)
+
+    def exit_code(self, stop: BaseException) -> int:
+        """As a shell has it, of a process that a signal stopped.
+
+        Args:
+            stop: what came up: Prefect may make a plain ``KeyboardInterrupt`` of ``Stopped``.
+        """
+        unseen = self._raised is None and not isinstance(stop, KeyboardInterrupt)
+        return 128 + (signal.SIGTERM if unseen else self._number)
 
     @property
     def takes(self) -> tuple[int, ...]:
@@ -129,22 +141,16 @@ class Watch:
 def taken_back() -> Iterator[None]:
     """Let the command take the signals where another library took them in between.
 
-    Prefect's own handler raises at every SIGTERM, also while rows are being stored after the first.
+    Prefect's own handler raises at every SIGTERM, also while rows are being stored after the first:
+    where something is raised they are not given up again, and Prefect itself restores them.
     """
     watch = Watch.current
     before: dict[int, Any] = {}
     if watch and threading.current_thread() is threading.main_thread():
         before = {number: signal.signal(number, watch.handle) for number in watch.takes}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-
-
-def exit_code(stop: BaseException) -> int:
-    """As a shell has it, of a process that a signal stopped."""
-    return 128 + (stop.number if isinstance(stop, Stopped) else signal.SIGINT)
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 def _later(number: int) -> None:

@@ -89,12 +89,17 @@ class TestImports:
             "except BaseException:\n    whole = False\n"
         )
         monkeypatch.syspath_prepend(tmp_path)
-        with Watch(sys._getframe(), own_process=False) as watch, pytest.raises(Stopped):
-            watch.work()
+
+        def import_and_wait():
             import interrupted_module
 
+            assert interrupted_module.whole
             time.sleep(10)
-        assert interrupted_module.whole
+
+        with Watch(sys._getframe(), own_process=False) as watch:
+            watch.work()
+            with pytest.raises(Stopped):
+                import_and_wait()
 
     def test_nothing_heavy_before_the_signals_are_watched(self):
         code = (
@@ -117,9 +122,12 @@ class TestWatch:
             def __del__(self):
                 signal.raise_signal(TERM)
 
-        with pytest.raises(Stopped):
+        def drop_and_wait():
             Loud()
             time.sleep(10)
+
+        with pytest.raises(Stopped):
+            drop_and_wait()
 
     def test_two_at_once_are_one(self, watch):
         with pytest.raises(Stopped):
