@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import os
 import signal
 import sys
@@ -66,6 +67,8 @@ class Watch:
                     self._before[number] = signal.signal(number, self.handle)
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
             Watch.current = self
+            if self._own_process:  # registered first, it is called last
+                atexit.register(self._ignore)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -77,6 +80,11 @@ class Watch:
         sys.unraisablehook = self._hook
         for number, handler in self._before.items():
             signal.signal(number, handler)
+
+    def _ignore(self) -> None:
+        """Let the exit code stand: the interpreter's last steps set the signals to default."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
 
     def work(self) -> None:
         """From now on there may be something to keep."""
