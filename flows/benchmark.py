@@ -15,6 +15,7 @@ everything there returns ``Cached``, and no array passes through Prefect.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +28,7 @@ from prefect.tasks import Task
 
 from flows.console import ConsoleReporter, headline
 from flows.parameters import prefect_type, with_settings
+from flows.signals import taken_back
 from sclip_core.config import resolve_several
 from sclip_core.stages.report import Outcome, Reporter
 from sclip_core.store.files import DiskError
@@ -93,12 +95,15 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
         try:
             for future in futures:
                 future.result()
-        except KeyboardInterrupt:
-            # it reaches this thread alone, and Prefect waits for the others
+        except BaseException:
+            # A signal (of Prefect a TerminationSignal) reaches this thread alone, and Prefect
+            # waits for the others. A shard that failed ends the run as well.
             runs[0].stop.set()  # which all of them share
             raise
 
-    finished = run_pipelines(runs, as_tasks)
+    # A worker's process is Prefect's to stop: a command of ours sets ``reporter``.
+    with taken_back() if told else nullcontext():
+        finished = run_pipelines(runs, as_tasks)
     for each in finished:
         _show(publish, each)
     if len(finished) > 1 and finished[0].settings.scored:

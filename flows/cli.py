@@ -1,181 +1,53 @@
-"""The ``sclip`` command. What needs no flow imports no Prefect."""
+"""The ``sclip`` command. Only the standard library here: the rest is imported under watch."""
 
 from __future__ import annotations
 
-import errno
 import io
-import json
 import os
 import sys
-import traceback
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, replace
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TextIO
+from typing import Any
 
-from cyclopts import App, CycloptsError, Parameter
-from cyclopts.validators import Number
-
-from flows.data import app as data_app
-from flows.gc import gc
-from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, only_local, settings_of
-from flows.parameters import flag, with_settings
-from flows.results import compare, query, report, results
-from flows.segment import segment
-from flows.sweep import sweep
-from sclip_core import __version__
-from sclip_core.config import SEVERAL, UserError, printable, unread, value_text
-from sclip_core.store.files import FULL
-
-if TYPE_CHECKING:
-    from sclip_core.stages.report import Status
-    from sclip_core.stages.run import Run
-
-# Of files that are written the store says where; what remains is the stream that we print to.
-NO_OUTPUT = FULL | {errno.EBADF, errno.EIO}
-
-app = App(
-    name="sclip",
-    version=__version__,
-    default_parameter=Parameter(validator=only_local),
-    result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main says what became of the work
-    help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
-)
-
-
-@with_settings(flag)
-def run(
-    *,
-    preset: Preset = None,
-    config: Config = None,
-    pamr: Pamr = None,
-    slide: Slide = None,
-    use_sam: UseSam = False,
-    direct: Direct = False,
-    **given: Any,
-) -> int:
-    """Segment a dataset, score it if there is ground truth, keep every stage's artifact."""
-    from flows.console import comparison_table, console, saved_lines, summary_table
-    from flows.running import run_settings
-
-    settings = settings_of(preset, config, pamr, slide, use_sam, given)
-    finished = run_settings(settings, direct)
-    out = console()
-    if len(finished) > 1:
-        out.print(comparison_table(finished))
-    else:
-        out.print(summary_table(finished[0]))
-        if finished[0].run_id:
-            out.print(f"run {finished[0].run_id}: {finished[0].path}", soft_wrap=True)
-    for line in saved_lines(finished):
-        out.print(line, soft_wrap=True)
-    left_out = {line for each in finished for line in each.failures.values()}
-    for line in sorted(left_out):
-        print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if left_out else 0
-
-
-@with_settings(flag)
-def plan(
-    *,
-    preset: Preset = None,
-    config: Config = None,
-    pamr: Pamr = None,
-    slide: Slide = None,
-    use_sam: UseSam = False,
-    json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False,
-    **given: Any,
-) -> int:
-    """Say what a run would compute, and why; compute nothing."""
-    from flows.console import ConsoleReporter, console, plan_table
-    from sclip_core.stages.pipeline import Pipeline
-    from sclip_core.stages.run import Run
-
-    settings = settings_of(preset, config, pamr, slide, use_sam, given)
-    runs = Run.several(settings, ConsoleReporter(), download=False)
-    stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
-    statuses = [
-        replace(status, reason=_told_apart(stage.run, runs, status))
-        for stage, status in ((stage, stage.status()) for stage in stages.values())
-    ]
-    if json_:
-        print(json.dumps([asdict(status) for status in statuses], indent=2))
-    else:
-        console().print(plan_table(statuses))
-    return 0
-
-
-def demo(
-    *,
-    scenes: Annotated[int, Parameter(help="How many scenes.", validator=Number(gte=1))] = 50,
-    pamr_steps: Annotated[
-        int, Parameter(help="Of the run with PAMR.", validator=Number(gte=1))
-    ] = 10,
-    pamr_dilations: Annotated[str, Parameter(help="Of the run with PAMR.")] = "8,16",
-    folder: Annotated[Path, Parameter(help="For scenes and pictures.")] = Path("artifacts/demo"),
-    artifacts: Path = Path("artifacts"),
-    direct: Direct = False,
-) -> int:
-    """Drawn scenes, a toy CLIP that knows them, six methods side by side."""
-    from flows.demo import Demo, run_demo
-
-    left_out = run_demo(Demo(folder, scenes, pamr_steps, pamr_dilations, direct, artifacts))
-    for line in left_out:
-        print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if left_out else 0
-
-
-ONLY_TELL = ("plan", "results", "compare", "query")  # commands that do nothing else
-
-for command in (
-    run,
-    plan,
-    sweep,
-    segment,
-    demo,
-    results,
-    compare,
-    report,
-    query,
-    gc,
-    data_app,
-):  # as `sclip --help` lists them
-    app.command(command)
+from flows.signals import STOPPED, Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command.
 
+    Args:
+        arguments: of the command; None: those of the process, which ends with the command.
+
     Returns:
         0 done, 2 the user's mistake (one line says what to do), 1 images left out, output that
-        cannot be written, or our fault.
+        cannot be written, or our fault; 130 stopped by Ctrl-C, 143 by SIGTERM.
     """
     if not _can_print():
         return 1
+    watch = Watch(sys._getframe(), own_process=arguments is None)
     try:
-        code = int(app(arguments, exit_on_error=False, print_error=False) or 0)
-        sys.stdout.flush()
-        return code
-    except UserError as error:
-        return _mistake(str(error))
-    except CycloptsError as error:
-        return _mistake(f"{' '.join(str(error).split())} See `sclip --help`.")
-    except KeyboardInterrupt:
-        _say("stopped; what was computed is kept")
-        return 130
-    except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
-        _to_nowhere(sys.stdout)
-        words = sys.argv[1:] if arguments is None else arguments
-        if words[:1] and words[0] in ONLY_TELL:
-            return 0
-        _say("stopped, as nobody reads on; what was computed is kept")
-        return 1
-    except OSError as error:
-        return _refused_by_the_system(error)
-    except Exception:
-        return _fault()
+        with watch:
+            try:
+                return _run(arguments, watch)
+            except BaseException as stop:
+                if not _stops(stop):
+                    raise
+                _say(STOPPED)
+                return watch.exit_code(stop)
+    except KeyboardInterrupt as again:  # while the first one was being told
+        return watch.exit_code(again)
+
+
+def _run(arguments: Sequence[str] | None, watch: Watch) -> int:
+    from flows.exits import execute
+
+    watch.work()
+    return execute(arguments)
+
+
+def _stops(error: BaseException) -> bool:
+    """Whether a signal was the cause; Prefect has a class of its own for SIGTERM."""
+    return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "TerminationSignal"
 
 
 def _can_print() -> bool:
@@ -191,55 +63,18 @@ def _can_print() -> bool:
     return True
 
 
-def _refused_by_the_system(error: OSError) -> int:
-    """Say in one line what the system refused: output, or a file that nobody expected to fail."""
-    if error.filename is None and error.errno in NO_OUTPUT:
-        _to_nowhere(sys.stdout)
-        _say(f"the output cannot be written: {error.strerror}")
-        return 1
-    # What is not there was there before: that is for us to find, as are faults without a file.
-    if error.filename is None or isinstance(error, FileNotFoundError):
-        return _fault()
-    return _mistake(f"{error.filename}: {error.strerror}; mend that and run again")
-
-
-def _to_nowhere(stream: TextIO) -> None:
-    """Let what a stream still holds vanish at exit, not fail."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-
-
-def _fault() -> int:
-    """Show a fault of the program."""
-    with suppress(OSError):
-        traceback.print_exc()
-    _say("this is a fault of ours, see above; no artifact is lost")
-    return 1
-
-
-def _mistake(line: str) -> int:
-    """Say what the user can mend, in one line."""
-    _say(line)
-    return 2
-
-
 def _say(line: str) -> None:
     with suppress(OSError):  # /dev/full
-        print(f"sclip: {printable(line)}", file=sys.stderr)
+        print(f"sclip: {line}", file=sys.stderr)
 
 
-def _told_apart(run: Run, runs: Sequence[Run], status: Status) -> str:
-    """Why a stage is in its state; before it, where there are several, whose stage it is."""
-    read_by: dict[str, tuple[str, ...]] = {
-        "text_bank": ("mode",),
-        **dict.fromkeys(("trunk", "sam_embeddings", "proposals", "crop_features"), ()),
-        "dense_features": ("attention",),
-        "refine": tuple(name for name in SEVERAL if name not in ("mode", "hybrid_rule")),
-    }
-    several = [n for n in SEVERAL if len({getattr(r.settings, n) for r in runs}) > 1]
-    read = set(read_by.get(status.stage, SEVERAL)) - unread(run.settings)
-    names = [n for n in several if n in read]
-    whose = ", ".join(f"{name} {value_text(getattr(run.settings, name))}" for name in names)
-    return f"{whose}: {status.reason}" if whose else status.reason
+def __getattr__(name: str) -> Any:
+    """The commands, and ``app``, which has them all; imported on first use."""
+    if name.startswith("_"):
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from flows import commands
+
+    return getattr(commands, name)
 
 
 if __name__ == "__main__":

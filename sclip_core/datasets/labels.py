@@ -17,6 +17,7 @@ IGNORED = -1  # class of a pixel that is not evaluated
 BEYOND = -2  # class of a value that the vocabulary has no class for
 TABLE_SIZE = 1 << 16  # values of a 16-bit label map
 SHOWN = 5  # values named in an error
+MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
 
 # Opened by their own class: `PIL.Image.open` warns of a decompression bomb above 89 megapixels.
 READERS: dict[bytes, type[ImageFile.ImageFile]] = {
@@ -71,8 +72,15 @@ def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
         )
     try:
         image = reader(io.BytesIO(data))
+        width, height = image.size
+        if width * height > MOST_PIXELS:
+            raise ImageError(
+                f"{name} has {width:,}x{height:,} pixels: expected at most {MOST_PIXELS:,}"
+            )
         if image.mode in SINGLE_CHANNEL:
             return np.asarray(image).astype(np.int32)
+    except ImageError:
+        raise
     except Exception as error:  # Pillow's readers raise a dozen kinds
         raise ImageError(f"{name} cannot be decoded ({error}): copy or download it again") from None
     raise ImageError(

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from ..conftest import TINY
+from ..stages.test_resume import ledger_ids
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -139,3 +140,28 @@ def test_worker(prefect, own, tmp_path):
         assert refused.returncode != 0, wrong
         assert wrong.split("=")[0] in refused.stdout + refused.stderr
     assert len(prefect.read("flow_runs")) == before
+
+
+def test_a_cancelled_run_keeps_its_rows(prefect, own, tmp_path):
+    """The worker sends SIGTERM, which Prefect raises in the flow as a class of its own."""
+    paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
+    artifacts = tmp_path / "artifacts"
+    given = {"dataset": "custom", **paths, **TINY, "artifacts": artifacts, "pamr_steps": 1000}
+    given |= {"batch_size": 1, "workers": 0}
+    parameters = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+    assert prefect.run(*RUN, *parameters, "--flow-run-name", "cancelled").returncode == 0
+    for _ in range(1200):
+        if list(artifacts.glob("refine/*/manifest.json")):  # which is at its first image
+            break
+        time.sleep(0.1)
+    run = next(r for r in prefect.read("flow_runs") if r["name"] == "cancelled")
+    assert prefect.run("flow-run", "cancel", run["id"]).returncode == 0
+    for _ in range(600):
+        run = next(r for r in prefect.read("flow_runs") if r["name"] == "cancelled")
+        if run["state_type"] == "CANCELLED":
+            break
+        time.sleep(0.1)
+    assert run["state_type"] == "CANCELLED", (prefect.home / "worker.log").read_text()
+    time.sleep(1)  # the process is told first, and ends after the image that it is at
+    assert len(ledger_ids(artifacts, "dense_features")) == 3
+    assert 1 <= len(ledger_ids(artifacts, "refine")) < 3

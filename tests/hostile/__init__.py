@@ -1,1 +1,1 @@
-"""Tests of hostile."""
+"""Input that means harm."""

@@ -1,0 +1,177 @@
+"""Ctrl-C and SIGTERM, which both stop the ``sclip`` command cleanly. Standard library alone."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import signal
+import sys
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
+
+STOPPED = "stopped; what was computed is kept"
+NUMBERS = (signal.SIGINT, signal.SIGTERM)
+AT_ONCE = 2.0  # seconds in which several signals are one: `timeout` and shells send it twice
+AGAIN = 0.05  # seconds until a signal that came at a bad time is tried again
+PATIENCE = 2.0  # seconds that an import may go on after a signal
+IMPORTING = "<frozen importlib._bootstrap>"
+
+
+class Stopped(KeyboardInterrupt):
+    """Raised in the main thread when the command is told to stop."""
+
+    def __init__(self, number: int) -> None:
+        """Keep the number of the signal."""
+        super().__init__(number)
+        self.number = number
+
+
+class Watch:
+    """What a signal does during one call of the command.
+
+    Before the command has been imported, and once it is done, there is nothing to keep: the
+    process ends at once. In between ``Stopped`` is raised, and the stages store their rows on its
+    way up. It is not raised while a module is being imported: libraries catch what they like
+    there, and what is left of them half imported fails later. An import that goes on for long
+    ends with the process, which the store survives.
+    """
+
+    current: Watch | None = None
+
+    def __init__(self, frame: FrameType, own_process: bool) -> None:
+        """Begin to watch.
+
+        Args:
+            frame: of the function that runs the command.
+            own_process: whether the process ends with the command, so that it is watched on.
+        """
+        self._base = frame
+        self._own_process = own_process
+        self._working = False
+        self._number: int = signal.SIGINT  # the first, which is the cause
+        self._raised: float | None = None  # when
+        self._held_back: float | None = None  # since when
+        self._before: dict[int, Any] = {}
+        self._hook = sys.unraisablehook
+
+    def __enter__(self) -> Watch:
+        """Take the signals that nobody else takes, and none that is to be ignored."""
+        if threading.current_thread() is threading.main_thread():
+            for number in NUMBERS:
+                if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
+                    self._before[number] = signal.signal(number, self.handle)
+            self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
+            Watch.current = self
+            if self._own_process:  # registered first, it is called last
+                atexit.register(self._ignore)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """The command is done; give the signals back to a process that goes on."""
+        self._working = False
+        if self._own_process or Watch.current is not self:
+            return
+        Watch.current = None
+        sys.unraisablehook = self._hook
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _ignore(self) -> None:
+        """Let the exit code stand: the interpreter's last steps set the signals to default."""
+        for number in self._before:
+            signal.signal(number, signal.SIG_IGN)
+
+    def work(self) -> None:
+        """From now on there may be something to keep."""
+        self._working = True
+
+    def handle(self, number: int, frame: FrameType | None) -> None:
+        """Stop what runs.
+
+        Raises:
+            Stopped: there may be something to keep.
+        """
+        now = time.monotonic()
+        if self._raised is not None and now - self._raised < AT_ONCE:
+            return
+        if not self._working:
+            _end(number, told=self._raised is not None)
+        if self._imports(frame):
+            self._held_back = self._held_back or now
+            if now - self._held_back > PATIENCE:
+                _end(number, told=self._raised is not None)
+            _later(number)
+            return
+        if self._raised is None:
+            self._number = number
+        self._raised = now
+        if self._own_process:
+            warnings.simplefilter("ignore")  # of what a library was in the middle of
+        raise Stopped(number)
+
+    def exit_code(self, stop: BaseException) -> int:
+        """As a shell has it, of a process that a signal stopped.
+
+        Args:
+            stop: what came up: Prefect may make a plain ``KeyboardInterrupt`` of ``Stopped``.
+        """
+        unseen = self._raised is None and not isinstance(stop, KeyboardInterrupt)
+        return 128 + (signal.SIGTERM if unseen else self._number)
+
+    @property
+    def takes(self) -> tuple[int, ...]:
+        """The signals that are watched."""
+        return tuple(self._before)
+
+    def _imports(self, frame: FrameType | None) -> bool:
+        """Whether the main thread is at the import of a module."""
+        while frame and frame is not self._base:
+            if frame.f_code.co_filename == IMPORTING:
+                return True
+            frame = frame.f_back
+        return False
+
+    def _unraisable(self, what: Any) -> None:
+        """Try again where ``Stopped`` came up in a destructor, which has dropped it."""
+        if not isinstance(what.exc_value, Stopped):
+            self._hook(what)
+            return
+        self._raised = None
+        _later(what.exc_value.number)
+
+
+@contextmanager
+def taken_back() -> Iterator[None]:
+    """Let the command take the signals where another library took them in between.
+
+    Prefect's own handler raises at every SIGTERM, also while rows are being stored after the first:
+    where something is raised they are not given up again, and Prefect itself restores them.
+    """
+    watch = Watch.current
+    before: dict[int, Any] = {}
+    if watch and threading.current_thread() is threading.main_thread():
+        before = {number: signal.signal(number, watch.handle) for number in watch.takes}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+def _later(number: int) -> None:
+    """Send the signal again, to the main thread, which it wakes up."""
+    main = threading.main_thread().ident or 0
+    timer = threading.Timer(AGAIN, signal.pthread_kill, (main, number))
+    timer.daemon = True
+    timer.start()
+
+
+def _end(number: int, told: bool) -> None:
+    """Be gone; no destructor, no handler and no library has a say in it."""
+    if not told:
+        with suppress(OSError):
+            os.write(2, f"sclip: {STOPPED}\n".encode())
+    os._exit(128 + number)
