@@ -65,10 +65,11 @@ def _check(artifacts: Path, delete: bool) -> int:
     count = sum(len(fault.rows) for fault in damaged)
     out.print(f"{rows:,} rows checked: {count} damaged, {len(faults) - len(damaged)} other faults")
     if delete:
-        for fault in damaged:
-            if fault.table is not None:
-                fault.table.strike(fault.rows)
-        out.print(f"{count} rows struck: the next run that needs them computes them again")
+        struck = [fault for fault in damaged if fault.table is not None]
+        for fault in struck:
+            fault.table.strike(fault.rows)
+        number = sum(len(fault.rows) for fault in struck)
+        out.print(f"{number} rows struck: the next run that needs them computes them again")
     elif count:
         out.print("the next run that reads them computes them again, or strike them: --delete")
     return 1 if faults else 0

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 LONGEST = 60.0  # seconds for a run of some small pictures; one that takes longer hangs
 HUNG = 999  # the exit code of one that does
@@ -177,6 +178,7 @@ def _be(work: Callable[[], int], out: Path, err: Path) -> None:
         sys.stderr = open(2, "w", buffering=1, encoding="utf-8", closefd=False)  # noqa: SIM115
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        _forget_parents_threads()
         code = work()
         threading._shutdown()  # type: ignore[attr-defined]
     except SystemExit as left:
@@ -191,6 +193,17 @@ def _be(work: Callable[[], int], out: Path, err: Path) -> None:
             except OSError:
                 code = code or 1
         os._exit(code & 255)
+
+
+def _forget_parents_threads() -> None:
+    """Wait in the end for the threads of this process; those of the parent do not exist here."""
+    kept = [call for call in threading._threading_atexits if _is_of_futures(call)]  # type: ignore[attr-defined]
+    threading._threading_atexits[:] = kept  # type: ignore[attr-defined]
+
+
+def _is_of_futures(call: Any) -> bool:
+    module = getattr(getattr(call, "func", call), "__module__", "") or ""
+    return module.startswith("concurrent.futures")
 
 
 def _end_group(pid: int) -> None:

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import UserError
-from sclip_core.store.arrays import DamagedRow
+from sclip_core.store.arrays import DamagedRow, RowGone
 from sclip_core.store.files import writable_folder
 
 if TYPE_CHECKING:
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 SHORTEST, LONGEST = 0.02, 0.5  # seconds between looks at what another process computes
 QUICK = 0.2  # seconds: rows that take less together are claimed twice as many at a time,
 MOST_CLAIMED = 64  # up to so many: claiming costs a millisecond, waiting for another's rows more
+MOST_MISSED = 20  # times that a row is tried again as another one was gone
 MOST_MENDED = 2  # times that a row is computed again in one run; then the disk itself is at fault
 
 
@@ -96,6 +97,7 @@ class Filling:
         self._stage, self._ids, self._shard = stage, ids, shard
         self._given_up: set[str] = set()  # neither computed nor refused
         self._damage: list[DamagedRow] = []  # found in what all rows need, such as the words
+        self._missed = 0  # times that a row which all need was gone
         self._waited = SHORTEST
 
     def run(self) -> None:
@@ -122,8 +124,13 @@ class Filling:
     def _todo(self) -> list[str]:
         """The rows that are missing and can be computed."""
         stage = self._stage
-        ids = [row_id for row_id in self._ids if row_id not in stage.failed | self._given_up]
-        return list(stage.missing(stage.computable(ids)))
+        left_out = stage.failed | self._given_up
+        missing = stage.missing([row_id for row_id in self._ids if row_id not in left_out])
+        if missing:  # what it is computed from may have been found damaged meanwhile
+            images = stage.images_of(missing)
+            for upstream in stage.upstream:
+                upstream.complete(upstream.needed_for(images), self._shard)
+        return list(stage.computable(missing))
 
     def _compute(self, todo: Sequence[str], claims: Claims) -> int:
         """Compute and store what can be claimed, and what stages ``together`` lack of it.
@@ -135,13 +142,18 @@ class Filling:
         rows = {stage: todo, **{other: other.missing(todo) for other in stage.together}}
         before = {each: len(ids) for each, ids in self.stored.items()}
         started = time.perf_counter()
-        failed = len(stage.failed)
+        own = set(self._ids)
+        failed = len(stage.failed & own)
         try:
             self._store(Todo(rows, claims), rows)
+        except RowGone:
+            self._missed += 1
+            if self._missed == MOST_MISSED:
+                raise
         except DamagedRow as error:
             self._damage.append(error)
         else:
-            done = {*self.stored[stage], *stage.failed, *stage.damage}
+            done = {*self.stored[stage], *stage.failed, *stage.damage, *stage.missed}
             self._given_up.update(row_id for row_id in claims.taken if row_id not in done)
         finally:
             stage.run.lease.release(stage.artifact.path, claims.taken)
@@ -151,7 +163,7 @@ class Filling:
             each.fresh.update(ids)
             if each is not stage:  # it is told what was made for it, and what that took
                 each.made.update(dict.fromkeys(ids, per_row))
-        return len(new[stage]) + len(stage.failed) - failed
+        return len(new[stage]) + len(stage.failed & own) - failed
 
     def _store(self, todo: Todo, rows: Mapping[Stage, Sequence[str]]) -> None:
         """Commit batch after batch, the last ones also where the stage is stopped."""

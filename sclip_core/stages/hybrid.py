@@ -74,7 +74,7 @@ class CropFeaturesStage(Stage):
         model, rows = self.run.model(shard), self._proposals.rows()
 
         def load(digest: str) -> tuple[NDArray[np.uint8], Proposals]:
-            return self.run.image(digest), self._proposals.read(rows[digest])
+            return self.run.image(digest), self._proposals.read(self._proposals.row(digest, rows))
 
         for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
             if isinstance(loaded, ImageError):
@@ -200,18 +200,18 @@ class HybridStage(Stage):
 
         def load(digest: str) -> Loaded:
             """The masks, the map below them, and the scores that the rule asks for."""
-            proposals = self.proposals.read(proposed[digest])
+            proposals = self.proposals.read(self.proposals.row(digest, proposed))
             if self._uncovered == "dense":
-                base = self._dense.read(dense[digest]).astype(self._dtype)
+                base = self._dense.read(self._dense.row(digest, dense)).astype(self._dtype)
             else:
                 base = np.full(proposals.size, self.unlabelled or 0, self._dtype)
             if rule == "pool":
-                geometry, features = self._features.read(rows[digest])
+                geometry, features = self._features.read(self._features.row(digest, rows))
                 stitcher = Stitcher(geometry)
                 scores = partial(pooled_logits, proposals, stitcher, features, embeddings)
                 return Loaded(proposals, base, scores)
             if rule == "crop":
-                crops = torch.from_numpy(self._crops.table.read(rows[digest]))
+                crops = torch.from_numpy(self._crops.table.read(self._crops.row(digest, rows)))
                 return Loaded(proposals, base, lambda: crops @ embeddings.T)
             return Loaded(proposals, base, None)
 

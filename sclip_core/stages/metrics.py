@@ -68,6 +68,10 @@ class MetricsStage(Stage):
         """Pairs of image and ground truth, each once."""
         return list(self._samples)
 
+    def images_of(self, ids: Sequence[str]) -> Sequence[str]:
+        """The first half of each id."""
+        return list(dict.fromkeys(row_id.split(":")[0] for row_id in ids))
+
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those whose image is labelled."""
         labelled = self._labels.rows()
@@ -86,7 +90,7 @@ class MetricsStage(Stage):
             image, label = row_id.split(":")
             sample = self._samples[row_id]
             truth = self.run.ground_truth(sample, label)
-            prediction = self._labels.read(labelled[image])
+            prediction = self._labels.read(self._labels.row(image, labelled))
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
             classes = self.run.dataset.vocabulary.num_classes
             return image_confusion(prediction, truth, classes, self._labels.unlabelled)

@@ -75,7 +75,7 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         usable = [pair for pair, _ in damaged]
         labels.mend(error for _, error in damaged)
         rows, masks = labels.rows(), _mask_rows(labels)
-        usable = [pair for pair in usable if pair[1] in rows]
+        usable = [pair for pair in usable if pair[1] in rows and (not masks or pair[1] in masks)]
     return written
 
 

@@ -90,7 +90,7 @@ class RefineStage(Stage):
         most = max(stage.run.settings.pamr_steps for stage, ids in wanting.items() if ids)
 
         def load(digest: str) -> Loaded:
-            geometry, features = self._features.read(rows[digest])
+            geometry, features = self._features.read(self._features.row(digest, rows))
             return Loaded(geometry, features, self._pixels(digest, geometry) if most else None)
 
         for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):

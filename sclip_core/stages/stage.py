@@ -13,15 +13,16 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from functools import cached_property
+from threading import RLock
 from typing import Any, ClassVar, Literal, Protocol
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
 from sclip_core.stages.batch import Batch, Writer
-from sclip_core.stages.filling import MOST_MENDED, Filling, Todo
+from sclip_core.stages.filling import MOST_MENDED, MOST_MISSED, Filling, Todo
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run
-from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.files import DiskError
 from sclip_core.store.ledger import Place, Row
@@ -58,6 +59,9 @@ class Stage(ABC):
         self.failed: set[str] = set()  # rows that cannot be computed
         self.damage: dict[str, DamagedRow] = {}  # rows that need another one, which is damaged
         self._mended: Counter[str] = Counter()  # rows of this stage that were computed again
+        self.missed: Counter[str] = Counter()  # rows for which another one was gone
+        self._mending = RLock()  # one shard at a time
+        self._executed = False
         self._old: dict[str, Place] | None = None  # where a forced stage began, what was there
 
     @abstractmethod
@@ -89,6 +93,14 @@ class Stage(ABC):
         """Of the weights that the stage itself uses."""
         return None
 
+    def needed_for(self, image_ids: Sequence[str]) -> Sequence[str]:
+        """The rows of this stage that a stage above it reads for some images."""
+        return image_ids
+
+    def images_of(self, ids: Sequence[str]) -> Sequence[str]:
+        """The digests of the images that rows of this stage are of."""
+        return ids
+
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those ids whose upstream rows are there."""
         return ids
@@ -108,13 +120,36 @@ class Stage(ABC):
         Raises:
             UserError: the run is strict.
         """
-        if isinstance(error, DamagedRow) and self.can_be_mended(error):
-            self.damage[row_id] = error
+        if self._again_later(row_id, error):
             return
         self.failed.add(row_id)
         self.run.lease.release(self.artifact.path, [row_id])
         self.run.fail(self.samples_of(row_id), error)
         self.run.reporter.advance(self.name, 1)
+
+    def _again_later(self, row_id: str, error: ImageError) -> bool:
+        """Whether a row is to be tried again when what it reads was mended."""
+        if isinstance(error, RowGone):
+            self.missed[row_id] += 1
+            return self.missed[row_id] < MOST_MISSED
+        if isinstance(error, DamagedRow) and self.can_be_mended(error):
+            self.damage[row_id] = error
+            return True
+        return False
+
+    def row(self, row_id: str, rows: Mapping[str, Row]) -> Row:
+        """One of the rows of this stage.
+
+        Args:
+            row_id: which.
+            rows: what was there a moment ago.
+
+        Raises:
+            RowGone: it was struck since.
+        """
+        if row_id not in rows:
+            raise RowGone(f"{row_id} in {self.artifact.path} is being computed again")
+        return rows[row_id]
 
     def mend(self, errors: Iterable[DamagedRow], shard: int = 0) -> None:
         """Strike damaged rows, of this stage or of those below it, and compute them again.
@@ -139,19 +174,31 @@ class Stage(ABC):
     def _compute_again(self, errors: Sequence[DamagedRow], shard: int) -> None:
         """Strike rows of this stage, unless that was done already, and compute them."""
         damaged = {row.place: row for error in errors for row in error.rows}
-        now = self.rows()
-        there = [r for r in damaged.values() if r.id in now and now[r.id].place == r.place]
-        if there:
-            errors[0].table.strike(there)
-            self.run.reporter.note(
-                f"{self.name}: {len(there)} stored {self.unit} in {self.artifact.path} are "
-                "damaged; they are computed again"
-            )
-        ids = list(dict.fromkeys(row.id for row in damaged.values()))
-        self._mended.update(ids)
-        self.fresh.difference_update(ids)
-        self.failed.difference_update(ids)
-        Filling(self, ids, shard).run()
+        with self._mending:
+            now = self.rows()
+            there = [r for r in damaged.values() if r.id in now and now[r.id].place == r.place]
+            if there:  # else another shard or process has seen to it
+                errors[0].table.strike(there)
+                self.run.reporter.note(
+                    f"{self.name}: {len(there)} stored {self.unit} in {self.artifact.path} are "
+                    "damaged; they are computed again"
+                )
+                struck = [row.id for row in there]
+                self._mended.update(struck)
+                self.fresh.difference_update(struck)
+                self.failed.difference_update(struck)
+            wanted = set(self.wanted())  # the store may hold other datasets too
+            ids = dict.fromkeys(row.id for row in damaged.values())
+            Filling(self, [row_id for row_id in ids if row_id in wanted], shard).run()
+
+    def complete(self, ids: Sequence[str], shard: int) -> None:
+        """Compute what a stage above this one needs and what was struck since this one was done."""
+        if not self._executed:
+            return
+        with self._mending:
+            lacking = [row_id for row_id in self.missing(ids) if row_id not in self.failed]
+            if lacking:
+                Filling(self, lacking, shard).run()
 
     def can_be_mended(self, error: DamagedRow) -> bool:
         """Whether damaged rows are of a stage of the run, and were not mended too often already."""
@@ -215,7 +262,8 @@ class Stage(ABC):
         """
         started = time.perf_counter()
         self._look_at_artifact()
-        ids = self.computable(self.wanted())[shard::shards]
+        self._executed = True
+        ids = self.computable(self.wanted()[shard::shards])
         missing = self.missing(ids)
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
         filling = Filling(self, ids, shard)
@@ -278,6 +326,7 @@ class Stage(ABC):
                 self.run.reporter.advance(self.name, len(ids))
 
         self.artifact.create(self.run.provenance())
+        self.artifact.make_durable()
         with self.table.writer() as writer:
             batch = Batch(writer, self.batch_rows, note)
             try:

@@ -46,6 +46,10 @@ class TextBankStage(Stage):
         """Of the CLIP."""
         return self.run.weights_sha256
 
+    def needed_for(self, image_ids: Sequence[str]) -> Sequence[str]:
+        """All words, whatever the images."""
+        return self.wanted()
+
     def wanted(self) -> Sequence[str]:
         """The words, each once."""
         return list(dict.fromkeys(self.run.dataset.vocabulary.queries))
@@ -68,7 +72,7 @@ class TextBankStage(Stage):
         """The bank of the run's vocabulary, on the CPU."""
         vocabulary, rows = self.run.dataset.vocabulary, self.rows()
         words = self.wanted()
-        read = self.table.read_many(rows[word] for word in words)
+        read = self.table.read_many(self.row(word, rows) for word in words)
         vectors = dict(zip(words, read, strict=True))
         return TextBank(
             embeddings=torch.from_numpy(np.concatenate([vectors[w] for w in vocabulary.queries])),

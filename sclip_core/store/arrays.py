@@ -47,6 +47,10 @@ class DamagedRow(ImageError):
         self.rows = tuple(rows)
 
 
+class RowGone(DamagedRow):
+    """A row that was there a moment ago: somebody found it damaged, and computes it again."""
+
+
 @dataclass(frozen=True)
 class NewRow:
     """A computed row, not yet stored."""
@@ -85,8 +89,8 @@ class ArrayTable:
             with suppress(Exception):  # whatever zarr makes of it
                 array: Any = zarr.open_array(LocalStore(path), mode="r")
                 width = array.shape[1] if array.ndim == 2 else None
-                compressed = any(isinstance(codec, ZstdCodec) for codec in array.compressors)
-                return cls(artifact, array.dtype.name, width, compressed)
+                # Version 0.1.0 compressed label maps and nothing else.
+                return cls(artifact, array.dtype.name, width, array.dtype.kind != "f")
         return None
 
     def files_of(self, row: Row) -> list[Path]:
@@ -334,20 +338,21 @@ class Writer:
         ledger, folder = table.artifact.ledger, table.artifact.path / "segments"
         smallest = max(1, SMALLEST_CHUNK // table._row_bytes)
         best = min(table._chunk, max(count, smallest))
-        foreign = {name for name in ledger.segments() if ledger.chunk_of(name) is None}
         for number in itertools.count():
             segment = f"{number:04d}"
             chunk = ledger.chunk_of(segment)
-            if segment in foreign or (chunk is not None and not _suits(chunk, best, smallest)):
+            if chunk is not None and not _suits(chunk, best, smallest):
                 continue
-            lock = FileLock(folder / f"{segment}.lock")
+            # Released by another thread than the one that acquires it.
+            lock = FileLock(folder / f"{segment}.lock", thread_local=False)
             try:
                 lock.acquire(timeout=0)
             except Timeout:
                 continue
-            if ledger.chunk_of(segment) == chunk:
+            # Looked at again: somebody may have been faster, and be done.
+            if segment not in ledger.foreign() and ledger.chunk_of(segment) == chunk:
                 return segment, chunk or best, lock
-            lock.release()  # somebody was faster, and is done
+            lock.release()
         raise AssertionError("there is always another number")
 
     def _describe(self, end: int) -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import UserError
-from sclip_core.store.files import make_folder, write_whole, written_to
+from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
 
@@ -98,6 +98,12 @@ class Artifact:
         write_whole(manifest, lambda path: path.write_text(text, "utf-8"))
         self.check()
         return there
+
+    def make_durable(self) -> None:
+        """Ask the disk to keep the names of the folder, whoever has made it."""
+        with written_to(self.path):
+            for folder in (self.path, self.path.parent, self.path.parents[1]):
+                fsync(folder)
 
     def _is_damaged(self, manifest: Path) -> bool:
         """Whether a manifest is not what was written; of one without a checksum, if it is JSON."""

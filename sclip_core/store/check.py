@@ -16,7 +16,7 @@ from sclip_core.config import UserError
 from sclip_core.store.arrays import ArrayTable, DamagedRow
 from sclip_core.store.artifact import Artifact, is_intact
 from sclip_core.store.ledger import Row
-from sclip_core.store.parts import ROW_COLUMN, PartTable
+from sclip_core.store.parts import ROW_COLUMN, PartFiles, PartTable
 from sclip_core.store.records import RecordTable
 from sclip_core.store.results import TABLES, files_of, read_table, run_ids
 
@@ -73,8 +73,9 @@ def _check_artifact(artifact: Artifact, advance: Callable[[int], object]) -> Ite
         yield Fault(ledger, f"line {number} cannot be used ({fault}); its rows are computed again")
     rows = list(artifact.ledger.rows().values())
     table = open_table(artifact, rows)
-    if table is None and rows:
-        yield Fault(artifact.path, f"none of its {len(rows)} rows can be read", tuple(rows))
+    if rows and (table is None or type(table) is PartFiles):
+        what = f"none of its {len(rows)} rows can be read"
+        yield Fault(artifact.path, what, tuple(rows), table)
         return
     for batch in _by_segment(rows):
         damaged = [row for row in batch if not _can_be_read(table, row)]
@@ -101,7 +102,7 @@ def open_table(artifact: Artifact, rows: Sequence[Row]) -> Any:
         rows: of its ledger.
 
     Returns:
-        None where no file says how the rows are stored.
+        Where no file says how the rows are stored, None or a ``PartFiles`` without columns.
     """
     if any(row.segment.endswith(".parquet") for row in rows):
         for part in sorted({row.segment for row in rows}):
@@ -113,7 +114,7 @@ def open_table(artifact: Artifact, rows: Sequence[Row]) -> Any:
                 if id_column.name == ROW_COLUMN:
                     return PartTable(artifact, [field.name for field in columns])
                 return RecordTable(artifact, pa.schema(columns), id_column.name)
-        return None
+        return PartFiles(artifact)
     return ArrayTable.of_unknown_layout(artifact)
 
 

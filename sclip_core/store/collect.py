@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import shutil
 import time
 from collections.abc import Iterator
@@ -20,7 +21,7 @@ from sclip_core.store.files import TEMPORARY, is_leftover
 from sclip_core.store.leases import Lease
 from sclip_core.store.results import TABLES, read_table, run_ids
 
-DAY = 86_400.0  # seconds
+HOUR, DAY = 3600.0, 86_400.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,7 @@ class Garbage:
     why: str
     files: tuple[Path, ...]  # empty: the whole folder
     size: int  # bytes
+    changed: float = math.inf  # when an artifact was written to, in seconds since the epoch
 
 
 def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbage]:
@@ -50,10 +52,10 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
         name = f"{artifact.path.parent.name}/{artifact.path.name}"
         if name in used:
             continue
-        age = (time.time() - _last_change(artifact.path)) / DAY
-        if name not in referred and age >= older_than:
+        changed = _last_change(artifact.path)
+        if name not in referred and time.time() - changed >= older_than * DAY:
             size = sum(_size(path) for path in artifact.path.rglob("*"))
-            yield Garbage(artifact.path, "no run refers to it", (), size)
+            yield Garbage(artifact.path, "no run refers to it", (), size, changed)
             continue
         unused = tuple(_unused_files(artifact))
         if unused:
@@ -75,10 +77,14 @@ def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
         name = f"{garbage.path.parent.name}/{garbage.path.name}"
         if name in lease.in_use():
             return False
-        if garbage.files:
-            for path in garbage.files:
+        if garbage.files:  # looked at again: a run may have written there, and be done
+            artifact = Artifact.at(garbage.path)
+            unused = {*_unused_files(artifact), *garbage.path.glob(f"{TEMPORARY}*")}
+            for path in unused.intersection(garbage.files):
                 path.unlink(missing_ok=True)
             return True
+        if name in referred_to(root) or _last_change(garbage.path) > garbage.changed:
+            return False
         # The ledger first: from then on the folder holds no row, whatever happens.
         (garbage.path / "ledger.jsonl").unlink(missing_ok=True)
         shutil.rmtree(garbage.path)
@@ -126,7 +132,8 @@ def _unused_files(artifact: Artifact) -> Iterator[Path]:
     parts = {row.segment for row in rows}
     for path in artifact.path.glob("parts/*"):
         leftover = path.name.startswith(TEMPORARY) and is_leftover(path)
-        if leftover or (path.suffix == ".parquet" and path.name not in parts):
+        lost = path.suffix == ".parquet" and path.name not in parts and _is_old(path)
+        if leftover or lost:
             yield path
     yield from (path for path in artifact.path.glob(f"{TEMPORARY}*") if is_leftover(path))
     table = open_table(artifact, rows)
@@ -147,6 +154,11 @@ def _is_free(lock: Path) -> bool:
         return False
     segment.release()
     return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether no writer can be about to name a file in the ledger; version 0.1.0 has no lease."""
+    return time.time() - path.stat().st_mtime > HOUR
 
 
 def _last_change(folder: Path) -> float:

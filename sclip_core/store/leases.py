@@ -32,6 +32,7 @@ LOG = logging.getLogger(__name__)
 FOLDER = ".leases"
 HEARTBEAT = 2.0  # seconds
 LOST = 15.0  # without a heartbeat, seconds, after which a process of another host counts as dead
+FORGOTTEN = 86_400.0  # the same, after which its lease is removed
 STOPPED = 60.0  # the same of a process of this host, which is there but was stopped
 ARTIFACT = re.compile(r"\w+/[0-9a-f]+")  # names of artifacts
 PATIENCE = 30.0  # seconds that a claim waits for the lock; without it rows may be computed twice
@@ -59,8 +60,7 @@ class Lease:
         """
         self._folder = root / FOLDER
         self._root = root
-        self._path = self._folder / f"{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
-        self._lock = FileLock(self._path.with_suffix(".lock"), thread_local=False)
+        self._path = self._folder  # of the lease's file, once there is one
         self._mutex = threading.Lock()
         self._others: dict[Path, _Other] = {}
         self._claimed: dict[str, set[str]] = {}
@@ -150,14 +150,16 @@ class Lease:
         if self._end:
             return
         make_folder(self._folder)
-        self._lock.acquire(timeout=0)
+        self._path = self._folder / f"{host()}-{os.getpid()}-{uuid.uuid4().hex[:8]}.jsonl"
+        lock = FileLock(self._path.with_suffix(".lock"), thread_local=False)
+        lock.acquire(timeout=0)
         self._path.touch()
         with suppress(OSError):
             self._clean_up()
         done = threading.Event()
         beat = threading.Thread(target=_beat, args=(self._path, done), daemon=True)
         beat.start()
-        self._end = weakref.finalize(self, _finish, self._path, self._lock, done, os.getpid())
+        self._end = weakref.finalize(self, _finish, self._path, lock, done, os.getpid())
 
     def _write(self, line: dict[str, Any]) -> None:
         self._open()
@@ -196,10 +198,13 @@ class Lease:
         return alive
 
     def _clean_up(self) -> None:
-        """Remove what processes of this host that were killed have left."""
-        for path in self._folder.glob(f"{host()}-*.jsonl"):
+        """Remove what processes that were killed have left."""
+        now = self._path.stat().st_mtime  # by the clock of whoever keeps the files
+        for path in self._folder.glob("*.jsonl"):
             other = _Other()
-            if path == self._path or not _is_free(path):
+            here = path.name.startswith(f"{host()}-")
+            gone = _is_free(path) if here else now - path.stat().st_mtime > FORGOTTEN
+            if path == self._path or not gone:
                 continue
             _read(path, other)
             for name in filter(ARTIFACT.fullmatch, (*other.uses, *other.claims)):

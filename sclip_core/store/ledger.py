@@ -17,7 +17,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import Any, BinaryIO
 
 from filelock import FileLock, Timeout
 
@@ -28,6 +28,7 @@ CHECK = b'{"check": '  # how a line with a checksum begins; it covers all bytes 
 BATCH = {"segment", "seconds", "rows"}  # keys of a line that adds rows
 OPTIONAL = {"chunk"}  # since 0.2
 ROW = {"id", "start", "stop", "crc", "meta"}
+TAIL = 64  # bytes by which a file is recognised
 IMPATIENT = 5.0  # seconds after which somebody who waits for a lock says so
 Place = tuple[str, str, int, int]  # id, segment, start, stop
 
@@ -57,6 +58,7 @@ class _Content:
     inode: int = -1
     mtime: int = -1
     size: int = 0  # bytes that were read, up to the last line break
+    last: bytes = b""  # of these
     lines: int = 0
     seconds: float = 0.0
     rows: dict[str, Row] = field(default_factory=dict)
@@ -64,6 +66,16 @@ class _Content:
     chunks: dict[str, int] = field(default_factory=dict)  # of segments
     odd: dict[int, str] = field(default_factory=dict)  # number of a line: what is wrong with it
     later: set[int] = field(default_factory=set)  # of those, lines of a later version
+    foreign: set[str] = field(default_factory=set)  # segments of those
+
+    def is_begin_of(self, file: BinaryIO, status: os.stat_result) -> bool:
+        """Whether the file still begins with what was read: it may have been replaced."""
+        if self.inode != status.st_ino or status.st_size < self.size:
+            return False
+        if status.st_size == self.size and status.st_mtime_ns != self.mtime:
+            return False
+        file.seek(self.size - len(self.last))
+        return file.read(len(self.last)) == self.last
 
 
 class Ledger:
@@ -88,9 +100,10 @@ class Ledger:
         """Values of the first axis in a chunk of a segment; None: no line says so."""
         return self._read().chunks.get(segment)
 
-    def segments(self) -> set[str]:
-        """The segments that any line names."""
-        return set(self._read().ends)
+    def foreign(self) -> set[str]:
+        """The segments that other versions wrote, of which it is not known how to go on."""
+        content = self._read()
+        return content.foreign | (content.ends.keys() - content.chunks.keys())
 
     def seconds(self) -> float:
         """Time that all batches took; of a pass that several artifacts share, each has all."""
@@ -168,22 +181,22 @@ class Ledger:
         """The content as it is now; only what was appended is read again."""
         with self._reading:
             try:
-                status = self._path.stat()
-            except FileNotFoundError:
+                file = self._path.open("rb")
+            except (FileNotFoundError, NotADirectoryError):
                 self._content = _Content()
                 return self._content
-            known = self._content
-            same = known.inode == status.st_ino and status.st_size >= known.size
-            unchanged = status.st_size > known.size or status.st_mtime_ns == known.mtime
-            if anew or not (same and unchanged):
-                known = _Content(inode=status.st_ino)
-            with self._path.open("rb") as file:
+            with file:
+                status = os.fstat(file.fileno())
+                known = self._content
+                if anew or not known.is_begin_of(file, status):
+                    known = _Content(inode=status.st_ino)
                 file.seek(known.size)
                 for line in file:
                     _take(known, line, known.lines + 1)
                     if line.endswith(b"\n"):
                         known.lines += 1
                         known.size += len(line)
+                        known.last = line[-TAIL:]
                     else:
                         known.inode = -1  # read everything again when the line is complete
             known.mtime = status.st_mtime_ns
@@ -201,6 +214,7 @@ def _take(content: _Content, line: bytes, number: int) -> None:
     except _LaterVersion as error:
         content.odd[number] = str(error)
         content.later.add(number)
+        content.foreign |= {error.segment} if error.segment else set()
         return
     except (ValueError, RecursionError) as error:
         if whole:  # else the writer was cut off, or is at it
@@ -225,6 +239,10 @@ def _take(content: _Content, line: bytes, number: int) -> None:
 class _LaterVersion(Exception):
     """A line that is whole, and means something that this version does not know."""
 
+    def __init__(self, line: str, segment: Any) -> None:
+        super().__init__(line)
+        self.segment = segment if isinstance(segment, str) else None
+
 
 def _entry(line: bytes) -> dict[str, Any]:
     """What a line says.
@@ -247,7 +265,7 @@ def _entry(line: bytes) -> dict[str, Any]:
         raise ValueError("not a JSON object")
     fault = _fault(entry)
     if fault and checked:
-        raise _LaterVersion(f"of a later version: {fault}")
+        raise _LaterVersion(f"of a later version: {fault}", entry.get("segment"))
     if fault:
         raise ValueError(fault)
     return entry

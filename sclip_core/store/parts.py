@@ -22,6 +22,10 @@ from sclip_core.store.ledger import Row
 ROW_COLUMN = "row"  # first column of a PartTable's files: whose the values are
 
 
+class UnreadablePart(Exception):
+    """A file of rows that is missing or damaged as a whole."""
+
+
 class PartFiles:
     """Parquet files of an artifact, one a batch; a row is a slice of one."""
 
@@ -79,14 +83,14 @@ class PartFiles:
         """Columns of a file.
 
         Raises:
-            DamagedRow: it is missing, or no Parquet.
+            UnreadablePart: it is missing, or no Parquet.
         """
         try:
             # From memory: pyarrow takes a path such as exp:1/a.parquet for a URI.
             source = pa.BufferReader(self._path(part).read_bytes())
             return pq.read_table(source, columns=list(columns), page_checksum_verification=True)
         except (OSError, ValueError, pa.ArrowException):
-            raise self._all_damaged(part) from None
+            raise UnreadablePart(part) from None
 
     def damaged(self, *rows: Row) -> DamagedRow:
         """The error for rows that cannot be used."""
@@ -97,10 +101,11 @@ class PartFiles:
             rows,
         )
 
-    def _all_damaged(self, part: str) -> DamagedRow:
-        """The error for all rows of a file."""
+    def _all_damaged(self, row: Row) -> DamagedRow:
+        """The error for a row whose file cannot be read, and for the others that are in it."""
         rows = self.artifact.ledger.rows().values()
-        return self.damaged(*(row for row in rows if row.segment == part))
+        others = (r for r in rows if r.segment == row.segment and r.place != row.place)
+        return self.damaged(row, *others)
 
     def _path(self, part: str) -> Path:
         return self.artifact.path / "parts" / part
@@ -148,7 +153,7 @@ class PartTable(PartFiles):
         found, damaged = [], []
         for row in rows:
             if row.segment not in parts:
-                with suppress(DamagedRow):
+                with suppress(UnreadablePart):
                     parts[row.segment] = None
                     parts[row.segment] = self._read_part(row.segment)
             part = parts[row.segment]

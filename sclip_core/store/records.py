@@ -12,7 +12,7 @@ import pyarrow as pa
 from sclip_core.store.arrays import NewRow, size_of
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.ledger import Row
-from sclip_core.store.parts import PartFiles
+from sclip_core.store.parts import PartFiles, UnreadablePart
 
 REMEMBERED_PARTS = 4  # rows are read in about the order in which they were written
 
@@ -58,7 +58,11 @@ class RecordTable(PartFiles):
         Raises:
             DamagedRow: its file is missing or not what was written.
         """
-        records = self._part(row.segment).slice(row.start, row.stop - row.start)
+        try:
+            part = self._part(row.segment)
+        except UnreadablePart:
+            raise self._all_damaged(row) from None
+        records = part.slice(row.start, row.stop - row.start)
         if _crc(records) != row.crc:
             raise self.damaged(row)
         return records
@@ -70,7 +74,7 @@ class RecordTable(PartFiles):
     def _read_part(self, part: str) -> pa.Table:
         found = self._load(part, self._schema.names)
         if not found.schema.equals(self._schema) or any(c.null_count for c in found.columns):
-            raise self._all_damaged(part)
+            raise UnreadablePart(part)
         return found
 
 

@@ -83,7 +83,8 @@ def test_it_is_continued(old):
         path.write_bytes(path.read_bytes()[:-1])
     for path in (old / "metrics").rglob("*.parquet"):
         path.write_bytes(b"")
-    again = run_all(force="refine")
-    assert all(each.failures == {} for each in again)
+    for steps in (1, 2):
+        again = run_all(force="refine", pamr_steps=steps)
+        assert all(each.failures == {} for each in again)
     assert areas(old) == before
     assert list(check_store(old)) == []

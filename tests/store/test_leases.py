@@ -121,14 +121,15 @@ def test_another_host_lives_as_long_as_its_heart_beats(tmp_path, artifact, monke
     folder.mkdir()
     path = folder / "00000000-12-0123abcd.jsonl"
     path.write_text(json.dumps({"artifact": "refine/ab", "claim": ["a"]}) + "\n")
-    os.utime(path, (0, 0))
+    wrong = time.time() - 3600
+    os.utime(path, (wrong, wrong))
     mine = Lease(tmp_path)
     assert mine.claim(artifact, IDS, 9) == ["b", "c", "d"]
     assert mine.taken(artifact) == {"a": "process 12 on another host"}
     monkeypatch.setattr(leases, "LOST", 0.2)
     for beat in range(3):
         time.sleep(0.1)
-        os.utime(path, (beat + 1, beat + 1))
+        os.utime(path, (wrong + beat + 1, wrong + beat + 1))
         assert set(mine.taken(artifact)) == {"a"}
     time.sleep(0.3)
     assert mine.taken(artifact) == {}
@@ -144,6 +145,29 @@ def test_odd_leases_say_nothing(tmp_path, artifact, junk):
     for name in ("00000000-12-0123abcd.jsonl", f"{host()}-999999999-0123abcd.jsonl", "x.jsonl"):
         (folder / name).write_bytes(junk)
     assert Lease(tmp_path).claim(artifact, IDS, 9) == IDS
+
+
+def test_leases_of_hosts_that_are_gone_are_removed(tmp_path, artifact):
+    """Containers have a new name each time; what they left would count as used for ever."""
+    folder = tmp_path / leases.FOLDER
+    folder.mkdir()
+    path = folder / "00000000-12-0123abcd.jsonl"
+    path.write_text(json.dumps({"use": ["refine/ab"]}) + "\n")
+    os.utime(path, (1, 1))
+    mine = Lease(tmp_path)
+    mine.use([artifact])
+    assert not path.exists()
+    assert mine.in_use() == set()
+
+
+def test_a_lease_that_is_begun_again(tmp_path, artifact):
+    """The others see its new claims, and not the old ones."""
+    one, two = Lease(tmp_path), Lease(tmp_path)
+    one.claim(artifact, [f"old {n}" for n in range(50)], 50)
+    assert len(two.taken(artifact)) == 50
+    one.close()
+    one.claim(artifact, ["new"], 1)
+    assert list(two.taken(artifact)) == ["new"]
 
 
 def test_a_fork_does_not_end_the_lease(tmp_path, artifact):
