@@ -110,8 +110,8 @@ class Filling:
         while todo := self._todo():
             if left is None:
                 writable_folder(stage.run.root)
-                done = len(self._ids) - len(todo)
-                stage.run.reporter.start(stage.name, len(self._ids), done, stage.unit)
+                done = len(self._ids) - len(stage.missing(self._ids))
+                stage.run.reporter.start(stage.name, done + len(todo), done, stage.unit)
             elif len(todo) < left:  # others have stored some
                 stage.run.reporter.advance(stage.name, left - len(todo))
             left = len(todo)

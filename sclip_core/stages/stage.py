@@ -263,7 +263,7 @@ class Stage(ABC):
         started = time.perf_counter()
         self._look_at_artifact()
         self._executed = True
-        ids = self.computable(self.wanted()[shard::shards])
+        ids = self.wanted()[shard::shards]
         missing = self.missing(ids)
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
         filling = Filling(self, ids, shard)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -271,3 +272,96 @@ def test_bit_identical_features_after_mending(artifacts, voc):
     assert before.keys() == after.keys()
     for row_id, values in before.items():
         np.testing.assert_array_equal(after[row_id], values)
+
+
+def in_threads(shards: int):
+    """Executes a stage as the flow does: all shards at once."""
+
+    def execute(stage) -> None:
+        if not getattr(stage, "shardable", False):
+            stage.execute()
+            return
+        with ThreadPoolExecutor(shards) as pool:
+            for done in [pool.submit(stage.execute, shard, shards) for shard in range(shards)]:
+                done.result()
+
+    return execute
+
+
+def test_several_shards_find_the_same_damage(artifacts, voc):
+    """One of them mends it, the others wait; it counts once."""
+    tear(next((artifacts / "text_bank").rglob("c/0/0")))
+    for chunk in (artifacts / "dense_features").rglob("c/*/0"):
+        flip(chunk)
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY, "pamr_steps": 1}
+    told = Listening()
+    finished = run_pipeline(Run(resolve(**given), told), in_threads(4))
+    assert finished.failures == {}
+    assert finished.num_images == 4
+    assert len([line for line in told.notes if line.startswith("text_bank: ")]) == 1
+    assert all("are damaged" in line for line in told.notes), told.notes
+
+
+def test_shards_are_cut_from_all_images(artifacts, voc):
+    """Not from those whose features are there when a shard begins: they would be cut twice."""
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY, "pamr_steps": 1}
+    pipeline = Pipeline.of(Run(resolve(**given)))
+    features, labels = pipeline.dense_features, pipeline.refine
+    features.execute()
+    labels.execute(0, 2)
+    features.table.strike([features.rows()[features.wanted()[0]]])
+    labels.execute(1, 2)
+    assert list(labels.missing(labels.wanted())) == []
+
+
+@pytest.mark.parametrize("stage", ["text_bank", "dense_features"])
+def test_rows_that_are_struck_meanwhile_are_computed_again(artifacts, voc, stage):
+    """By another run that found them damaged, and was killed before it had mended them."""
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY, "pamr_steps": 1}
+    pipeline = Pipeline.of(Run(resolve(**given)))
+    pipeline.text_bank.execute()
+    pipeline.dense_features.execute()
+    struck = getattr(pipeline, stage)
+    struck.table.strike(list(struck.rows().values())[:1])
+    assert pipeline.refine.execute().computed == 4
+    assert pipeline.run.failures == {}
+
+
+def test_damage_of_rows_that_this_run_does_not_want(artifacts, voc):
+    """A file holds four images' rows, a run of two finds it torn: the others are struck only."""
+    for part in (artifacts / "metrics").rglob("*.parquet"):
+        tear(part)
+    for path in (artifacts / "results" / "runs").iterdir():
+        path.unlink()
+    finished, notes = run_and_listen(artifacts, voc, num_samples=2)
+    assert (finished.num_images, finished.failures, len(notes)) == (2, {}, 1)
+    assert run_and_listen(artifacts, voc)[0].num_images == 4
+
+
+def test_a_run_of_fewer_images_has_another_id(artifacts, voc, monkeypatch):
+    """A damaged row cannot be computed again just now: the score is of the others, and says so."""
+    from sclip_core.config import ImageError
+    from sclip_core.stages import run as module
+
+    (whole,) = ({row["run_id"] for row in areas(artifacts)},)
+    for part in (artifacts / "metrics").rglob("*.parquet"):
+        tear(part)
+    for path in (artifacts / "results" / "runs").iterdir():
+        path.unlink()
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY}
+    ready = Run(resolve(**given))
+    read = module.read_bytes
+
+    def away(path: Path) -> bytes:
+        if "000002.png" in str(path):
+            raise ImageError(f"{path} cannot be read (Input/output error)")
+        return read(path)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(module, "read_bytes", away)
+        fewer = run_pipeline(ready)
+    assert fewer.num_images == 3
+    assert {fewer.run_id}.isdisjoint(whole)
+    again = run(artifacts, voc)
+    assert again.num_images == 4
+    assert {again.run_id} == whole

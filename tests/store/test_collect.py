@@ -141,3 +141,31 @@ def test_what_a_run_in_progress_uses_is_kept(tmp_path):
     running.close()
     assert remove(found, tmp_path, Lease(tmp_path))
     assert not artifact.path.exists()
+
+
+def test_what_was_found_is_looked_at_again(tmp_path):
+    """A run began after the look, wrote to what seemed unused, and ended."""
+    artifact = make_artifact(tmp_path)
+    first, second = (random_rows("uint8", None, [9], seed) for seed in (1, 2))
+    with ArrayTable(artifact, "uint8", None, True).writer() as writer:
+        writer.commit(first, 1)
+    lost = ArrayTable(artifact, "uint8", None, True)._chunk_path("0000", 1)
+    lost.write_bytes(b"of a batch that was not committed")
+    (found,) = garbage(tmp_path, older_than=1)
+    with ArrayTable(artifact, "uint8", None, True).writer() as writer:
+        writer.commit(second, 1)
+    assert lost.exists()
+    remove(found, tmp_path, Lease(tmp_path))
+    assert_stored(ArrayTable(artifact, "uint8", None, True), first + second)
+
+
+def test_an_artifact_that_was_used_since_is_kept(tmp_path):
+    artifact = make_artifact(tmp_path)
+    table = ArrayTable(artifact, "uint8", None, True)
+    with table.writer() as writer:
+        writer.commit(random_rows("uint8", None, [9], 1), 1)
+    (found,) = garbage(tmp_path)
+    with table.writer() as writer:
+        writer.commit(random_rows("uint8", None, [9], 2), 1)
+    assert not remove(found, tmp_path, Lease(tmp_path))
+    assert artifact.path.exists()

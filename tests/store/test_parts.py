@@ -58,3 +58,15 @@ def test_no_line_no_row(artifact, monkeypatch):
     with pytest.raises(ZeroDivisionError):
         store(PartTable(artifact, COLUMNS), rows(3))
     assert artifact.rows() == {}
+
+
+def test_a_file_that_is_gone_with_its_rows(artifact):
+    """Replaced by another run since the ledger was read: stale rows, to be looked up again."""
+    store(PartTable(artifact, COLUMNS), rows(3, 2))
+    before = artifact.rows()
+    store(PartTable(artifact, COLUMNS), rows(3, 2))
+    assert len(list(artifact.path.glob("parts/*.parquet"))) == 1  # the old file left its room
+    with pytest.raises(DamagedRow) as raised:
+        PartTable(artifact, COLUMNS).read_many(before.values())
+    assert raised.value.rows == tuple(before.values())
+    assert len(PartTable(artifact, COLUMNS).read_many(artifact.rows().values())) == 2
