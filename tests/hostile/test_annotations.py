@@ -177,9 +177,7 @@ BOMB = "a0: &a0 [x, x]\n" + "".join(
     [
         f"{BOMB}names: *a8\n",
         "a0: &a0 {x: 1}\n"
-        + "".join(
-            f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12)
-        )
+        + "".join(f"a{n}: &a{n} {{<<: [{', '.join([f'*a{n - 1}'] * 9)}]}}\n" for n in range(1, 12))
         + "names: *a11\n",
         "names: &a [*a]\n",
         "names: 0x" + "f" * 9000,
@@ -210,7 +208,7 @@ def test_run_lengths_of_endless_digits(tmp_path, counts):
     loaded["annotations"][0]["segmentation"] = {"size": [6, 8], "counts": counts}
     (tmp_path / "coco.json").write_text(json.dumps(loaded))
     started = time.monotonic()
-    with pytest.raises(ImageError, match="no run lengths|add up to"):
+    with pytest.raises(ImageError, match=r"no run lengths|add up to"):
         open_annotations(tmp_path / "coco.json").draw("a", {"cat": 0, "dog": 1}, SIZE)
     assert time.monotonic() - started < 2
 

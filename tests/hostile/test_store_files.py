@@ -89,8 +89,10 @@ def test_any_manifest(tmp_path, data):
 @pytest.mark.parametrize("value", ['{"a": [1, "../../x"]}', "5", "null", '"../../x"', DEEP, "1e9"])
 def test_manifests_with_another_value(tmp_path, name, value):
     content = {"key": IDENTITY.key, **IDENTITY.as_dict(), "provenance": {}, name: 0}
-    texts = (f'{json.dumps(key)}: {value if key == name else json.dumps(content[key])}'
-             for key in content)
+    texts = (
+        f"{json.dumps(key)}: {value if key == name else json.dumps(content[key])}"
+        for key in content
+    )
     read_manifest(tmp_path, f"{{{', '.join(texts)}}}".encode())
 
 
