@@ -21,7 +21,7 @@ NEEDED = {  # columns without which a file is none of ours
     "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
     "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
 }
-TEXTS = {"run_id", "dataset", "mode", "versions"}
+TEXTS = {"run_id", "dataset", "versions"}
 EMPTY = {  # a table without any file, as one that only later versions write
     "confusion": pa.schema(
         {
