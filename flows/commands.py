@@ -20,7 +20,7 @@ from flows.results import compare, query, report, results
 from flows.segment import segment
 from flows.sweep import sweep
 from sclip_core import __version__
-from sclip_core.config import SEVERAL, unread, value_text
+from sclip_core.config import SEVERAL, printable, unread, value_text
 
 if TYPE_CHECKING:
     from sclip_core.stages.report import Status
@@ -59,7 +59,7 @@ def run(
     else:
         out.print(summary_table(finished[0]))
         if finished[0].run_id:
-            out.print(f"run {finished[0].run_id}: {finished[0].path}", soft_wrap=True)
+            out.print(printable(f"run {finished[0].run_id}: {finished[0].path}"), soft_wrap=True)
     for line in saved_lines(finished):
         out.print(line, soft_wrap=True)
     left_out = {line for each in finished for line in each.failures.values()}

@@ -156,7 +156,8 @@ def comparison_table(finished: list[Finished]) -> Table:
     """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
     scored = finished[0].settings.scored
     rows = [_told(each) for each in finished]
-    title = f"{rows[0]['dataset']}, {rows[0]['num_images']} images{'' if scored else UNSCORED}"
+    count = f"{rows[0]['num_images']} images{'' if scored else UNSCORED}"
+    title = f"{printable(rows[0]['dataset'])}, {count}"
     table = Table(title=title, title_justify="left", title_style="bold")
     differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
     for name in differing or ["attention"]:
@@ -206,14 +207,14 @@ def saved_lines(finished: list[Finished]) -> list[str]:
     if not settings.scored:
         folder = settings.save_vis if len(finished) == 1 else settings.save_vis / "FOLDER"
         lines = [f"pictures: {folder}", f"label maps: {folder / LABEL_MAPS}"]
-    return lines
+    return [printable(line) for line in lines]
 
 
 def headline(finished: Finished) -> str:
     """Scores in one line, or that there are none."""
     result = finished.row or _unscored_row(finished)
     mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
-    what = f"{result['dataset']}, {result['num_images']} images{mode}"
+    what = f"{printable(result['dataset'])}, {result['num_images']} images{mode}"
     if not finished.row:
         return what + UNSCORED
     numbers = "   ".join(

@@ -9,6 +9,7 @@ from typing import Any
 
 from flows.pictures import ELSEWHERE
 from flows.points import Points
+from sclip_core.config import printable
 from sclip_core.report.plots import COLOURS, FAINT, INK
 from sclip_core.store.files import write_whole, written_to
 
@@ -150,7 +151,7 @@ class Chart:
     def label(self, hidden: int) -> None:
         """Axes, title, ticks at the values that were tried."""
         axis, points = self._axis, self._points
-        parts = [f"{points.dataset}, {points.images} images"]
+        parts = [f"{printable(points.dataset)}, {points.images} images"]
         parts += [f"the best of {len(points)} points is ringed"] if self._ringed else []
         parts += [f"the {self._lines} best of {self._lines + hidden} lines"] if hidden else []
         axis.set_title("; ".join(parts), loc="left", fontsize=10, color=INK, parse_math=False)

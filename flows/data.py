@@ -25,7 +25,7 @@ from rich.table import Table
 
 from flows.console import PLAIN, console
 from flows.pictures import check_target, save
-from sclip_core.config import UserError, tables
+from sclip_core.config import UserError, printable, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.data.trees import DEFAULT_ROOT, OTHER_DEFINITION, set_folders
 
@@ -83,7 +83,7 @@ def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
     if json_:
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table(title=f"below {root}", title_justify="left", title_style="bold")
+    table = Table(title=printable(f"below {root}"), title_justify="left", title_style="bold")
     for column in ("name", "images", "fetched", "on disk", "licence", "there?"):
         table.add_column(column, no_wrap=column == "name", justify=_justify(column))
     for each in rows:
@@ -182,7 +182,7 @@ def check(
 def _print_checked(found: Checked) -> None:
     """What was found, for a person."""
     expected = f" of {found.expected:,}" if found.expected else ""
-    print(f"{found.name} in {found.root}: {found.found:,}{expected} images")
+    print(printable(f"{found.name} in {found.root}: {found.found:,}{expected} images"))
     print(f"  sound pairs     {found.sound:,}")
     print(f"  not evaluated   {found.ignored_share:.1%} of the pixels")
     if found.made_from:
@@ -209,7 +209,7 @@ def _print_checked(found: Checked) -> None:
         table.add_row(*(text for cell in row for text in cell))
     console().print(table)
     for fault in found.faults[:SHOWN]:
-        print(f"{fault.file}: {fault.what}")
+        print(printable(f"{fault.file}: {fault.what}"))
     if len(found.faults) > SHOWN:
         print(f"and {len(found.faults) - SHOWN:,} faults more (--json lists all)")
 

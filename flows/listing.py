@@ -166,11 +166,11 @@ def against_lines(runs: Sequence[Row]) -> Iterator[str]:
     """For each run why it cannot be compared with what was published, alike ones together."""
     reasons: dict[tuple[str, ...], list[str]] = {}
     for run in runs:
-        reasons.setdefault(beside(run).caveats, []).append(run["run_id"])
+        reasons.setdefault(beside(run).caveats, []).append(printable(run["run_id"]))
     for caveats, ids in reasons.items():
         who = ", ".join(ids) if len(ids) <= 3 else f"{', '.join(ids[:2])} and {len(ids) - 2} more"
         if caveats:
-            yield f"not comparable: {who}: {'; '.join(caveats)}"
+            yield printable(f"not comparable: {who}: {'; '.join(caveats)}")
         else:
             yield f"comparable: {who}"
 
@@ -181,7 +181,9 @@ def ladders(runs: Sequence[Row]) -> Iterator[Table]:
         rows = [row for row in published().to_pylist() if row["dataset"] == dataset]
         if not rows:
             continue
-        table = Table(title=f"{dataset}: published mIoU and these runs", title_justify="left")
+        table = Table(
+            title=f"{printable(dataset)}: published mIoU and these runs", title_justify="left"
+        )
         table.add_column("mIoU", justify="right", min_width=5, no_wrap=True)
         table.add_column("method")
         table.add_column("where it was read")
@@ -193,7 +195,7 @@ def ladders(runs: Sequence[Row]) -> Iterator[Table]:
                 continue
             caveats = beside(row).caveats
             note = "not comparable, see above" if caveats else "comparable"
-            table.add_row(f"{miou:.2f}", f"> {row['run_id']}", note, style=STANDS_OUT)
+            table.add_row(f"{miou:.2f}", f"> {printable(row['run_id'])}", note, style=STANDS_OUT)
         yield table
 
 

@@ -19,7 +19,7 @@ from pyarrow import csv
 
 from flows.pictures import check_target
 from flows.values import as_text, is_bignum, plain, values_of
-from sclip_core.config import STAGES, UserError
+from sclip_core.config import STAGES, UserError, printable
 from sclip_core.store.files import write_whole
 
 Format = Annotated[
@@ -69,7 +69,7 @@ def write(table: pa.Table, format: str, output: Path | None) -> None:
     content = {"csv": _csv, "json": _json, "parquet": _parquet}[format](_named_apart(table))
     if output is not None:
         write_whole(output, partial(Path.write_bytes, data=content))
-        print(output)
+        print(printable(str(output)))
     else:  # UTF-8 whatever the terminal has: another program reads it
         sys.stdout.flush()
         sys.stdout.buffer.write(content)

@@ -13,7 +13,7 @@ from rich.table import Table
 from flows.comparing import FEW
 from flows.console import duration
 from flows.listing import STANDS_OUT
-from sclip_core.config import SEVERAL, Settings, unread, usual_value, value_text
+from sclip_core.config import SEVERAL, Settings, printable, unread, usual_value, value_text
 from sclip_core.evaluation import Interval, Resampled, bootstrap
 from sclip_core.results import paired
 from sclip_core.stages.results import run_name
@@ -107,7 +107,7 @@ def _seconds(finished: Finished) -> float | None:
 
 def points_table(points: Points) -> Table:
     """A line a point, in the order of the grid; the best one is marked."""
-    title = f"{points.dataset}, {points.images} images, {_count(points)}"
+    title = f"{printable(points.dataset)}, {points.images} images, {_count(points)}"
     table = Table(title=title, title_justify="left", title_style="bold")
     for name in points.varied:
         table.add_column(name)

@@ -13,7 +13,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 
 from flows.output import Format, Output, chosen_format, write
-from sclip_core.config import UserError
+from sclip_core.config import UserError, printable
 
 Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
 Draws = Annotated[
@@ -35,7 +35,7 @@ def said_in_a_line() -> Iterator[None]:
             usual(message, category, *where, **more)
         elif str(message) not in told:
             told.add(str(message))
-            print(f"sclip: {message}", file=sys.stderr)
+            print(f"sclip: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
         warnings.simplefilter("always", ResultsWarning)
@@ -130,8 +130,8 @@ def report(
             runs or ["latest"], output or artifacts / "report", artifacts, data_root
         )
     for note in notes:
-        print(f"sclip: {note}", file=sys.stderr)
-    print(page)
+        print(f"sclip: {printable(note)}", file=sys.stderr)
+    print(printable(str(page)))
     return 0
 
 

@@ -18,7 +18,7 @@ from flows.options import Config, Pamr, Preset, Slide, UseSam, only_one, setting
 from flows.parameters import flag, with_settings
 from flows.pictures import save
 from flows.places import Job, one_job, several_jobs
-from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError
+from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
 from sclip_core.config.paths import local
 
 if TYPE_CHECKING:
@@ -133,10 +133,10 @@ class Work:
             heat=self.heat,
         )
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
-        print(job.picture, flush=True)
+        print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
             save(fromarray(found.labels), job.labels)
-            print(job.labels, flush=True)
+            print(printable(str(job.labels)), flush=True)
 
 
 def _do_all(work: Work, jobs: Sequence[Job]) -> int:

@@ -14,7 +14,7 @@ from flows.console import ConsoleReporter
 from flows.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import sweep_flag, with_settings
 from flows.pictures import check_target
-from sclip_core.config import CHEAP, SEVERAL, Settings, UserError
+from sclip_core.config import CHEAP, SEVERAL, Settings, UserError, printable
 from sclip_core.stages.report import Outcome
 
 if TYPE_CHECKING:
@@ -152,4 +152,4 @@ def drawn(points: Points, plot: Path | None) -> str:
         if (error.name or "").split(".")[0] != "matplotlib":
             raise
         return "no plot: matplotlib is not installed: pip install 'sclip-benchmark[plot]'"
-    return f"plot: {plot}"
+    return printable(f"plot: {plot}")

@@ -17,7 +17,7 @@ INT = "tag:yaml.org,2002:int"
 LONGEST = 400  # characters of a whole number; Python refuses to print one of 4,300 digits
 
 
-def load_yaml(text: str) -> Any:
+def load_yaml(text: str | bytes) -> Any:
     """The one document in a text, as ``yaml.safe_load`` gives it: no tag is ever executed.
 
     Raises:

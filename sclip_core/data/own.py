@@ -269,10 +269,15 @@ def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
 
 def _done(maps: Path) -> dict[str, list[int]]:
     """The images whose maps earlier calls finished, as they were then."""
-    with suppress(OSError, ValueError, TypeError, KeyError):
+    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         done: Any = json.loads((maps / MARKER).read_text("utf-8"))["images"]
-        return dict(done)
+        return {image: state for image, state in done.items() if _is_state(state)}
     return {}
+
+
+def _is_state(value: object) -> bool:
+    """Whether a value of the marker can be what `_state` gives."""
+    return isinstance(value, list) and all(type(number) is int for number in value)
 
 
 def _state(path: Path) -> list[int]:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core import __version__
-from sclip_core.config import UserError
+from sclip_core.config import UserError, printable
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
 from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
@@ -22,6 +22,7 @@ from sclip_core.store.files import writable_folder, write_whole
 PAGE = "index.html"
 GENERATOR = "sclip report"  # in every page: only such a one is replaced
 MOST_BYTES = 4_900_000  # of a page, a little aside for legends and captions
+LONGEST = 40  # signs of a name in a plot
 MOST_RUNS = 12  # that a page can show side by side
 
 
@@ -101,9 +102,21 @@ def _template() -> Any:
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
+        finalize=_plain,
     )
     environment.filters["number"] = number
     return environment.from_string(_part("page.html.j2"))
+
+
+def _short(name: str) -> str:
+    """A class's name in a plot, which needs room for more than names."""
+    name = printable(name)
+    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+
+
+def _plain(value: Any) -> Any:
+    """Text as the page shows it: what is no sign is escaped; our own markup stays as it is."""
+    return printable(value) if type(value) is str else value
 
 
 def _part(name: str) -> str:
@@ -137,7 +150,10 @@ def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
         "intervals": plots.intervals(by_score, letters),
         "histogram": plots.histogram(image_scores, letters),
         "seconds": plots.stage_seconds(spent, letters) if spent else "",
-        "confusion": [plots.confusion_matrix(each.matrix, each.names) for each in content.confused],
+        "confusion": [
+            plots.confusion_matrix(each.matrix, [_short(name) for name in each.names])
+            for each in content.confused
+        ],
     }
 
 

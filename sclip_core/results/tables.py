@@ -12,6 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from sclip_core.config import UserError
+from sclip_core.config.errors import shown
 from sclip_core.evaluation.areas import Areas
 from sclip_core.store.query import query_results
 from sclip_core.store.results import read_table, run_ids
@@ -86,8 +87,6 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
     ids = run_ids(root)
     if not ids:
         raise UserError(f"no runs under {root}/results: `sclip run` makes them")
-    if name in ids:
-        return name
     if match := LATEST.fullmatch(name):
         back = int(match[1] or 0)
         newest: list[str] = runs(root)["run_id"].to_pylist()
@@ -96,6 +95,8 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
                 f"{name}: there are {len(newest)} runs, the oldest is latest~{len(newest) - 1}"
             )
         return newest[back]
+    if name in ids:
+        return name
     found = [
         i for i in ids if name and (i.startswith(name) or i.rpartition("-")[2].startswith(name))
     ]
@@ -106,7 +107,7 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
             f"{len(found)} runs are called {name}...: {', '.join(found[:6])}: write more of it"
         )
     raise UserError(
-        f"no run {name!r}: expected latest, latest~1, or an id as `sclip results` lists them"
+        f"no run {shown(name)}: expected latest, latest~1, or an id as `sclip results` lists them"
     )
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from sclip_core.config import UserError
 from sclip_core.store.arrays import ArrayTable
-from sclip_core.store.artifact import Artifact, Identity
+from sclip_core.store.artifact import Artifact, identity_in
 
 
 class LabelMaps:
@@ -32,18 +32,20 @@ class LabelMaps:
         folder = root / stage / str(run.get(f"key_{stage}"))
         manifest = folder / "manifest.json"
         try:
-            found = json.loads(manifest.read_text("utf-8"))
-            wanted = {name: found[name] for name in Identity.__dataclass_fields__}
-            self._provenance: dict[str, Any] = found.get("provenance") or {}
-        except (OSError, ValueError, KeyError, TypeError):
+            identity = identity_in(manifest)
+            found = json.loads(manifest.read_bytes()).get("provenance")
+            if (identity.stage, identity.key) != (stage, folder.name):
+                raise ValueError("of another folder")
+        except (OSError, ValueError):
             raise UserError(
                 f"the label maps of {run['run_id']} are not in {folder} any more: run it again"
             ) from None
-        artifact = Artifact(root, Identity(**wanted))
+        self._provenance: dict[str, Any] = found if isinstance(found, dict) else {}
+        artifact = Artifact(root, identity)
         self._rows = artifact.rows()
         table = ArrayTable.of_unknown_layout(artifact)
         self._table = table or ArrayTable(artifact, "uint8", None, compress=True)
-        self._has_gaps = wanted["settings"].get("uncovered") == "unlabelled"
+        self._has_gaps = identity.settings.get("uncovered") == "unlabelled"
 
     @property
     def provenance(self) -> dict[str, Any]:

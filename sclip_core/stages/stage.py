@@ -6,7 +6,6 @@ nothing of who runs it: a flow, a command, a notebook.
 
 from __future__ import annotations
 
-import json
 import time
 from abc import ABC, abstractmethod
 from collections import Counter
@@ -23,7 +22,7 @@ from sclip_core.stages.filling import MOST_MENDED, MOST_MISSED, Filling, Todo
 from sclip_core.stages.report import Outcome, Status
 from sclip_core.stages.run import Run
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
-from sclip_core.store.artifact import Artifact, Identity
+from sclip_core.store.artifact import Artifact, Identity, identity_in
 from sclip_core.store.files import DiskError
 from sclip_core.store.ledger import Place, Row
 
@@ -360,8 +359,8 @@ class Stage(ABC):
         differences: list[list[str]] = []
         for path in manifests:
             try:
-                other = _flat(json.loads(path.read_text("utf-8")))
-            except (OSError, ValueError, AttributeError):
+                other = _flat(identity_in(path).as_dict())
+            except (OSError, ValueError):
                 continue
             differences.append(
                 [

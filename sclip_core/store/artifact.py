@@ -64,9 +64,8 @@ class Artifact:
     def at(cls, folder: Path) -> Artifact:
         """The artifact in a folder, whatever it is; what its manifest does not say is empty."""
         identity = Identity(folder.parent.name, 0, {}, {})
-        with suppress(OSError, ValueError, KeyError, TypeError, RecursionError):
-            found = json.loads((folder / "manifest.json").read_bytes())
-            identity = Identity(**{name: found[name] for name in Identity.__dataclass_fields__})
+        with suppress(OSError, ValueError):
+            identity = identity_in(folder / "manifest.json")
         artifact = cls(folder.parents[1], identity)
         artifact.path, artifact.ledger = folder, Ledger(folder / "ledger.jsonl")
         return artifact
@@ -144,6 +143,27 @@ class Artifact:
         return [row_id for row_id in ids if row_id not in rows]
 
 
+def identity_in(manifest: Path) -> Identity:
+    """What a manifest says that its folder holds.
+
+    Raises:
+        OSError: it cannot be read.
+        ValueError: it says nothing of that kind.
+    """
+    try:
+        found = json.loads(manifest.read_bytes())
+        if not isinstance(found, dict) or not Identity.__dataclass_fields__.keys() <= found.keys():
+            raise ValueError("no manifest")
+        identity = Identity(**{name: found[name] for name in Identity.__dataclass_fields__})
+        named = isinstance(identity.stage, str) and isinstance(identity.version, int)
+        mapped = isinstance(identity.settings, dict) and isinstance(identity.upstream, dict)
+        if not (named and mapped and identity.key):
+            raise ValueError("values of other kinds")
+    except RecursionError:
+        raise ValueError("nested too deep") from None
+    return identity
+
+
 def manifest_text(content: Mapping[str, Any]) -> str:
     """A manifest as it is written: the content, and a checksum of it as the last key."""
     plain = json.loads(json.dumps(content, default=str))
@@ -154,14 +174,14 @@ def is_intact(manifest: bytes) -> bool:
     """Whether the bytes are those of a manifest that was written; version 0.1.0 had no checksum."""
     try:
         content = json.loads(manifest)
+        if not isinstance(content, dict):
+            return False
+        checked = content.pop("check", None) is not None
+        if not checked and content.keys() != OF_A_MANIFEST:
+            return False
+        text = manifest_text(content) if checked else json.dumps(content, indent=2) + "\n"
     except (ValueError, RecursionError):
         return False
-    if not isinstance(content, dict):
-        return False
-    checked = content.pop("check", None) is not None
-    if not checked and content.keys() != OF_A_MANIFEST:
-        return False
-    text = manifest_text(content) if checked else json.dumps(content, indent=2) + "\n"
     return text.encode() == manifest
 
 

@@ -215,8 +215,9 @@ class Lease:
 
 
 def _owner(path: Path) -> str:
-    where, pid = path.stem.split("-")[:2]
-    return f"process {pid}" if where == host() else f"process {pid} on another host"
+    where, pid, *_ = *path.stem.split("-"), "", ""
+    who = f"process {pid}" if pid.isdigit() else "process ?"
+    return who if where == host() else f"{who} on another host"
 
 
 def _is_free(path: Path) -> bool:

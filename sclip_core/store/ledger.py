@@ -29,6 +29,8 @@ BATCH = {"segment", "seconds", "rows"}  # keys of a line that adds rows
 OPTIONAL = {"chunk"}  # since 0.2
 ROW = {"id", "start", "stop", "crc", "meta"}
 TAIL = 64  # bytes by which a file is recognised
+LONGEST_NAME = 100  # signs of a segment's name; a file's has 255 bytes with its ending
+LONGEST = 1e12  # seconds of a batch: thirty thousand years are damage
 IMPATIENT = 5.0  # seconds after which somebody who waits for a lock says so
 Place = tuple[str, str, int, int]  # id, segment, start, stop
 
@@ -283,7 +285,8 @@ def _fault(entry: Mapping[str, Any]) -> str | None:
     seconds, chunk = entry.get("seconds", 0.0), entry.get("chunk", 1)
     if not isinstance(entry["segment"], str) or not _is_segment(entry["segment"]):
         return "odd segment"
-    if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not seconds >= 0:
+    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+    if not number or not 0 <= seconds < LONGEST:
         return "odd seconds"
     if not _is_count(chunk) or chunk == 0:
         return "odd chunk"
@@ -294,7 +297,8 @@ def _fault(entry: Mapping[str, Any]) -> str | None:
 
 def _is_segment(name: str) -> bool:
     """Whether a name is that of a file in the artifact's own folder."""
-    return bool(name) and "/" not in name and "\\" not in name and not name.startswith(".")
+    plain = name.isprintable() and not {"/", "\\"} & set(name)
+    return plain and 0 < len(name) <= LONGEST_NAME and not name.startswith(".")
 
 
 def _is_row(row: Any) -> bool:

@@ -21,6 +21,7 @@ NEEDED = {  # columns without which a file is none of ours
     "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
     "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
 }
+TEXTS = {"run_id", "dataset", "versions"}
 EMPTY = {  # a table without any file, as one that only later versions write
     "confusion": pa.schema(
         {
@@ -86,11 +87,17 @@ def _check_values(path: Path, table: pa.Table) -> None:
     """See that the values of a run can be used: without a digest they may be damaged unseen.
 
     Raises:
-        ResultsError: dates that there are not, versions that are no JSON.
+        ResultsError: dates that there are not, versions that are no JSON, names that are no text.
     """
     try:
         for row in table.to_pylist():
-            json.loads(row.get("versions") or "{}")
+            texts = [value for name, value in row.items() if name in TEXTS or name[:4] == "key_"]
+            if not all(value is None or isinstance(value, str) for value in texts):
+                raise ValueError("numbers where names belong")
+            if not isinstance(json.loads(row.get("versions") or "{}"), dict):
+                raise ValueError("its versions are no object")
+    except RecursionError:
+        raise ResultsError(f"{path} cannot be read (nested too deep)", ADVICE) from None
     except (ValueError, LookupError, OverflowError, pa.ArrowException) as error:
         raise ResultsError(f"{path} cannot be read ({error})", ADVICE) from None
 

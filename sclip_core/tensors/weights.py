@@ -14,6 +14,8 @@ from torch import Tensor
 
 from sclip_core.config import UserError
 
+MOST_PACKED = 2**26  # bytes that an archive may have packed: of code, a megabyte
+
 
 def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     """The tensors of a weights file by name, on the CPU.
@@ -28,6 +30,8 @@ def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
+        elif swells(path):
+            raise ValueError("its archive unpacks to far more than it has on the disk")
         elif is_torchscript(path):
             state = _read_torchscript(path)
         else:
@@ -39,6 +43,18 @@ def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
     if not (isinstance(state, dict) and {type(v) for v in state.values()} == {Tensor}):
         raise UserError(f"{path} holds no weights: expected a state_dict, tensors by name")
     return {name.removeprefix("module."): value for name, value in state.items()}
+
+
+def swells(path: Path) -> bool:
+    """Whether a file is an archive that unpacks to far more than itself.
+
+    PyTorch stores numbers as they are and packs only the code of a TorchScript archive.
+    """
+    if not zipfile.is_zipfile(path):
+        return False
+    with zipfile.ZipFile(path) as archive:
+        unpacked = sum(member.file_size for member in archive.infolist())
+    return unpacked > path.stat().st_size + MOST_PACKED
 
 
 def is_torchscript(path: Path) -> bool:

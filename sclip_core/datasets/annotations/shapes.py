@@ -17,6 +17,7 @@ from sclip_core.config.errors import shown
 from sclip_core.datasets.labels import IGNORED
 
 LEAST = 3  # corners of an outline
+MOST_BITS = 35  # of a run length in COCO's compressed form: seven characters, as of 32 bits
 
 
 class Layer(NamedTuple):
@@ -191,6 +192,8 @@ def _uncompressed(text: str) -> list[int] | None:
         value |= (six & 31) << shift
         shift += 5
         if six & 32:  # more to come
+            if shift > MOST_BITS:
+                return None
             continue
         if six & 16:
             value -= 1 << shift

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import yaml
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
+from sclip_core.config.yaml_file import load_yaml
 from sclip_core.datasets.annotations import reading, shapes
 from sclip_core.datasets.annotations.categories import Category, plain
 
@@ -164,10 +164,9 @@ def _has_names(path: Path) -> bool:
 
 def _yaml(path: Path) -> dict[str, object]:
     try:
-        loaded = yaml.safe_load(reading.read_bytes_of(path))
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        fault = " ".join(str(error).split())
-        raise UserError(f"{path} is no YAML ({fault}): mend it, YOLO's names are in it") from None
+        loaded = load_yaml(reading.read_bytes_of(path))
+    except ValueError as error:
+        raise UserError(f"{path} is no YAML ({error}): mend it, YOLO's names are in it") from None
     return loaded if isinstance(loaded, dict) else {}
 
 
