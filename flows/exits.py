@@ -13,7 +13,7 @@ from typing import TextIO
 from cyclopts import CycloptsError
 
 from flows.commands import ONLY_TELL, app
-from sclip_core.config import UserError, printable
+from sclip_core.config import UserError, printable, refused_by_system
 from sclip_core.store.files import FULL
 
 # Of files that are written the store says where; what remains is the stream that we print to.
@@ -43,8 +43,8 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return 1
     except OSError as error:
         return _refused_by_the_system(error)
-    except Exception:
-        return _fault()
+    except Exception as error:
+        return _out_of_memory() if refused_by_system(error) else _fault()
 
 
 def _refused_by_the_system(error: OSError) -> int:
@@ -57,6 +57,14 @@ def _refused_by_the_system(error: OSError) -> int:
     if error.filename is None or isinstance(error, FileNotFoundError):
         return _fault()
     return _mistake(f"{error.filename}: {error.strerror}; mend that and run again")
+
+
+def _out_of_memory() -> int:
+    """Say what takes less memory."""
+    return _mistake(
+        "not enough memory; what was computed is kept: end other programs, or pass --batch-size 1, "
+        "--workers 0 or a smaller --short-side, and run again"
+    )
 
 
 def _to_nowhere(stream: TextIO) -> None:

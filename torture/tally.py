@@ -106,7 +106,8 @@ def refusal(ended: Ended) -> str:
         return "TRACEBACK"
     if ended.code == 1 and any("left out" in line for line in ended.said):
         return "LOST"
-    return REFUSED if ended.code == 2 and len(ended.said) == 1 else "UNCLEAR"
+    said = [line for line in ended.said if "left out: " not in line]  # files of other runs
+    return REFUSED if ended.code == 2 and len(said) == 1 else "UNCLEAR"
 
 
 def must_be_same(done: Finished, wanted: Figures) -> str:

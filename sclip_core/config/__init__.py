@@ -1,6 +1,6 @@
 """Settings: the protocol, the table of benchmarks, the run, and the errors a user can mend."""
 
-from sclip_core.config.errors import ImageError, UserError, printable, unknown
+from sclip_core.config.errors import ImageError, UserError, printable, refused_by_system, unknown
 from sclip_core.config.geometry import Geometry
 from sclip_core.config.protocol import Protocol, tables
 from sclip_core.config.settings import (
@@ -32,6 +32,7 @@ __all__ = [
     "UserError",
     "point_of",
     "printable",
+    "refused_by_system",
     "resolve",
     "resolve_several",
     "several_values",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import errno
 import reprlib
 from collections.abc import Iterable
 
@@ -23,6 +24,25 @@ class UserError(Exception):
 
 class ImageError(UserError):
     """One image or label map cannot be used; a run goes on and names it at the end."""
+
+
+# What these say is about the file itself: it is not there, is no file, or cannot be read any more.
+OF_THE_FILE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, None}
+NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
+
+
+def refused_by_system(error: BaseException) -> str | None:
+    """Why the system refused something that says nothing about the content of a file.
+
+    Returns:
+        ``not enough memory``, ``Too many open files``, ...; None: the error is of another kind.
+    """
+    if isinstance(error, OSError):
+        return None if error.errno in OF_THE_FILE else error.strerror
+    if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
+        return "not enough memory"
+    said = str(error) if isinstance(error, RuntimeError) else ""
+    return "not enough memory" if any(words in said for words in NO_MEMORY) else None
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:

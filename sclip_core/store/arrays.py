@@ -29,7 +29,7 @@ from zarr.storage import LocalStore, StorePath
 
 from sclip_core.config import ImageError
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import fsync, make_folder, write_whole, written_to
+from sclip_core.store.files import fsync, make_folder, refuse_to_guess, write_whole, written_to
 from sclip_core.store.ledger import Row
 
 CHUNK_BYTES = 2**20  # at most
@@ -106,7 +106,8 @@ class ArrayTable:
         try:
             values = np.asarray(self._array(row)[row.start : row.stop])
             intact = len(values) == row.stop - row.start and crc32(values) == row.crc
-        except Exception:  # whatever a codec makes of broken bytes
+        except Exception as error:  # whatever a codec makes of broken bytes
+            refuse_to_guess(self._segment_path(row.segment), error)
             intact = False
         if not intact:
             raise self.damaged(row)

@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
-from sclip_core.config import UserError
+from sclip_core.config import UserError, refused_by_system
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 FOR_GOOD = FULL | {
@@ -58,6 +58,20 @@ def written_to(path: Path, advice: str = KEPT) -> Iterator[None]:
         room = "make room there: " if error.errno in FULL else ""
         line = f"{path} cannot be written ({reason}); {room}{advice}"
         raise DiskError(line, error.errno not in FOR_GOOD) from None
+
+
+def refuse_to_guess(path: Path, error: Exception) -> None:
+    """Raise where reading failed for a reason that has nothing to do with what is stored.
+
+    Too many open files, or too little memory: what is stored may be whole.
+
+    Raises:
+        DiskError: with that reason.
+    """
+    reason = refused_by_system(error)
+    if reason:
+        line = f"{path} cannot be read ({reason}); what was computed is kept, run again"
+        raise DiskError(line, may_pass=True) from None
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from sclip_core.store.arrays import DamagedRow, NewRow, crc32
 from sclip_core.store.artifact import Artifact
-from sclip_core.store.files import make_folder, write_whole, written_to
+from sclip_core.store.files import make_folder, refuse_to_guess, write_whole, written_to
 from sclip_core.store.ledger import Row
 
 ROW_COLUMN = "row"  # first column of a PartTable's files: whose the values are
@@ -89,7 +89,8 @@ class PartFiles:
             # From memory: pyarrow takes a path such as exp:1/a.parquet for a URI.
             source = pa.BufferReader(self._path(part).read_bytes())
             return pq.read_table(source, columns=list(columns), page_checksum_verification=True)
-        except (OSError, ValueError, pa.ArrowException):
+        except (OSError, ValueError, pa.ArrowException) as error:
+            refuse_to_guess(self._path(part), error)
             raise UnreadablePart(part) from None
 
     def damaged(self, *rows: Row) -> DamagedRow:

@@ -12,7 +12,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from sclip_core.config import UserError
+from sclip_core.config import UserError, refused_by_system
 
 MOST_PACKED = 2**26  # bytes that an archive may have packed: of code, a megabyte
 
@@ -87,6 +87,9 @@ def one_line(error: Exception) -> str:
 
 def _unreadable(path: Path, error: Exception) -> UserError:
     """The error for a file that its reader refused."""
+    reason = refused_by_system(error)
+    if reason:
+        return UserError(f"{path} cannot be read: {reason}; free some, and run again")
     code = re.search(r"GLOBAL ([\w.]+)", str(error))
     if code:
         return UserError(

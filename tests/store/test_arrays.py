@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -310,3 +311,28 @@ def test_where_nothing_can_be_written(artifact):
     (artifact.path / "segments").touch()
     with pytest.raises(DiskError, match="is a file, where a folder is needed"):
         store(ArrayTable(artifact, "uint8", None, True))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError(errno.EMFILE, "Too many open files"),
+        OSError(errno.ENOMEM, "Cannot allocate memory"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError(),
+        RuntimeError("can't start new thread"),
+    ],
+)
+def test_what_the_system_refuses_is_no_damage(artifact, monkeypatch, error):
+    """A row that cannot be read just now must not be struck: it may be whole."""
+    table = ArrayTable(artifact, "uint8", None, True)
+    store(table, rows := random_rows("uint8", None, [9]))
+
+    def refuse(*_: object) -> None:
+        raise error
+
+    with monkeypatch.context() as patched:
+        patched.setattr(ArrayTable, "_array", refuse)
+        with pytest.raises(DiskError, match=r"cannot be read \(.*\); what was computed is kept"):
+            table.read(artifact.rows()["0-0"])
+    assert_stored(table, rows)
