@@ -179,8 +179,8 @@ class Stage(ABC):
             if there:  # else another shard or process has seen to it
                 errors[0].table.strike(there)
                 self.run.reporter.note(
-                    f"{self.name}: {len(there)} stored {self.unit} in {self.artifact.path} are "
-                    "damaged; they are computed again"
+                    f"{self.name}: stored data of {len(there)} {self.unit} in "
+                    f"{self.artifact.path} are damaged; they are computed again"
                 )
                 struck = [row.id for row in there]
                 self._mended.update(struck)

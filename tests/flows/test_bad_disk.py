@@ -198,4 +198,4 @@ def test_damaged_words(run, artifacts):
     chunk.write_bytes(b"torn")
     code, _, lines = run("--pamr-steps=1")
     assert code == 0
-    assert any("text_bank: 3 stored words" in line for line in lines)
+    assert any("text_bank: stored data of 3 words" in line for line in lines)
