@@ -9,6 +9,8 @@ def load() -> None:
     """Import what the commands import, without computing anything."""
     import cv2  # noqa: F401
     import duckdb  # noqa: F401
+    import numba.typed.typedlist  # noqa: F401
+    import scipy.linalg  # noqa: F401
     import skimage.segmentation  # noqa: F401
     import zarr  # noqa: F401
 

@@ -28,7 +28,15 @@ class ImageError(UserError):
 
 # What these say is about the file itself: it is not there, is no file, or cannot be read any more.
 OF_THE_FILE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, None}
-NO_MEMORY = ("can't allocate memory", "not enough memory", "can't start new thread")
+NO_MEMORY = (
+    "can't allocate memory",  # PyTorch
+    "not enough memory",
+    "can't start new thread",
+    "bad_alloc",  # C++
+    "could not create a",  # oneDNN: a primitive, a memory object
+    "failed to map segment",  # the loader of shared libraries
+    "annot allocate memory",
+)
 
 
 def refused_by_system(error: BaseException) -> str | None:
@@ -41,7 +49,7 @@ def refused_by_system(error: BaseException) -> str | None:
         return None if error.errno in OF_THE_FILE else error.strerror
     if isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError":
         return "not enough memory"
-    said = str(error) if isinstance(error, RuntimeError) else ""
+    said = str(error) if isinstance(error, RuntimeError | ImportError) else ""
     return "not enough memory" if any(words in said for words in NO_MEMORY) else None
 
 

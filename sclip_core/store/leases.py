@@ -121,7 +121,8 @@ class Lease:
         """The artifacts that other processes use, as ``<stage>/<key>``."""
         with self._mutex:
             others = self._refreshed(stopped_count=True)
-            return {name for other in others.values() for name in (*other.uses, *other.claims)}
+            names = (name for other in others.values() for name in (*other.uses, *other.claims))
+            return set(filter(None, names))
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
