@@ -22,7 +22,7 @@ from sclip_core.stages.filling import Todo
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage
 from sclip_core.stages.trunk import TrunkStage
-from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
+from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
 
 
@@ -69,14 +69,8 @@ class DenseFeaturesStage(EncodingStage):
 
     def load(self, model: SCLIP, digest: str) -> Loaded:
         """What was kept of an image's trunk, or its windows."""
-        if digest in self._kept:
-            try:
-                return Loaded(digest, *self._trunk.read(self._kept[digest]))
-            except DamagedRow as error:
-                if self._trunk.name in self.run.settings.stages:
-                    raise  # it is computed again first
-                self._trunk.table.strike(error.rows)  # the image is there
-        return super().load(model, digest)
+        kept = self.kept_of(self._trunk, digest, self._kept)
+        return Loaded(digest, *kept) if kept else super().load(model, digest)
 
     def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
         """All blocks, or the last alone; by each stage's policy."""

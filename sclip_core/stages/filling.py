@@ -21,9 +21,11 @@ if TYPE_CHECKING:
     from sclip_core.stages.stage import Stage
 
 SHORTEST, LONGEST = 0.02, 0.5  # seconds between looks at what another process computes
-QUICK = 0.2  # seconds: rows that take less together are claimed twice as many at a time,
-MOST_CLAIMED = 64  # up to so many: claiming costs a millisecond, waiting for another's rows more
-MOST_MISSED = 20  # times that a row is tried again as another one was gone
+# A claim costs about a millisecond, but whoever ends first waits for the rows that others have
+# claimed. So claims are small where rows are slow, and grow where they are quick.
+QUICK = 0.2  # seconds that the rows of one claim took: below it the next claim is twice as large
+MOST_CLAIMED = 64  # rows of one claim
+MOST_MISSED = 20  # times that a row waits for another one that was struck from its ledger
 MOST_MENDED = 2  # times that a row is computed again in one run; then the disk itself is at fault
 
 
@@ -199,8 +201,7 @@ class Filling:
         if owners and self._waited == SHORTEST:
             count = sum(row_id in taken for row_id in todo)
             stage.run.reporter.note(
-                f"{stage.name}: {', '.join(owners)} computes the other {count} {stage.unit}; "
-                "waiting for them"
+                f"{stage.name}: waiting for {count} {stage.unit} that {', '.join(owners)} computes"
             )
         time.sleep(self._waited)
         self._waited = min(1.5 * self._waited, LONGEST)

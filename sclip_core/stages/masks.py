@@ -24,7 +24,7 @@ from sclip_core.stages.prefetch import prefetch
 from sclip_core.stages.run import Run
 from sclip_core.stages.stage import Stage
 from sclip_core.stages.trunk import STORED
-from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
+from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.records import RecordTable
 
@@ -181,13 +181,10 @@ class ProposalsStage(Stage):
         generator, kept = self.run.proposer(shard), self._embeddings.rows()
 
         def load(digest: str) -> Loaded:
-            if digest in kept:
-                try:
-                    return self._embeddings.read(kept[digest])
-                except DamagedRow as error:
-                    if self._embeddings.name in self.run.settings.stages:
-                        raise  # it is computed again first
-                    self._embeddings.table.strike(error.rows)  # the image is there
+            """The embeddings that were kept of an image; else its pixels."""
+            found: Loaded | None = self.kept_of(self._embeddings, digest, kept)
+            if found:
+                return found
             image = self.run.image(digest)
             return Loaded((image.shape[0], image.shape[1]), image, None)
 

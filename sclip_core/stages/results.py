@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
@@ -121,12 +121,13 @@ class ResultsStage:
         there = self._there()
         if not there:
             key = self.key
-            self.metrics.confusions()  # mends damaged rows, or leaves their images out: another run
+            confused = self.metrics.confusions()
+            # Damaged rows were computed again, or their images left out: then it is another run.
             self.__dict__.pop("key", None)
             there = self.key != key and self._there()
         if not there:
             writable_folder(self.run.root)
-            write_run(self.run.root, self.run_id, self._tables())
+            write_run(self.run.root, self.run_id, self._tables(confused))
         seconds = time.perf_counter() - started
         outcome = Outcome(
             self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
@@ -174,8 +175,8 @@ class ResultsStage:
         """The rows of this run in one of the tables."""
         return read_run(self.run.root, self.run_id, table)
 
-    def _tables(self) -> dict[str, pa.Table]:
-        confused = self.metrics.confusions()
+    def _tables(self, confused: Mapping[str, Confusion]) -> dict[str, pa.Table]:
+        """The tables of ``TABLES``, of what the pixels of each image were called."""
         self._refuse_gaps(confused)  # rows may have been found damaged on reading
         if not confused:
             raise nothing_usable(self.run)

@@ -71,6 +71,14 @@ class Stage(ABC):
     def wanted(self) -> Sequence[str]:
         """Ids of the rows that the run's dataset asks for, in order, each once."""
 
+    def read(self, row: Row) -> Any:
+        """What is stored of a row, as the stages above take it.
+
+        Raises:
+            DamagedRow: it is not what was written.
+        """
+        raise NotImplementedError(f"rows of {self.name} are read by its table")
+
     @abstractmethod
     def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compute rows, a few at a time; those whose image fails are left out (``leave_out``).
@@ -150,6 +158,31 @@ class Stage(ABC):
             raise RowGone(f"{row_id} in {self.artifact.path} is being computed again")
         return rows[row_id]
 
+    def kept_of(self, stage: Stage, row_id: str, rows: Mapping[str, Row]) -> Any:
+        """What a stage that this one can do without has kept of an image.
+
+        Args:
+            stage: of ``reads``, not upstream: the trunk, SAM's embeddings.
+            row_id: digest of the image.
+            rows: of that stage.
+
+        Returns:
+            What ``stage.read`` gives; None: nothing is kept, or it was damaged and the run does not
+            have that stage.
+
+        Raises:
+            DamagedRow: it is damaged, and is computed again first.
+        """
+        if row_id not in rows:
+            return None
+        try:
+            return stage.read(rows[row_id])
+        except DamagedRow as error:
+            if stage.name in self.run.settings.stages:
+                raise
+            error.table.strike(error.rows)
+            return None
+
     def mend(self, errors: Iterable[DamagedRow], shard: int = 0) -> None:
         """Strike damaged rows, of this stage or of those below it, and compute them again.
 
@@ -206,8 +239,6 @@ class Stage(ABC):
 
     def _stage_of(self, error: DamagedRow) -> Stage | None:
         """The stage that computes damaged rows: this one, or one that it reads."""
-        if not error.rows:
-            return None
         if error.table.artifact.path == self.artifact.path:
             return self
         found = (stage._stage_of(error) for stage in self.reads)

@@ -12,10 +12,8 @@ from __future__ import annotations
 
 import itertools
 import json
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,40 +25,19 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
-from sclip_core.config import ImageError
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import fsync, make_folder, refuse_to_guess, write_whole, written_to
 from sclip_core.store.ledger import Row
+from sclip_core.store.table import DamagedRow, NewRow, RowGone, RowTable, crc32
+
+__all__ = ["ArrayTable", "DamagedRow", "NewRow", "RowGone", "Writer", "crc32"]
 
 CHUNK_BYTES = 2**20  # at most
 SMALLEST_CHUNK = 2**16  # bytes; smaller ones would make many files of a large dataset
 ENDLESS = 2**48  # longer than any segment: which rows there are, the ledger says
 
 
-class DamagedRow(ImageError):
-    """Rows whose bytes are not those that were written."""
-
-    def __init__(self, line: str, table: Any = None, rows: Sequence[Row] = ()) -> None:
-        """Take the line, and the rows that are damaged, with the table that they are of."""
-        super().__init__(line)
-        self.table = table
-        self.rows = tuple(rows)
-
-
-class RowGone(DamagedRow):
-    """A row that was there a moment ago: somebody found it damaged, and computes it again."""
-
-
-@dataclass(frozen=True)
-class NewRow:
-    """A computed row, not yet stored."""
-
-    id: str
-    values: Any  # array (n, ...), the first axis ragged; of a RecordTable, n records in Arrow
-    meta: dict[str, Any] = field(default_factory=dict)
-
-
-class ArrayTable:
+class ArrayTable(RowTable):
     """The rows of an artifact whose data are arrays."""
 
     def __init__(self, artifact: Artifact, dtype: str, width: int | None, compress: bool) -> None:
@@ -73,7 +50,7 @@ class ArrayTable:
             compress: whether version 0.1.0 compressed them; since then all are, as the end of a
                 chunk that a batch does not fill then takes no room.
         """
-        self.artifact = artifact
+        super().__init__(artifact)
         self._dtype = np.dtype(dtype)
         self._tail = () if width is None else (width,)
         self._compressed_before = compress
@@ -129,10 +106,6 @@ class ArrayTable:
             raise self.damaged(*damaged)
         return found
 
-    def size_of(self, row: Row) -> tuple[int, int]:
-        """See ``size_of``."""
-        return size_of(self, row)
-
     def read_map(self, row: Row) -> NDArray[Any]:
         """The values of a row as the map (H, W) of its image.
 
@@ -154,16 +127,6 @@ class ArrayTable:
             self,
             rows,
         )
-
-    def strike(self, rows: Sequence[Row]) -> None:
-        """Take note that rows are damaged, and remove their data.
-
-        Raises:
-            DiskError: the note cannot be written.
-        """
-        with written_to(self.artifact.path):
-            self.artifact.ledger.strike(rows)
-        self.free(rows)
 
     def free(self, rows: Iterable[Row]) -> None:
         """Remove the chunks of rows that are in the ledger no more, where no other row has a part.
@@ -375,24 +338,3 @@ class Writer:
 def _suits(chunk: int, best: int, smallest: int) -> bool:
     """Whether chunks are about as large as a batch wants them."""
     return chunk == best or max(smallest, best / 2) <= chunk <= best * 1.25
-
-
-def size_of(table: Any, row: Row) -> tuple[int, int]:
-    """Height and width of a row's image, as its ``meta`` says.
-
-    Raises:
-        DamagedRow: it says something else; a ledger of version 0.1.0 has no checksums.
-    """
-    size = row.meta.get("size")
-    if not (isinstance(size, list) and len(size) == 2 and all(map(_is_length, size))):
-        raise table.damaged(row)
-    return size[0], size[1]
-
-
-def _is_length(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
-
-
-def crc32(values: NDArray[Any]) -> int:
-    """CRC-32 of an array's bytes."""
-    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).reshape(-1).data)

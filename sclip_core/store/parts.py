@@ -14,10 +14,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from sclip_core.store.arrays import DamagedRow, NewRow, crc32
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import make_folder, refuse_to_guess, write_whole, written_to
 from sclip_core.store.ledger import Row
+from sclip_core.store.table import DamagedRow, NewRow, RowTable, crc32
 
 ROW_COLUMN = "row"  # first column of a PartTable's files: whose the values are
 
@@ -26,12 +26,8 @@ class UnreadablePart(Exception):
     """A file of rows that is missing or damaged as a whole."""
 
 
-class PartFiles:
+class PartFiles(RowTable):
     """Parquet files of an artifact, one a batch; a row is a slice of one."""
-
-    def __init__(self, artifact: Artifact) -> None:
-        """Take the artifact's folder."""
-        self.artifact = artifact
 
     @contextmanager
     def writer(self) -> Iterator[Self]:
@@ -59,16 +55,6 @@ class PartFiles:
             write_whole(self._path(part), partial(pq.write_table, table, **options))
             self.artifact.ledger.append(part, entries, seconds)
         self.free([before[row.id] for row in rows if row.id in before])
-
-    def strike(self, rows: Sequence[Row]) -> None:
-        """Take note that rows are damaged, and remove the files that hold nothing else.
-
-        Raises:
-            DiskError: the note cannot be written.
-        """
-        with written_to(self.artifact.path):
-            self.artifact.ledger.strike(rows)
-        self.free(rows)
 
     def free(self, rows: Iterable[Row]) -> None:
         """Remove the files of rows that are in the ledger no more, if no other row is in them."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from sclip_core.store.arrays import NewRow, size_of
+from sclip_core.store.arrays import NewRow
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartFiles, UnreadablePart
@@ -66,10 +66,6 @@ class RecordTable(PartFiles):
         if _crc(records) != row.crc:
             raise self.damaged(row)
         return records
-
-    def size_of(self, row: Row) -> tuple[int, int]:
-        """See ``arrays.size_of``."""
-        return size_of(self, row)
 
     def _read_part(self, part: str) -> pa.Table:
         found = self._load(part, self._schema.names)

@@ -1,0 +1,86 @@
+"""What all tables of rows have in common, whatever their rows are stored as."""
+
+from __future__ import annotations
+
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError
+from sclip_core.store.artifact import Artifact
+from sclip_core.store.files import written_to
+from sclip_core.store.ledger import Row
+
+
+class DamagedRow(ImageError):
+    """Rows whose bytes are not those that were written."""
+
+    def __init__(self, line: str, table: RowTable, rows: Sequence[Row]) -> None:
+        """Take the line, and the rows that are damaged, with the table that they are of."""
+        super().__init__(line)
+        self.table = table
+        self.rows = tuple(rows)
+
+
+class RowGone(ImageError):
+    """A row that was there a moment ago: somebody found it damaged, and computes it again."""
+
+
+@dataclass(frozen=True)
+class NewRow:
+    """A computed row, not yet stored."""
+
+    id: str
+    values: Any  # array (n, ...), the first axis ragged; of a RecordTable, n records in Arrow
+    meta: dict[str, Any] = field(default_factory=dict)
+
+
+class RowTable(ABC):
+    """The rows of an artifact: how they are stored is another class's business."""
+
+    def __init__(self, artifact: Artifact) -> None:
+        """Take the artifact's folder."""
+        self.artifact = artifact
+
+    @abstractmethod
+    def damaged(self, *rows: Row) -> DamagedRow:
+        """The error for rows, at least one, that cannot be used."""
+
+    @abstractmethod
+    def free(self, rows: Iterable[Row]) -> None:
+        """Remove the files of rows that are in the ledger no more, if no other row needs them."""
+
+    def strike(self, rows: Sequence[Row]) -> None:
+        """Take note that rows are damaged, and remove their data.
+
+        Raises:
+            DiskError: the note cannot be written.
+        """
+        with written_to(self.artifact.path):
+            self.artifact.ledger.strike(rows)
+        self.free(rows)
+
+    def size_of(self, row: Row) -> tuple[int, int]:
+        """Height and width in pixels of a row's image, as its ``meta`` says.
+
+        Raises:
+            DamagedRow: it says something else; a ledger of version 0.1.0 has no checksums.
+        """
+        size = row.meta.get("size")
+        if not (isinstance(size, list) and len(size) == 2 and all(map(_is_length, size))):
+            raise self.damaged(row)
+        return size[0], size[1]
+
+
+def _is_length(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**31
+
+
+def crc32(values: NDArray[Any]) -> int:
+    """CRC-32 of an array's bytes."""
+    return zlib.crc32(np.ascontiguousarray(values).view(np.uint8).reshape(-1).data)
