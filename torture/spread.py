@@ -36,6 +36,7 @@ def spread(
     folder.mkdir(parents=True, exist_ok=True)
 
     def share(first: int) -> int:
+        """Do every so many cases, beginning with this one, and write down what they gave."""
         done = []
         for number in range(first, len(cases), workers):
             place = folder / f"case-{number}"

@@ -50,6 +50,7 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
         raise unknown("arch", arch, ARCHS)
 
     def register(function: PolicyFunction) -> PolicyFunction:
+        """Add the function to the registry and give it back unchanged."""
         if not callable(function):
             kind = type(function).__name__
             raise UserError(

@@ -12,6 +12,7 @@ import pytest
 
 from sclip_core import UserError
 from sclip_core.config import resolve
+from sclip_core.stages.filling import Claims
 from sclip_core.stages.pipeline import Pipeline, run_pipeline
 from sclip_core.stages.report import Silent
 from sclip_core.stages.run import Run
@@ -365,3 +366,47 @@ def test_a_run_of_fewer_images_has_another_id(artifacts, voc, monkeypatch):
     again = run(artifacts, voc)
     assert again.num_images == 4
     assert {again.run_id} == whole
+
+
+def test_a_damaged_trunk_is_computed_again_where_it_is_kept(tmp_path, voc):
+    run(tmp_path, voc, keep_trunk=True)
+    for chunk in (tmp_path / "trunk").rglob("c/*/0"):
+        flip(chunk)
+    finished, notes = run_and_listen(tmp_path, voc, keep_trunk=True, attention="vanilla")
+    assert finished.failures == {}
+    (line,) = notes
+    assert line.startswith("trunk: stored data of 4 images")
+    again, notes = run_and_listen(tmp_path, voc, keep_trunk=True, attention="naclip")
+    assert (set(computed(again)) & {"trunk"}, notes) == (set(), [])
+
+
+def test_rows_that_were_stored_a_moment_ago_are_given_back(artifacts, voc):
+    """Two runs begin with the same list: the second keeps no claim to what the first has stored."""
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY, "pamr_steps": 1}
+    one, two = (Pipeline.of(Run(resolve(**given))) for _ in range(2))
+    ids = one.refine.wanted()
+    assert one.refine.execute().computed == 4
+    claims = Claims(two.refine, ids)
+    assert (list(claims), claims.taken) == ([], [])
+    assert one.run.lease.taken(one.refine.artifact.path) == {}
+
+
+def test_names_of_folders_are_durable_before_a_row_is(tmp_path, voc, monkeypatch):
+    """Whoever has made a folder: every writer fsyncs its name before the ledger names a row."""
+    synced: list[Path] = []
+    fsync = os.fsync
+
+    def recorded(handle: int) -> None:
+        synced.append(Path(os.readlink(f"/proc/self/fd/{handle}")))
+        fsync(handle)
+
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path, **TINY}
+    stage = Pipeline.of(Run(resolve(**given))).text_bank
+    stage.artifact.create({})
+    monkeypatch.setattr(os, "fsync", recorded)
+    stage.execute()
+    path = stage.artifact.path
+    first_line = synced.index(path / "ledger.jsonl")
+    segment = path / "segments/0000.zarr"
+    for folder in (tmp_path, path.parent, path, path / "segments", segment, segment / "c"):
+        assert folder in synced[:first_line], folder

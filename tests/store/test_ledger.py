@@ -236,6 +236,18 @@ def test_a_ledger_that_is_open_sees_what_others_do(ledger, tmp_path):
     assert ledger.rows() == {}
 
 
+def test_a_ledger_that_was_replaced_is_read_anew(ledger, tmp_path):
+    """By a longer one under the same file number, as file systems give them out again."""
+    path = tmp_path / "ledger.jsonl"
+    ledger.append("0000", [row("a")], 0)
+    assert list(ledger.rows()) == ["a"]
+    other = Ledger(tmp_path / "other.jsonl")
+    for name in ("b", "c"):
+        other.append("0000", [row(name)], 0)
+    path.write_bytes((tmp_path / "other.jsonl").read_bytes())  # in place: the same file number
+    assert list(ledger.rows()) == ["b", "c"]
+
+
 WRITER = """
 import sys
 from pathlib import Path

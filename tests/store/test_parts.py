@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 
 from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.files import DiskError
 from sclip_core.store.parts import PartTable
 
 COLUMNS = ("class_id", "label")
@@ -70,3 +76,29 @@ def test_a_file_that_is_gone_with_its_rows(artifact):
         PartTable(artifact, COLUMNS).read_many(before.values())
     assert raised.value.rows == tuple(before.values())
     assert len(PartTable(artifact, COLUMNS).read_many(artifact.rows().values())) == 2
+
+
+def test_what_the_system_refuses_is_no_damage(artifact, monkeypatch):
+    store(table := PartTable(artifact, COLUMNS), rows(3))
+    stored = artifact.rows().values()
+
+    def refuse(*_: object) -> bytes:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "read_bytes", refuse)
+        with pytest.raises(DiskError, match=r"cannot be read \(Too many open files\)"):
+            table.read_many(stored)
+    assert len(table.read_many(stored)) == 1
+
+
+def test_other_readers_can_check_the_pages(artifact):
+    """A bit flipped among the values: this project has its own checksum, others have Parquet's."""
+    store(PartTable(artifact, COLUMNS), rows(400))
+    (path,) = artifact.path.glob("parts/*.parquet")
+    data = bytearray(path.read_bytes())
+    column = pq.ParquetFile(path).metadata.row_group(0).column(1)
+    data[column.dictionary_page_offset + column.total_compressed_size // 2] ^= 1
+    path.write_bytes(data)
+    with pytest.raises(OSError, match="CRC"):
+        pq.ParquetFile(path, page_checksum_verification=True).read()

@@ -55,6 +55,7 @@ def record(place: Place, method: str) -> list[Step]:
     target = store.with_suffix(".pickle")
 
     def work() -> None:
+        """Run once under the recorder, which keeps every write of the store."""
         import threading
 
         recorder = Recorder(store)

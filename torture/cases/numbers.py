@@ -34,6 +34,7 @@ def numbers(place: Place, long: bool) -> Part:
     wanted = {method: place.reference(method)[1] for method in METHODS}
 
     def work(case: Case, folder: Path) -> Part:
+        """Run one case and compare it with the reference."""
         found, store = Part("numbers"), folder / "artifacts"
         what = f"{case.method}, {case.others or 'as it is'}, {case.threads} threads"
         if case.threads > 1 or not case.others:

@@ -41,6 +41,8 @@ def starved(place: Place, long: bool) -> Part:
     names = list(HOW) * 15 if long else [name for name in HOW if name != "memory"] * 2
 
     def work(case: Case, folder: Path) -> Part:
+        """Starve in a process of its own; skip what the system does not allow."""
+
         def starve() -> Part:
             return HOW[case.how](place, case, folder, wanted)
 
@@ -83,6 +85,7 @@ def _read_only(place: Place, case: Case, folder: Path, wanted: Figures) -> Part:
 
 def _limited(name: int, least: int, most: int) -> Callable[..., Part]:
     def starve(place: Place, case: Case, folder: Path, wanted: Figures) -> Part:
+        """Run under the limit; the address space is limited beside what it holds already."""
         limit = place.random("limited", case).randint(least, most)
         if name == resource.RLIMIT_AS:
             pages = int(Path("/proc/self/statm").read_text().split()[0])

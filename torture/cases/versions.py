@@ -35,6 +35,7 @@ def versions(place: Place, long: bool) -> Part:
     wanted = {method: place.reference(method)[1] for method in sorted(methods)}
 
     def work(order: tuple[tuple[str, str], ...], folder: Path) -> Part:
+        """Run the versions on one store in this order, then compare."""
         found, store = Part("versions"), folder / "artifacts"
         for version, method in order:
             code = old if version == "first" else None
