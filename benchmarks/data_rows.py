@@ -11,9 +11,9 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import Row, seconds_of
-from sclip_core.data.prepare import prepare
+from sclip_core.acquire.convert import CONTEXT_IDS, STUFF_IDS, STUFF_UNUSED
+from sclip_core.acquire.prepare import prepare
 from sclip_core.datasets.annotations import shapes
-from sclip_core.datasets.convert import CONTEXT_IDS, STUFF_IDS, STUFF_UNUSED
 
 MAPS, FEW = 5000, 20
 HEIGHT, WIDTH = 480, 640

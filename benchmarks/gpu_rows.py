@@ -26,7 +26,7 @@ from benchmarks.measure import Row
 from benchmarks.text import seconds
 from sclip_core.config import Geometry, Protocol
 from sclip_core.datasets import decode_image
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
 from sclip_core.encoder import Attention, DenseEncoder
 from sclip_core.encoder.pixels import cut_windows, normalise, resize
 from sclip_core.evaluation import image_areas

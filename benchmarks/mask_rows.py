@@ -18,10 +18,10 @@ from benchmarks.cases import Case
 from benchmarks.measure import Row, alternate, matmul_gflops, peak_extra_mb
 from benchmarks.text import joined, megabytes, seconds
 from sclip_core.config.masks import MaskSettings
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
+from sclip_core.masks import RULES, Evidence, Proposals, pooled_logits
+from sclip_core.masks.proposals import run_lengths
 from sclip_core.segmentation import Stitcher
-from sclip_core.segmentation.masks import RULES, Evidence, Proposals, pooled_logits
-from sclip_core.segmentation.masks.proposals import run_lengths
 
 SIZE = (426, 640)
 ENCODER_GFLOP = 970.0  # of SAM's ViT-B, as segment_anything runs it
@@ -93,7 +93,7 @@ def photograph() -> NDArray[np.uint8]:
 
 def encoder_row(quick: bool) -> Row:
     """The image encoder."""
-    from sclip_core.segmentation.masks.sam.generator import MaskGenerator
+    from sclip_core.masks.sam.generator import MaskGenerator
 
     generator = MaskGenerator(random_sam(quick), MaskSettings(**SETTINGS))
     side = generator.encoder.image_size
@@ -122,7 +122,7 @@ def generator_row(quick: bool) -> Row:
     """Everything after the encoder: the same masks from the same embedding."""
     from segment_anything import SamAutomaticMaskGenerator
 
-    from sclip_core.segmentation.masks.sam.generator import MaskGenerator
+    from sclip_core.masks.sam.generator import MaskGenerator
 
     sam, image = random_sam(quick), photograph()
     ours = MaskGenerator(sam, MaskSettings(**SETTINGS))

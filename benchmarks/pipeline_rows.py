@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from benchmarks.measure import Row
-from benchmarks.probe import Probe
+from benchmarks.processes import Probe
 from benchmarks.text import joined, megabytes, seconds
 from benchmarks.workplace import Workplace
 

@@ -14,7 +14,7 @@ from sclip_core.evaluation import Areas, bootstrap, scores
 from sclip_core.evaluation.bootstrap import RESAMPLES
 from sclip_core.report import write_report
 from sclip_core.results import compare
-from sclip_core.store.results import EMPTY, write_run
+from sclip_core.results.files import EMPTY, write_run
 
 IMAGES, CLASSES = 5000, 171
 FEW_IMAGES, FEW_CLASSES = 30, 5

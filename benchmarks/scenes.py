@@ -11,8 +11,8 @@ from concurrent.futures import ProcessPoolExecutor
 
 import cv2
 
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-from sclip_core.demo.pictures import Pictures
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.training.pictures import Pictures
 
 BATCHES, BATCH, SCENES = 16, 128, 12
 

@@ -15,8 +15,8 @@ from benchmarks.measure import Row
 from benchmarks.pipeline_rows import PHOTOGRAPHS
 from sclip_core import SCLIP, Protocol, Vocabulary, read_image
 from sclip_core.config import tables
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-from sclip_core.segmentation import compiled
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
+from sclip_core.segmentation.backends import numba_decision as compiled
 
 IMAGES = 10
 SIZE = (360, 480)

@@ -16,11 +16,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
-from benchmarks.probe import WARM, Probe, sclip_run
+from benchmarks.processes import WARM, Probe, sclip_run
 from sclip_core import read_image
 from sclip_core.datasets import Vocabulary
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-from sclip_core.demo.scenes import write_scenes
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.scenes.files import write_scenes
 
 VGA = (480, 640)
 TINY = (60, 80)

@@ -8,7 +8,7 @@
                                    ▲            by SAM or as superpixels
     proposals ──► crop_features ───┘
 
-The order stands in ``sclip_core.stages.pipeline``. The store is the cache: a task that finds
+The order stands in ``sclip_core.pipeline.pipeline``. The store is the cache: a task that finds
 everything there returns ``Cached``, and no array passes through Prefect.
 """
 
@@ -26,15 +26,15 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.console import ConsoleReporter, headline
+from flows.cli.console import ConsoleReporter, headline
+from flows.cli.signals import taken_back
 from flows.parameters import prefect_type, with_settings
-from flows.signals import taken_back
 from sclip_core.config import resolve_several
-from sclip_core.stages.report import Outcome, Reporter
+from sclip_core.progress import Outcome, Reporter
 from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
-    from sclip_core.stages.pipeline import AnyStage, Finished
+    from sclip_core.pipeline.pipeline import AnyStage, Finished
 
 # Who is told about progress: set by a command that runs the flow in its own process.
 reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
@@ -79,8 +79,8 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
             ``area_thd`` there may be several values, as lists: a run for each combination, which
             share what they can.
     """
-    from sclip_core.stages.pipeline import run_pipelines
-    from sclip_core.stages.run import Run
+    from sclip_core.pipeline.pipeline import run_pipelines
+    from sclip_core.pipeline.run import Run
 
     told = reporter.get()  # a command has said already what it notes here
     teller = told or ConsoleReporter(get_run_logger().info)
@@ -151,7 +151,7 @@ def publish(finished: Finished) -> None:
 
 def publish_together(finished: list[Finished]) -> None:
     """Show runs of one command in Prefect side by side: what differs, and their scores."""
-    from flows.listing import differing_settings, setting
+    from flows.cli.listing import differing_settings, setting
     from sclip_core.report.summary import score_intervals
 
     rows = [each.row for each in finished]

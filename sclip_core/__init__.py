@@ -9,9 +9,9 @@ from sclip_core.config import ImageError, Protocol, UserError
 if TYPE_CHECKING:
     from sclip_core.datasets import Vocabulary, read_image
     from sclip_core.encoder import TextBank
+    from sclip_core.masks import Proposals
     from sclip_core.model import SCLIP, Segmentation, propose_masks
     from sclip_core.segmentation import pamr
-    from sclip_core.segmentation.masks import Proposals
 
 __version__ = "0.1.0"
 __all__ = [
@@ -33,7 +33,7 @@ _LAZY = {
     "Segmentation": "sclip_core.model",
     "TextBank": "sclip_core.encoder",
     "Vocabulary": "sclip_core.datasets",
-    "Proposals": "sclip_core.segmentation.masks",
+    "Proposals": "sclip_core.masks",
     "propose_masks": "sclip_core.model",
     "pamr": "sclip_core.segmentation",
     "read_image": "sclip_core.datasets",

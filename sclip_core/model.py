@@ -26,26 +26,17 @@ from sclip_core.encoder import (
     TextBank,
     check_protocol,
     encode_word,
-    find_device,
-    find_dtype,
     find_model,
     load_model,
 )
 from sclip_core.encoder.crops import masked_crop
-from sclip_core.encoder.device import DTYPES
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
 from sclip_core.encoder.text import TEMPLATES
+from sclip_core.masks import RULES, Evidence, Proposals, Proposer, open_source, pooled_logits
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
-from sclip_core.segmentation.masks import (
-    RULES,
-    Evidence,
-    Proposals,
-    Proposer,
-    open_source,
-    pooled_logits,
-)
+from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
 USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
 

@@ -24,7 +24,7 @@ from sclip_core.config import Geometry
 from sclip_core.encoder.attention import POLICIES
 from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.pixels import normalise, resize
-from sclip_core.segmentation import compiled
+from sclip_core.segmentation.backends import numba_decision as compiled
 
 from .conftest import IMAGES, TINY
 

@@ -15,15 +15,12 @@ def load() -> None:
     import zarr  # noqa: F401
 
     import flows.cli
-    import flows.comparing
-    import flows.console
-    import flows.listing
-    import flows.running  # noqa: F401
-    import sclip_core.report
-    import sclip_core.segmentation.kernels
-    import sclip_core.stages.pipeline  # noqa: F401
-    from sclip_core.segmentation.masks.sam import loading
-    from tests.segmentation.masks.sam.models import WIDTH, build
+    import flows.cli.comparing
+    import flows.cli.console
+    import flows.cli.listing
+    import flows.cli.running  # noqa: F401
+    from sclip_core.masks.sam import loading
+    from tests.masks.sam.models import WIDTH, build
 
     loading.CHECKPOINTS[SAM_SIZE] = loading.CHECKPOINTS[SAM_SIZE]._replace(width=WIDTH)
     loading.library = lambda: {SAM_SIZE: build}

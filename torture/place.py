@@ -127,8 +127,8 @@ class Place:
         import torch
 
         from sclip_core.datasets import Vocabulary
-        from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-        from tests.segmentation.masks.sam.models import make
+        from sclip_core.demo.scenes import draw_scene, evaluation_rng
+        from tests.masks.sam.models import make
 
         data = self.folder / "data"
         for name in ("images", "labels"):
@@ -148,8 +148,8 @@ def figures(settings: dict[str, Any]) -> Figures:
     import pyarrow.parquet as pq
 
     from sclip_core.config import UserError, resolve
-    from sclip_core.stages.pipeline import Pipeline
-    from sclip_core.stages.run import Run
+    from sclip_core.pipeline.pipeline import Pipeline
+    from sclip_core.pipeline.run import Run
 
     pipeline = Pipeline.of(Run(resolve(**settings)))
     labels = pipeline.labels

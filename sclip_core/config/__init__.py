@@ -2,14 +2,7 @@
 
 from sclip_core.config.errors import ImageError, UserError, printable, refused_by_system, unknown
 from sclip_core.config.geometry import Geometry
-from sclip_core.config.protocol import Protocol, tables
-from sclip_core.config.settings import (
-    OF_MASKS,
-    STAGES,
-    Settings,
-    resolve,
-)
-from sclip_core.config.several import (
+from sclip_core.config.grid import (
     CHEAP,
     SEVERAL,
     point_of,
@@ -18,6 +11,13 @@ from sclip_core.config.several import (
     unread,
     usual_value,
     value_text,
+)
+from sclip_core.config.protocol import Protocol, tables
+from sclip_core.config.settings import (
+    OF_MASKS,
+    STAGES,
+    Settings,
+    resolve,
 )
 
 __all__ = [

@@ -2,7 +2,6 @@
 
 from sclip_core.encoder.attention import POLICIES, Attention, policy
 from sclip_core.encoder.dense import DenseEncoder
-from sclip_core.encoder.device import find_device, find_dtype
 from sclip_core.encoder.loading import ModelSpec, find_model, load_model
 from sclip_core.encoder.pixels import check_protocol
 from sclip_core.encoder.text import TextBank, encode_word
@@ -15,8 +14,6 @@ __all__ = [
     "TextBank",
     "check_protocol",
     "encode_word",
-    "find_device",
-    "find_dtype",
     "find_model",
     "load_model",
     "policy",

@@ -1,4 +1,4 @@
-"""Areas, scores and pictures: arrays in, arrays out."""
+"""Areas, scores and their intervals: arrays in, numbers out."""
 
 from sclip_core.evaluation.areas import (
     IGNORED,
@@ -10,11 +10,7 @@ from sclip_core.evaluation.areas import (
     sum_areas,
 )
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
-from sclip_core.evaluation.colours import palette
-from sclip_core.evaluation.panels import overlay, panel
-from sclip_core.evaluation.poster import poster
 from sclip_core.evaluation.scores import Scores, scores
-from sclip_core.evaluation.sheet import sheet
 
 __all__ = [
     "IGNORED",
@@ -27,11 +23,6 @@ __all__ = [
     "bootstrap",
     "image_areas",
     "image_confusion",
-    "overlay",
-    "palette",
-    "panel",
-    "poster",
     "scores",
-    "sheet",
     "sum_areas",
 ]

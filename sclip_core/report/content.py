@@ -14,9 +14,9 @@ from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
 from sclip_core.results.comparison import FEW, FEWEST, SCORES
+from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
 from sclip_core.results.tables import Paired, find_run, paired
-from sclip_core.store.results import read_run
 
 Row = Mapping[str, Any]
 METHOD = ("mode", "model", "pretrained", "attention", "pamr_steps")

@@ -10,15 +10,15 @@ import numpy as np
 from PIL import Image
 
 from sclip_core.config import UserError
+from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
-from sclip_core.evaluation.panels import panel
 from sclip_core.report.pictures import data_uri, image_scores
 from sclip_core.report.source import Source
 from sclip_core.results.comparison import FEWEST, SCORES
+from sclip_core.results.files import read_run
+from sclip_core.results.past_run import LabelMaps
 from sclip_core.results.published import beside
 from sclip_core.results.tables import paired
-from sclip_core.stages.label_maps import LabelMaps
-from sclip_core.store.results import read_run
 
 WIDTH = 900  # pixels of the picture
 HARDEST = 5  # classes that are named

@@ -8,6 +8,7 @@ Files that cannot be read are left out with a ``ResultsWarning`` where all runs 
 """
 
 from sclip_core.results.comparison import compare
+from sclip_core.results.files import ResultsWarning
 from sclip_core.results.published import published
 from sclip_core.results.tables import (
     Paired,
@@ -19,7 +20,6 @@ from sclip_core.results.tables import (
     query,
     runs,
 )
-from sclip_core.store.results import ResultsWarning
 
 __all__ = [
     "Paired",

@@ -14,8 +14,8 @@ import pyarrow.compute as pc
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.evaluation.areas import Areas
-from sclip_core.store.query import query_results
-from sclip_core.store.results import read_table, run_ids
+from sclip_core.results.files import read_table, run_ids
+from sclip_core.results.sql import query_results
 
 ARTIFACTS = Path("artifacts")
 LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")

@@ -2,7 +2,7 @@
 
 from sclip_core.segmentation.decision import decide
 from sclip_core.segmentation.pamr import pamr
-from sclip_core.segmentation.segment import Refiner
+from sclip_core.segmentation.refiner import Refiner
 from sclip_core.segmentation.stitch import Stitcher
 
 __all__ = ["Refiner", "Stitcher", "decide", "pamr"]

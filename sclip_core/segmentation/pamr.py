@@ -17,8 +17,8 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sclip_core.config import UserError
-from sclip_core.segmentation import compiled
-from sclip_core.segmentation.refinement import refine
+from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation.backends.numba_pamr import refine
 from sclip_core.tensors import is_finite
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
@@ -48,7 +48,9 @@ def pamr(
     image, logits = torch.as_tensor(image), torch.as_tensor(logits)
     _check(image, logits, steps, dilations)
     if steps and logits.device.type == "cuda":
-        from sclip_core.segmentation import gpu  # Triton takes a while to import
+        from sclip_core.segmentation.backends import (
+            triton_pamr as gpu,  # Triton takes a while to import
+        )
 
         if gpu.available(logits.device):
             return gpu.refine(image.to(logits.device), logits, steps, dilations)

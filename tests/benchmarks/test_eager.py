@@ -9,7 +9,7 @@ from benchmarks import eager
 from benchmarks.cases import Case
 from sclip_core import pamr
 from sclip_core.config import Protocol
-from sclip_core.segmentation import compiled
+from sclip_core.segmentation.backends import numba_decision as compiled
 
 WORDS = (0, 0, 1, 2, 2, 3)
 PLAIN = Protocol(short_side=70, slide_crop=48, slide_stride=32)

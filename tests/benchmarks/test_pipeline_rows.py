@@ -20,11 +20,11 @@ from benchmarks.pipeline_rows import (
     tuning_row,
     tuning_rows,
 )
-from benchmarks.probe import Probe, sclip_run
+from benchmarks.processes import Probe, sclip_run
 from benchmarks.workplace import Workplace, random_clip
 from sclip_core.config import STAGES, resolve
 from sclip_core.encoder import find_model
-from sclip_core.stages.run import Run
+from sclip_core.pipeline.run import Run
 
 NOTHING = dict.fromkeys(STAGES, 0)
 

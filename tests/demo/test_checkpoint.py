@@ -16,7 +16,7 @@ from torchmetrics.classification import MulticlassJaccardIndex
 import sclip_core.demo
 from sclip_core import SCLIP, UserError, Vocabulary
 from sclip_core.config import resolve
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng, lexicon
+from sclip_core.demo.scenes import draw_scene, evaluation_rng, lexicon
 from sclip_core.encoder import find_model
 
 FOLDER = Path(sclip_core.demo.__file__).parent

@@ -15,13 +15,13 @@ from PIL import Image
 from safetensors.torch import load_file
 from torch.nn.functional import log_softmax
 
-import sclip_core.demo
 from sclip_core import SCLIP, UserError
-from sclip_core.datasets.scenes import Item, Picture, Scene, caption, draw_picture, training_rng
-from sclip_core.demo.pictures import BLOCK, Batch, Pictures
-from sclip_core.demo.tokens import Tokens
-from sclip_core.demo.train import CONFIG, train
-from sclip_core.demo.trainer import MaskedClipLoss, Recipe, Trainer
+from sclip_core.demo import training
+from sclip_core.demo.scenes import Item, Picture, Scene, caption, draw_picture, training_rng
+from sclip_core.demo.training.pictures import BLOCK, Batch, Pictures
+from sclip_core.demo.training.tokens import Tokens
+from sclip_core.demo.training.train import CONFIG, train
+from sclip_core.demo.training.trainer import MaskedClipLoss, Recipe, Trainer
 from sclip_core.encoder.text import encode_prompts
 
 CPU = torch.device("cpu")
@@ -50,12 +50,12 @@ def test_no_label_box_or_mask_reaches_the_trainer() -> None:
 
 
 def test_no_module_of_the_trainer_knows_scenes_or_labels() -> None:
-    folder, left, seen = Path(sclip_core.demo.__file__).parent, ["train"], set()
+    folder, left, seen = Path(training.__file__).parent, ["train"], set()
     while left:  # it and what it imports of this folder
         seen.add(module := left.pop())
         tree = ast.parse((folder / f"{module}.py").read_text())
         origins = [n.module or "" for n in ast.walk(tree) if isinstance(n, ast.ImportFrom)]
-        near = {o.removeprefix("sclip_core.demo.") for o in origins if "sclip_core.demo." in o}
+        near = {o.removeprefix(f"{training.__name__}.") for o in origins if training.__name__ in o}
         left += near - seen
         names = {node.id for node in ast.walk(tree) if isinstance(node, ast.Name)}
         names |= {node.attr for node in ast.walk(tree) if isinstance(node, ast.Attribute)}
@@ -74,7 +74,8 @@ def test_a_caption_is_true_of_the_pictures_that_show_all_it_names(monkeypatch) -
     monkeypatch.setattr(pictures, "_indices", lambda number: np.arange(4))
     monkeypatch.setattr(pictures, "_picture", lambda index: drawn[index])
     monkeypatch.setattr(
-        "sclip_core.demo.pictures.caption", lambda rng, picture: ("words", frozenset(next(said)))
+        "sclip_core.demo.training.pictures.caption",
+        lambda rng, picture: ("words", frozenset(next(said))),
     )
     expected = [[1, 1, 0, 0], [0, 1, 0, 0], [1, 0, 1, 1], [0, 0, 0, 1]]
     assert pictures.make(0).true.int().tolist() == expected
@@ -192,7 +193,7 @@ def test_the_weights_load_like_any_other(tmp_path: Path) -> None:
 
 
 def test_the_curve_of_a_log_is_a_picture(tmp_path: Path) -> None:
-    from sclip_core.demo.curve import draw
+    from sclip_core.demo.training.curve import draw
 
     train(dataclasses.replace(SMALL, steps=2), tmp_path, every=1)
     draw(tmp_path / "log.jsonl", tmp_path / "curve.png")

@@ -9,8 +9,8 @@ import pytest
 
 from sclip_core.config import resolve
 from sclip_core.datasets import open_dataset, read_image, read_label
-from sclip_core.datasets.scenes import draw_scene, evaluation_rng
-from sclip_core.demo.scenes import write_scenes
+from sclip_core.demo.scenes import draw_scene, evaluation_rng
+from sclip_core.demo.scenes.files import write_scenes
 
 
 def test_written_scenes_are_a_dataset(tmp_path: Path) -> None:

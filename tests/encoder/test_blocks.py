@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from sclip_core.encoder import POLICIES, Attention, DenseEncoder
-from sclip_core.tensors.room import _kept
+from sclip_core.tensors.buffers import _kept
 
 from .models import build, small_config
 
@@ -82,7 +82,7 @@ def test_threads_have_buffers_of_their_own() -> None:
 
 
 def test_large_buffers_are_given_back(monkeypatch) -> None:
-    monkeypatch.setattr("sclip_core.tensors.room.KEPT_BYTES", 1000)
+    monkeypatch.setattr("sclip_core.tensors.buffers.KEPT_BYTES", 1000)
     encoder = DenseEncoder(tower(0), EVERY[0])
     pixels = random_pixels(1, 3, 64, 64)
     first = encoder.tokens(pixels)

@@ -11,7 +11,7 @@ from sclip_core import SCLIP
 from sclip_core.encoder import Attention, DenseEncoder
 from sclip_core.encoder.crops import masked_crop
 from sclip_core.encoder.pixels import MEAN, STD
-from sclip_core.segmentation.masks import Proposals
+from sclip_core.masks import Proposals
 
 from .models import build, make, small_config
 from .test_dense import TOWERS, random_pixels

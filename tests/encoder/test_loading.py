@@ -17,9 +17,10 @@ import torch
 from huggingface_hub import constants
 
 from sclip_core import SCLIP, UserError
-from sclip_core.encoder import find_device, find_dtype, find_model, load_model
+from sclip_core.encoder import find_model, load_model
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.tensors import read_state
+from sclip_core.tensors.device import find_device, find_dtype
 
 from .models import build, make, small_config
 

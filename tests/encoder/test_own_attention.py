@@ -10,8 +10,8 @@ import torch
 from sclip_core import UserError
 from sclip_core.config import resolve
 from sclip_core.encoder import POLICIES, Attention, DenseEncoder, policy
-from sclip_core.stages.pipeline import Pipeline
-from sclip_core.stages.run import Run
+from sclip_core.pipeline.pipeline import Pipeline
+from sclip_core.pipeline.run import Run
 
 from ..conftest import TINY
 from ..flows.conftest import write_own

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from sclip_core.evaluation.panels import WRONG, WRONG_ALPHA, mistaken
+from sclip_core.drawing.panels import WRONG, WRONG_ALPHA, mistaken
 
 
 def test_wrong_pixels_alone_are_coloured():

@@ -9,9 +9,9 @@ import pytest
 
 from flows import cli
 
+from ..acquire.conftest import of_size, publisher
 from ..conftest import TINY
-from ..data.conftest import of_size, publisher
-from ..drawing import CLASSES, scene
+from ..pictures import CLASSES, scene
 
 __all__ = ["of_size", "publisher"]  # fixtures of the data's tests
 

@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 import pytest
 
 from sclip_core.model import SCLIP
+from sclip_core.pipeline.stages.encoding import EncodingStage
+from sclip_core.results.files import TABLES
 from sclip_core.segmentation import Refiner
-from sclip_core.stages.encoding import EncodingStage
-from sclip_core.store.results import TABLES
 
-from ..stages.conftest import areas
+from ..pipeline.conftest import areas
 from .conftest import flags
 
 

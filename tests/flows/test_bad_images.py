@@ -18,7 +18,7 @@ from PIL import Image
 from sclip_core import SCLIP
 
 from ..conftest import TINY
-from ..drawing import scene
+from ..pictures import scene
 from .conftest import flags, write_own
 
 PICTURE = scene(7)[0][150:198, 100:164]  # BGR (48, 64, 3)
@@ -324,7 +324,7 @@ def test_nothing_is_evaluated(run, data, sclip):
 
 def test_image_exchanged_while_it_is_in_use(run, data, tmp_path, monkeypatch):
     """Of the one nothing is stored under the digest of the other, though size and time agree."""
-    from sclip_core.stages.dense_features import DenseFeaturesStage
+    from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
 
     cv2.imwrite(str(data / "images" / "bad.bmp"), PICTURE)
     cv2.imwrite(str(data / "labels" / "bad.png"), LABELS)

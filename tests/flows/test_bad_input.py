@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..conftest import GOLDEN, TINY
-from ..stages.conftest import write_voc
+from ..pipeline.conftest import write_voc
 from .conftest import flags
 
 MODEL = [f"--{name}={value}" for name, value in TINY.items()]

@@ -164,7 +164,7 @@ def test_scores_are_those_of_torchmetrics(own, tmp_path, sclip):
     ],
 )
 def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
-    from flows import running
+    from flows.cli import running
 
     monkeypatch.chdir(tmp_path)
     seen = []
@@ -185,7 +185,7 @@ def test_plan_and_results_import_no_prefect():
 
 def test_core_imports_no_prefect():
     code = (
-        "import sys, sclip_core.stages.pipeline, sclip_core.model; "
+        "import sys, sclip_core.pipeline.pipeline, sclip_core.model; "
         "assert not {'prefect', 'flows'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -201,7 +201,7 @@ def test_model_imports_neither_zarr_nor_pyarrow():
 def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):
     import pyarrow as pa
 
-    from flows.console import MOST_ROWS, console, rows_table
+    from flows.cli.console import MOST_ROWS, console, rows_table
 
     values = pa.array(range(MOST_ROWS + 5))
     console().print(rows_table(pa.Table.from_arrays([values, values], names=["n", "n"])))
@@ -291,7 +291,7 @@ class TestTheSystemRefuses:
             def fail(*_):
                 raise error
 
-            monkeypatch.setattr("sclip_core.store.results.read_runs", fail)
+            monkeypatch.setattr("sclip_core.results.files.read_runs", fail)
             code, _, err = sclip("results", "--artifacts", scenes_runs)
             return code, err
 

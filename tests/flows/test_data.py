@@ -13,9 +13,9 @@ from PIL import Image
 
 from sclip_core.config import tables
 
+from ..acquire import trees
+from ..acquire.trees import COCO, COCO_IDS, MADE, SETS, place
 from ..conftest import TINY
-from ..data import trees
-from ..data.trees import COCO, COCO_IDS, MADE, SETS, place
 
 NAMES = ["voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff"]
 NAMES += ["ade20k", "cityscapes"]
@@ -165,7 +165,7 @@ def test_the_picture_is_in_the_format_of_its_name(name, kind, data, tmp_path, of
 @pytest.mark.parametrize("target", ["nowhere/look.png", "look.gif", "."])
 def test_where_no_picture_can_go_nothing_is_read(target, data, tmp_path, monkeypatch):
     trees.ade20k(tmp_path)
-    monkeypatch.setattr("sclip_core.data.check.check", None)
+    monkeypatch.setattr("sclip_core.acquire.check.check", None)
     said = mistake(data("check", "ade20k", "--root", tmp_path, "-o", target))
     assert Path(target).name in said
 
@@ -291,7 +291,7 @@ def test_a_root_that_is_not_there(command, data, tmp_path):
 
 def test_the_commands_need_neither_prefect_nor_torch():
     code = (
-        "import sys, flows.data, sclip_core.data.obtain, sclip_core.data.prepare;"
+        "import sys, flows.cli.data, sclip_core.acquire.obtain, sclip_core.acquire.prepare;"
         "print([m for m in ('prefect', 'torch') if m in sys.modules])"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

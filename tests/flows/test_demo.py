@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.demo import METHODS, SHOWN, command, kind_means
-from sclip_core.datasets.scenes import class_names
+from flows.cli.demo import METHODS, SHOWN, command, kind_means
+from sclip_core.demo.scenes import class_names
 
 SCENES = 5
 LINES = r"(?m)^(.{12}) mIoU +([\d.]+)   (.*)$"

@@ -14,11 +14,11 @@ from prefect.client.orchestration import get_client
 from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import sclip_benchmark
-from flows.running import run_settings
+from flows.cli.running import run_settings
 from sclip_core import UserError, results
 from sclip_core.config import Settings, resolve, resolve_several
-from sclip_core.stages.pipeline import run_pipeline
-from sclip_core.stages.run import Run
+from sclip_core.pipeline.pipeline import run_pipeline
+from sclip_core.pipeline.run import Run
 
 from ..conftest import TINY
 
@@ -107,7 +107,7 @@ def test_mistakes_are_not_retried(own, tmp_path):
 
 
 def test_faults_that_may_pass_are_tried_again(own, tmp_path, monkeypatch):
-    from sclip_core.stages.metrics import MetricsStage
+    from sclip_core.pipeline.stages.metrics import MetricsStage
 
     compute, faults = MetricsStage.compute, [OSError("the disk was away")]
 
@@ -154,7 +154,7 @@ def test_a_grid_is_in_its_order_through_the_flow(own, tmp_path):
 def test_heartbeats_are_for_servers_that_stay(monkeypatch):
     from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
 
-    from flows.running import _no_heartbeats
+    from flows.cli.running import _no_heartbeats
 
     for url, expected in ((None, None), ("http://127.0.0.1:1/api", 180)):
         with temporary_settings({PREFECT_API_URL: url}), _no_heartbeats():

@@ -11,13 +11,13 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-from sclip_core.data import prepare as prepare_module
-from sclip_core.data.prepare import prepare
+from sclip_core.acquire import prepare as prepare_module
+from sclip_core.acquire.prepare import prepare
 from sclip_core.datasets import read_label
 
+from ..acquire import trees
+from ..acquire.trees import SETS, grey, place
 from ..conftest import TINY
-from ..data import trees
-from ..data.trees import SETS, grey, place
 from .conftest import flags
 
 CATEGORIES = {7: "sky", 1: "grass", 30: "road"}  # ids in an order of their own

@@ -13,7 +13,7 @@ from prefect.exceptions import ParameterTypeError
 
 from flows import cli
 from flows.benchmark import sclip_benchmark
-from flows.options import settings_of
+from flows.cli.options import settings_of
 from flows.parameters import flag
 from sclip_core.config import SEVERAL, Settings, resolve, resolve_several, tables
 
@@ -191,7 +191,7 @@ def test_a_switch_and_its_steps_say_one_thing(capsys, words, code):
 def test_steps_by_a_switch_read_dilations(monkeypatch):
     monkeypatch.chdir(ROOT / "tests")  # no pipeline.yaml
     said = []
-    monkeypatch.setattr("flows.options._note", said.append)
+    monkeypatch.setattr("flows.cli.options._note", said.append)
     given = {"dataset": "voc20", "data_root": "nowhere", "pamr_dilations": "8,16;1,2"}
     several = settings_of(None, None, True, None, False, given)
     assert [(s.pamr_steps, s.pamr_dilations) for s in several] == [(10, (8, 16)), (10, (1, 2))]

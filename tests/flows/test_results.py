@@ -18,13 +18,13 @@ import pytest
 from PIL import Image
 from rich.console import Console
 
-from flows import comparing
-from flows.console import PLAIN
-from flows.listing import fitting_table
+from flows.cli import comparing
+from flows.cli.console import PLAIN
+from flows.cli.listing import fitting_table
 from sclip_core import results
 from sclip_core.config import tables
 from sclip_core.results import comparison
-from sclip_core.store.results import read_runs
+from sclip_core.results.files import read_runs
 
 from ..results.runs import made_run
 from ..results.test_published import run as published_run

@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.places import find_images
-from flows.segment import MOST_HEAT, asked_heat
+from flows.cli.segment import MOST_HEAT, asked_heat
+from flows.cli.targets import find_images
 from sclip_core import SCLIP, UserError, Vocabulary, read_image
 
 from ..conftest import TINY
-from ..drawing import scene
+from ..pictures import scene
 
 MODEL = [f"--{name}={value}" for name, value in TINY.items()]
 WORDS = "sky, cloud; grass; ball"
@@ -41,7 +41,7 @@ def test_segment(own, tmp_path, sclip):
 
 
 def test_segment_with_the_embedded_model(tmp_path, sclip, monkeypatch):
-    from sclip_core.datasets.scenes import draw_scene, evaluation_rng
+    from sclip_core.demo.scenes import draw_scene, evaluation_rng
 
     monkeypatch.chdir(tmp_path)
     scene = draw_scene(evaluation_rng(1), 240, 320)

@@ -12,15 +12,15 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.signals import Stopped, Watch
+from flows.cli.signals import Stopped, Watch
 from sclip_core.model import SCLIP
+from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.stages.encoding import EncodingStage
+from sclip_core.pipeline.stages.results import ResultsStage
 from sclip_core.segmentation import Refiner
-from sclip_core.stages.encoding import EncodingStage
-from sclip_core.stages.results import ResultsStage
-from sclip_core.stages.run import Run
 
-from ..stages.conftest import areas
-from ..stages.test_resume import ledger_ids
+from ..pipeline.conftest import areas
+from ..pipeline.test_resume import ledger_ids
 from .conftest import flags, write_own
 
 INT, TERM = signal.SIGINT, signal.SIGTERM

@@ -15,7 +15,7 @@ import httpx
 import pytest
 
 from ..conftest import TINY
-from ..stages.test_resume import ledger_ids
+from ..pipeline.test_resume import ledger_ids
 
 pytestmark = [pytest.mark.flow, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

@@ -14,9 +14,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.data.own import label_maps
 from sclip_core.datasets import Vocabulary
 from sclip_core.datasets.annotations import is_annotations, open_annotations
+from sclip_core.datasets.annotations.maps import label_maps
 from tests.datasets.trees import write_image
 
 SIZE = (6, 8)

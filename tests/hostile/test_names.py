@@ -19,8 +19,8 @@ import pytest
 
 from sclip_core.config import printable
 from sclip_core.results.tables import find_run
-from tests.drawing import scene
 from tests.flows.conftest import flags, sclip, small, write_own
+from tests.pictures import scene
 
 from .test_bombs import png
 

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import UserError
-from sclip_core.stages.label_maps import LabelMaps
+from sclip_core.maintenance.check import artifacts_in, check_store
+from sclip_core.maintenance.collect import referred_to
+from sclip_core.results.past_run import LabelMaps
 from sclip_core.store.artifact import Artifact, Identity, is_intact, manifest_text
-from sclip_core.store.check import artifacts_in, check_store
-from sclip_core.store.collect import referred_to
 from sclip_core.store.digests import Digests
 from sclip_core.store.leases import Lease
 from sclip_core.store.ledger import Ledger, Row

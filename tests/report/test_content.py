@@ -14,8 +14,8 @@ from sclip_core.report.content import gather
 from sclip_core.report.pictures import EACH, Painter, choose, image_scores
 from sclip_core.report.source import Source
 from sclip_core.results import paired
-from sclip_core.stages.label_maps import LabelMaps
-from sclip_core.store.results import read_run
+from sclip_core.results.files import read_run
+from sclip_core.results.past_run import LabelMaps
 
 from ..results.runs import made_run
 

@@ -18,10 +18,10 @@ from sclip_core import UserError, results
 from sclip_core.report import page as module
 from sclip_core.report import pictures, write_report
 from sclip_core.report.page import number
-from sclip_core.store.results import read_table, write_run
+from sclip_core.results.files import read_table, write_run
 
 from ..results.runs import made_run
-from ..store.test_results import with_an_old_one
+from ..results.test_files import with_an_old_one
 
 
 class Tags(HTMLParser):

@@ -10,11 +10,11 @@ import numpy as np
 import pyarrow as pa
 
 from sclip_core.config import resolve
-from sclip_core.demo.scenes import write_scenes
+from sclip_core.demo.scenes.files import write_scenes
 from sclip_core.evaluation import Areas, scores
-from sclip_core.stages.pipeline import run_pipelines
-from sclip_core.stages.run import Run
-from sclip_core.store.results import EMPTY, write_run
+from sclip_core.pipeline.pipeline import run_pipelines
+from sclip_core.pipeline.run import Run
+from sclip_core.results.files import EMPTY, write_run
 
 SCENES = 8
 KINDS: dict[str, dict[str, object]] = {  # oldest first

@@ -12,10 +12,10 @@ import pytest
 from sclip_core import UserError, results
 from sclip_core.report import write_report
 from sclip_core.results import ResultsWarning
-from sclip_core.store.query import described_tables
-from sclip_core.store.results import TABLES, VERSION_KEY, read_runs
+from sclip_core.results.files import TABLES, VERSION_KEY, read_runs
+from sclip_core.results.sql import described_tables
 
-from ..store.test_results import flipped
+from ..results.test_files import flipped
 from .runs import made_run
 
 IMAGE = [(5, 6, 8), (0, 2, 0), (0, 0, 0)]

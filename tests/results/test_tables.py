@@ -14,7 +14,7 @@ from sclip_core import UserError, results
 
 from .runs import SCENES, made_run
 
-OLD = Path(__file__).parent.parent / "store" / "version_1"
+OLD = Path(__file__).parent / "version_1"
 IMAGE = [(5, 6, 8), (0, 2, 0), (0, 0, 0)]
 
 

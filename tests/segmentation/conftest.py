@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sclip_core.segmentation import compiled
+from sclip_core.segmentation.backends import numba_decision as compiled
 
 
 @pytest.fixture(scope="module", params=["compiled", "portable"], autouse=True)

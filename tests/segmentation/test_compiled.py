@@ -13,10 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import Geometry, Protocol, UserError
-from sclip_core.segmentation import Refiner, Stitcher, compiled, decide, pamr, refinement
+from sclip_core.segmentation import Refiner, Stitcher, decide, pamr
+from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation.backends import numba_pamr as refinement
 from sclip_core.segmentation.pamr import _step, pamr_weights
 
-kernels = pytest.importorskip("sclip_core.segmentation.kernels")
+kernels = pytest.importorskip("sclip_core.segmentation.backends.numba_kernels")
 
 SIZES = st.integers(1, 40)
 

@@ -10,12 +10,12 @@ import torch
 
 from sclip_core import UserError, pamr
 from sclip_core.config import Protocol
+from sclip_core.masks import Evidence
+from sclip_core.masks.fill import by_scores
 from sclip_core.segmentation import Refiner
-from sclip_core.segmentation.masks import Evidence
-from sclip_core.segmentation.masks.hybrid import by_scores
 
-from .masks.conftest import encoded
-from .test_segment import WORDS, refiner
+from ..masks.conftest import encoded
+from .test_refiner import WORDS, refiner
 
 PROTOCOLS = [
     Protocol(short_side=112),

@@ -12,7 +12,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from sclip_core.segmentation import compiled, gpu, pamr
+from sclip_core.segmentation import pamr
+from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation.backends import triton_pamr as gpu
 from sclip_core.segmentation.pamr import pamr_weights
 
 ROOT = Path(__file__).parents[2]

@@ -12,10 +12,11 @@ from torch.nn.functional import normalize
 
 from sclip_core.config import Protocol
 from sclip_core.datasets import Vocabulary
-from sclip_core.segmentation import compiled, decision
+from sclip_core.segmentation import decision
+from sclip_core.segmentation.backends import numba_decision as compiled
 
 from .test_decision import random_classes, random_logits, reference
-from .test_segment import PROTOCOLS, WORDS, refiner
+from .test_refiner import PROTOCOLS, WORDS, refiner
 
 SMALL = Protocol(short_side=112, slide_crop=64, slide_stride=32, pamr_dilations=(1, 4))
 # Of the foreground some 14.1 % are of class 1, 14.5 % of class 3: the thresholds take 2, 0, 1 away.
@@ -28,7 +29,7 @@ GRID = [
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize("block", [2**28, 1])
 def test_several_numbers_of_steps_are_each_alone(monkeypatch, name, block):
-    monkeypatch.setattr("sclip_core.segmentation.segment.BLOCK_ELEMENTS", block)
+    monkeypatch.setattr("sclip_core.segmentation.refiner.BLOCK_ELEMENTS", block)
     several = [PROTOCOLS[name].replace(pamr_steps=steps) for steps in (5, 0, 1, 2, 5)]
     together = refiner(PROTOCOLS[name]).labels_at(several, WORDS, 4)
     for protocol, labels in zip(several, together, strict=True):
@@ -40,7 +41,7 @@ def test_several_numbers_of_steps_are_each_alone(monkeypatch, name, block):
 def test_every_point_of_a_grid_is_alone(monkeypatch, room):
     grid = GRID
     if room != "one pass":
-        monkeypatch.setattr("sclip_core.segmentation.segment.BLOCK_ELEMENTS", 1)
+        monkeypatch.setattr("sclip_core.segmentation.refiner.BLOCK_ELEMENTS", 1)
         monkeypatch.setattr(compiled, "TALLY_BYTES", 1)
         grid = GRID[::5]
     together = refiner(SMALL).labels_at(grid, WORDS, 4)

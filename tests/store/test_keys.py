@@ -9,8 +9,8 @@ import pytest
 
 from sclip_core import UserError
 from sclip_core.config import resolve
-from sclip_core.stages.pipeline import Pipeline
-from sclip_core.stages.run import Run
+from sclip_core.pipeline.pipeline import Pipeline
+from sclip_core.pipeline.run import Run
 from sclip_core.store.artifact import Artifact, Identity, manifest_text
 from sclip_core.store.keys import KEY_LENGTH, artifact_key, canonical_json
 

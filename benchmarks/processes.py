@@ -1,0 +1,194 @@
+"""A whole ``sclip run`` in a process of its own, which tells what it took and where.
+
+python -m benchmarks.probe FILE run ... is the command ``sclip run ...``; what it noted is in FILE.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple
+from unittest.mock import patch
+
+ROOT = Path(__file__).parents[1]
+WARM = "SCLIP_BENCH_WARM"  # set: the kernels are loaded before the clock starts
+SHOWN = 2000  # characters at the end of what a process that failed said
+
+Span = tuple[float, float]  # begun, done: of the monotonic clock, which all processes share
+
+
+class Call(NamedTuple):
+    """One call of a function that is watched."""
+
+    span: Span
+    arguments: tuple[Any, ...]
+
+
+@dataclass(frozen=True)
+class Probe:
+    """What one process took, in seconds."""
+
+    wall: Span  # the process
+    run: Span  # ``run_settings``: from finished settings to the result
+    opened: tuple[Span, ...]  # each ``Run``: the flow opens a second one
+    checked: tuple[Span, ...]  # each ``Run.check``
+    stages: dict[str, float]
+    computed: dict[str, int]  # rows, by stage
+    imports_mb: float  # resident memory before the run
+    peak_mb: float  # the most; of this process alone, without Prefect's server
+
+    def wall_s(self) -> float:
+        """All of it: Python's start, imports, Prefect's start and end."""
+        return self.wall[1] - self.wall[0]
+
+    def prefect_start_s(self) -> float:
+        """From what is checked before Prefect is imported to the flow's first line; direct: 0."""
+        return self.opened[1][0] - self.checked[0][1] if len(self.opened) > 1 else 0.0
+
+    def work_s(self) -> float:
+        """The run after the imports, without Prefect's start."""
+        return self.run[1] - self.run[0] - self.prefect_start_s()
+
+    def after_run_s(self) -> float:
+        """From the result to the end of the process: tables printed, Prefect's server stopped."""
+        return self.wall[1] - self.run[1]
+
+    def stages_s(self) -> float:
+        """All stages together."""
+        return sum(self.stages.values())
+
+    def outside_s(self) -> float:
+        """Work outside the stages."""
+        return self.work_s() - self.stages_s()
+
+    def ended_s(self) -> float:
+        """Work, and the process's end."""
+        return self.work_s() + self.after_run_s()
+
+    def detail(self) -> dict[str, Any]:
+        """What is written beside a row."""
+        return {
+            "wall_s": self.wall_s(),
+            "before_run_s": self.run[0] - self.wall[0],
+            "prefect_start_s": self.prefect_start_s(),
+            "work_s": self.work_s(),
+            "after_run_s": self.after_run_s(),
+            "stages_s": self.stages,
+            "computed": self.computed,
+            "imports_mb": self.imports_mb,
+            "peak_mb": self.peak_mb,
+        }
+
+
+@cache
+def prefect_home() -> TemporaryDirectory[str]:
+    """A folder for Prefect's database, apart from the user's; there until this process ends."""
+    return TemporaryDirectory(prefix="sclip-bench-prefect-", ignore_cleanup_errors=True)
+
+
+def sclip_run(told: Path, settings: Mapping[str, object], direct: bool, **env: str) -> Probe:
+    """Run ``sclip run`` and wait for it.
+
+    Args:
+        told: the file in which the process tells what it took.
+        settings: by name, as flags.
+        direct: without Prefect.
+        **env: variables for its environment.
+
+    Raises:
+        RuntimeError: it failed.
+    """
+    told.unlink(missing_ok=True)
+    flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
+    command = [sys.executable, "-m", "benchmarks.processes", str(told), "run", *flags]
+    home = {"PREFECT_HOME": prefect_home().name}
+    begun = time.perf_counter()
+    finished = subprocess.run(
+        [*command, "--direct"] if direct else command,
+        cwd=ROOT,
+        env={**os.environ, **home, **env},
+        capture_output=True,
+        text=True,
+        errors="replace",
+    )
+    wall = begun, time.perf_counter()
+    if finished.returncode or not told.is_file():
+        raise RuntimeError(f"sclip {' '.join(command[4:])}: {finished.stderr[-SHOWN:]}")
+    return Probe(wall=wall, **json.loads(told.read_text("utf-8")))
+
+
+def noted(function: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
+    """A function of which also is noted when it was at work, and on what."""
+
+    def call(*args: Any, **kwargs: Any) -> Any:
+        begun = time.perf_counter()
+        result = function(*args, **kwargs)
+        calls.append(Call((begun, time.perf_counter()), args))
+        return result
+
+    return call
+
+
+def main(target: str, *arguments: str) -> int:
+    """Be the command, and write down what it took.
+
+    Args:
+        target: the file to write.
+        *arguments: of ``sclip``.
+    """
+    from benchmarks.measure import status_mb
+    from flows import cli
+    from flows.cli import console, running
+    from sclip_core.pipeline import pipeline  # noqa: F401  # else the command imports it
+    from sclip_core.pipeline.run import Run
+
+    if os.environ.get(WARM):
+        load_kernels()
+    run: list[Call] = []
+    opened: list[Call] = []
+    checked: list[Call] = []
+    finished: list[Call] = []
+    imports_mb = status_mb("VmRSS")
+    with ExitStack() as stack:
+        for owner, name, calls in (
+            (running, "run_settings", run),
+            (Run, "__init__", opened),
+            (Run, "check", checked),
+            (console.ConsoleReporter, "finish", finished),
+        ):
+            stack.enter_context(patch.object(owner, name, noted(getattr(owner, name), calls)))
+        code = cli.main(arguments)
+    if code == 0:
+        outcomes = [call.arguments[1] for call in finished]
+        told = {
+            "run": run[0].span,
+            "opened": [call.span for call in opened],
+            "checked": [call.span for call in checked],
+            "stages": {outcome.stage: outcome.seconds for outcome in outcomes},
+            "computed": {outcome.stage: outcome.computed for outcome in outcomes},
+            "imports_mb": imports_mb,
+            "peak_mb": status_mb("VmHWM"),  # not getrusage: its peak begins with the parent's
+        }
+        Path(target).write_text(json.dumps(told), "utf-8")
+    return code
+
+
+def load_kernels() -> None:
+    """Load the compiled kernels, or compile them where no process did: never a run's own work."""
+    from benchmarks.cases import Case
+
+    for steps in (0, 2):
+        Case.named("coco_object", (0, 0), quick=True, pamr_steps=steps).labels()
+
+
+if __name__ == "__main__":
+    sys.exit(main(*sys.argv[1:]))

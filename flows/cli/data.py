@@ -1,0 +1,313 @@
+"""``sclip data``: the benchmarks' data, from nothing to checked. Nothing here imports Prefect."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import App, Parameter
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+    TransferSpeedColumn,
+)
+from rich.table import Table
+
+from flows.cli.console import PLAIN, console
+from flows.cli.pictures import check_target, save
+from sclip_core.acquire.trees import DEFAULT_ROOT, OTHER_DEFINITION, set_folders
+from sclip_core.config import UserError, printable, tables
+from sclip_core.config.protocol import benchmark_name
+
+if TYPE_CHECKING:
+    from sclip_core.acquire.check import Checked
+    from sclip_core.acquire.prepare import Prepared
+
+Root = Annotated[
+    Path,
+    Parameter(
+        name=("--root", "--data-root"), help="Where the sets' trees are, or one of these trees."
+    ),
+]
+From = Annotated[
+    str | None,
+    Parameter(
+        name="--source",
+        help="What COCO-Object is made from: stuff (as the published numbers) or instances; "
+        "Cityscapes: labelIds, or the polygons that these were drawn from.",
+    ),
+]
+Force = Annotated[bool, Parameter(help="Replace files that differ.", negative=())]
+Json = Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())]
+SHOWN = 20  # faults that are printed
+ACROSS = 3  # classes in a line of the table of pixels
+
+app = App(name="data", help="The benchmarks' data: list, download, prepare, check.")
+
+
+@app.command(name="list")
+def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
+    """The eight benchmarks: what each needs, its licence, and whether it is there."""
+    from sclip_core.acquire.sources import benchmarks
+    from sclip_core.acquire.status import status
+
+    if os.path.exists(root) and not os.path.isdir(root):
+        raise UserError(f"--root {root} is a file: expected a folder, which need not be there yet")
+    rows = []
+    for name, source in benchmarks().items():
+        row = tables()["benchmarks"][name]
+        found = status(name, root)
+        rows.append(
+            {
+                "name": name,
+                "set": source.title,
+                "images": row["num_images"],
+                "archives": [f"{a.name} ({a.size})" for a in source.archives],
+                "disk": source.disk,
+                "licence": source.licence,
+                "home": source.home,
+                "state": found.state,
+                "what": found.what,
+            }
+        )
+    if json_:
+        print(json.dumps(rows, indent=2))
+        return 0
+    table = Table(title=printable(f"below {root}"), title_justify="left", title_style="bold")
+    for column in ("name", "images", "fetched", "on disk", "licence", "there?"):
+        table.add_column(column, no_wrap=column == "name", justify=_justify(column))
+    for each in rows:
+        files = "\n".join(each["archives"])
+        shown = (each["name"], f"{each['images']:,}", files, each["disk"], each["licence"])
+        table.add_row(*shown, each["what"])
+    console().print(table)
+    return 0
+
+
+@app.command
+def download(
+    name: str, *, root: Root = DEFAULT_ROOT, source: From = None, force: Force = False
+) -> int:
+    """Fetch a set and unpack its validation split; say what has to be fetched by hand."""
+    from sclip_core.acquire.obtain import obtain
+    from sclip_core.acquire.raw import CONVERSIONS
+    from sclip_core.acquire.sources import source_of
+
+    name = benchmark_name(name)
+    wanted = source_of(name)
+    print(f"{wanted.title}: {wanted.licence}; {wanted.home}")
+    with Bars(sizes=True) as bars:
+        done = obtain(name, root, source, force, bars, bars.say)
+    if done.by_hand:
+        for line in done.by_hand:
+            print(f"sclip: {line}", file=sys.stderr)
+        return 2
+    if done.fetched:
+        files = " ".join(map(str, done.fetched))
+        print(f"not needed any more, remove them if you like: {files}")
+    said = f" --source {source}" if source else ""
+    step = f"prepare {name} --root {root}{said}" if wanted.layout in CONVERSIONS else None
+    print(f"next: sclip data {step or f'check {name} --root {root}'}")
+    return 0
+
+
+@app.command
+def prepare(
+    name: str, *, root: Root = DEFAULT_ROOT, source: From = None, force: Force = False
+) -> int:
+    """Convert a set's raw annotations to the label maps that are evaluated."""
+    from sclip_core.acquire.prepare import prepare as convert
+
+    name = benchmark_name(name)
+    with Bars() as bars:
+        done = convert(name, root, source, force, progress=bars)
+    if done is None:
+        print(f"{name}: its label maps are used as they are published, nothing to convert")
+        print(f"next: sclip data check {name} --root {root}")
+        return 0
+    parts = [f"{done.written:,} maps written", f"{done.there:,} were there"]
+    print(f"{name}, from {done.source}: {', '.join(parts)}")
+    _refuse_unprepared(name, done)
+    print(f"next: sclip data check {name} --root {root}")
+    return 0
+
+
+@app.command
+def check(
+    name: str,
+    *,
+    root: Root = DEFAULT_ROOT,
+    panel: Annotated[
+        Path | None,
+        Parameter(
+            name=("--panel", "-o"),
+            help="Picture of a few pairs: PNG, JPEG or WebP. [NAME-check.png]",
+        ),
+    ] = None,
+    json_: Json = False,
+) -> int:
+    """Read every pair of a set: counts, sizes, every label id; each fault by its file."""
+    from sclip_core.acquire.check import check as examine
+    from sclip_core.acquire.look import look
+
+    name = benchmark_name(name)
+    picture = panel or Path(f"{name}-check.png")
+    check_target(picture, taken=set_folders(name, root))
+    with Bars() as bars:
+        found = examine(name, root, progress=bars)
+    if json_:
+        print(json.dumps(_as_json(found), indent=2))
+    else:
+        _print_checked(found)
+    drawn = look(found, root)
+    if drawn is not None:
+        save(drawn, picture)
+        if not json_:
+            print(f"look at {picture}")
+    if not found.right:
+        raise UserError(_verdict(found))
+    return 0
+
+
+def _print_checked(found: Checked) -> None:
+    """What was found, for a person."""
+    expected = f" of {found.expected:,}" if found.expected else ""
+    print(printable(f"{found.name} in {found.root}: {found.found:,}{expected} images"))
+    print(f"  sound pairs     {found.sound:,}")
+    print(f"  not evaluated   {found.ignored_share:.1%} of the pixels")
+    if found.made_from:
+        print(f"  made from       {found.made_from}{', not complete' if found.incomplete else ''}")
+    if found.made_from == "instances":
+        print(f"note: {OTHER_DEFINITION}")
+    if found.absent:
+        print(f"  never labelled  {', '.join(found.absent)}")
+    total = max(int(found.pixels.sum()), 1)
+    table = Table(title="evaluated pixels", title_justify="left", title_style="bold")
+    for _ in range(ACROSS):
+        table.add_column("class")
+        table.add_column("pixels", justify="right")
+        table.add_column("%", justify="right")
+    cells = [
+        (name, f"{count:,}", f"{count / total:.2%}".rstrip("%"))
+        for name, count in zip(found.class_names, found.pixels.tolist(), strict=True)
+    ]
+    down = -(-len(cells) // ACROSS)
+    for line in range(down):
+        row = [
+            cells[i] if i < len(cells) else ("", "", "") for i in range(line, down * ACROSS, down)
+        ]
+        table.add_row(*(text for cell in row for text in cell))
+    console().print(table)
+    for fault in found.faults[:SHOWN]:
+        print(printable(f"{fault.file}: {fault.what}"))
+    if len(found.faults) > SHOWN:
+        print(f"and {len(found.faults) - SHOWN:,} faults more (--json lists all)")
+
+
+def _verdict(found: Checked) -> str:
+    """What is wrong, in one line."""
+    said = list(found.causes)
+    if not said and found.faults:
+        said.append(f"{len(found.faults):,} faults, such as {': '.join(found.faults[0])}")
+    if found.expected is not None and found.found != found.expected:
+        said.append(
+            f"{found.found:,} images where the validation split has {found.expected:,}: "
+            "figures of another set of images cannot be compared"
+        )
+    if found.incomplete:
+        said.append(found.incomplete)
+    return f"{found.name} in {found.root}: {'; '.join(said)}"
+
+
+def _as_json(found: Checked) -> dict[str, Any]:
+    """What was found, for a program."""
+    plain = {**asdict(found), "root": str(found.root), "right": found.right}
+    counts = zip(found.class_names, found.pixels.tolist(), strict=True)
+    return {**plain, "pixels": dict(counts), "faults": [f._asdict() for f in found.faults]}
+
+
+def _refuse_unprepared(name: str, done: Prepared) -> None:
+    """Raise where maps are not as they should be.
+
+    Raises:
+        UserError: some differ from what is there, or could not be made.
+    """
+    if done.alone:
+        raise UserError(
+            f"{name}: {len(done.alone):,} label maps have no raw annotation in {done.source}: "
+            f"{_few([str(path) for path in done.alone])}; they are as they were: fetch the raw "
+            "ones again, or remove these"
+        )
+    if done.failed:
+        first = next(iter(done.failed.values()))
+        raise UserError(f"{name}: {len(done.failed):,} maps could not be made, such as {first}")
+    if done.differing:
+        shown = _few([str(path) for path in done.differing])
+        raise UserError(
+            f"{name}: {len(done.differing):,} label maps are there and differ: {shown}; "
+            "they are as they were: pass --force to replace them"
+        )
+
+
+def _few(names: Sequence[str], shown: int = 3) -> str:
+    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
+
+
+def _justify(column: str) -> Any:
+    return "right" if column in ("images", "on disk") else "left"
+
+
+class Bars:
+    """A progress bar on a terminal, nothing elsewhere."""
+
+    def __init__(self, sizes: bool = False) -> None:
+        """Count bytes, or things."""
+        counts = (DownloadColumn(), TransferSpeedColumn()) if sizes else (MofNCompleteColumn(),)
+        self._progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            *counts,
+            TimeRemainingColumn(),
+            console=Console(stderr=True, **PLAIN),
+            transient=True,
+        )
+        self._progress.disable = not self._progress.console.is_terminal
+        self._task: Any = None
+
+    def __enter__(self) -> Bars:
+        """Begin."""
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Take the bars away."""
+        self._progress.stop()
+
+    def start(self, name: str, total: int | None, done: int) -> None:
+        """Something begins, or begins anew."""
+        self.finish()
+        self._task = self._progress.add_task(name, total=total, completed=done)
+
+    def advance(self, count: int) -> None:
+        """So much more is done."""
+        self._progress.advance(self._task, count)
+
+    def finish(self) -> None:
+        """It is done, or given up."""
+        if self._task is not None:
+            self._progress.remove_task(self._task)
+            self._task = None
+
+    def say(self, line: str) -> None:
+        """A line above the bars."""
+        self._progress.console.print(line, soft_wrap=True)

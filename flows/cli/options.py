@@ -1,0 +1,114 @@
+"""What commands have in common: their switches, and the settings of the runs that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from cyclopts import Parameter
+
+from sclip_core.config import (
+    SEVERAL,
+    Protocol,
+    Settings,
+    UserError,
+    resolve_several,
+    several_values,
+)
+from sclip_core.config.paths import local
+
+DEFAULT_CONFIG = Path("pipeline.yaml")
+
+Switch = bool | None
+Pamr = Annotated[
+    Switch,
+    Parameter(
+        name=("--pamr", "--use-pamr"),
+        negative=("--no-pamr", "--no-use-pamr"),
+        help="Refine with PAMR, 10 steps unless --pamr-steps says otherwise.",
+    ),
+]
+Slide = Annotated[
+    Switch,
+    Parameter(
+        name=("--slide", "--slide-inference"),
+        negative=("--no-slide", "--no-slide-inference"),
+        help="Windows, or the whole image at once.",
+    ),
+]
+UseSam = Annotated[
+    bool,
+    Parameter(help="Fill SAM's masks with labels: --mode hybrid --proposals sam.", negative=()),
+]
+Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", negative=())]
+Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
+Preset = Annotated[
+    str | None,
+    Parameter(help="A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b."),
+]
+
+
+def only_local(_: object, value: object) -> None:
+    """See that no path of a command is a URL: cyclopts calls it with every value.
+
+    Raises:
+        UserError: one is.
+    """
+    for path in value if isinstance(value, list | tuple) else [value]:
+        if isinstance(path, Path):
+            local(path)
+
+
+def settings_of(
+    preset: str | None,
+    config: Path | None,
+    pamr: Switch,
+    slide: Switch,
+    use_sam: bool,
+    given: dict[str, Any],
+) -> list[Settings]:
+    """The settings of a command's runs, its switches put into them.
+
+    Values that change no label are one run, and a line on standard error says so.
+    """
+    for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
+        value = given.get(setting)
+        values = several_values(setting, value) if value is not None else []
+        if switch is not None and any(switch != (one != 0) for one in values):
+            said = f"--{name}" if switch else f"--no-{name}"
+            option = f"--{setting.replace('_', '-')} {value}"
+            raise UserError(f"{said} and {option} say two things: leave one out")
+        if switch is False:
+            given = {**given, setting: 0}
+    if use_sam:
+        source, mode = given.get("proposals") or "sam", given.get("mode") or "hybrid"
+        if source != "sam" or set(several_values("mode", mode)) == {"dense"}:
+            said = f"--proposals {source}" if source != "sam" else f"--mode {mode}"
+            raise UserError(f"--use-sam and {said} say two things: leave one out")
+        given = {**given, "proposals": source}
+    if given.get("images") is not None and given.get("data_root") is not None:
+        raise UserError(
+            "--images and --data-root say two things: --images DIR --classes FILE [--labels DIR] "
+            "is for images of your own, --dataset NAME --data-root DIR for a benchmark"
+        )
+    file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    several = resolve_several(file, preset, **given)
+    if pamr and not any(settings.pamr_steps for settings in several):
+        given = {**given, "pamr_steps": 10}
+    if slide and not several[0].slide_crop:
+        given = {**given, "slide_crop": Protocol().slide_crop}
+    return resolve_several(file, preset, _note, **given)
+
+
+def _note(line: str) -> None:
+    from flows.cli.console import ConsoleReporter
+
+    ConsoleReporter().note(line)
+
+
+def only_one(several: list[Settings]) -> Settings:
+    """The settings of a command for one run."""
+    if len(several) > 1:
+        names = [n for n in SEVERAL if len({getattr(s, n) for s in several}) > 1]
+        raise UserError(f"several values of {' and '.join(names)}: this command takes one of each")
+    return several[0]

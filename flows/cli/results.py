@@ -1,0 +1,161 @@
+"""``sclip results | compare | report | query``: what was measured, shown and asked."""
+
+from __future__ import annotations
+
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from cyclopts import Parameter
+from cyclopts.validators import Number
+
+from flows.cli.output import Format, Output, chosen_format, write
+from sclip_core.config import UserError, printable
+
+Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
+Draws = Annotated[
+    int, Parameter(help="How often images are drawn.", validator=Number(gte=100, lte=100_000))
+]
+HERE = Path("artifacts")
+
+
+@contextmanager
+def said_in_a_line() -> Iterator[None]:
+    """Meanwhile each file of results that is left out is named once, on standard error."""
+    from sclip_core.results.files import ResultsWarning
+
+    told: set[str] = set()
+    usual = warnings.showwarning
+
+    def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
+        if not issubclass(category, ResultsWarning):
+            usual(message, category, *where, **more)
+        elif str(message) not in told:
+            told.add(str(message))
+            print(f"sclip: {printable(str(message))}", file=sys.stderr)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", ResultsWarning)
+        warnings.showwarning = show
+        yield
+
+
+def results(
+    *,
+    dataset: Annotated[str | None, Parameter(help="Only runs on this one.")] = None,
+    last: Annotated[
+        int | None, Parameter(name=("--last", "-n"), help="Only so many.", validator=Number(gte=1))
+    ] = None,
+    against: Annotated[
+        Literal["published"] | None,
+        Parameter(help="published: the literature's figures beside, and why not to compare."),
+    ] = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """List the runs, newest first; the settings in which they differ have columns."""
+    from flows.cli.console import console
+    from flows.cli.listing import against_lines, fitting_table, ladders, runs_table
+    from sclip_core.results.files import read_runs
+
+    with said_in_a_line():
+        runs = read_runs(artifacts)
+    if not runs:
+        raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
+    if dataset is not None:
+        names = sorted({run["dataset"] for run in runs})
+        wanted = dataset.lower().replace("-", "_")
+        runs = [r for r in runs if wanted in (r["dataset"], r["dataset"].lower().replace("-", "_"))]
+        if not runs:
+            raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
+    runs = runs[:last]
+    out = console(runs_table(runs, against is not None))
+    out.print(fitting_table(runs, against is not None, out.width))
+    if against:
+        for line in against_lines(runs):
+            out.print(line, soft_wrap=True)
+        for ladder in ladders(runs):
+            out.print(ladder)
+    return 0
+
+
+def compare(
+    base: Annotated[str, Parameter(help="The run that the others are compared with.")],
+    *others: Annotated[str, Parameter(help="Its id or the beginning of it, latest, latest~1.")],
+    classes: Annotated[
+        int, Parameter(help="How many to show; 0: all.", validator=Number(gte=0))
+    ] = 15,
+    resamples: Draws = 2000,
+    seed: Annotated[int, Parameter(help="Of the draws.", validator=Number(gte=0))] = 0,
+    format: Format = None,
+    output: Output = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Tell whether runs differ: paired bootstrap over their images, 95 % intervals."""
+    from flows.cli.comparing import comparison
+    from flows.cli.console import console
+    from sclip_core.results.comparison import compare_paired, paired_runs
+
+    chosen = chosen_format(format, output, artifacts)
+    with said_in_a_line():
+        pairs = paired_runs(base, *others, artifacts=artifacts)
+    table = compare_paired(pairs, resamples, seed)
+    if chosen != "table":
+        write(table, chosen, output)
+        return 0
+    out = console()
+    for part in comparison(pairs, table, classes, artifacts, out):
+        out.print(part, soft_wrap=isinstance(part, str))
+    return 0
+
+
+def report(
+    *runs: Annotated[str, Parameter(help="An id or its beginning, latest, latest~1. [latest]")],
+    output: Annotated[
+        Path | None,
+        Parameter(name=("--output", "-o"), help="Folder: gets index.html. [ARTIFACTS/report]"),
+    ] = None,
+    data_root: Annotated[
+        Path | None, Parameter(help="Where the benchmark lies now, if not where it was.")
+    ] = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Write one page about runs: scores, classes, confusions, pictures, time, settings."""
+    from sclip_core.report import write_report
+
+    with said_in_a_line():
+        page, notes = write_report(
+            runs or ["latest"], output or artifacts / "report", artifacts, data_root
+        )
+    for note in notes:
+        print(f"sclip: {printable(note)}", file=sys.stderr)
+    print(printable(str(page)))
+    return 0
+
+
+def query(
+    sql: Annotated[
+        str | None,
+        Parameter(help="SQL over runs, class_iou, image_areas, confusion; none: their columns."),
+    ] = None,
+    *,
+    format: Format = None,
+    output: Output = None,
+    artifacts: Artifacts = HERE,
+) -> int:
+    """Ask the results a question in SQL (DuckDB)."""
+    from flows.cli.console import console, rows_table
+    from sclip_core.results.sql import described_tables, query_results
+
+    chosen = chosen_format(format, output, artifacts)
+    with said_in_a_line():
+        answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
+    if chosen == "table":
+        console().print(rows_table(answer))
+        if sql is None:
+            print('sclip: a question is one statement: sclip query "from runs"', file=sys.stderr)
+    else:
+        write(answer, chosen, output)
+    return 0

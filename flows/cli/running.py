@@ -1,0 +1,104 @@
+"""A run started from a command: as the Prefect flow in this process, or the bare stages."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+from flows.cli.console import ConsoleReporter
+from sclip_core.config import SEVERAL, Settings, UserError, point_of, resolve_several
+
+if TYPE_CHECKING:
+    from sclip_core.pipeline.pipeline import Finished
+
+PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
+    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def run_settings(
+    settings: Settings | Sequence[Settings], direct: bool, reporter: ConsoleReporter | None = None
+) -> list[Finished]:
+    """Run the pipeline.
+
+    Args:
+        settings: of the run; or of several, as ``resolve_several`` gives them.
+        direct: the stages without Prefect.
+        reporter: who is told; None: a new ``ConsoleReporter``.
+
+    Returns:
+        What remains of each.
+
+    Raises:
+        UserError: what is wrong with the input; it shows before Prefect starts.
+    """
+    reporter = reporter or ConsoleReporter()
+    several = [settings] if isinstance(settings, Settings) else list(settings)
+    try:
+        return (_run_direct if direct else _run_flow)(several, reporter)
+    finally:
+        reporter.close()
+
+
+def _run_direct(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
+    from sclip_core.pipeline.pipeline import run_pipelines
+    from sclip_core.pipeline.run import Run
+
+    return run_pipelines(Run.several(several, reporter))
+
+
+def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
+    from sclip_core.pipeline.run import Run
+    from sclip_core.segmentation.backends import numba_decision as compiled
+
+    runs = Run.several(several)
+    for run in runs:
+        run.check()
+    for name, value in PREFECT_DEFAULTS.items():
+        os.environ.setdefault(name, value)
+    try:
+        from flows import benchmark
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != "prefect":
+            raise
+        raise UserError(
+            "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
+            "or run the same stages without it: --direct"
+        ) from None
+    if runs[0].device.type == "cpu":
+        compiled.warm_up()  # while Prefect's server starts
+    benchmark.reporter.set(reporter)
+    with _no_heartbeats():
+        finished = benchmark.sclip_benchmark(**_parameters(several))
+    by_point = {
+        point_of(each.settings): each
+        for each in (finished if isinstance(finished, list) else [finished])
+    }
+    return [by_point[point_of(settings)] for settings in several]
+
+
+def _parameters(several: list[Settings]) -> dict[str, Any]:
+    """The flow's parameters for these runs."""
+    parameters = several[0].model_dump(exclude_unset=True)
+    for name in SEVERAL if len(several) > 1 else ():
+        parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
+    if set(map(point_of, resolve_several(**parameters))) != set(map(point_of, several)):
+        raise ValueError("these settings are not all combinations of their values")
+    return parameters
+
+
+def _no_heartbeats() -> AbstractContextManager[object]:
+    """Prefect without the thread that tells a server that the flow is alive.
+
+    Nobody watches a server that lives as long as the run, and the flow's end would wait for that
+    thread, up to a second. A server of the user's own gets its heartbeats.
+    """
+    from prefect import settings
+
+    if settings.PREFECT_API_URL.value():
+        return nullcontext()
+    return settings.temporary_settings({settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

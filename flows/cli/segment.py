@@ -1,0 +1,224 @@
+"""``sclip segment``: photographs and words to pictures."""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from cyclopts import Parameter
+
+from flows.cli.options import Config, Pamr, Preset, Slide, UseSam, only_one, settings_of
+from flows.cli.pictures import save
+from flows.cli.targets import Job, one_job, several_jobs
+from flows.parameters import flag, with_settings
+from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
+from sclip_core.config.paths import local
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from sclip_core import SCLIP, Vocabulary
+    from sclip_core.masks import Proposer
+
+MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
+
+SEGMENT_SETTINGS = (
+    *MODEL_SETTINGS,
+    *(name for name in Protocol.model_fields if name != "vocabulary"),
+    *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
+)
+MOST_HEAT = 15  # maps that a picture has room for
+
+Output = Annotated[
+    Path | None,
+    Parameter(
+        name=("--output", "-o"),
+        help="Picture to write: PNG, JPEG or WebP; of several, their folder. [IMAGE.sclip.png]",
+    ),
+]
+LabelsOut = Annotated[
+    Path | None,
+    Parameter(help="Label map to write: PNG, value k is class k; of several, their folder."),
+]
+Heat = Annotated[
+    list[str] | None,
+    Parameter(
+        help="Show how alike each pixel is to a class or to one of its words: 'cat; kitten'.",
+        negative=(),
+    ),
+]
+
+
+@with_settings(flag, SEGMENT_SETTINGS)
+def segment(
+    *images: Path,
+    classes: Annotated[
+        str, Parameter(help="'cat, kitten; grass': classes by ';', synonyms by ', '; or a file.")
+    ],
+    output: Output = None,
+    labels_out: LabelsOut = None,
+    heat: Heat = None,
+    preset: Preset = None,
+    config: Config = None,
+    pamr: Pamr = None,
+    slide: Slide = None,
+    use_sam: UseSam = False,
+    **given: Any,
+) -> int:
+    """Segment photographs, or all in a folder, with your own words."""
+    from sclip_core.datasets import Vocabulary, read_image
+
+    if not images:
+        raise UserError("no image: sclip segment photo.jpg --classes 'cat, kitten; grass'")
+    alone = len(images) == 1 and not os.path.isdir(images[0])
+    pixels = read_image(images[0]) if alone else None
+    is_file = os.path.isfile(local(classes))
+    vocabulary = (
+        Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
+    )
+    wanted = asked_heat(heat or [], vocabulary)
+    given = {"images": images[0].parent, **given}
+    settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
+    if alone:
+        jobs = [one_job(images[0], output, labels_out)]
+    else:
+        jobs = several_jobs(images, output, labels_out)
+    with _imported_for_good():
+        from sclip_core import SCLIP
+
+    propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
+    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
+    work = Work(model, vocabulary, settings, propose, wanted)
+    if pixels is None:
+        return _do_all(work, jobs)
+    work.do(jobs[0], pixels)
+    return 0
+
+
+@dataclass(frozen=True)
+class Work:
+    """What is done with every image."""
+
+    model: SCLIP
+    vocabulary: Vocabulary
+    settings: Settings
+    propose: Proposer | None
+    heat: Sequence[str]
+
+    def do(self, job: Job, pixels: NDArray[np.uint8]) -> None:
+        """Segment a photograph (H, W, 3), write its files, print their names.
+
+        Raises:
+            ImageError: it cannot be segmented.
+            DiskError: a file cannot be written.
+        """
+        from PIL.Image import fromarray
+
+        from sclip_core.drawing import poster
+
+        found = self.model.segment(
+            pixels,
+            self.settings,
+            self.vocabulary,
+            masks=self.propose(pixels) if self.propose else None,
+            rule=self.settings.hybrid_rule,
+            heat=self.heat,
+        )
+        save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
+        print(printable(str(job.picture)), flush=True)
+        if job.labels is not None:
+            save(fromarray(found.labels), job.labels)
+            print(printable(str(job.labels)), flush=True)
+
+
+def _do_all(work: Work, jobs: Sequence[Job]) -> int:
+    """Do what can be done; 1 if there are images that cannot be used, which are named."""
+    from sclip_core.datasets import decode_image, read_sample
+
+    left_out = []
+    for job in jobs:
+        try:
+            work.do(job, decode_image(read_sample(job.image), str(job.image)))
+        except ImageError as error:
+            left_out.append(error)
+    for line in left_out:
+        print(f"sclip: left out: {line}", file=sys.stderr)
+    return 1 if left_out else 0
+
+
+def asked_heat(given: Sequence[str], vocabulary: Vocabulary) -> list[str]:
+    """The classes and words that are asked for, each once: 'cat, kitten; grass', or 'cat,grass'.
+
+    Raises:
+        UserError: no class or word of that name, or more than a picture has room for.
+    """
+    names: dict[str, None] = {}
+    for part in _parts(given, ";"):
+        try:
+            vocabulary.words_of(part)
+            names[part] = None
+        except UserError:
+            for word in _parts([part], ","):
+                vocabulary.words_of(word)
+                names[word] = None
+    if given and not names:
+        raise UserError("--heat names no class and no word: --heat 'cat; kitten'")
+    if len(names) > MOST_HEAT:
+        raise UserError(f"{len(names)} heat maps: a picture has room for {MOST_HEAT}, name fewer")
+    return list(names)
+
+
+def _parts(texts: Iterable[str], mark: str) -> list[str]:
+    """What stands between marks; nothing is no part."""
+    return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
+
+
+def _mask_source(settings: Settings) -> Proposer | None:
+    """What proposes the masks that are to be filled; None: there are to be none.
+
+    Raises:
+        UserError: it is to be segmented as the baseline does, or the source cannot be opened.
+    """
+    from sclip_core.model import mask_source
+
+    if settings.mode == "baseline":
+        raise UserError(
+            "the baseline labels no pixel outside of masks, so it is for runs alone: "
+            "leave it out, and --hybrid-rule crop classifies the masks of one image in its way"
+        )
+    if settings.mode == "dense":
+        return None
+    return mask_source(
+        settings.proposals,
+        settings.sam_checkpoint,
+        settings.device,
+        settings.dtype,
+        **settings.relevant(),
+    )
+
+
+@contextmanager
+def _imported_for_good() -> Iterator[None]:
+    """Around PyTorch's import: its millions of objects are there to stay.
+
+    The garbage collector would look through them again and again: a fifth of the seconds until
+    one photograph is done.
+    """
+    if "torch" in sys.modules or not gc.isenabled():
+        yield
+        return
+    gc.disable()
+    try:
+        yield
+    finally:
+        gc.enable()
+        gc.freeze()
+        atexit.register(gc.unfreeze)  # or Triton's bindings print what they did not get back

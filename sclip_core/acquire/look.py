@@ -1,0 +1,59 @@
+"""A picture of a few pairs of a set: what a person sees at once and no count shows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from sclip_core.acquire.check import Checked
+from sclip_core.config import ImageError, tables
+from sclip_core.datasets import label_classes, read_image, read_label
+from sclip_core.datasets.samples import benchmark_files
+from sclip_core.drawing import panel
+
+PAIRS = 6  # spread over the set
+COLUMNS = 2
+GROUND = 255, 255, 255
+
+
+def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
+    """Draw image and label map, in the classes' colours, of a few pairs.
+
+    Args:
+        found: what ``check`` found in the set.
+        root: that was checked.
+        pairs: how many.
+
+    Returns:
+        The picture; None where there was nothing to draw.
+    """
+    files = benchmark_files(found.name, root)
+    there = [i for i in files.ids if i in files.images and i in files.labels]
+    reduce_zero_label: bool = tables()["benchmarks"][found.name]["reduce_zero_label"]
+    drawn = []
+    for image_id in there[:: max(1, len(there) // pairs)][:pairs]:
+        try:
+            image = read_image(files.image_of(image_id))
+            raw = read_label(files.label_of(image_id))
+            classes = label_classes(raw, len(found.class_names), reduce_zero_label)
+            names = list(found.class_names)
+            drawn.append(panel(image, None, classes, names, image_id, result="ground truth"))
+        except (ImageError, ValueError):  # named among the faults
+            continue
+    return _sheet(drawn) if drawn else None
+
+
+def _sheet(pictures: list[Image.Image]) -> Image.Image:
+    """Pictures in columns, each as high as it is."""
+    columns = [pictures[i::COLUMNS] for i in range(min(COLUMNS, len(pictures)))]
+    widths = [max(picture.width for picture in column) for column in columns]
+    height = max(sum(picture.height for picture in column) for column in columns)
+    sheet = Image.new("RGB", (sum(widths), height), GROUND)
+    for left, column in zip(np.cumsum([0, *widths]).tolist(), columns, strict=False):
+        top = 0
+        for picture in column:
+            sheet.paste(picture, (left, top))
+            top += picture.height
+    return sheet

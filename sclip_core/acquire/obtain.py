@@ -1,0 +1,133 @@
+"""``sclip data download``: what can be fetched is fetched and unpacked; the rest is asked for."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from sclip_core.acquire.download import ByHand, fetch
+from sclip_core.acquire.progress import Progress
+from sclip_core.acquire.raw import checked_source
+from sclip_core.acquire.sources import Archive, source_of
+from sclip_core.acquire.trees import image_and_label_folders
+from sclip_core.acquire.unpack import unpack, unpacked
+from sclip_core.config import UserError
+from sclip_core.config.errors import shown
+from sclip_core.store.files import written_to
+
+DOWNLOADS = "downloads"  # below the root
+MIRROR = "SCLIP_DATA_URL"  # an address that has all archives, under their own names
+
+
+@dataclass
+class Obtained:
+    """What became of a set's archives.
+
+    Attributes:
+        there: archives whose files were there already.
+        unpacked: by archive, how many files were written.
+        by_hand: what a person has to fetch, a line each.
+        fetched: archives that lie in the folder for downloads and are not needed any more.
+    """
+
+    there: list[str] = field(default_factory=list)
+    unpacked: dict[str, int] = field(default_factory=dict)
+    by_hand: list[str] = field(default_factory=list)
+    fetched: list[Path] = field(default_factory=list)
+
+
+def obtain(
+    name: str,
+    root: Path,
+    source: str | None = None,
+    force: bool = False,
+    progress: Progress | None = None,
+    say: Callable[[str], None] = lambda line: None,
+) -> Obtained:
+    """Fetch and unpack the archives of a benchmark; those whose files are there are left alone.
+
+    Args:
+        name: the benchmark, e.g. ``"voc21"``.
+        root: where the sets' trees are; archives go to ``downloads`` in it.
+        source: for COCO-Object, ``"stuff"`` or ``"instances"``: what its maps will be made from.
+        force: replace files that are there with other content.
+        progress: is told how far it is.
+        say: takes a line at each step.
+
+    Raises:
+        UserError: a file cannot be fetched or unpacked; see ``fetch`` and ``unpack``.
+        DiskError: it cannot be written.
+    """
+    wanted = source_of(name)
+    chosen = checked_source(name, source)
+    archives = wanted.others.get(chosen or "", wanted.archives)
+    root = Path(os.path.expanduser(root))
+    _refuse_tree(wanted.layout, root)
+    with written_to(root, "choose a --root that can be written to"):
+        (root / DOWNLOADS).mkdir(parents=True, exist_ok=True)
+    done = Obtained()
+    for archive in map(_mirrored, archives):
+        there = not force and unpacked(archive, root)
+        if there or (archive.to and _placed(archive, root, progress)):
+            say(f"{archive.name}: its files are there")
+            done.there.append(archive.name)
+            continue
+        try:
+            path = _fetched(archive, root, progress)
+        except ByHand as error:
+            done.by_hand.append(str(error))
+            continue
+        if archive.to:
+            _placed(archive, root, progress)
+            say(f"{archive.name}: is in its place, {root / archive.to}")
+            done.unpacked[archive.name] = 1
+            continue
+        files = unpack(archive, path, root, progress, force)
+        say(f"{archive.name}: {files.written:,} files unpacked, {files.there:,} were there")
+        done.unpacked[archive.name] = files.written
+        done.fetched.append(path)
+    return done
+
+
+def _refuse_tree(layout: str, root: Path) -> None:
+    """Raise where the root is a set's own tree: its archives would be unpacked within it."""
+    inside = [part for part in image_and_label_folders(layout) if os.path.isdir(root / part)]
+    if inside:
+        raise UserError(
+            f"--root {root} is the tree of a set itself, it has {inside[0]}: "
+            "pass the folder above all trees"
+        )
+
+
+def _mirrored(archive: Archive) -> Archive:
+    """The archive as a mirror has it, where there is one."""
+    mirror = os.environ.get(MIRROR)
+    if mirror and not mirror.lower().startswith(("http://", "https://")):
+        raise UserError(f"{MIRROR} is {shown(mirror)}: expected an address, https://...")
+    return replace(archive, url=f"{mirror.rstrip('/')}/{archive.name}") if mirror else archive
+
+
+def _placed(archive: Archive, root: Path, progress: Progress | None) -> bool:
+    """Whether a file that is used as it is lies in its place; a fetched one is moved."""
+    assert archive.to
+    target = root / archive.to
+    if target.is_file() and target.name == archive.name:
+        fetch(archive, target.parent, progress)  # it is there: only looked at
+        return True
+    lying = [folder for folder in (root / DOWNLOADS, root) if (folder / archive.name).is_file()]
+    if not lying:
+        return False
+    path = fetch(archive, lying[0], progress)
+    with written_to(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        os.replace(path, target)
+    return True
+
+
+def _fetched(archive: Archive, root: Path, progress: Progress | None) -> Path:
+    """The archive, in ``downloads`` or, where a person put it there, in the root itself."""
+    if (root / archive.name).is_file() and not (root / DOWNLOADS / archive.name).exists():
+        return fetch(archive, root, progress)
+    return fetch(archive, root / DOWNLOADS, progress)

@@ -1,0 +1,1 @@
+"""Training the CLIP of the demo on drawn pictures and their captions."""

@@ -1,0 +1,1 @@
+"""Checking a store and freeing space in it: artifacts and results together."""

@@ -1,0 +1,175 @@
+"""What nothing in a store refers to any more: found, measured, removed."""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from sclip_core.config import UserError
+from sclip_core.maintenance.check import artifacts_in, open_table
+from sclip_core.results.files import TABLES, read_table, run_ids
+from sclip_core.store.arrays import ArrayTable
+from sclip_core.store.artifact import Artifact
+from sclip_core.store.files import TEMPORARY, is_leftover
+from sclip_core.store.leases import Lease
+
+HOUR, DAY = 3600.0, 86_400.0  # seconds
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Files that can be removed together."""
+
+    path: Path  # of a folder or a file
+    why: str
+    files: tuple[Path, ...]  # empty: the whole folder
+    size: int  # bytes
+    changed: float = math.inf  # when an artifact was written to, in seconds since the epoch
+
+
+def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbage]:
+    """What can be removed. What a run in progress uses is not among it.
+
+    Args:
+        root: the folder of all artifacts.
+        lease: of this process; it knows what others use.
+        older_than: days; whole artifacts that no run refers to are only named if nothing was
+            written to them for so long, as a run that was stopped may still go on.
+
+    Raises:
+        UserError: the tables of results cannot be read, so that it is not known what they refer to.
+    """
+    used, referred = lease.in_use(), referred_to(root)
+    for artifact in artifacts_in(root):
+        name = f"{artifact.path.parent.name}/{artifact.path.name}"
+        if name in used:
+            continue
+        changed = _last_change(artifact.path)
+        if name not in referred and time.time() - changed >= older_than * DAY:
+            size = sum(_size(path) for path in artifact.path.rglob("*"))
+            yield Garbage(artifact.path, "no run refers to it", (), size, changed)
+            continue
+        unused = tuple(_unused_files(artifact))
+        if unused:
+            size = sum(map(_size, unused))
+            yield Garbage(artifact.path, "data that no row uses", unused, size)
+    for folder in [root, *(root / "results" / table for table in TABLES)]:
+        left = tuple(path for path in folder.glob(f"{TEMPORARY}*") if is_leftover(path))
+        if left:
+            yield Garbage(folder, "temporary files", left, sum(map(_size, left)))
+
+
+def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
+    """Remove what was found, unless a run has begun to use it since.
+
+    Returns:
+        Whether it was removed.
+    """
+    with lease.exclusive():
+        name = f"{garbage.path.parent.name}/{garbage.path.name}"
+        if name in lease.in_use():
+            return False
+        if garbage.files:  # looked at again: a run may have written there, and be done
+            artifact = Artifact.at(garbage.path)
+            unused = {*_unused_files(artifact), *garbage.path.glob(f"{TEMPORARY}*")}
+            for path in unused.intersection(garbage.files):
+                path.unlink(missing_ok=True)
+            return True
+        if name in referred_to(root) or _last_change(garbage.path) > garbage.changed:
+            return False
+        # The ledger first: from then on the folder holds no row, whatever happens.
+        (garbage.path / "ledger.jsonl").unlink(missing_ok=True)
+        shutil.rmtree(garbage.path)
+        return True
+
+
+def referred_to(root: Path) -> set[str]:
+    """The artifacts, as ``<stage>/<key>``, that some run was made from, directly or not.
+
+    Raises:
+        UserError: a table of results cannot be read.
+    """
+    try:
+        runs = read_table(root, "runs", run_ids(root)).to_pylist()
+    except UserError as error:
+        raise UserError(f"what the runs refer to is not known: {error}") from None
+    names = {
+        f"{column.removeprefix('key_')}/{key}"
+        for run in runs
+        for column, key in run.items()
+        if column.startswith("key_") and key
+    }
+    todo = list(names)
+    while todo:
+        for name in _upstream(root / todo.pop()):
+            if name not in names:
+                names.add(name)
+                todo.append(name)
+    return names
+
+
+def _upstream(folder: Path) -> set[str]:
+    """What the manifest of an artifact says that it was made from."""
+    with suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
+        upstream = json.loads((folder / "manifest.json").read_bytes()).get("upstream") or {}
+        return {f"{stage}/{key}" for stage, key in upstream.items()}
+    return set()
+
+
+def _unused_files(artifact: Artifact) -> Iterator[Path]:
+    """Chunks and parts that no line of the ledger needs, and temporary files."""
+    rows = list(artifact.ledger.rows().values())
+    if any(artifact.ledger.odd_lines()):
+        return  # of a later version, perhaps: what it needs is not known
+    parts = {row.segment for row in rows}
+    for path in artifact.path.glob("parts/*"):
+        leftover = path.name.startswith(TEMPORARY) and is_leftover(path)
+        lost = path.suffix == ".parquet" and path.name not in parts and _is_old(path)
+        if leftover or lost:
+            yield path
+    yield from (path for path in artifact.path.glob(f"{TEMPORARY}*") if is_leftover(path))
+    table = open_table(artifact, rows)
+    if isinstance(table, ArrayTable):
+        needed = {path for row in rows for path in table.files_of(row)}
+        for segment in artifact.path.glob("segments/*.zarr"):
+            if _is_free(segment.with_suffix(".lock")):
+                chunks = (path for path in segment.glob("c/**/*") if path.is_file())
+                yield from (path for path in chunks if path not in needed)
+
+
+def _is_free(lock: Path) -> bool:
+    """Whether nobody writes to a segment, an older version included."""
+    segment = FileLock(lock)
+    try:
+        segment.acquire(timeout=0)
+    except Timeout:
+        return False
+    segment.release()
+    return True
+
+
+def _is_old(path: Path) -> bool:
+    """Whether no writer can be about to name a file in the ledger; version 0.1.0 has no lease."""
+    return time.time() - path.stat().st_mtime > HOUR
+
+
+def _last_change(folder: Path) -> float:
+    """When something was last written to an artifact, in seconds since the epoch."""
+    times = [path.stat().st_mtime for path in (folder, *folder.glob("*.json*"))]
+    return max(times)
+
+
+def _size(path: Path) -> int:
+    try:
+        status = path.stat()
+    except OSError:
+        return 0
+    return status.st_size if path.is_file() else 0

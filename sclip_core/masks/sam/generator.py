@@ -1,0 +1,294 @@
+"""Masks of everything in an image: SAM's automatic generator, as segment_anything defines it.
+
+Segment Anything (arXiv 2304.02643), section 5 and appendix B: a grid of points, three masks for
+each, filtered by the IoU that SAM predicts, by stability and at the edges of crops, duplicates
+removed by their boxes. The masks are those of ``SamAutomaticMaskGenerator``; but what fails the
+first filter is never drawn, and nothing is kept at full size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from segment_anything.utils.amg import (
+    build_all_layer_point_grids,
+    generate_crop_boxes,
+    is_box_near_crop_edge,
+    remove_small_regions,
+)
+from segment_anything.utils.transforms import ResizeLongestSide
+from torch import Tensor
+from torchvision.ops import batched_nms, box_area
+
+from sclip_core.config import ImageError
+from sclip_core.config.masks import MaskSettings
+from sclip_core.masks.proposals import Proposals
+from sclip_core.masks.sam.decoder import Prompted, SamDecoder
+from sclip_core.masks.sam.encoder import SamEncoder
+from sclip_core.masks.sam.found import (
+    Crop,
+    Found,
+    axis_matrix,
+    boxes_of,
+    concatenated,
+    corners,
+    encoded,
+    from_corners,
+    joined,
+    nothing,
+)
+from sclip_core.tensors import is_finite
+
+POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
+DRAWN_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # pixels of masks in work at once: 32 MB, 1 GB
+OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
+
+
+def _check_finite(what: str, values: Tensor) -> None:
+    """Leave an image out whose numbers are not finite."""
+    if not is_finite(values):
+        line = f"SAM's {what} of it is not finite: try --dtype fp32, and check the weights"
+        raise ImageError(line)
+
+
+class MaskGenerator:
+    """A SAM that proposes masks."""
+
+    def __init__(self, sam: Any, settings: MaskSettings) -> None:
+        """Wrap a model.
+
+        Args:
+            sam: ``segment_anything.modeling.Sam``, on its device.
+            settings: of the generator.
+        """
+        self.sam = sam
+        self.settings = settings
+        self.encoder = SamEncoder(sam.image_encoder)
+        self.decoder = SamDecoder(sam)
+        self.transform = ResizeLongestSide(self.encoder.image_size)
+        self.grids = build_all_layer_point_grids(
+            settings.points_per_side,
+            settings.crop_n_layers,
+            settings.crop_n_points_downscale_factor,
+        )
+        self.points_at_once = POINTS_AT_ONCE.get(self.device.type, 16)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model is."""
+        device: torch.device = self.sam.device
+        return device
+
+    def crops(self, size: tuple[int, int]) -> list[Crop]:
+        """The parts of an image (H, W) that are segmented; none is so thin that nothing is left."""
+        settings = self.settings
+        boxes, layers = generate_crop_boxes(
+            size, settings.crop_n_layers, settings.crop_overlap_ratio
+        )
+        found = [Crop(tuple(box), layer) for box, layer in zip(boxes, layers, strict=True)]
+        return [crop for crop in found if min(crop.size) > 0 and min(self._input(crop.size)) > 0]
+
+    @torch.no_grad()
+    def embed(self, image: NDArray[np.uint8], crop: Crop) -> Tensor:
+        """The embedding (C, h, w) of a part of an image.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            crop: the part.
+
+        Raises:
+            ImageError: its numbers are not finite.
+        """
+        x0, y0, x1, y1 = crop.box
+        resized = self.transform.apply_image(np.ascontiguousarray(image[y0:y1, x0:x1]))
+        pixels = torch.as_tensor(resized, device=self.device).permute(2, 0, 1)
+        embedding = self.encoder(self.sam.preprocess(pixels[None]))[0]
+        _check_finite("embedding", embedding)
+        return embedding
+
+    def propose(self, size: tuple[int, int], embedding: Callable[[int], Tensor]) -> Proposals:
+        """The masks of an image.
+
+        Args:
+            size: (H, W) of the image.
+            embedding: gives the embedding of each of its ``crops``, by number.
+
+        Raises:
+            ImageError: what SAM makes of it is not finite: no filter would let such masks pass.
+        """
+        crops = self.crops(size)
+        parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
+        if not parts:
+            return Proposals.of_runs([], size)
+        found = parts[0] if len(parts) == 1 else joined(parts)
+        if len(crops) > 1:
+            # As SAM does: the smaller the crop, the better its masks.
+            found = found.chosen(self._kept_between_crops(found))
+        if self.settings.min_mask_region_area > 0:
+            found = self._without_small_regions(found)
+        return found
+
+    def __call__(self, image: NDArray[np.uint8]) -> Proposals:
+        """The masks of an image (H, W, 3) uint8 RGB."""
+        size = image.shape[:2]
+        crops = self.crops(size)
+        return self.propose(size, lambda number: self.embed(image, crops[number]))
+
+    def _of_crop(self, crop: Crop, embedding: Tensor, size: tuple[int, int]) -> Proposals:
+        """The masks of a part of the image, duplicates removed, in the image's frame."""
+        scale = np.array(crop.size[::-1])
+        points = self.grids[crop.layer] * scale
+        batches = list(self._batches(crop, embedding, points, size))
+        found = Found(*(concatenated(column) for column in zip(*batches, strict=True)))
+        kept = batched_nms(
+            found.boxes.float(),
+            found.quality,
+            torch.zeros(len(found.boxes)),
+            iou_threshold=self.settings.box_nms_thresh,
+        )
+        x0, y0, x1, y1 = crop.box
+        in_image = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
+        known = {
+            "boxes": from_corners(in_image.numpy()),
+            "predicted_iou": found.quality[kept].double().numpy(),
+            "stability_score": found.stability[kept].double().numpy(),
+            "points": (found.points[kept] + torch.tensor([x0, y0])).numpy(),
+            "crop_boxes": np.tile([x0, y0, x1 - x0, y1 - y0], (len(kept), 1)),
+        }
+        return Proposals.of_runs([found.counts[k] for k in kept.tolist()], size, **known)
+
+    def _batches(
+        self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
+    ) -> Iterator[Found]:
+        """What is found at the points, some of them at a time; fewer where memory ends."""
+        start = 0
+        while start < len(points):
+            step = self.points_at_once  # which another thread may halve
+            found = self._attempt(crop, embedding, points[start : start + step], size)
+            if found is None:
+                self.points_at_once = max(1, step // 2)
+                if self.device.type == "cuda":
+                    torch.cuda.empty_cache()
+                continue
+            yield from found
+            start += step
+
+    def _attempt(
+        self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
+    ) -> list[Found] | None:
+        """What is found at some points; None where memory does not do for so many."""
+        placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
+        try:
+            prompted = self.decoder.prompt(embedding, placed.to(self.device))
+            _check_finite("decoding", prompted.quality)
+            return list(self._drawn(crop, prompted, points, size))
+        except RuntimeError as error:
+            if len(points) == 1 or not any(words in str(error) for words in OUT_OF_MEMORY):
+                raise
+        return None
+
+    def _drawn(
+        self,
+        crop: Crop,
+        prompted: Prompted,
+        points: NDArray[np.float64],
+        size: tuple[int, int],
+    ) -> Iterator[Found]:
+        """The masks of some points that pass all filters but the last."""
+        settings, quality = self.settings, prompted.quality
+        good = (
+            quality > settings.pred_iou_thresh
+            if settings.pred_iou_thresh > 0
+            else quality > -torch.inf
+        )
+        point, which = good.nonzero().unbind(dim=1)
+        height, width = crop.size
+        elements = DRAWN_ELEMENTS.get(self.device.type, DRAWN_ELEMENTS["cpu"])
+        step = max(1, elements // (height * width))
+        yield nothing()  # so that there is a batch
+        for start in range(0, len(point), step):
+            chosen = slice(start, start + step)
+            low = self.decoder.masks(prompted, point[chosen], which[chosen])
+            _check_finite("decoding", low)
+            logits = self._enlarged(low, crop.size)
+            stability = self._stability(logits)
+            steady = stability >= settings.stability_score_thresh
+            if settings.stability_score_thresh == 0:
+                steady = torch.ones_like(steady)
+            masks = logits > self.sam.mask_threshold
+            boxes = boxes_of(masks)
+            at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
+            kept = steady & ~at_edge
+            yield Found(
+                encoded(masks[kept].cpu().numpy(), crop, size),
+                boxes[kept].cpu(),
+                quality[point[chosen], which[chosen]][kept].cpu(),
+                stability[kept].cpu(),
+                torch.as_tensor(points)[point[chosen].cpu()][kept.cpu()],
+            )
+
+    def _enlarged(self, low: Tensor, size: tuple[int, int]) -> Tensor:
+        """Logits (n, 4h, 4w) at the size of the crop, turned: (n, W, H)."""
+        side, inside = self.encoder.image_size, self._input(size)
+        rows, columns = (
+            axis_matrix(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
+            for axis in (0, 1)
+        )
+        enlarged: Tensor = columns @ (low.transpose(1, 2) @ rows.T)
+        return enlarged
+
+    def _input(self, size: tuple[int, int]) -> tuple[int, int]:
+        """Height and width of a crop (H, W) as the encoder gets it."""
+        height, width = self.transform.get_preprocess_shape(*size, self.encoder.image_size)
+        return height, width
+
+    def _stability(self, logits: Tensor) -> Tensor:
+        """IoU of each mask (n, W, H) cut off higher and lower: (n,)."""
+        threshold, offset = self.sam.mask_threshold, self.settings.stability_score_offset
+        inner = (logits > threshold + offset).flatten(1).sum(dim=1)
+        outer = (logits > threshold - offset).flatten(1).sum(dim=1)
+        share: Tensor = inner.int() / outer.int()
+        return share
+
+    def _kept_between_crops(self, found: Proposals) -> NDArray[np.int64]:
+        """Numbers of the masks that no smaller crop has too."""
+        crops = torch.as_tensor(corners(found.crop_boxes))
+        kept = batched_nms(
+            torch.as_tensor(corners(found.boxes)).float(),
+            1 / box_area(crops),
+            torch.zeros(len(found)),
+            iou_threshold=self.settings.crop_nms_thresh,
+        )
+        numbers: NDArray[np.int64] = kept.numpy()
+        return numbers
+
+    def _without_small_regions(self, found: Proposals) -> Proposals:
+        """Small islands removed, small holes filled, then duplicates removed again."""
+        least = self.settings.min_mask_region_area
+        counts: list[bytes] = []
+        unchanged: list[float] = []
+        for number in range(len(found)):  # one at a time: they are at full size
+            (mask,) = found.chosen(np.array([number])).masks()
+            mask, filled = remove_small_regions(mask, least, mode="holes")
+            mask, removed = remove_small_regions(mask, least, mode="islands")
+            unchanged.append(float(not (filled or removed)))
+            counts += Proposals.of_masks(mask.T[None]).counts
+        mended = Proposals.of_runs(
+            counts,
+            found.size,
+            predicted_iou=found.predicted_iou,
+            stability_score=found.stability_score,
+            points=found.points,
+            crop_boxes=found.crop_boxes,
+        )
+        kept = batched_nms(
+            torch.as_tensor(corners(mended.boxes)).float(),
+            torch.tensor(unchanged),  # what needed no mending goes first
+            torch.zeros(len(mended)),
+            iou_threshold=max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh),
+        )
+        return mended.chosen(kept.numpy())

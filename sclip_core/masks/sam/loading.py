@@ -1,0 +1,180 @@
+"""SAM's weights: Meta's files by path, or by name from Meta's address; pickled code is not run."""
+
+from __future__ import annotations
+
+import os
+from http.client import HTTPException
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from sclip_core.config import UserError
+from sclip_core.masks.proposals import coco
+from sclip_core.tensors import check_weights, read_state
+
+SERVER = os.environ.get("SCLIP_SAM_URL", "https://dl.fbaipublicfiles.com/segment_anything")
+
+
+class Known(NamedTuple):
+    """A file that Meta publishes."""
+
+    name: str
+    sha256: str
+    megabytes: int
+    width: int  # of its image encoder, by which its size is told
+
+
+CHECKPOINTS = {
+    "vit_b": Known(
+        "sam_vit_b_01ec64.pth",
+        "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
+        358,
+        768,
+    ),
+    "vit_l": Known(
+        "sam_vit_l_0b3195.pth",
+        "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
+        1192,
+        1024,
+    ),
+    "vit_h": Known(
+        "sam_vit_h_4b8939.pth",
+        "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
+        2446,
+        1280,
+    ),
+}
+WIDTH_OF = "image_encoder.patch_embed.proj.bias"
+
+
+def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Path:
+    """The weights file of a SAM.
+
+    Args:
+        size: ``vit_b``, ``vit_l`` or ``vit_h``.
+        given: the file that the user named; None: Meta's, in torch's cache or fetched into it.
+        download: fetch what is not there; False: never touch the network.
+
+    Raises:
+        UserError: no such file; not in the cache, and not to be had.
+    """
+    if given is not None:
+        if not os.path.isfile(given):
+            found = "is no file" if os.path.exists(given) else "is not there"
+            raise UserError(f"SAM's checkpoint {given} {found}: pass the path of a .pth of Meta's")
+        return given
+    known = CHECKPOINTS[size]
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / known.name
+    if os.path.isfile(cached):
+        return cached
+    url = f"{SERVER}/{known.name}"
+    advice = f"fetch {url} ({known.megabytes} MB) yourself and pass it: --sam-checkpoint FILE"
+    if not download:
+        raise UserError(f"SAM's weights {known.name} are not in {cached.parent}: {advice}")
+    return _fetched(url, cached, known, advice)
+
+
+def _fetched(url: str, target: Path, known: Known, advice: str) -> Path:
+    """The file, written beside its place and moved there when its digest is right."""
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(url, str(target), hash_prefix=known.sha256)
+    except (OSError, HTTPException, ValueError, RuntimeError) as error:  # URLError is an OSError
+        reason = str(error).strip().splitlines() or [type(error).__name__]
+        line = f"{known.name} could not be fetched ({reason[0][:200]}): {advice}"
+        raise UserError(line) from None
+    return target
+
+
+def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) -> Any:
+    """A SAM with weights, in eval mode.
+
+    Args:
+        size: see ``find_checkpoint``.
+        path: of the weights.
+        device: where to.
+        dtype: of encoder and decoder; the encoder's neck and the prompts are in fp32.
+
+    Returns:
+        ``segment_anything.modeling.Sam``.
+
+    Raises:
+        UserError: segment_anything is not installed; a torn file, one of another size, or numbers
+            that are not finite.
+    """
+    state = read_state(path)
+    sam = _filled(size, state, path)
+    check_weights(state, path)
+    mean, std = sam.pixel_mean, sam.pixel_std
+    sam.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(mean.shape)
+    sam.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(std.shape)
+    sam.eval().requires_grad_(False).to(device)
+    for part, kind in (
+        (sam.image_encoder, dtype),
+        (sam.image_encoder.neck, torch.float32),
+        (sam.mask_decoder, dtype),
+        (sam.prompt_encoder, torch.float32),
+    ):
+        part.to(kind)
+    return sam
+
+
+def check_checkpoint(size: str, path: Path) -> None:
+    """See whether a weights file is whole and of this SAM; its numbers are not read.
+
+    Raises:
+        UserError: it is torn, or of another size.
+    """
+    _filled(size, read_state(path, mapped=True), path)
+
+
+def _filled(size: str, state: dict[str, Tensor], path: Path) -> Any:
+    """A SAM with these weights, on the CPU."""
+    _check_size(state, size, path)
+    with torch.device("meta"):  # no memory, no random numbers: every weight is in the file
+        sam = library()[size]()
+    try:
+        sam.load_state_dict(state, assign=True)
+    except RuntimeError as error:
+        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+        raise UserError(f"{path} does not fit SAM's {size}: {lines[0][:200]}") from None
+    return sam
+
+
+def _check_size(state: dict[str, Tensor], size: str, path: Path) -> None:
+    """Tell SAMs by the width of their image encoder."""
+    found = state[WIDTH_OF].numel() if WIDTH_OF in state else None
+    if found != CHECKPOINTS[size].width:
+        raise _another(path, size, found)
+
+
+def library() -> dict[str, Any]:
+    """segment_anything's builders by size.
+
+    Raises:
+        UserError: it is not installed, or pycocotools is not.
+    """
+    coco()
+    try:
+        from segment_anything import sam_model_registry
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] not in ("segment_anything", "torchvision"):
+            raise
+        raise UserError(
+            "segment_anything is not installed: pip install 'sclip-benchmark[sam]', or take masks "
+            "that need no weights: --proposals felzenszwalb"
+        ) from None
+    found: dict[str, Any] = sam_model_registry
+    return found
+
+
+def _another(path: Path, size: str, width: int | None) -> UserError:
+    """The error for weights of another network."""
+    right = [name for name, known in CHECKPOINTS.items() if known.width == width]
+    if right:
+        return UserError(f"{path} is SAM's {right[0]}, not {size}: pass --sam-model {right[0]}")
+    return UserError(
+        f"{path} holds no weights of SAM: expected Meta's {CHECKPOINTS[size].name} for {size}"
+    )

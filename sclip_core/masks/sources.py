@@ -1,0 +1,63 @@
+"""Where mask proposals come from: a registry of sources behind one interface."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from sclip_core.config.masks import MaskSettings
+from sclip_core.masks import superpixels
+from sclip_core.masks.proposals import Proposals
+
+Proposer = Callable[[NDArray[np.uint8]], Proposals]  # an image (H, W, 3) uint8 RGB to masks
+
+
+def open_source(
+    settings: MaskSettings,
+    checkpoint: Path | None = None,
+    device: torch.device | str = "cpu",
+    dtype: torch.dtype = torch.float32,
+) -> Proposer:
+    """A source of masks, ready to be called with images.
+
+    Args:
+        settings: which, and its own settings.
+        checkpoint: SAM's weights; None: Meta's, by name.
+        device: where SAM runs.
+        dtype: of SAM.
+
+    Raises:
+        UserError: a library or weights that are not there.
+    """
+    return SOURCES[settings.proposals](settings, checkpoint, torch.device(device), dtype)
+
+
+def _sam(
+    settings: MaskSettings, checkpoint: Path | None, device: torch.device, dtype: torch.dtype
+) -> Proposer:
+    from sclip_core.masks.sam.loading import find_checkpoint, library, load_sam
+
+    library()  # before anything is fetched for it
+    weights = find_checkpoint(settings.sam_model, checkpoint)
+    sam = load_sam(settings.sam_model, weights, device, dtype)
+    from sclip_core.masks.sam.generator import MaskGenerator
+
+    return MaskGenerator(sam, settings)
+
+
+def _superpixels(method: Any, settings: MaskSettings, *_: Any) -> Proposer:
+    superpixels.library()  # before there is an image
+    return partial(superpixels.propose, settings=settings, segment=method)
+
+
+SOURCES: dict[str, Callable[..., Proposer]] = {
+    "sam": _sam,
+    "felzenszwalb": partial(_superpixels, superpixels.felzenszwalb),
+    "slic": partial(_superpixels, superpixels.slic),
+}

@@ -1,0 +1,235 @@
+"""The order of the stages, written down once.
+
+images, ground truth, vocabulary
+    │
+    ▼
+text_bank ──────────┐
+    │               ▼
+dense_features ──► refine ─────────┬──► metrics ──► results
+    ▲                              ▼       ▲
+  trunk, where it is kept       hybrid ────┘   where there are masks
+                                   ▲
+proposals ─────────────────────────┤
+    ▲    └──► crop_features ───────┘           for its rule crop
+  sam_embeddings, where they are kept
+
+Without ground truth the label maps are the end: no metrics, no results.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from sclip_core.config import Settings
+from sclip_core.pipeline.pictures import save_panels
+from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.saving import picture_path
+from sclip_core.pipeline.stage import Stage
+from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
+from sclip_core.pipeline.stages.hybrid import CropFeaturesStage, HybridStage
+from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.stages.proposals import ProposalsStage, SamEmbeddingsStage
+from sclip_core.pipeline.stages.refine import RefineStage
+from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable, run_name
+from sclip_core.pipeline.stages.text_bank import TextBankStage
+from sclip_core.pipeline.stages.trunk import TrunkStage
+from sclip_core.progress import Outcome
+from sclip_core.store.keys import canonical_json
+
+AnyStage = Stage | ResultsStage
+
+
+@dataclass(frozen=True)
+class Pipeline:
+    """The stages of a run, in the order in which they are executed.
+
+    Those that the run does not have are there, but never asked for anything.
+    """
+
+    text_bank: TextBankStage
+    trunk: TrunkStage
+    dense_features: DenseFeaturesStage
+    refine: RefineStage
+    sam_embeddings: SamEmbeddingsStage
+    proposals: ProposalsStage
+    crop_features: CropFeaturesStage
+    hybrid: HybridStage
+    metrics: MetricsStage
+    results: ResultsStage
+
+    @classmethod
+    def of(cls, run: Run) -> Pipeline:
+        """Connect the stages of a run."""
+        bank = TextBankStage(run)
+        trunk = TrunkStage(run)
+        features = DenseFeaturesStage(run, trunk)
+        dense = RefineStage(run, features, bank)
+        embeddings = SamEmbeddingsStage(run)
+        proposals = ProposalsStage(run, embeddings)
+        crops = CropFeaturesStage(run, proposals)
+        hybrid = HybridStage(run, proposals, bank, features, dense, crops)
+        areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
+        results = ResultsStage(run, areas)
+        return cls(
+            bank, trunk, features, dense, embeddings, proposals, crops, hybrid, areas, results
+        )
+
+    @classmethod
+    def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
+        """Connect runs that differ in what may have several values: they share their passes."""
+        pipelines = [cls.of(run) for run in runs]
+        if len(pipelines) > 1:
+            fresh: dict[str, set[str]] = defaultdict(set)
+            for stage in (stage for pipeline in pipelines for stage in pipeline):
+                if isinstance(stage, Stage):
+                    stage.fresh = fresh[stage.key]
+            dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
+            share([pipeline.dense_features for pipeline in dense])
+            for alike in _grouped([pipeline.refine for pipeline in dense]):
+                share(alike)
+        return pipelines
+
+    @property
+    def run(self) -> Run:
+        """What the stages share."""
+        return self.results.run
+
+    @property
+    def labels(self) -> RefineStage | HybridStage:
+        """The stage whose label maps are scored, or saved where there is no ground truth."""
+        return self.refine if self.run.settings.mode == "dense" else self.hybrid
+
+    @property
+    def name(self) -> str:
+        """The run's id; of a run that is not scored, a name by its label maps."""
+        if self.run.settings.scored:
+            return self.results.run_id
+        return run_name(self.run.dataset.name, self.labels.key)
+
+    def __iter__(self) -> Iterator[AnyStage]:
+        """Stage after stage."""
+        for name in self.run.settings.stages:
+            yield getattr(self, name)
+
+
+def _grouped(stages: Sequence[RefineStage]) -> list[list[RefineStage]]:
+    """Those that one pass can fill, side by side."""
+    groups: dict[str, list[RefineStage]] = defaultdict(list)
+    for stage in stages:
+        groups[canonical_json(stage.pass_settings())].append(stage)
+    return list(groups.values())
+
+
+def share(stages: Sequence[Stage]) -> None:
+    """Let the first of these stages that lacks a row compute it for all.
+
+    Several may have one artifact, as runs do that differ in PAMR steps alone: the first is told.
+    """
+    first_of: dict[str, Stage] = {}
+    for stage in stages:
+        first_of.setdefault(stage.key, stage)
+    for stage in stages:
+        stage.together = tuple(other for key, other in first_of.items() if key != stage.key)
+
+
+@dataclass(frozen=True)
+class Finished:
+    """What remains of a run: small enough to be handed around.
+
+    A run without ground truth is in no table: no id, no path, and nothing in ``row`` and
+    ``classes``.
+    """
+
+    outcomes: dict[str, Outcome]  # what each stage did
+    failures: dict[str, str]  # image id: why it was left out
+    settings: Settings
+    num_images: int  # that were scored; without ground truth, whose label maps were saved
+    pictures: Path | None  # folder of what was saved
+    picture: Path | None = None  # the first of it
+    run_id: str | None = None
+    path: str | None = None  # of its row in the table ``runs``
+    row: dict[str, Any] = field(default_factory=dict)  # that row
+    classes: list[dict[str, Any]] = field(default_factory=list)  # its rows of ``class_iou``
+
+
+def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:
+    """Execute every stage of one run; see ``run_pipelines``."""
+    return run_pipelines([run], execute)[0]
+
+
+def run_pipelines(
+    runs: Sequence[Run], execute: Callable[[AnyStage], object] | None = None
+) -> list[Finished]:
+    """Execute every stage of one run after the other; save the pictures that were asked for.
+
+    Args:
+        runs: ``Run.several``.
+        execute: executes one stage; None: in this process, without more ado.
+
+    Raises:
+        UserError: what only shows on the way, such as weights that do not fit, or that no image
+            could be used.
+    """
+    for run in runs:
+        run.check()
+    alone = len(runs) == 1
+    lease = runs[0].lease  # which all of them share
+    try:
+        pipelines = Pipeline.of_several(runs)
+        stages = (stage for pipeline in pipelines for stage in pipeline)
+        lease.use(stage.artifact.path for stage in stages if isinstance(stage, Stage))
+        return [_run_one(each, execute or _execute, alone) for each in pipelines]
+    finally:
+        lease.close()
+
+
+def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
+    """Execute the stages of a run."""
+    for stage in pipeline:
+        execute(stage)
+    run, results = pipeline.run, pipeline.results
+    folder, saved = _save(pipeline, alone)
+    finished = Finished(
+        outcomes=dict(run.outcomes),
+        failures=dict(run.failures),
+        settings=run.settings,
+        num_images=saved,
+        pictures=folder,
+        picture=_first_picture(run, folder) if saved else None,
+    )
+    if not run.settings.scored:
+        if not saved:
+            raise nothing_usable(run)
+        return finished
+    row = results.read("runs")[0]
+    return replace(
+        finished,
+        num_images=row["num_images"],
+        run_id=results.run_id,
+        path=results.path,
+        row=row,
+        classes=results.read("class_iou"),
+    )
+
+
+def _save(pipeline: Pipeline, alone: bool) -> tuple[Path | None, int]:
+    """Save the pictures that were asked for; gives their folder and how many they are."""
+    folder = pipeline.run.settings.save_vis
+    if folder is None:
+        return None, 0
+    folder = folder if alone else folder / pipeline.name
+    return folder, save_panels(pipeline.labels, folder)
+
+
+def _first_picture(run: Run, folder: Path | None) -> Path | None:
+    """The picture of the first image that was not left out."""
+    usable = (s.image_id for s in run.samples if s.image_id not in run.failures)
+    return next((picture_path(folder, image_id) for image_id in usable if folder), None)
+
+
+def _execute(stage: AnyStage) -> Outcome:
+    return stage.execute()

@@ -1,0 +1,306 @@
+"""Stage ``results``: the areas of a dataset to scores, as Parquet tables.
+
+A run's id comes from what went in. The same run twice is one row of ``runs``. Tables that are
+damaged or missing are written again.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterable, Mapping
+from datetime import UTC, datetime
+from functools import cached_property
+from typing import Any, ClassVar
+
+import numpy as np
+import pyarrow as pa
+
+from sclip_core.config import UserError
+from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_areas
+from sclip_core.pipeline.preflight import made_from
+from sclip_core.pipeline.run import Run, versions
+from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.progress import Outcome, Status
+from sclip_core.results.files import (
+    SCHEMA_VERSION,
+    ResultsError,
+    check_run,
+    has_run,
+    read_run,
+    write_run,
+)
+from sclip_core.results.recorded import by_sam, recorded, typed
+from sclip_core.store.files import writable_folder
+from sclip_core.store.keys import artifact_key
+
+LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
+
+
+class ResultsStage:
+    """Scores of the run: the tables ``runs``, ``class_iou``, ``confusion`` and ``image_areas``."""
+
+    name: ClassVar[str] = "results"
+    version: ClassVar[int] = 1
+    unit: ClassVar[str] = "run"
+    shardable: ClassVar[bool] = False
+
+    def __init__(self, run: Run, metrics: MetricsStage) -> None:
+        """Read the areas."""
+        self.run = run
+        self.metrics = metrics
+
+    @cached_property
+    def key(self) -> str:
+        """Of the metrics and of the images that they cover."""
+        rows = self.metrics.scored()
+        by_sample = dict(zip(self.run.samples, self.metrics.row_ids, strict=True))
+        row_ids = [by_sample.get(sample) for sample in self.run.dataset.samples]
+        identity = {
+            "stage": self.name,
+            "version": self.version,
+            "dataset": self.run.dataset.name,
+            "class_names": self.run.dataset.vocabulary.class_names,
+            "metrics": self.metrics.key,
+            **_named("ground_truth", made_from(self.run.dataset)),
+            "images": [
+                [sample.image_id, row_id if row_id in rows else None]  # None: left out
+                for sample, row_id in zip(self.run.dataset.samples, row_ids, strict=True)
+            ],
+        }
+        return artifact_key(identity)
+
+    @property
+    def run_id(self) -> str:
+        """Name of the run, and of its files."""
+        return run_name(self.run.dataset.name, self.key)
+
+    @property
+    def path(self) -> str:
+        """The file of the run in the table ``runs``."""
+        return str(self.run.root / "results" / "runs" / f"{self.run_id}.parquet")
+
+    @property
+    def forced(self) -> bool:
+        """Whether the user wants the tables written again."""
+        return self.name in self.run.settings.force or self.metrics.forced
+
+    def status(self) -> Status:
+        """What ``execute`` would do, and why."""
+        path = str(self.run.root / "results")
+        if self.metrics.status().state != "complete":
+            waits = "the metrics are not complete"
+        elif not has_run(self.run.root, self.run_id):
+            waits = "not written yet"
+        elif self.forced:
+            waits = "asked for by --force"
+        elif fault := self._fault():
+            waits = str(fault) if fault.later else f"{fault.what}: written again"
+        else:
+            reason = f"{self.run_id} is there"
+            return Status(self.name, self.key, "complete", reason, self.path, 1, 1)
+        return Status(self.name, self.key, "missing", waits, path, 0, 1)
+
+    def _fault(self) -> ResultsError | None:
+        """Why the tables of a run that is listed cannot be used; None: they can."""
+        try:
+            check_run(self.run.root, self.run_id)
+        except ResultsError as error:
+            return error
+        return None
+
+    def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
+        """Write the tables, unless they are there and as they were written.
+
+        Raises:
+            UserError: no image could be used, or none has a pixel that is evaluated; an image has
+                neither metrics nor an error that says why; a later version wrote the tables.
+        """
+        started = time.perf_counter()
+        self._refuse_gaps(self._scored_images())
+        there = self._there()
+        if not there:
+            key = self.key
+            confused = self.metrics.confusions()
+            # Damaged rows were computed again, or their images left out: then it is another run.
+            self.__dict__.pop("key", None)
+            there = self.key != key and self._there()
+        if not there:
+            writable_folder(self.run.root)
+            write_run(self.run.root, self.run_id, self._tables(confused))
+        seconds = time.perf_counter() - started
+        outcome = Outcome(
+            self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
+        )
+        self.run.finished(outcome)
+        return outcome
+
+    def _there(self) -> bool:
+        """Whether nothing has to be written; says so where it is because of damage.
+
+        Raises:
+            UserError: a later version wrote the tables, which this one does not replace unasked.
+        """
+        if self.forced or not has_run(self.run.root, self.run_id):
+            return False
+        fault = self._fault()
+        if fault and fault.later:
+            raise fault
+        if fault:
+            self.run.reporter.note(f"{fault.what}: the run's tables are written again")
+        return fault is None
+
+    def _scored_images(self) -> set[str]:
+        """Ids of the images that have metrics."""
+        rows = self.metrics.scored()
+        pairs = zip(self.run.samples, self.metrics.row_ids, strict=True)
+        return {sample.image_id for sample, row_id in pairs if row_id in rows}
+
+    def _refuse_gaps(self, scored: Collection[str]) -> None:
+        """See that every image is scored, or known to have failed.
+
+        Raises:
+            UserError: some are neither: a score without them would look like one of all.
+        """
+        known = {*scored, *self.run.failures}
+        lost = [s.image_id for s in self.run.dataset.samples if s.image_id not in known]
+        if lost:
+            raise UserError(
+                f"{len(lost):,} of {len(self.run.dataset):,} images have neither metrics nor an "
+                f"error that says why, {lost[0]} is the first: no scores were written; run again, "
+                "which computes what is missing"
+            )
+
+    def read(self, table: str = "runs") -> list[dict[str, Any]]:
+        """The rows of this run in one of the tables."""
+        return read_run(self.run.root, self.run_id, table)
+
+    def _tables(self, confused: Mapping[str, Confusion]) -> dict[str, pa.Table]:
+        """The tables of ``TABLES``, of what the pixels of each image were called."""
+        self._refuse_gaps(confused)  # rows may have been found damaged on reading
+        if not confused:
+            raise nothing_usable(self.run)
+        classes = self.run.dataset.vocabulary.num_classes
+        by_image = {image_id: each.areas(classes) for image_id, each in confused.items()}
+        summed = sum_areas(by_image.values())
+        if not summed.label.any():
+            raise nothing_evaluated(self.run, len(by_image))
+        scored = scores(summed)
+        return {
+            "image_areas": self._image_table(by_image),
+            "confusion": self._confusion_table(confused.values()),
+            "class_iou": self._class_table(summed, scored),
+            "runs": self._run_table(scored, len(by_image)),
+        }
+
+    def _image_table(self, by_image: dict[str, Areas]) -> pa.Table:
+        present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
+        ids = np.repeat(list(present), [len(classes) for classes in present.values()])
+        columns = {
+            name: np.concatenate([getattr(by_image[i], name)[present[i]] for i in present])
+            for name in Areas._fields
+        }
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(ids)),
+                "image_id": pa.array(ids.tolist(), pa.string()),
+                "class_id": pa.array(np.concatenate(list(present.values())), pa.int32()),
+                **columns,
+            }
+        )
+
+    def _confusion_table(self, confused: Iterable[Confusion]) -> pa.Table:
+        """Pairs of classes, over the dataset; what was given no class has no prediction."""
+        names = [*self.run.dataset.vocabulary.class_names, None]  # the last is at UNSAID
+        label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
+        width = len(names)
+        codes, places = np.unique(label * width + prediction % width, return_inverse=True)
+        total = np.zeros(len(codes), np.int64)
+        np.add.at(total, places, pixels)
+        pairs = np.stack([codes // width, codes % width])
+        pairs[1, pairs[1] == width - 1] = UNSAID
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(total)),
+                "label_id": pa.array(pairs[0], pa.int32()),
+                "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
+                "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == UNSAID),
+                "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
+                "pixels": total,
+            }
+        )
+
+    def _class_table(self, summed: Areas, scored: Scores) -> pa.Table:
+        names = self.run.dataset.vocabulary.class_names
+        return pa.table(
+            {
+                "run_id": pa.repeat(self.run_id, len(names)),
+                "class_id": pa.array(range(len(names)), pa.int32()),
+                "class_name": list(names),
+                "intersect": summed.intersect,
+                "union": summed.union,
+                "prediction": summed.prediction,
+                "label": summed.label,
+                "iou": pa.array(scored.iou, from_pandas=True),  # NaN: null
+                "acc": pa.array(scored.acc, from_pandas=True),
+            }
+        )
+
+    def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
+        run = self.run
+        row: dict[str, Any] = {
+            "run_id": self.run_id,
+            "created_at": datetime.now(UTC),
+            "dataset": run.dataset.name,
+            "mode": run.settings.mode,
+            "model": run.spec.name,
+            "pretrained": run.spec.pretrained,
+            "weights_sha256": run.weights_sha256,
+            "sam_sha256": run.sam_sha256 if by_sam(run.settings) else None,
+            "attention": str(run.attention) if run.settings.mode != "baseline" else None,
+            "dtype": run.dtype,
+            "ground_truth": made_from(run.dataset),
+            **recorded(run.settings),
+            "num_images": num_images,
+            "num_failed": len(run.failures),
+            "miou": scored.miou,
+            "macc": scored.macc,
+            "aacc": scored.aacc,
+        }
+        for name, outcome in run.outcomes.items():
+            row[f"seconds_{name}"] = outcome.seconds
+            row[f"state_{name}"] = outcome.state
+            row[f"key_{name}"] = outcome.key
+        row["versions"] = json.dumps(versions())
+        row["schema_version"] = SCHEMA_VERSION
+        return typed(pa.Table.from_pylist([row]))
+
+
+def _named(name: str, value: str | None) -> dict[str, str]:
+    """What there is to be said; what is not known changes no key."""
+    return {} if value is None else {name: value}
+
+
+def run_name(dataset: str, key: str) -> str:
+    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
+    letters = dataset[:LONGEST_NAME]
+    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+    return f"{name or 'run'}-{key[:12]}"
+
+
+def nothing_usable(run: Run) -> UserError:
+    """The error of a run whose images all failed; it names the first."""
+    first = next(iter(run.failures.values()), "the dataset is empty")
+    return UserError(f"none of the {len(run.dataset)} images could be used: {first}")
+
+
+def nothing_evaluated(run: Run, count: int) -> UserError:
+    """The error of a run whose label maps hold nothing but ignored values."""
+    dataset = run.dataset
+    ignored = ", ".join(map(str, dataset.ignore_label))
+    zero = ", and 0 (--reduce-zero-label)" if dataset.reduce_zero_label else ""
+    return UserError(
+        f"{dataset.name}: none of the {count:,} label maps has a pixel to evaluate, all have "
+        f"ignored values ({ignored}{zero}): there is no score; are they the maps of another set, "
+        "or is --ignore-label wrong?"
+    )

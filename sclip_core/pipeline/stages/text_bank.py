@@ -1,0 +1,82 @@
+"""Stage ``text_bank``: words to vectors, one row a word."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import torch
+
+from sclip_core.encoder import TextBank
+from sclip_core.encoder.text import TEMPLATES
+from sclip_core.pipeline.filling import Todo
+from sclip_core.pipeline.stage import Stage
+from sclip_core.store.arrays import ArrayTable, NewRow
+
+WORDS_AT_A_TIME = 8
+
+
+class TextBankStage(Stage):
+    """The vectors of the vocabulary's words, fp32."""
+
+    name = "text_bank"
+    version = 1
+    unit = "words"
+    batch_rows = 64
+
+    def settings(self) -> dict[str, Any]:
+        """Text tower, templates, words."""
+        config = self.run.spec.config
+        templates = "\n".join(
+            template("{}") for template in TEMPLATES[self.run.settings.template_set]
+        )
+        return {
+            "embed_dim": config["embed_dim"],
+            "text_cfg": config["text_cfg"],
+            "quick_gelu": bool(config.get("quick_gelu")),
+            "templates": hashlib.sha256(templates.encode()).hexdigest()[:16],
+            "words": list(self.run.dataset.vocabulary.queries),
+        }
+
+    def weights_sha256(self) -> str:
+        """Of the CLIP."""
+        return self.run.weights_sha256
+
+    def needed_for(self, image_ids: Sequence[str]) -> Sequence[str]:
+        """All words, whatever the images."""
+        return self.wanted()
+
+    def wanted(self) -> Sequence[str]:
+        """The words, each once."""
+        return list(dict.fromkeys(self.run.dataset.vocabulary.queries))
+
+    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """Encode the words."""
+        model, words = self.run.model(shard), iter(todo.claimed)
+        prompts = self.run.settings.template_set
+        while some := list(islice(words, WORDS_AT_A_TIME)):
+            vectors = [model.encode_word(word, prompts).float().cpu().numpy() for word in some]
+            rows = zip(some, vectors, strict=True)
+            yield self, [NewRow(word, vector[None]) for word, vector in rows]
+
+    @cached_property
+    def table(self) -> ArrayTable:
+        """One row of D floats a word."""
+        return ArrayTable(self.artifact, "float32", self.run.spec.width, compress=False)
+
+    def bank(self) -> TextBank:
+        """The bank of the run's vocabulary, on the CPU."""
+        vocabulary, rows = self.run.dataset.vocabulary, self.rows()
+        words = self.wanted()
+        read = self.table.read_many(self.row(word, rows) for word in words)
+        vectors = dict(zip(words, read, strict=True))
+        return TextBank(
+            embeddings=torch.from_numpy(np.concatenate([vectors[w] for w in vocabulary.queries])),
+            query_class=torch.tensor(vocabulary.query_class),
+            class_names=vocabulary.class_names,
+            queries=vocabulary.queries,
+        )

@@ -1,0 +1,1 @@
+"""PAMR and the decision as compiled kernels, behind one interface."""

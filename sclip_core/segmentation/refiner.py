@@ -1,0 +1,206 @@
+"""One image from dense features to labels: stitch, refine, decide, in blocks of rows that fit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from itertools import groupby
+
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from sclip_core.config import Geometry, Protocol, UserError
+from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation.backends.candidates import Stitching
+from sclip_core.segmentation.decision import Labels, Winners, settle, winners_of
+from sclip_core.segmentation.pamr import pamr, receptive_field
+from sclip_core.segmentation.stitch import Stitcher
+from sclip_core.tensors import is_finite
+
+BLOCK_ELEMENTS = 2**28  # of everything that a block of rows needs at once: 1 GB
+
+
+@dataclass(frozen=True)
+class Refiner:
+    """What turns the features of one image into logits and labels.
+
+    Everything that it gives raises a ``UserError`` where features, embeddings or pixels are not
+    finite numbers: of a NaN no class is the best, and the first would win everywhere.
+    """
+
+    geometry: Geometry
+    features: Tensor  # (windows, rows, columns, D), unit length
+    embeddings: Tensor  # (Q, D), unit length
+    protocol: Protocol
+    pixels: Callable[[], Tensor] | None = None  # (3, h, w) normalised resized image; for PAMR
+
+    def logits(self) -> Tensor:
+        """Logits of all pixels, refined where the protocol has steps: (Q, H, W) float32."""
+        blocks = list(self._blocks())
+        return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
+
+    def best_of(self, groups: Sequence[Sequence[int]]) -> Tensor:
+        """The best word of each of some groups; no other words are stitched and refined.
+
+        Args:
+            groups: K groups of words, each of indices into the embeddings.
+
+        Returns:
+            (K, H, W) float32, on the CPU: the highest of the group's logits, as of ``logits``.
+        """
+        asked = sorted({word for group in groups for word in group})
+        places = [[asked.index(word) for word in group] for group in groups]
+        some = replace(self, embeddings=self.embeddings[asked])
+        found = torch.empty(len(groups), *self.geometry.original)
+        top = 0
+        for block in some._blocks():
+            rows = slice(top, top + block.shape[1])
+            for best, group in zip(found, places, strict=True):
+                best[rows] = block[group].amax(dim=0)
+            top = rows.stop
+        return found
+
+    def labels(self, query_class: Tensor, num_classes: int) -> Labels:
+        """Labels (H, W) of all pixels.
+
+        Args:
+            query_class: (Q,) int64, the class of each word.
+            num_classes: C.
+        """
+        return self.labels_at([self.protocol], query_class, num_classes)[0]
+
+    def labels_at(
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
+    ) -> list[Labels]:
+        """Labels (H, W) by each of several protocols, in one pass.
+
+        Args:
+            protocols: this one, with other ``pamr_steps``, ``logit_scale``, ``prob_thd`` and
+                ``area_thd``; in any order.
+            query_class: (Q,) int64, the class of each word.
+            num_classes: C.
+        """
+        # those that may ask the same of the winners follow each other
+        order = sorted(
+            range(len(protocols)), key=lambda k: (protocols[k].pamr_steps, protocols[k].area_thd)
+        )
+        ordered = [protocols[k] for k in order]
+        by = self._compiled_winners if self._compiled() else self._portable_winners
+        each = by(ordered, query_class, num_classes)
+        labels = {
+            place: settle(winners, num_classes, protocols[place])
+            for place, winners in zip(order, each, strict=True)
+        }
+        return [labels[place] for place in range(len(protocols))]
+
+    def _compiled(self) -> bool:
+        """Whether the kernels of the CPU can be used."""
+        return self.features.device.type == "cpu" and compiled.available()
+
+    def _compiled_winners(
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
+    ) -> Iterator[Winners]:
+        """The decisions by the compiled kernels; the protocols by ascending steps."""
+        stitcher = Stitcher(self.geometry)
+        laid = stitcher.laid(self.features)
+        stitching = Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
+        self._check_finite(torch.from_numpy(stitching.cosines))
+        image = self._image_at_original_size() if protocols[-1].pamr_steps else None
+        words = query_class.numpy()
+        yield from compiled.winners_of(stitching, image, words, num_classes, protocols)
+
+    def _portable_winners(
+        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
+    ) -> Iterator[Winners]:
+        """The decisions by PyTorch; the protocols by ascending steps.
+
+        What was refined is refined on, where an image fits at once.
+        """
+        last = replace(self, protocol=protocols[-1])
+        fits = last._rows_per_block() >= self.geometry.original[0]
+        logits, done = None, 0
+        for steps, alike in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
+            together = list(alike)
+            now = replace(self, protocol=together[0])
+            if not fits:
+                yield from winners_of(now._blocks, query_class, num_classes, together)
+                continue
+            if logits is None:
+                logits = next(now._blocks())
+            elif steps > done:
+                dilations = self.protocol.pamr_dilations
+                logits = pamr(last._image_at_original_size(), logits, steps - done, dilations)
+            done = steps
+            yield from winners_of(partial(iter, [logits]), query_class, num_classes, together)
+
+    def _halo(self) -> int:
+        """Rows beyond a block that its refined values look at."""
+        steps = self.protocol.pamr_steps
+        return receptive_field(steps, self.protocol.pamr_dilations) if steps else 0
+
+    def _rows_per_block(self) -> int:
+        """As many rows as keep a block, with its halo, within the limit."""
+        height, width = self.geometry.original
+        fitting = BLOCK_ELEMENTS // (self._planes() * width)
+        if fitting >= height:
+            return height
+        return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
+
+    def _planes(self) -> int:
+        """Numbers that a block keeps for each of its pixels."""
+        words = len(self.embeddings)
+        if not self.protocol.pamr_steps:
+            return words + 4
+        # Logits before and after; for each dilation eight weights and a padded copy of the colours.
+        return 2 * words + 11 * len(self.protocol.pamr_dilations) + 8
+
+    @torch.no_grad()
+    def _blocks(self) -> Iterator[Tensor]:
+        """Logits (Q, rows, W), block by block from the top.
+
+        A refined value depends on nothing beyond the halo, so the blocks are exact.
+        """
+        height = self.geometry.original[0]
+        stitcher = Stitcher(self.geometry, self.features.device)
+        laid = stitcher.side_by_side(self.features, self.embeddings)
+        self._check_finite(laid)
+        image = self._image_at_original_size() if self.protocol.pamr_steps else None
+        rows, halo = self._rows_per_block(), self._halo()
+        for top in range(0, height, rows):
+            bottom = min(top + rows, height)
+            first, last = max(top - halo, 0), min(bottom + halo, height)
+            block = stitcher.stitch(laid, first, last)
+            if image is not None:
+                steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
+                block = pamr(image[:, first:last], block, steps, dilations)
+            yield block[:, top - first : bottom - first]
+
+    def _check_finite(self, cosines: Tensor) -> None:
+        """Refuse cosines that are not finite: all logits are mixtures of them."""
+        if is_finite(cosines):
+            return
+        for what, vectors in (("words", self.embeddings), ("patches", self.features)):
+            finite = vectors.isfinite().all(dim=-1)
+            wrong = int((~finite).sum())
+            if wrong:
+                raise UserError(
+                    f"the vectors of {wrong} of {finite.numel()} {what} hold NaN or infinite "
+                    "numbers: try --dtype fp32, and check the weights"
+                )
+        raise UserError(
+            "the products of patches and words overflow float32: expected vectors of unit length"
+        )
+
+    def _image_at_original_size(self) -> Tensor:
+        """The normalised resized image, bilinear to the original size: (3, H, W)."""
+        if self.pixels is None:
+            raise ValueError("the protocol has PAMR steps, but no pixels were given")
+        resized = self.pixels().to(self.features.device)
+        if not is_finite(resized):
+            raise UserError(
+                "the image's normalised pixels hold NaN or infinite numbers: check the mean and "
+                "std that the model is given with"
+            )
+        return interpolate(resized[None], size=self.geometry.original, mode="bilinear")[0]

@@ -1,0 +1,5 @@
+"""An artifact to check and to clear."""
+
+from ..store.conftest import artifact
+
+__all__ = ["artifact"]

@@ -1,1 +1,0 @@
-"""Tests of sclip_core.segmentation.masks."""
