@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError
 
 IGNORED = -1  # the label of pixels that are not evaluated
-UNSAID = -1  # the prediction of pixels that were given no class
+NO_PREDICTION = -1  # the prediction of pixels that were given no class
 BLOCK = 1 << 20  # pixels counted at a time: bincount needs 8 bytes for each
 COUNTED = 1 << 18  # pairs of classes up to which each has a counter
 
@@ -44,7 +44,7 @@ class Confusion(NamedTuple):
 
     def areas(self, num_classes: int) -> Areas:
         """What is asked of it most: the areas of C classes."""
-        said, right = self.prediction != UNSAID, self.prediction == self.label
+        said, right = self.prediction != NO_PREDICTION, self.prediction == self.label
         chosen = (
             (self.label[right], self.pixels[right]),
             (self.prediction[said], self.pixels[said]),
@@ -91,7 +91,7 @@ def image_confusion(
     pixels = np.zeros(len(pairs), np.int64)
     np.add.at(pixels, places, np.concatenate([*counts, np.zeros(0, np.intp)]))
     labels, guesses = np.divmod(pairs.astype(np.int64), width)
-    return Confusion(labels, np.where(guesses == num_classes, UNSAID, guesses), pixels)
+    return Confusion(labels, np.where(guesses == num_classes, NO_PREDICTION, guesses), pixels)
 
 
 def image_areas(
