@@ -94,9 +94,7 @@ def bootstrap(
     own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
     for draws, weights in _draws(images, resamples, seed):
         for run, areas in enumerate(runs):
-            values = np.hstack(areas).astype(
-                np.float64
-            )  # made anew for each block: kept for many runs it would be large
+            values = np.hstack(areas).astype(np.float64)  # not kept: many runs would fill memory
             # exact: the sums are whole numbers below 2^53
             intersect, prediction, label = np.split(weights @ values, 3, axis=1)
             iou = percent(intersect, prediction + label - intersect)

@@ -1,4 +1,4 @@
-"""Scores of summed areas: IoU and accuracy by class and their means (docs/protocol.md, section 8)."""
+"""IoU and accuracy by class and their means, from summed areas (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
