@@ -147,11 +147,12 @@ def query(
 ) -> int:
     """Ask the results a question in SQL (DuckDB)."""
     from flows.cli.console import console, rows_table
-    from sclip_core.results.sql import described_tables, query_results
+    from sclip_core.results.sql import described_tables
+    from sclip_core.results.sql import query as answered
 
     chosen = chosen_format(format, output, artifacts)
     with said_in_a_line():
-        answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
+        answer: Any = described_tables(artifacts) if sql is None else answered(sql, artifacts)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:
