@@ -17,11 +17,10 @@ from sclip_core.acquire.trees import at, incomplete, record_of
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
-from sclip_core.datasets.causes import likely_cause, suspicion
+from sclip_core.datasets.causes import IGNORE_LABEL, likely_cause, suspicion
 from sclip_core.datasets.samples import Files, benchmark_files
 
 VALUES = 1 << 16  # of a 16-bit label map
-IGNORED = 255
 AT_ONCE = 256  # pairs that are read ahead
 SHOWN = 5  # values named in a fault
 
@@ -99,7 +98,7 @@ class _Meaning:
         """The values that occur and are neither a class nor ignored."""
         known = np.zeros(len(counts), bool)
         known[: self.num_classes + self.first] = True
-        known[IGNORED] = True
+        known[IGNORE_LABEL] = True
         return [int(value) for value in np.flatnonzero((counts > 0) & ~known)]
 
 
@@ -148,7 +147,7 @@ def check(
         progress.finish()
     first, last = meaning.first, meaning.first + meaning.num_classes
     found.pixels = by_value[first:last]
-    found.ignored = int(by_value[IGNORED] + by_value[:first].sum())
+    found.ignored = int(by_value[IGNORE_LABEL] + by_value[:first].sum())
     found.faults += _alone(files, "split" in tables()["layouts"][row["layout"]])
     found.causes = _causes(row["layout"], meaning, by_value)
     missing = len(set(files.ids) - files.labels)
@@ -212,7 +211,7 @@ def _stray(values: list[int], counts: NDArray[np.int64], meaning: _Meaning) -> s
     shown = ", ".join(f"{value} ({counts[value]:,} px)" for value in values[:SHOWN])
     more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
     last = meaning.num_classes + meaning.first - 1
-    return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORED}"
+    return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORE_LABEL}"
 
 
 def _without_path(error: ImageError, path: Path) -> str:
