@@ -13,11 +13,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.acquire.progress import Progress
-from sclip_core.acquire.trees import at, incomplete, record_of
+from sclip_core.acquire.trees import at
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
 from sclip_core.datasets.causes import IGNORE_LABEL, likely_cause, suspicion
+from sclip_core.datasets.record import incomplete, record_of
 from sclip_core.datasets.samples import Files, benchmark_files
 
 VALUES = 1 << 16  # of a 16-bit label map

@@ -11,10 +11,10 @@ from sclip_core.acquire.download import ByHand, fetch
 from sclip_core.acquire.progress import Progress
 from sclip_core.acquire.raw import checked_source
 from sclip_core.acquire.sources import Archive, source_of
-from sclip_core.acquire.trees import image_and_label_folders
 from sclip_core.acquire.unpack import unpack, unpacked
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
+from sclip_core.datasets.record import image_and_label_folders
 from sclip_core.store.files import written_to
 
 DOWNLOADS = "downloads"  # below the root

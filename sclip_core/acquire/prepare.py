@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from sclip_core.acquire.progress import Progress
 from sclip_core.acquire.raw import CONVERSIONS, Conversion, Job, checked_source
 from sclip_core.acquire.sources import source_of
-from sclip_core.acquire.trees import find_root, other_trees, record_of, write_record
+from sclip_core.acquire.trees import find_root, other_trees
 from sclip_core.config import ImageError, UserError, tables
 from sclip_core.datasets import decode_label, read_sample
+from sclip_core.datasets.record import record_of, write_record
 from sclip_core.datasets.samples import ids_below
 from sclip_core.store.files import write_whole, written_to
 

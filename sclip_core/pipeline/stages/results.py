@@ -17,8 +17,8 @@ import numpy as np
 import pyarrow as pa
 
 from sclip_core.config import UserError
+from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_areas
-from sclip_core.pipeline.preflight import made_from
 from sclip_core.pipeline.run import Run, versions
 from sclip_core.pipeline.stages.metrics import MetricsStage
 from sclip_core.progress import Outcome, Status
