@@ -15,6 +15,7 @@ from flows.cli.options import Config, Direct, Pamr, Preset, Slide, UseSam, setti
 from flows.cli.pictures import check_target
 from flows.parameters import sweep_flag, with_settings
 from sclip_core.config import CHEAP, SEVERAL, Settings, UserError, printable
+from sclip_core.config.optional import optional
 from sclip_core.progress import Outcome
 
 if TYPE_CHECKING:
@@ -144,12 +145,11 @@ def drawn(points: Points, plot: Path | None) -> str:
 
     if not points.varied:
         return "no plot: there is one point"
+    try:
+        optional("matplotlib.figure", "plot")
+    except UserError as error:
+        return f"no plot: {error}"
     if plot is None:
         plot = writable_folder(points.settings[0].artifacts / "sweeps") / f"{points.name}.png"
-    try:
-        draw(points, plot)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return "no plot: matplotlib is not installed: pip install 'sclip-benchmark[plot]'"
+    draw(points, plot)
     return printable(f"plot: {plot}")
