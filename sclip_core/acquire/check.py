@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.acquire.progress import Progress
+from sclip_core.acquire import SILENT, Progress, counted
 from sclip_core.acquire.trees import at
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
@@ -104,7 +104,7 @@ class _Meaning:
 
 
 def check(
-    name: str, root: Path, workers: int | None = None, progress: Progress | None = None
+    name: str, root: Path, workers: int | None = None, progress: Progress = SILENT
 ) -> Checked:
     """Read every image's header and every label map of a benchmark.
 
@@ -112,7 +112,7 @@ def check(
         name: the benchmark, e.g. ``"coco_stuff"``.
         root: the folder with its tree, or the one above it.
         workers: threads; None: one a core.
-        progress: who is told how far it is.
+        progress: shows how far it is.
 
     Returns:
         What was found; faults are no errors here.
@@ -134,18 +134,13 @@ def check(
         incomplete(name, files.root, record),
     )
     meaning = _Meaning(len(found.class_names), row["reduce_zero_label"])
-    if progress:
-        progress.start(name, len(files.ids), 0)
     by_value = np.zeros(VALUES, np.int64)
-    for counts, faults in _parallel(files, meaning, workers or os.cpu_count() or 1):
+    pairs = _parallel(files, meaning, workers or os.cpu_count() or 1)
+    for counts, faults in counted(pairs, name, len(files.ids), progress):
         found.faults += faults
         found.sound += not faults
         if counts is not None:
             by_value += counts
-        if progress:
-            progress.advance(1)
-    if progress:
-        progress.finish()
     first, last = meaning.first, meaning.first + meaning.num_classes
     found.pixels = by_value[first:last]
     found.ignored = int(by_value[IGNORE_LABEL] + by_value[:first].sum())
