@@ -30,11 +30,12 @@ from sclip_core.datasets import (
     label_classes,
     read_bytes,
 )
+from sclip_core.datasets.drawn import opened
 from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
 from sclip_core.masks import superpixels
 from sclip_core.masks.sources import open_source
 from sclip_core.model import SCLIP
-from sclip_core.pipeline import preflight as ground_truth
+from sclip_core.pipeline import preflight
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Outcome, Reporter, Silent
 from sclip_core.store.digests import Digests
@@ -89,8 +90,8 @@ class Run:
         self.attention = Attention.parse(settings.attention)
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
-        self.dataset: Dataset = ground_truth.opened(settings, self.reporter.note, keep=download)
-        for line in ground_truth.look_at(self) if settings.scored else []:
+        self.dataset: Dataset = opened(settings, self.reporter.note, keep=download)
+        for line in preflight.look_at(self) if settings.scored else []:
             self.reporter.note(line)
         self.stages = set(settings.stages)  # of all runs of a command
         self.stop = Event()  # when it is set, the stages end after the batch that they are at

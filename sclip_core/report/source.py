@@ -17,7 +17,7 @@ from sclip_core.datasets import (
     label_classes,
     read_sample,
 )
-from sclip_core.pipeline.preflight import opened
+from sclip_core.datasets.drawn import opened
 from sclip_core.store.digests import Digests
 
 OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")

@@ -16,8 +16,8 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from sclip_core.config import UserError
+from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
-from sclip_core.pipeline.preflight import made_from
 from sclip_core.pipeline.run import Run, versions
 from sclip_core.pipeline.stages.metrics import MetricsStage
 from sclip_core.pipeline.work import Work
