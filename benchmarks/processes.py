@@ -39,8 +39,8 @@ class Probe:
 
     wall: Span  # the process
     run: Span  # ``run_settings``: from finished settings to the result
-    opened: tuple[Span, ...]  # each ``Run``: the flow opens a second one
-    checked: tuple[Span, ...]  # each ``Run.check``
+    opened: tuple[Span, ...]  # each ``Run``
+    checked: tuple[Span, ...]  # each ``Run.check``: a flow repeats that of the command
     stages: dict[str, float]
     computed: dict[str, int]  # rows, by stage
     imports_mb: float  # resident memory before the run
@@ -52,7 +52,7 @@ class Probe:
 
     def prefect_start_s(self) -> float:
         """From what is checked before Prefect is imported to the flow's first line; direct: 0."""
-        return self.opened[1][0] - self.checked[0][1] if len(self.opened) > 1 else 0.0
+        return self.checked[1][0] - self.checked[0][1] if len(self.checked) > 1 else 0.0
 
     def work_s(self) -> float:
         """The run after the imports, without Prefect's start."""

@@ -21,6 +21,7 @@ from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_
 from sclip_core.pipeline.preflight import made_from
 from sclip_core.pipeline.run import Run, versions
 from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.results.files import (
     SCHEMA_VERSION,
@@ -44,6 +45,7 @@ class ResultsStage:
     version: ClassVar[int] = 1
     unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
+    work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:
         """Read the areas."""
