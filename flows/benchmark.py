@@ -26,8 +26,9 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.cli.console import ConsoleReporter, headline
+from flows.cli.console import ConsoleReporter
 from flows.cli.signals import taken_back
+from flows.cli.tables import headline
 from flows.parameters import prefect_type, with_settings
 from sclip_core.config import resolve_several
 from sclip_core.progress import Outcome
@@ -160,8 +161,8 @@ def publish(finished: Finished) -> None:
 
 def publish_together(finished: list[Finished]) -> None:
     """Show runs of one command in Prefect side by side: what differs, and their scores."""
-    from flows.cli.listing import differing_settings, setting
     from sclip_core.report.summary import score_intervals
+    from sclip_core.results.settings import differing_settings, setting
 
     rows = [each.row for each in finished]
     names = differing_settings(rows)
