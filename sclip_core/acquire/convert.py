@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sclip_core.config import ImageError
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import few, shown
 from sclip_core.datasets.annotations import shapes
 
 UNLABELLED = 255
@@ -116,10 +116,8 @@ def converted(
     out = table[raw.astype(np.uint8)]
     if (table == REFUSED).any() and (out == REFUSED).any():
         found = sorted(set(raw[out == REFUSED].tolist()))
-        more = ", ..." if len(found) > 5 else ""
-        shown = ", ".join(map(str, found[:5]))
         raise ImageError(
-            f"{name}: found the values {shown}{more}; expected {expected}: "
+            f"{name}: found the values {few(found, 5)}; expected {expected}: "
             "is it a raw map, as published?"
         )
     return out

@@ -10,7 +10,7 @@ from PIL import Image
 from sclip_core.acquire.check import Checked
 from sclip_core.config import ImageError, tables
 from sclip_core.datasets import label_classes, read_image, read_label
-from sclip_core.datasets.samples import benchmark_files
+from sclip_core.datasets.layouts import benchmark_files
 from sclip_core.drawing import panel
 
 PAIRS = 6  # spread over the set

@@ -12,8 +12,8 @@ from sclip_core.acquire.sources import Source, source_of
 from sclip_core.acquire.trees import at, find_root
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.layouts import benchmark_files
 from sclip_core.datasets.record import image_and_label_folders, incomplete, record_of
-from sclip_core.datasets.samples import benchmark_files
 
 
 class Status(NamedTuple):

@@ -6,8 +6,8 @@ import os
 from pathlib import Path
 
 from sclip_core.config import UserError, tables
+from sclip_core.datasets.layouts import nearest_tree, trees_below
 from sclip_core.datasets.record import image_and_label_folders
-from sclip_core.datasets.samples import nearest_tree, trees_below
 
 DEFAULT_ROOT = Path("data")  # where the sets' trees are, unless the user says otherwise
 

@@ -347,7 +347,7 @@ def test_what_is_no_segmentation_is_refused(segmentation):
 
 
 def test_without_pycocotools_the_user_is_told_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(UserError, match=r"pip install 'sclip-benchmark\[data\]'") as caught:
         paint(np.zeros((9, 12), np.uint8), [[0, 0, 5, 0, 5, 5]], 1)
     assert not isinstance(caught.value, ImageError)  # not the fault of a file

@@ -19,8 +19,8 @@ from sclip_core.acquire import raw as raw_module
 from sclip_core.acquire.prepare import prepare
 from sclip_core.acquire.raw import CONVERSIONS
 from sclip_core.config import UserError
+from sclip_core.datasets.layouts import benchmark_samples
 from sclip_core.datasets.record import record_of
-from sclip_core.datasets.samples import benchmark_samples
 from sclip_core.store.files import DiskError
 
 from . import trees

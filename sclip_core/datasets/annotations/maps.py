@@ -17,16 +17,15 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import few, shown
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations import (
     Annotations,
-    files_of,
     has_background,
     match,
     open_annotations,
 )
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, own_folder
+from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json
@@ -245,13 +244,14 @@ def _tell_unlisted(
     """
     if not needed:
         return
-    few = ", ".join(needed[:SHOWN]) + (", ..." if len(needed) > SHOWN else "")
     found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
     if not annotations.unlisted_is_empty:
         other = next((i for i in annotations.ids() if i.endswith(f"/{needed[0]}")), None)
         alike = f" (it lists {shown(other)}: subfolders have to be the same)" if other else ""
-        raise UserError(f"{found}: {few}{alike}; annotate them, or leave them out of --images")
-    say(f"{found}, and taken for images without objects: {few}")
+        raise UserError(
+            f"{found}: {few(needed)}{alike}; annotate them, or leave them out of --images"
+        )
+    say(f"{found}, and taken for images without objects: {few(needed)}")
 
 
 def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:

@@ -1,17 +1,16 @@
-"""What the readers of annotations share: JSON, its fields, the ids of images, files of a folder."""
+"""What the readers of annotations share: JSON, its fields, the ids of images."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.config.protocol import is_text
-from sclip_core.datasets.samples import by_suffix
 
 KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
@@ -131,23 +130,6 @@ def id_of(name: str, where: str) -> str:
         UserError: as `relative_name`.
     """
     return os.path.splitext(relative_name(name, where))[0]
-
-
-def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files below a folder with one of these endings, by id, sorted.
-
-    Raises:
-        UserError: a folder that cannot be listed, or two files of the same id.
-    """
-    found: dict[str, Path] = {}
-    for path, stem, _ in sorted(by_suffix(folder, suffixes)):
-        if stem in found:
-            raise UserError(
-                f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image is "
-                "known by its name without the ending, so rename one"
-            )
-        found[stem] = folder / path
-    return found
 
 
 def refuse_twice(key: Hashable, seen: Mapping[Any, Any], what: str, where: str) -> None:
