@@ -1,4 +1,4 @@
-"""``sclip data check``: every pair of a set read, every value looked at, each fault by its file."""
+"""``sclip data check``: read all images and label maps of a benchmark, and list the faults."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from sclip_core.datasets.layouts import Files, benchmark_files
 from sclip_core.datasets.record import incomplete, record_of
 
 VALUES = 1 << 16  # of a 16-bit label map
-AT_ONCE = 256  # pairs that are read ahead
+AT_ONCE = 256  # pairs that are submitted to the threads
 
 
 class Fault(NamedTuple):
-    """What is wrong with a file."""
+    """A file, and what is wrong with it."""
 
     file: str
     what: str
@@ -35,20 +35,20 @@ class Fault(NamedTuple):
 
 @dataclass
 class Checked:
-    """What was found in a benchmark's tree.
+    """What was found in the tree of a benchmark.
 
     Attributes:
         name: the benchmark.
         root: the folder with its layout.
-        class_names: (C,) of its vocabulary.
-        expected: images that the validation split has; None: not a set of the field.
-        found: images that the tree lists.
-        made_from: what ``sclip data prepare`` made the maps from; None: it did not make them.
-        incomplete: why not all maps are made from it; None: they are, or it did not make them.
-        sound: pairs without a fault.
-        faults: by file.
-        causes: what the faults, or what is odd, most likely come from.
-        pixels: (C,) of each class.
+        class_names: the names (C,) of its classes.
+        expected: images of the validation split; None if it has no fixed number.
+        found: images that the tree has.
+        made_from: what ``sclip data prepare`` made the maps from; None if it did not make them.
+        incomplete: why not all maps are made from that; None if they are.
+        sound: images without a fault in them or their label maps.
+        faults: the faults, one a file.
+        causes: the likely causes of faults and oddities, with what to do.
+        pixels: pixels (C,) of each class.
         ignored: pixels that are not evaluated.
     """
 
@@ -67,18 +67,18 @@ class Checked:
 
     @property
     def ignored_share(self) -> float:
-        """Of all pixels, 0..1."""
+        """The share of pixels that are not evaluated, 0..1."""
         total = int(self.pixels.sum()) + self.ignored
         return self.ignored / total if total else 0.0
 
     @property
     def absent(self) -> list[str]:
-        """Classes without a pixel."""
+        """The classes without a pixel."""
         return [n for n, count in zip(self.class_names, self.pixels, strict=True) if not count]
 
     @property
     def right(self) -> bool:
-        """Whether it is the benchmark, whole and without a fault."""
+        """Whether all images of the benchmark are there, without a fault."""
         whole = self.expected is None or self.found == self.expected
         return whole and not (self.incomplete or self.faults or self.causes)
 
@@ -98,7 +98,7 @@ class _Values(NamedTuple):
 def check(
     name: str, root: Path, workers: int | None = None, progress: Progress = SILENT
 ) -> Checked:
-    """Read every image's header and every label map of a benchmark.
+    """Read the header of every image and every label map of a benchmark.
 
     Args:
         name: the benchmark, e.g. ``"coco_stuff"``.
@@ -107,10 +107,10 @@ def check(
         progress: shows how far it is.
 
     Returns:
-        What was found; faults are no errors here.
+        What was found; faults raise no error.
 
     Raises:
-        UserError: no such benchmark, or its layout is not there at all.
+        UserError: there is no such benchmark, or no part of its layout.
     """
     name = benchmark_name(name)
     row = tables()["benchmarks"][name]
@@ -152,7 +152,7 @@ def check(
 
 
 def _alone(files: Files, listed: bool) -> list[Fault]:
-    """Label maps whose image is not there; where a file lists the images, others may lie there."""
+    """Label maps without image; if a split file lists the images, others are no fault."""
     extra = set() if listed else files.labels.difference(files.ids)
     return [Fault(str(files.label_of(i)), "no image of this name") for i in sorted(extra)]
 
@@ -170,7 +170,7 @@ def _parallel(
 def _examine(
     files: Files, image_id: str, values: _Values
 ) -> tuple[NDArray[np.int64] | None, list[Fault]]:
-    """Read one pair."""
+    """Read an image and its label map."""
     image, label = files.image_of(image_id), files.label_of(image_id)
     faults, sizes, counts = [], [], None
     try:
@@ -196,5 +196,5 @@ def _examine(
 
 
 def _without_path(error: ImageError, path: Path) -> str:
-    """What is wrong, without the path that the fault has anyway."""
+    """The text of an error without the path, which the fault has already."""
     return str(error).removeprefix(str(path)).lstrip(": ")

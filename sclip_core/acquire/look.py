@@ -1,4 +1,4 @@
-"""A picture of a few pairs of a set: what a person sees at once and no count shows."""
+"""A picture of a few images and label maps, for mistakes that no count shows."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ GROUND = 255, 255, 255
 
 
 def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
-    """Draw image and label map, in the classes' colours, of a few pairs.
+    """Draw a few images, each with its label map in the colours of the classes.
 
     Args:
-        found: what ``check`` found in the set.
-        root: that was checked.
-        pairs: how many.
+        found: what ``check`` found.
+        root: the folder that was checked.
+        pairs: how many images.
 
     Returns:
-        The picture; None where there was nothing to draw.
+        The picture; None if nothing could be drawn.
     """
     files = benchmark_files(found.name, root)
     there = [i for i in files.ids if i in files.images and i in files.labels]
