@@ -201,7 +201,7 @@ def road(polygon: list[list[float]]) -> dict[str, object]:
     ],
 )
 def test_a_torn_polygon_file_is_refused(torn):
-    with pytest.raises(ImageError, match=r"^a\.json.*; expected |^a\.json is no .*: expected "):
+    with pytest.raises(ImageError, match=r"^a\.json.*; expected |^a\.json is not a .*: expected "):
         cityscapes_polygons(torn, "a.json")
 
 
