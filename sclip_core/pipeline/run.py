@@ -32,9 +32,9 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.drawn import opened
 from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
+from sclip_core.encoder.clip import CLIP
 from sclip_core.masks import superpixels
 from sclip_core.masks.sources import open_source
-from sclip_core.model import SCLIP
 from sclip_core.pipeline import preflight
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Outcome, Reporter, Silent
@@ -98,7 +98,7 @@ class Run:
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
-        self._models: dict[tuple[torch.device, str], SCLIP] = {}  # by the digest of the weights
+        self._models: dict[tuple[torch.device, str], CLIP] = {}  # by the digest of the weights
         self._proposers: dict[tuple[torch.device, str], Any] = {}
         self.lease = Lease(settings.artifacts)  # the rows that this process computes
         self.lock = Lock()  # of what stages do once, whichever shard begins
@@ -278,7 +278,7 @@ class Run:
         """The samples with this image: copies of it share a digest."""
         return [sample for sample, image, _ in self._digested if image == digest]
 
-    def model(self, shard: int = 0) -> SCLIP:
+    def model(self, shard: int = 0) -> CLIP:
         """The model, loaded once a device; shards go to the GPUs in turn.
 
         Runs of several share it, so that its own attention is that of one of them.
@@ -291,7 +291,7 @@ class Run:
             which = device, self.weights_sha256
             if which not in self._models:
                 with self.digests.unchanged(self.spec.weights, self.weights_sha256):
-                    loaded = SCLIP(self.spec, self.attention, device, self.dtype)
+                    loaded = CLIP(self.spec, self.attention, device, self.dtype)
                 self._models[which] = loaded
             return self._models[which]
 
