@@ -16,10 +16,9 @@ from flows.cli.console import least_width
 from flows.cli.listing import STANDS_OUT, differing_settings, score, setting
 from sclip_core.config import printable
 from sclip_core.results import Paired
-from sclip_core.results.comparison import SCORES
+from sclip_core.results.comparison import FEW, SCORES
 from sclip_core.results.files import read_run
 
-FEW = 30  # images, below which intervals say little
 Rows = dict[str, list[dict[str, Any]]]  # of the table of ``compare``, by run
 
 

@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 from rich.table import Table
 
-from flows.cli.comparing import FEW
 from flows.cli.console import duration
 from flows.cli.listing import STANDS_OUT
 from sclip_core.config import SEVERAL, Settings, printable, unread, usual_value, value_text
 from sclip_core.evaluation import Interval, Resampled, bootstrap
 from sclip_core.pipeline.stages.results import run_name
 from sclip_core.results import paired
+from sclip_core.results.comparison import FEW
 from sclip_core.store.keys import artifact_key
 
 if TYPE_CHECKING:
