@@ -7,11 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.cli.pictures import ELSEWHERE
-from flows.cli.points import Points
 from sclip_core.config import printable
 from sclip_core.config.optional import optional
 from sclip_core.report.plots import COLOURS, FAINT, INK
+from sclip_core.results.points import Points
 from sclip_core.store.files import write_whole, written_to
 
 NUMBERS = ("pamr_steps", "logit_scale", "prob_thd", "area_thd")
@@ -96,7 +95,7 @@ def draw(points: Points, target: Path) -> None:
     if len(shown) > 1:
         figure.legend(loc="outside lower left", frameon=False, fontsize=9)
     kind = "svg" if target.suffix.lower() == ".svg" else "png"
-    with written_to(target, ELSEWHERE):
+    with written_to(target, "choose another path"):
         write_whole(target, partial(figure.savefig, format=kind, dpi=150))
 
 

@@ -16,10 +16,11 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from sclip_core.config import UserError
+from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
-from sclip_core.pipeline.preflight import made_from
 from sclip_core.pipeline.run import Run, versions
 from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.results.build import class_table, confusion_table, image_table
 from sclip_core.results.files import (
@@ -44,6 +45,7 @@ class ResultsStage:
     version: ClassVar[int] = 1
     unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
+    work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:
         """Read the areas."""
