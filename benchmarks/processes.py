@@ -39,9 +39,9 @@ class Probe:
     """What one process took, in seconds."""
 
     wall: Span  # the process
-    run: Span  # ``run_settings``: from resolved settings to the result
-    opened: tuple[Span, ...]  # each ``Run``: the flow opens a second one
-    checked: tuple[Span, ...]  # each ``Run.check``
+    run: Span  # ``run_settings``: from finished settings to the result
+    opened: tuple[Span, ...]  # each ``Run``
+    checked: tuple[Span, ...]  # each ``Run.check``: a flow repeats that of the command
     stages: dict[str, float]
     computed: dict[str, int]  # rows, by stage
     imports_mb: float  # resident memory before the run
@@ -52,8 +52,8 @@ class Probe:
         return self.wall[1] - self.wall[0]
 
     def prefect_start_s(self) -> float:
-        """From the check before Prefect is imported to the flow's first line; 0 without Prefect."""
-        return self.opened[1][0] - self.checked[0][1] if len(self.opened) > 1 else 0.0
+        """From what is checked before Prefect is imported to the flow's first line; direct: 0."""
+        return self.checked[1][0] - self.checked[0][1] if len(self.checked) > 1 else 0.0
 
     def work_s(self) -> float:
         """The run without imports and without Prefect's start."""

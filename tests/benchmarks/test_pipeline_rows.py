@@ -43,10 +43,10 @@ def probe(work: float, computed: dict[str, int] | None = None, peak_mb: float = 
 
 
 def test_start_of_prefect_is_no_work():
-    """It lies between the first check and the second time that the run is opened."""
+    """It lies between the first check and the second one, in the flow."""
     direct = probe(10.0)
     assert (direct.prefect_start_s(), direct.work_s(), direct.wall_s()) == (0.0, 10.0, 15.0)
-    flow = replace(direct, opened=((4.0, 4.1), (9.2, 9.3)), checked=((4.1, 4.2), (9.3, 9.4)))
+    flow = replace(direct, checked=((4.1, 4.2), (9.2, 9.3)))
     assert flow.prefect_start_s() == pytest.approx(5.0)
     assert flow.work_s() == pytest.approx(5.0)
     assert flow.ended_s() == pytest.approx(6.0)
