@@ -79,14 +79,10 @@ class Place:
         return ["run", *(["--direct"] if direct else []), *flags]
 
     def start(
-        self,
-        method: str,
-        artifacts: Path,
-        prepare: Callable[[], object] | None = None,
-        **others: Any,
+        self, method: str, artifacts: Path, prepare: Callable[[], object] | None = None
     ) -> Child:
-        """Start a run."""
-        return sclip(self.words(method, artifacts, **others), self._output, prepare)
+        """Start a run; ``prepare`` is called in its process first."""
+        return sclip(self.words(method, artifacts), self._output, prepare)
 
     def finish(self, method: str, artifacts: Path, **others: Any) -> Finished:
         """Run to the end, then read the store, both in one process."""
