@@ -16,7 +16,6 @@ from benchmarks.pipeline_rows import PHOTOGRAPHS
 from sclip_core import SCLIP, Protocol, Vocabulary, read_image
 from sclip_core.config import tables
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
-from sclip_core.segmentation.backends import numba_decision as compiled
 
 IMAGES = 10
 SIZE = (360, 480)
@@ -37,22 +36,24 @@ def skipping_rows(quick: bool) -> list[Row]:
 
 def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
     """Labels with and without the words that are left out."""
+    from sclip_core.segmentation.backends import numba_decision  # needs Numba
+
     preset = tables()["presets"]["demo"]
     model = SCLIP.load(preset["model"], preset["pretrained"], device="cpu")
     fields = {name: preset[name] for name in Protocol.model_fields if name in preset}
     protocol = Protocol(**fields).replace(pamr_steps=10)
     bank = model.text_bank(Vocabulary.named("scenes"))
-    hopeless, shares, different = compiled.hopeless, [], 0
+    dominated, shares, different = numba_decision.dominated, [], 0
 
     def noted(cosines: Any) -> NDArray[np.bool_]:
-        shares.append(float(hopeless(cosines).mean()))
-        return hopeless(cosines)
+        shares.append(float(dominated(cosines).mean()))
+        return dominated(cosines)
 
     for image in images:
         refiner = model.refiner(image, bank, protocol)
-        with patch.object(compiled, "hopeless", noted):
+        with patch.object(numba_decision, "dominated", noted):
             ours = refiner.labels(bank.query_class, bank.num_classes)
-        with patch.object(compiled, "hopeless", lambda c: np.zeros(c.shape[-1], np.bool_)):
+        with patch.object(numba_decision, "dominated", lambda c: np.zeros(c.shape[-1], np.bool_)):
             by_all = refiner.labels(bank.query_class, bank.num_classes)
         different += int((ours != by_all).sum())
     return Row(

@@ -53,7 +53,7 @@ def _run_direct(several: list[Settings], reporter: ConsoleReporter) -> list[Fini
 
 def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
     from sclip_core.pipeline.run import Run
-    from sclip_core.segmentation.backends import numba_decision as compiled
+    from sclip_core.segmentation.backends import warm_up
 
     runs = Run.several(several)
     for run in runs:
@@ -70,7 +70,7 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
             "or run the same stages without it: --direct"
         ) from None
     if runs[0].device.type == "cpu":
-        compiled.warm_up()  # while Prefect's server starts
+        warm_up()  # while Prefect's server starts
     benchmark.reporter.set(reporter)
     with _no_heartbeats():
         finished = benchmark.sclip_benchmark(**_parameters(several))
