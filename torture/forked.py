@@ -43,7 +43,7 @@ class Ended:
     @property
     def unclear(self) -> bool:
         """Whether a fault of the program showed."""
-        return "Traceback" in self.err or "this is a fault of ours" in self.err
+        return "Traceback" in self.err or "internal error" in self.err
 
 
 class Child:
