@@ -72,7 +72,8 @@ def results(
         if not runs:
             raise UserError(f"no runs on {dataset}: there are runs on {', '.join(names)}")
     runs = runs[:last]
-    width = console().width if console().is_terminal else sys.maxsize
+    terminal = console()
+    width = terminal.width if terminal.is_terminal else sys.maxsize
     table = fitting_table(runs, against is not None, width)
     out = console(table)
     out.print(table)
