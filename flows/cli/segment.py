@@ -72,7 +72,7 @@ def segment(
     use_sam: UseSam = False,
     **given: Any,
 ) -> int:
-    """Segment photographs, or all images in a folder, with your own words."""
+    """Segment photographs, or a folder of them, with your own words."""
     from sclip_core.datasets import Vocabulary, read_image
 
     if not images:
