@@ -15,8 +15,8 @@ from flows.cli.console import duration
 from flows.cli.listing import STANDS_OUT
 from sclip_core.config import SEVERAL, Settings, printable, unread, usual_value, value_text
 from sclip_core.evaluation import Interval, Resampled, bootstrap
-from sclip_core.pipeline.stages.results import run_name
 from sclip_core.results import paired
+from sclip_core.results.build import run_name
 from sclip_core.store.keys import artifact_key
 
 if TYPE_CHECKING:

@@ -69,7 +69,7 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
             "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
             "or run the same stages without it: --direct"
         ) from None
-    if runs[0].device.type == "cpu":
+    if runs[0].models.device.type == "cpu":
         compiled.warm_up()  # while Prefect's server starts
     benchmark.reporter.set(reporter)
     with _no_heartbeats():

@@ -1,0 +1,89 @@
+"""The tables of a run, built from the areas and confusions of its images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+
+from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores
+
+LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
+
+
+def run_name(dataset: str, key: str) -> str:
+    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
+    letters = dataset[:LONGEST_NAME]
+    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+    return f"{name or 'run'}-{key[:12]}"
+
+
+def image_table(run_id: str, by_image: Mapping[str, Areas]) -> pa.Table:
+    """The areas of each image's classes, without those that it does not have.
+
+    Args:
+        run_id: of the run.
+        by_image: areas (C,) by the id of the image.
+    """
+    present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
+    ids = np.repeat(list(present), [len(classes) for classes in present.values()])
+    columns = {
+        name: np.concatenate([getattr(by_image[i], name)[present[i]] for i in present])
+        for name in Areas._fields
+    }
+    return pa.table(
+        {
+            "run_id": pa.repeat(run_id, len(ids)),
+            "image_id": pa.array(ids.tolist(), pa.string()),
+            "class_id": pa.array(np.concatenate(list(present.values())), pa.int32()),
+            **columns,
+        }
+    )
+
+
+def confusion_table(
+    run_id: str, class_names: Sequence[str], confused: Iterable[Confusion]
+) -> pa.Table:
+    """Pairs of classes, over the dataset; what was given no class has no prediction.
+
+    Args:
+        run_id: of the run.
+        class_names: (C,) of the vocabulary.
+        confused: of each image.
+    """
+    names = [*class_names, None]  # the last is at UNSAID
+    label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
+    width = len(names)
+    codes, places = np.unique(label * width + prediction % width, return_inverse=True)
+    total = np.zeros(len(codes), np.int64)
+    np.add.at(total, places, pixels)
+    pairs = np.stack([codes // width, codes % width])
+    pairs[1, pairs[1] == width - 1] = UNSAID
+    return pa.table(
+        {
+            "run_id": pa.repeat(run_id, len(total)),
+            "label_id": pa.array(pairs[0], pa.int32()),
+            "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
+            "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == UNSAID),
+            "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
+            "pixels": total,
+        }
+    )
+
+
+def class_table(run_id: str, class_names: Sequence[str], summed: Areas, scored: Scores) -> pa.Table:
+    """The areas and scores (C,) of each class, over the dataset; not defined: null."""
+    return pa.table(
+        {
+            "run_id": pa.repeat(run_id, len(class_names)),
+            "class_id": pa.array(range(len(class_names)), pa.int32()),
+            "class_name": list(class_names),
+            "intersect": summed.intersect,
+            "union": summed.union,
+            "prediction": summed.prediction,
+            "label": summed.label,
+            "iou": pa.array(scored.iou, from_pandas=True),  # NaN: null
+            "acc": pa.array(scored.acc, from_pandas=True),
+        }
+    )
