@@ -16,7 +16,7 @@ def find_root(layout: str, root: Path) -> Path:
     """The folder with a layout's tree: the root itself or one of its known subfolders.
 
     Args:
-        layout: of ``config/benchmarks.yaml``.
+        layout: the name of a layout.
         root: a folder, ``~`` allowed.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The tables of a run, built from the areas and confusions of its images."""
+"""The tables of a run, built from its areas and confusions."""
 
 from __future__ import annotations
 
@@ -7,25 +7,13 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores
+from sclip_core.evaluation import NO_PREDICTION, Areas, Confusion, Scores
 
 LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
-def run_name(dataset: str, key: str) -> str:
-    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
-    letters = dataset[:LONGEST_NAME]
-    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
-    return f"{name or 'run'}-{key[:12]}"
-
-
 def image_table(run_id: str, by_image: Mapping[str, Areas]) -> pa.Table:
-    """The areas of each image's classes, without those that it does not have.
-
-    Args:
-        run_id: of the run.
-        by_image: areas (C,) by the id of the image.
-    """
+    """The table ``image_areas``: a row for each class that an image has or was given."""
     present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
     ids = np.repeat(list(present), [len(classes) for classes in present.values()])
     columns = {
@@ -45,27 +33,24 @@ def image_table(run_id: str, by_image: Mapping[str, Areas]) -> pa.Table:
 def confusion_table(
     run_id: str, class_names: Sequence[str], confused: Iterable[Confusion]
 ) -> pa.Table:
-    """Pairs of classes, over the dataset; what was given no class has no prediction.
+    """The table ``confusion``: pixels over the dataset for each pair of label and prediction.
 
-    Args:
-        run_id: of the run.
-        class_names: (C,) of the vocabulary.
-        confused: of each image.
+    The prediction is null for pixels that were given no class.
     """
-    names = [*class_names, None]  # the last is at UNSAID
+    names = [*class_names, None]  # the last is at NO_PREDICTION
     label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
     width = len(names)
     codes, places = np.unique(label * width + prediction % width, return_inverse=True)
     total = np.zeros(len(codes), np.int64)
     np.add.at(total, places, pixels)
     pairs = np.stack([codes // width, codes % width])
-    pairs[1, pairs[1] == width - 1] = UNSAID
+    pairs[1, pairs[1] == width - 1] = NO_PREDICTION
     return pa.table(
         {
             "run_id": pa.repeat(run_id, len(total)),
             "label_id": pa.array(pairs[0], pa.int32()),
             "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
-            "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == UNSAID),
+            "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == NO_PREDICTION),
             "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
             "pixels": total,
         }
@@ -73,7 +58,7 @@ def confusion_table(
 
 
 def class_table(run_id: str, class_names: Sequence[str], summed: Areas, scored: Scores) -> pa.Table:
-    """The areas and scores (C,) of each class, over the dataset; not defined: null."""
+    """The table ``class_iou``: areas and scores of every class; an undefined score is null."""
     return pa.table(
         {
             "run_id": pa.repeat(run_id, len(class_names)),
@@ -87,3 +72,10 @@ def class_table(run_id: str, class_names: Sequence[str], summed: Areas, scored: 
             "acc": pa.array(scored.acc, from_pandas=True),
         }
     )
+
+
+def run_name(dataset: str, key: str) -> str:
+    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
+    letters = dataset[:LONGEST_NAME]
+    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+    return f"{name or 'run'}-{key[:12]}"

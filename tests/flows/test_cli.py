@@ -201,7 +201,8 @@ def test_model_imports_neither_zarr_nor_pyarrow():
 def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):
     import pyarrow as pa
 
-    from flows.cli.console import MOST_ROWS, console, rows_table
+    from flows.cli.console import console
+    from flows.cli.tables import MOST_ROWS, rows_table
 
     values = pa.array(range(MOST_ROWS + 5))
     console().print(rows_table(pa.Table.from_arrays([values, values], names=["n", "n"])))

@@ -20,6 +20,7 @@ from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.provenance import versions
 from sclip_core.results.build import class_table, confusion_table, image_table, run_name
@@ -43,6 +44,7 @@ class ResultsStage:
     version: ClassVar[int] = 1
     unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
+    work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:
         """Read the areas."""
