@@ -26,9 +26,10 @@ from rich.table import Table
 
 from flows.cli.console import PLAIN, TITLE, console, right, whole
 from flows.cli.targets import check_target, save
-from sclip_core.acquire.trees import DEFAULT_ROOT, OTHER_DEFINITION, set_folders
+from sclip_core.acquire.trees import DEFAULT_ROOT, set_folders
 from sclip_core.config import UserError, printable, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.record import OTHER_DEFINITION
 
 if TYPE_CHECKING:
     from sclip_core.acquire.check import Checked

@@ -152,11 +152,12 @@ def query(
     """Query the results in SQL (DuckDB)."""
     from flows.cli.console import console
     from flows.cli.tables import rows_table
-    from sclip_core.results.sql import described_tables, query_results
+    from sclip_core.results.sql import described_tables
+    from sclip_core.results.sql import query as answered
 
     chosen = chosen_format(format, output, artifacts)
     with warnings_as_lines():
-        answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
+        answer: Any = described_tables(artifacts) if sql is None else answered(sql, artifacts)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:

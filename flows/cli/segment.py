@@ -185,7 +185,7 @@ def _mask_source(settings: Settings) -> Proposer | None:
     Raises:
         UserError: mode baseline, or the source cannot be opened.
     """
-    from sclip_core.model import mask_source
+    from sclip_core.masks import mask_source
 
     if settings.mode == "baseline":
         raise UserError(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -52,9 +53,31 @@ SCALE = Role("decision", order=5, idle=lambda run: not run.prob_thd, idle_where=
 
 @cache
 def tables() -> dict[str, dict[str, dict[str, Any]]]:
-    """``benchmarks.yaml``: the tables ``benchmarks``, ``layouts`` and ``presets``, by name."""
-    text = resources.files("sclip_core.config").joinpath("benchmarks.yaml").read_text("utf-8")
-    loaded: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
+    """The tables ``benchmarks``, ``layouts`` and ``presets``, by name.
+
+    Each file of ``config/benchmarks`` is a row of ``benchmarks`` (its protocol, layout and number
+    of images) and, if it says where files lie, one of ``layouts`` (``files``, ``source``, what
+    wrong label maps come from). The keys are explained in the README beside the files.
+    """
+    folder = resources.files("sclip_core.config")
+    texts = [file for file in (folder / "benchmarks").iterdir() if file.name.endswith(".yaml")]
+    read = {file.name.removesuffix(".yaml"): _loaded(file) for file in texts}
+    files = dict(sorted(read.items(), key=lambda item: (item[1].get("rank", len(read)), item[0])))
+    layouts = {row["layout"]: row | row["files"] for row in files.values() if "files" in row}
+    benchmarks = {}
+    for name, row in files.items():
+        about = {"background": row.get("background", False), "layout": row["layout"]}
+        counted = {k: v for k, v in layouts[row["layout"]].items() if k == "num_images"}
+        benchmarks[name] = {**row["protocol"], **about, **counted}
+    return {
+        "benchmarks": benchmarks,
+        "layouts": layouts,
+        "presets": _loaded(folder / "presets.yaml"),
+    }
+
+
+def _loaded(file: Traversable) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
     return loaded
 
 

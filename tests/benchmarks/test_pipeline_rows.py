@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from benchmarks.pipeline_rows import (
-    PHOTOGRAPHS,
     cached_row,
     cached_rows,
     memory_row,
@@ -21,7 +20,7 @@ from benchmarks.pipeline_rows import (
     tuning_rows,
 )
 from benchmarks.processes import Probe, sclip_run
-from benchmarks.workplace import Workplace, random_clip
+from benchmarks.workplace import PHOTOGRAPHS, Workplace, random_clip
 from sclip_core.config import STAGES, resolve
 from sclip_core.encoder import find_model
 from sclip_core.pipeline.run import Run
@@ -93,7 +92,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 2, "", "sclip: no such dataset")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match="no such dataset"):
-        sclip_run(tmp_path / "told.json", {"dataset": "x"}, direct=True)
+        sclip_run(tmp_path / "probe.json", {"dataset": "x"}, direct=True)
 
 
 @pytest.mark.parametrize("given", [False, True])

@@ -235,7 +235,7 @@ class TestSeveral:
     def test_the_source_of_masks_is_opened_once(self, segment, photos, monkeypatch):
         pytest.importorskip("skimage")
         opened = []
-        model = import_module("sclip_core.model")
+        model = import_module("sclip_core.masks.sources")
         real = model.open_source
         monkeypatch.setattr(model, "open_source", lambda *given: opened.append(1) or real(*given))
         segmented = []
