@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from rich.table import Table
 
 from flows.cli.comparing import few_images
-from flows.cli.console import STANDS_OUT, TITLE, duration, right, whole
+from flows.cli.console import STANDS_OUT, TITLE, right, whole
 from sclip_core.config import printable
 from sclip_core.evaluation import Interval
+from sclip_core.progress import duration
 from sclip_core.results.comparison import FEW
 from sclip_core.results.points import Points
 

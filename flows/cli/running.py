@@ -51,7 +51,7 @@ def run_settings(
 
 def _run_flow(runs: list[Run]) -> list[Finished]:
     """Run the Prefect flow in this process, over runs that are open already."""
-    from sclip_core.segmentation.backends import numba_decision
+    from sclip_core.segmentation.backends import warm_up
 
     for run in runs:
         run.check()
@@ -67,7 +67,7 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
             "or run the same stages without it: --direct"
         ) from None
     if runs[0].device.type == "cpu":
-        numba_decision.warm_up()  # while Prefect's server starts
+        warm_up()  # while Prefect's server starts
     token = benchmark.prepared.set(runs)
     try:
         with _no_heartbeats():

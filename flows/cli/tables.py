@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.table import Table
 
-from flows.cli.console import TITLE, duration, right, score, whole
+from flows.cli.console import TITLE, right, score, whole
 from flows.cli.output import plain, values_of
-from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread, value_text
-from sclip_core.progress import Status
+from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
+from sclip_core.progress import Status, duration
+from sclip_core.report.headline import UNSCORED, headline, unscored_row
 from sclip_core.results.comparison import SCORES
-from sclip_core.results.settings import described_mode
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
 
-UNSCORED = ", no ground truth: nothing scored"
 MOST_ROWS = 200  # of an answer that are printed
 EXPLAINED = ["explain_key", "explain_value"]  # columns of a plan that DuckDB draws in lines
 
@@ -101,20 +100,6 @@ def rows_table(rows: pa.Table) -> Table:
     return table
 
 
-def headline(finished: Finished) -> str:
-    """Scores in one line, or that there are none."""
-    result = finished.row or _unscored_row(finished)
-    mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
-    what = f"{printable(result['dataset'])}, {result['num_images']} images{mode}"
-    if not finished.row:
-        return what + UNSCORED
-    numbers = "   ".join(
-        f"{name} {'undefined' if result[key] != result[key] else format(result[key], '.2f')}"
-        for key, name in SCORES.items()
-    )
-    return f"{what}: {numbers}"
-
-
 def saved_lines(finished: list[Finished]) -> Iterator[str]:
     """Where the pictures are, and the label maps of images without ground truth."""
     from sclip_core.pipeline.saving import LABEL_MAPS
@@ -132,24 +117,8 @@ def saved_lines(finished: list[Finished]) -> Iterator[str]:
 
 def _row(finished: Finished) -> dict[str, Any]:
     """The row of a run; None where the value of a setting changes nothing."""
-    row = finished.row or _unscored_row(finished)
+    row = finished.row or {**unscored_row(finished), **stage_columns(finished)}
     return {**row, **dict.fromkeys(unread(finished.settings) - {"hybrid_rule"})}
-
-
-def _unscored_row(finished: Finished) -> dict[str, Any]:
-    """What is shown of a run that has no row in the results; None: its mode does not read it."""
-    settings = finished.settings
-    dense = settings.mode != "baseline"
-    return {
-        **stage_columns(finished),
-        **settings.model_dump(include={"dataset", "proposals", "sam_model", *SEVERAL}),
-        "hybrid_rule": settings.rule,
-        "attention": settings.attention if dense else None,
-        "pamr_steps": settings.pamr_steps if dense else None,
-        "pamr_dilations": value_text(settings.pamr_dilations) if dense else None,
-        "num_images": finished.num_images,
-        "folder": finished.pictures.name if finished.pictures else None,
-    }
 
 
 def _cell(value: Any) -> str:

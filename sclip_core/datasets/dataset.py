@@ -8,7 +8,8 @@ from typing import Self
 
 from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.datasets.samples import Sample, benchmark_root, benchmark_samples, folder_samples
+from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
+from sclip_core.datasets.samples import Sample, folder_samples
 from sclip_core.datasets.vocabulary import Vocabulary
 
 

@@ -33,7 +33,6 @@ def probe(work: float, computed: dict[str, int] | None = None, peak_mb: float = 
     return Probe(
         wall=(0.0, work + 5.0),
         run=(4.0, work + 4.0),
-        opened=((4.0, 4.1),),
         checked=((4.1, 4.2),),
         stages={"text_bank": 0.25 * work, "refine": 0.75 * work},
         computed={**NOTHING, **(computed or {})},

@@ -116,7 +116,7 @@ class TestResults:
 
     def test_nothing_published(self, ask):
         out = ask("results", "--against", "published")
-        assert "nobody has published figures for scenes" in out
+        assert "no published figures for scenes" in out
 
     def test_other_classes_truth_and_weights(self, sclip, tmp_path):
         digests = {"weights_sha256": "ab" * 32}

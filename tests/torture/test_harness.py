@@ -13,10 +13,10 @@ import pytest
 from torture.__main__ import PARTS, table_of
 from torture.damage import Damage, Extent, Mended, damages, kind_of
 from torture.forked import HUNG, Ended, forked
-from torture.place import DAMAGED, Finished, stored_twice
+from torture.place import stored_twice
 from torture.power import replayed, write_tree
 from torture.spread import in_child, spread
-from torture.tally import Part, must_be_same, verdict_of
+from torture.tally import DAMAGED, Finished, Part, must_be_same, verdict_of
 
 WANTED = {"table runs": "1", "label map 0": "2"}
 
