@@ -191,7 +191,7 @@ def save_sheet(demo: Demo, methods: Sequence[str]) -> Path:
     runs = {method: Run(resolve(**demo.settings(method))) for method in methods}
     stages = {method: Pipeline.of(run).labels for method, run in runs.items()}
     rows = {method: stage.rows() for method, stage in stages.items()}
-    first = next(iter(runs.values()))
+    first = next(iter(runs.values())).inputs
     labelled = [digest for digest in first.images if all(digest in row for row in rows.values())]
     digests = labelled[:SCENES_SHOWN]
     images = [first.image(digest) for digest in digests]

@@ -66,7 +66,7 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
             "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
             "or run the same stages without it: --direct"
         ) from None
-    if runs[0].device.type == "cpu":
+    if runs[0].models.device.type == "cpu":
         warm_up()  # while Prefect's server starts
     token = benchmark.prepared.set(runs)
     try:
