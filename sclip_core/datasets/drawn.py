@@ -11,8 +11,7 @@ from pathlib import Path
 from sclip_core.config import Settings, UserError
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import label_maps, unlabelled
-from sclip_core.datasets.dataset import Dataset, open_dataset
-from sclip_core.datasets.vocabulary import Vocabulary
+from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 
 DRAWN = "ground_truth"  # below the artifacts
 
@@ -64,15 +63,8 @@ def drawn(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
-    if settings.classes is not None:
-        vocabulary = Vocabulary.from_file(settings.classes)
-    elif settings.vocabulary is not None:
-        vocabulary = Vocabulary.named(settings.vocabulary)
-    else:
-        raise UserError(
-            f"--classes is missing: pass a text file with the categories of {labels} that are to "
-            "be found, one a line, synonyms split by ', '"
-        )
+    expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
+    vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
     maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
     given = () if settings.ignores_as_usual else settings.ignore_label
