@@ -1,4 +1,4 @@
-"""The dataset of a run, with label maps drawn where its ground truth is annotations."""
+"""The dataset of a run, with label maps drawn if its ground truth is annotations."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ DRAWN = "ground_truth"  # below the artifacts
 
 
 def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
-    """The dataset that the settings name, its ground truth drawn where it is annotations.
+    """The dataset that the settings name; annotations are drawn as label maps.
 
     Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        keep: whether drawn maps are kept below the artifacts; False: those that are not there lie
-            elsewhere for as long as the dataset is used.
+        settings: the settings of a run.
+        say: called with what a user should know before the run.
+        keep: whether the maps are kept below the artifacts; False: missing ones are drawn into a
+            temporary folder, which lasts as long as the dataset.
 
     Raises:
-        UserError: see ``drawn`` and ``open_dataset``.
+        UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
     if keep or settings.labels is None or not is_annotations(settings.labels):
         return open_dataset(drawn(settings, say))
@@ -43,14 +43,14 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
 def drawn(
     settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
 ) -> Settings:
-    """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
+    """The settings with label maps in place of COCO, LabelMe or YOLO annotations.
 
     The maps are kept below the artifacts, so that they are drawn once.
 
     Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        elsewhere: a folder to draw in what is not there; None: below the artifacts.
+        settings: the settings of a run.
+        say: called with what a user should know before the run.
+        elsewhere: a folder for maps that are not there yet; None: below the artifacts.
 
     Raises:
         UserError: the annotations cannot be used, or do not fit the classes.

@@ -92,11 +92,7 @@ def label_maps(
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-        known_as = _matched(annotations, labels, there)
-        needed = [i for i in sorted(there)[:limit] if i not in known_as]
-        _tell_unlisted(annotations, labels, needed, say)
-        drawn = there if annotations.unlisted_is_empty else known_as
-        jobs = [Job(i, known_as.get(i, i), there[i], maps / f"{i}.png") for i in drawn]
+        jobs = _jobs(annotations, labels, there, maps, limit, say)
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         kept = {i for i, state in states.items() if done.get(i) == state}
@@ -115,6 +111,33 @@ def label_maps(
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _jobs(
+    annotations: Annotations,
+    labels: Path,
+    images: Mapping[str, Path],
+    maps: Path,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """The maps to be drawn, of all images or of those with annotations, as the format demands.
+
+    Raises:
+        UserError: images lack annotations, in a format in which that means nothing.
+    """
+    known_as = _matched(annotations, labels, images)
+    unlisted = [i for i in list(images)[:limit] if i not in known_as]
+    if unlisted:
+        found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
+        if not annotations.unlisted_is_empty:
+            other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
+            alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
+            advice = "annotate them, or leave them out of --images"
+            raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
+        say(f"{found}, and taken for images without objects: {few(unlisted)}")
+    drawn = images if annotations.unlisted_is_empty else known_as
+    return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
 
 
 def _draw_all(
@@ -225,26 +248,6 @@ def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path])
         f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
         "subfolders must be the same, only the ending may differ"
     )
-
-
-def _tell_unlisted(
-    annotations: Annotations, labels: Path, needed: Sequence[str], say: Callable[[str], None]
-) -> None:
-    """Say which images have no annotations and are therefore taken to have no objects.
-
-    Raises:
-        UserError: in this format, an image without annotations need not be without objects.
-    """
-    if not needed:
-        return
-    found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
-    if not annotations.unlisted_is_empty:
-        other = next((i for i in annotations.ids() if i.endswith(f"/{needed[0]}")), None)
-        alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-        raise UserError(
-            f"{found}: {few(needed)}{alike}; annotate them, or leave them out of --images"
-        )
-    say(f"{found}, and taken for images without objects: {few(needed)}")
 
 
 def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
