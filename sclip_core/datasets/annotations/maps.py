@@ -81,11 +81,6 @@ def label_maps(
             images; some maps cannot be drawn (all others are drawn first); or the disk is full.
     """
     annotations = open_annotations(labels)
-    if not annotations.used:
-        raise UserError(
-            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
-            "scored: is it the right one?"
-        )
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
@@ -124,8 +119,14 @@ def _jobs(
     """The maps to be drawn, of all images or of those with annotations, as the format demands.
 
     Raises:
-        UserError: images lack annotations, in a format in which that means nothing.
+        UserError: there are no annotations, or images lack some in a format in which that does
+            not mean that they have no objects.
     """
+    if not annotations.used:
+        raise UserError(
+            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
+            "scored: is it the right one?"
+        )
     known_as = _matched(annotations, labels, images)
     unlisted = [i for i in list(images)[:limit] if i not in known_as]
     if unlisted:
