@@ -25,6 +25,7 @@ from sclip_core.datasets.annotations import (
     match,
     open_annotations,
 )
+from sclip_core.datasets.causes import IGNORE_LABEL
 from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
@@ -33,7 +34,7 @@ from sclip_core.store.keys import artifact_key, canonical_json
 VERSION = 1  # of the drawing; a higher one draws all maps anew
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn
 MOST_THREADS = 8
-BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
+IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits
 SHOWN = 3  # faults given in an error
 
 
@@ -178,12 +179,12 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     Raises:
         UserError: there are so many classes that 65535 is one of them.
     """
-    if vocabulary.num_classes > WORDS:
+    if vocabulary.num_classes > IGNORE_LABEL_16:
         raise UserError(
             f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
             "make the first class 'background'"
         )
-    return BYTES if vocabulary.num_classes < BYTES else WORDS
+    return IGNORE_LABEL if vocabulary.num_classes < IGNORE_LABEL else IGNORE_LABEL_16
 
 
 def _draw(
@@ -201,7 +202,7 @@ def _draw(
                 return
     classes = annotations.draw(job.known_as, classes_of, size_hw)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
-    deep = max(rest, *classes_of.values(), 0) > BYTES
+    deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
 
