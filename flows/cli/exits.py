@@ -56,7 +56,7 @@ def _refused_by_the_system(error: OSError) -> int:
     # What is not there was there before: that is for us to find, as are faults without a file.
     if error.filename is None or isinstance(error, FileNotFoundError):
         return _fault()
-    return _mistake(f"{error.filename}: {error.strerror}; mend that and run again")
+    return _mistake(f"{error.filename}: {error.strerror}; fix that and run again")
 
 
 def _out_of_memory() -> int:

@@ -301,7 +301,7 @@ class TestTheSystemRefuses:
     def test_no_permission(self, raised):
         code, err = raised(PermissionError(13, "Permission denied", "a/digests\x1b.jsonl"))
         assert code == 2
-        line = r"sclip: a/digests\x1b.jsonl: Permission denied; mend that and run again"
+        line = r"sclip: a/digests\x1b.jsonl: Permission denied; fix that and run again"
         assert err == line + "\n"
 
     @pytest.mark.parametrize(
