@@ -4,13 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help install demo test slow bench torture lint types format clean
+.PHONY: help install demo test slow bench torture lint types docs format clean
 
 help:
 	@echo "make demo    drawn scenes, a toy CLIP, six methods; make demo ARGS='--pamr-steps 5'"
 	@echo "make test    the tests that run in minutes;  make slow: the others"
 	@echo "make bench   how fast, against the reference's way (a quarter of an hour); make bench ARGS='--only plain'"
 	@echo "make torture what the store survives (an hour); make torture ARGS='--short --only killed'"
+	@echo "make docs    the documentation as a site, build/site; a warning or a broken link is an error"
 	@echo "make lint    ruff;  make types: mypy --strict;  make format: ruff format"
 
 install: $(INSTALLED)
@@ -44,9 +45,13 @@ lint: install
 types: install
 	$(BIN)/mypy
 
+docs: install
+	$(BIN)/zensical build --clean --strict
+	$(BIN)/python -m pytest tests/docs/test_links.py
+
 format: install
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build .cache .pytest_cache .mypy_cache .ruff_cache

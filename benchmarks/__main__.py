@@ -1,6 +1,8 @@
 """The table of goals: what was asked for, what was measured, what the machine would need at least.
 
 python -m benchmarks [--only NAME...] [--json FILE] [--quick]
+
+Each row is printed and written as soon as it is measured: stopping the command loses none of them.
 """
 
 from __future__ import annotations
@@ -9,7 +11,7 @@ import argparse
 import json
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -22,91 +24,104 @@ from benchmarks import (
     encoder_rows,
     gpu_rows,
     mask_rows,
-    peak_rows,
     pipeline_rows,
     results_rows,
     segmentation_rows,
-    skipping_rows,
-    sweep_rows,
 )
-from benchmarks.machine import machine
-from benchmarks.measure import Row
+from benchmarks.measure import Registry, Row, machine
 from sclip_core.store.files import write_whole
 
-REGISTRY: dict[str, Callable[[bool], list[Row]]] = {
+REGISTRY: Registry = {
     **segmentation_rows.ROWS,
     **encoder_rows.ROWS,
-    **peak_rows.ROWS,
     **pipeline_rows.ROWS,
-    **skipping_rows.ROWS,
-    **sweep_rows.ROWS,
     **mask_rows.ROWS,
     **data_rows.ROWS,
     **results_rows.ROWS,
     **gpu_rows.ROWS,
 }
-HEADER = ("what", "goal", "measured", "ratio", "floor", "met")
+WIDTHS = {"what": 40, "goal": 26, "measured": 44, "ratio": 9, "floor": 24, "met": 4}  # in parts
 LOG_WIDTH = 160  # characters, where there is no terminal
 
 
 def measured(names: Sequence[str], quick: bool) -> Iterator[Row]:
-    """Rows in order; one that fails is a row that says so.
+    """The rows of these entries of the registry, each as soon as it is measured.
 
-    Args:
-        names: of the registry.
-        quick: tiny sizes: nothing is judged.
+    An entry that fails ends with a row that says so. With ``quick``, nothing is judged.
     """
     for name in names:
         print(f"{name} …", file=sys.stderr, flush=True)
         try:
-            rows = REGISTRY[name](quick)
+            for row in REGISTRY[name](quick):
+                yield replace(row, met=None) if quick else row
         except Exception as error:
             traceback.print_exc()
-            said = f"failed: {type(error).__name__}: {error}"
-            yield Row(name, "", said, met=False, detail={"error": traceback.format_exc()})
-        else:
-            yield from (replace(row, met=None) if quick else row for row in rows)
+            failure = f"failed: {type(error).__name__}: {error}"
+            yield Row(name, "", failure, met=False, detail={"error": traceback.format_exc()})
 
 
-def table_of(rows: Sequence[Row]) -> Table:
-    """The table as a person reads it."""
-    table = Table(*HEADER, show_lines=True)
-    for row in rows:
-        ratio = "–" if row.ratio is None else f"{row.ratio:.3g}×"
-        met = {None: "–", True: "yes", False: "no"}[row.met]
-        table.add_row(row.name, row.goal, row.measured, ratio, row.floor or "–", met)
-    return table
+def table_line(*cells: str) -> Table:
+    """One line of the table, whose columns are as wide as those of every other line."""
+    line = Table.grid(padding=(0, 2, 1, 0), expand=True)
+    for width in WIDTHS.values():
+        line.add_column(ratio=width)
+    line.add_row(*cells)
+    return line
+
+
+def row_line(row: Row) -> Table:
+    """A row as a line of the table."""
+    ratio = "–" if row.ratio is None else f"{row.ratio:.3g}×"
+    met = {None: "–", True: "yes", False: "no"}[row.met]
+    return table_line(row.name, row.goal, row.measured, ratio, row.floor or "–", met)
+
+
+def write_rows(target: Path, quick: bool, rows: Sequence[Row]) -> None:
+    """Write the machine and the rows as JSON, in place of what the file held before."""
+    found = {
+        "machine": asdict(machine()),
+        "quick": quick,
+        "rows": [asdict(row) for row in rows],
+    }
+    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    write_whole(target, lambda path: path.write_text(text, "utf-8"))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print, write.
+    """Measure, print and write each row.
 
     Args:
         arguments: of the command line; None: those of this process.
 
     Returns:
-        1 where a row failed, else 0, whether or not the goals are met.
+        1 if a row failed, 130 if Ctrl-C was pressed, else 0, whether or not the goals are met.
     """
-    parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--only", nargs="+", choices=REGISTRY, metavar="NAME", help="these rows")
     parser.add_argument("--json", type=Path, default=Path("artifacts/bench.json"), metavar="FILE")
-    parser.add_argument("--quick", action="store_true", help="tiny sizes: does it run at all")
+    parser.add_argument("--quick", action="store_true", help="tiny sizes, only to try the code")
     options = parser.parse_args(arguments)
-    if options.quick:  # on a busy machine, handing crumbs to threads takes a hundred times longer
+    if options.quick:  # with tiny tensors on a busy machine, several threads are 100 times slower
         torch.set_num_threads(1)
     width = None if sys.stdout.isatty() else LOG_WIDTH
     console = Console(width=width, markup=False, emoji=False, highlight=False)
-    console.print(str(machine()))
-    rows = list(measured(options.only or list(REGISTRY), options.quick))
-    console.print(table_of(rows))
-    found = {
-        "machine": asdict(machine()),
-        "quick": options.quick,
-        "rows": [asdict(row) for row in rows],
-    }
-    text = json.dumps(found, indent=2, ensure_ascii=False) + "\n"
+    console.print(f"{machine()}\n")
+    console.print(table_line(*WIDTHS))
     options.json.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(options.json, lambda path: path.write_text(text, "utf-8"))
+    rows: list[Row] = []
+    try:
+        for row in measured(options.only or list(REGISTRY), options.quick):
+            rows.append(row)
+            write_rows(options.json, options.quick, rows)
+            console.print(row_line(row))
+    except KeyboardInterrupt:
+        kept = f"; {len(rows)} rows are in {options.json}" if rows else ""
+        console.print(f"stopped{kept}")
+        return 130
     console.print(f"written to {options.json}")
     return int(any("error" in row.detail for row in rows))
 

@@ -1,11 +1,14 @@
-"""Images that were never taken: random features, words and colours in the sizes of real ones."""
+"""Made-up images: random features, words and colours in the sizes of real ones."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import interpolate, normalize
 
@@ -15,7 +18,8 @@ from sclip_core.segmentation import Refiner, Stitcher
 
 WIDTH = 512  # D of ViT-B/16
 PATCH = 16
-TINY = (60, 80)  # pixels, of --quick
+VGA = (480, 640)  # height and width in pixels, of most photographs in COCO
+TINY = (60, 80)  # of --quick
 TINY_CLASSES = (0, 0, 1, 2, 2)
 
 
@@ -29,7 +33,7 @@ class Case:
 
     @classmethod
     def of(cls, protocol: Protocol, size: tuple[int, int], query_class: Sequence[int]) -> Case:
-        """Draw an image: the same for the same arguments.
+        """Draw a random image; the same arguments always give the same one.
 
         Args:
             protocol: windows, PAMR, decision.
@@ -64,15 +68,15 @@ class Case:
             return cls.of(protocol.replace(short_side=112), TINY, TINY_CLASSES)
         return cls.of(protocol, size, Vocabulary.named(name).query_class)
 
-    def labels(self) -> object:
-        """All that is done from features to labels."""
+    def labels(self) -> NDArray[np.unsignedinteger[Any]]:
+        """Labels (H, W) from the features: stitching, PAMR and decision."""
         return self.refiner.labels(self.query_class, self.num_classes)
 
     def image(self) -> Tensor:
         """The picture that PAMR sees: (3, H, W), normalised."""
         pixels = self.refiner.pixels
         if pixels is None:
-            raise ValueError("a case without pixels")
+            raise ValueError("this case has no pixels")
         return interpolate(pixels()[None], size=self.size, mode="bilinear")[0]
 
     def stitched(self) -> Tensor:
@@ -84,7 +88,7 @@ class Case:
 
     @property
     def words(self) -> int:
-        """Q."""
+        """The number of words, Q."""
         return len(self.query_class)
 
     @property
@@ -94,12 +98,12 @@ class Case:
 
     @property
     def pixel_count(self) -> int:
-        """H·W."""
+        """The number of pixels, H·W."""
         return self.size[0] * self.size[1]
 
     @property
     def logits_mb(self) -> float:
-        """What the logits of all words at all pixels would take."""
+        """Memory in MB that the logits of all words at all pixels would take."""
         return 4 * self.words * self.pixel_count / 1e6
 
     def __str__(self) -> str:
@@ -121,5 +125,5 @@ class Case:
         return 2.0 * self.words * self.pixel_count * neighbours * protocol.pamr_steps
 
     def moved_bytes(self) -> float:
-        """Features read, labels written."""
+        """Bytes that have to be moved at least: features read, labels written."""
         return 4.0 * self.refiner.features.numel() + self.pixel_count

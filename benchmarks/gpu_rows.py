@@ -1,14 +1,13 @@
-"""The goals on a GPU: times by CUDA events, medians, the floor beside them.
+"""The goals on a GPU: medians of times by CUDA events, beside the time that is needed at least.
 
-Without a GPU these rows are empty. No GPU was at hand when they were written: see
-docs/performance.md.
+Without a GPU there is one row that says so. See docs/performance.md.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -20,10 +19,9 @@ import torch
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from benchmarks.cases import Case
+from benchmarks.cases import TINY, VGA, Case
 from benchmarks.encoder_rows import WINDOW, encoder, window_gflop
-from benchmarks.measure import Row
-from benchmarks.text import seconds
+from benchmarks.measure import Registry, Row, seconds, seconds_of
 from sclip_core.config import Geometry, Protocol
 from sclip_core.datasets import decode_image
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
@@ -32,7 +30,6 @@ from sclip_core.encoder.pixels import cut_windows, normalise, resize
 from sclip_core.evaluation import image_areas
 from sclip_core.segmentation import Refiner, pamr
 
-SIZE = (480, 640)  # of COCO's photographs
 REPEATS = 21
 BATCH = 256  # windows
 IMAGES = 200
@@ -41,7 +38,7 @@ WORKERS = 8  # threads that decode
 
 def on_device(name: str, device: torch.device, quick: bool, **settings: object) -> Case:
     """``Case.named``, its features and words on a device."""
-    case = Case.named(name, SIZE, quick, **settings)
+    case = Case.named(name, VGA, quick, **settings)
     features, words = (t.to(device) for t in (case.refiner.features, case.refiner.embeddings))
     return replace(case, refiner=replace(case.refiner, features=features, embeddings=words))
 
@@ -52,9 +49,7 @@ def event_seconds(function: Callable[[], object], repeats: int = REPEATS) -> flo
     taken = []
     for _ in range(repeats):
         if not torch.cuda.is_available():
-            begun = time.perf_counter()
-            function()
-            taken.append(time.perf_counter() - begun)
+            taken.append(seconds_of(function))
             continue
         start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
         start.record()
@@ -66,7 +61,7 @@ def event_seconds(function: Callable[[], object], repeats: int = REPEATS) -> flo
 
 
 def copy_gbs(device: torch.device, quick: bool) -> float:
-    """GB/s of a large copy, what is read and what is written together."""
+    """GB/s of a large copy, bytes read and written added up."""
     source = torch.zeros(2**16 if quick else 2**28, device=device)
     target = torch.empty_like(source)
     return 2 * source.nbytes / event_seconds(partial(target.copy_, source)) / 1e9
@@ -80,7 +75,7 @@ def matmul_tflops(device: torch.device, quick: bool) -> float:
 
 
 def pamr_row(device: torch.device, quick: bool) -> Row:
-    """The function ``pamr`` on ready logits."""
+    """The function ``pamr`` on logits that are there already."""
     case = on_device("coco_stuff", device, quick, pamr_steps=10)
     image, logits = case.image().to(device), case.stitched()
     taken = event_seconds(partial(pamr, image, logits, 10, (8, 16)))
@@ -97,7 +92,7 @@ def labels_row(device: torch.device, quick: bool) -> Row:
 
 
 def timed_row(name: str, limit: float, taken: float, floor: float) -> Row:
-    """A row judged by its seconds, beside those that its bytes need at least."""
+    """A row that is judged by its seconds; ``floor``: what moving its bytes takes at least."""
     return Row(
         name=name,
         goal=f"≤ {1e3 * limit:g} ms",
@@ -109,7 +104,7 @@ def timed_row(name: str, limit: float, taken: float, floor: float) -> Row:
 
 
 def encoder_row(device: torch.device, quick: bool) -> Row:
-    """bf16, as a share of a large product's rate."""
+    """The encoder's rate in bf16, as a share of a large product's."""
     count, ours = 2 if quick else BATCH, bf16_encoder(device, quick)
     pixels = torch.randn(count, 3, WINDOW, WINDOW, device=device)
     taken = event_seconds(partial(ours.tokens, pixels), 5)
@@ -126,7 +121,7 @@ def encoder_row(device: torch.device, quick: bool) -> Row:
 
 
 def bf16_encoder(device: torch.device, quick: bool) -> DenseEncoder:
-    """The random tower on a device."""
+    """The random image tower on a device."""
     visual: Any = encoder(quick).visual
     visual = visual.to(device, torch.bfloat16) if device.type == "cuda" else visual
     return DenseEncoder(visual, Attention.parse("csa"))
@@ -135,7 +130,7 @@ def bf16_encoder(device: torch.device, quick: bool) -> DenseEncoder:
 def chain_row(device: torch.device, quick: bool) -> Row:
     """JPEG bytes to areas of every class: decode, encode, label, count; without the store."""
     ours, protocol = bf16_encoder(device, quick), Protocol.named("coco_stuff")
-    size = (60, 80) if quick else SIZE
+    size = TINY if quick else VGA
     protocol = protocol.replace(short_side=224) if quick else protocol
     picture = draw_scene(evaluation_rng(0), *size)
     data = cv2.imencode(".jpg", picture.image[..., ::-1])[1].tobytes()
@@ -177,12 +172,14 @@ def chain_row(device: torch.device, quick: bool) -> Row:
     )
 
 
-def gpu_rows(quick: bool) -> list[Row]:
-    """All of them, where there is a GPU; on the CPU where they are only tried."""
+def gpu_rows(quick: bool) -> Iterator[Row]:
+    """All rows where there is a GPU; with ``quick``, the same code on the CPU."""
     if not torch.cuda.is_available() and not quick:
-        return [Row("GPU", "PAMR ≤ 1.5 ms, …", "not measured: no CUDA device here", met=None)]
+        yield Row("GPU", "PAMR ≤ 1.5 ms, …", "not measured: no CUDA device here", met=None)
+        return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return [row(device, quick) for row in (pamr_row, labels_row, encoder_row, chain_row)]
+    for row in (pamr_row, labels_row, encoder_row, chain_row):
+        yield row(device, quick)
 
 
-ROWS: dict[str, Callable[[bool], list[Row]]] = {"gpu": gpu_rows}
+ROWS: Registry = {"gpu": gpu_rows}

@@ -1,12 +1,12 @@
-"""Mask proposals against segment_anything's own generator, same weights, same masks; and hybrid.
+"""Mask proposals against segment_anything's own generator with the same weights; and hybrid mode.
 
-The weights are random, drawn so that masks differ and pass the filters about as often as not: they
-say how long it takes, and nothing about quality.
+The weights are random, drawn so that masks differ and about half of them pass the filters: the
+rows say how long it takes, and nothing about quality.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -14,9 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from benchmarks.cases import Case
-from benchmarks.measure import Row, alternate, matmul_gflops, peak_extra_mb
-from benchmarks.text import joined, megabytes, seconds
+from benchmarks.cases import VGA, Case
+from benchmarks.measure import (
+    Registry,
+    Row,
+    alternate,
+    matmul_gflops,
+    megabytes,
+    peak_extra_mb,
+    seconds,
+)
 from sclip_core.config.masks import MaskSettings
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
 from sclip_core.masks import RULES, Evidence, Proposals, pooled_logits
@@ -36,7 +43,7 @@ SETTINGS: dict[str, Any] = {
 
 
 def small_sam() -> Any:
-    """SAM's own classes, of a size for --quick."""
+    """A tiny SAM of segment_anything's classes, for --quick."""
     from segment_anything.modeling import (
         ImageEncoderViT,
         MaskDecoder,
@@ -65,7 +72,7 @@ def small_sam() -> Any:
 @cache
 @torch.no_grad()
 def random_sam(quick: bool) -> Any:
-    """A SAM whose masks are noise, but noise of every kind."""
+    """A SAM with random weights whose masks vary in size, shape and score."""
     from segment_anything import sam_model_registry
 
     torch.manual_seed(0)
@@ -92,7 +99,7 @@ def photograph() -> NDArray[np.uint8]:
 
 
 def encoder_row(quick: bool) -> Row:
-    """The image encoder."""
+    """SAM's image encoder, and how far its output is from segment_anything's."""
     from sclip_core.masks.sam.generator import MaskGenerator
 
     generator = MaskGenerator(random_sam(quick), MaskSettings(**SETTINGS))
@@ -109,8 +116,7 @@ def encoder_row(quick: bool) -> Row:
     return Row(
         name="SAM ViT-B, image encoder",
         goal=f"≥ {ENCODER_GOAL:g}×, within 1e-4",
-        measured=f"{joined(seconds(taken['ours']))} (theirs {seconds(taken['theirs'])}), "
-        f"apart {apart:.0e}",
+        measured=f"{seconds(taken['ours'])} (theirs {seconds(taken['theirs'])}), apart {apart:.0e}",
         ratio=ratio,
         floor=seconds(ENCODER_GFLOP / matmul_gflops()),
         met=ratio >= ENCODER_GOAL and apart <= 1e-4,
@@ -119,7 +125,7 @@ def encoder_row(quick: bool) -> Row:
 
 
 def generator_row(quick: bool) -> Row:
-    """Everything after the encoder: the same masks from the same embedding."""
+    """Everything after the image encoder: the same masks from the same embedding."""
     from segment_anything import SamAutomaticMaskGenerator
 
     from sclip_core.masks.sam.generator import MaskGenerator
@@ -134,7 +140,6 @@ def generator_row(quick: bool) -> Row:
     known = {k: getattr(predictor, k) for k in ("original_size", "input_size")}
 
     def encoded_before(*_: Any, **__: Any) -> None:
-        """In the place of ``set_image``."""
         predictor.features, predictor.is_image_set = features, True
         for name, value in known.items():
             setattr(predictor, name, value)
@@ -156,7 +161,7 @@ def generator_row(quick: bool) -> Row:
         name=f"SAM ViT-B, after the encoder, {SETTINGS['points_per_side'] ** 2} points, "
         f"{len(by_ours())} masks",
         goal=f"≥ {DECODER_GOAL:g}×, memory ≤ 1/{MEMORY_GOAL:g}, IoU ≥ 0.999",
-        measured=f"{joined(seconds(taken['ours']), megabytes(extra['ours']))} "
+        measured=f"{seconds(taken['ours'])}, {megabytes(extra['ours'])} "
         f"(theirs {seconds(taken['theirs'])}, {megabytes(extra['theirs'])}); "
         f"worst IoU {worst:.5f}",
         ratio=ratio,
@@ -166,7 +171,7 @@ def generator_row(quick: bool) -> Row:
 
 
 def worst_iou(ours: Proposals, theirs: list[dict[str, Any]]) -> float:
-    """Of masks in the same order; 0 where their numbers differ."""
+    """The lowest IoU of masks in the same order; 0 if there are not equally many."""
     if len(ours) != len(theirs):
         return 0.0
     ious = [1.0]
@@ -178,8 +183,8 @@ def worst_iou(ours: Proposals, theirs: list[dict[str, Any]]) -> float:
 
 
 def hybrid_row(rule: str, quick: bool) -> Row:
-    """Masks filled with labels, the masks read from their encoding."""
-    case = Case.named("coco_stuff", (480, 640), quick)
+    """Hybrid mode: encoded masks filled with labels by one of the rules."""
+    case = Case.named("coco_stuff", VGA, quick)
     refiner, labels = case.refiner, case.labels()
     proposals = ellipses(case.refiner.geometry.original, MASKS)
     crops = torch.randn(MASKS, len(case.query_class), generator=torch.Generator().manual_seed(0))
@@ -202,14 +207,14 @@ def hybrid_row(rule: str, quick: bool) -> Row:
     return Row(
         name=f"hybrid, {rule}, {MASKS} masks, {case}",
         goal=f"≤ {HYBRID_GOAL_MS:g} ms",
-        measured=joined(seconds(taken), megabytes(peak_extra_mb(ours))),
+        measured=f"{seconds(taken)}, {megabytes(peak_extra_mb(ours))}",
         met=1e3 * taken <= HYBRID_GOAL_MS,
         detail={"ours_s": taken, "mean_share": float(proposals.areas.mean() / labels.size)},
     )
 
 
 def ellipses(size: tuple[int, int], count: int) -> Proposals:
-    """Ellipses with wavy edges, small ones and large ones, as masks of things are."""
+    """Masks as those of things are: small and large ellipses with wavy edges."""
     rng = np.random.default_rng(0)
     height, width = size
     x, y = np.mgrid[:width, :height]
@@ -223,10 +228,12 @@ def ellipses(size: tuple[int, int], count: int) -> Proposals:
     return Proposals.of_masks(np.stack(masks))
 
 
-def mask_rows(quick: bool) -> list[Row]:
-    """All of them."""
-    hybrid = [hybrid_row(rule, quick) for rule in RULES]
-    return [encoder_row(quick), generator_row(quick), *hybrid]
+def mask_rows(quick: bool) -> Iterator[Row]:
+    """SAM's encoder, the rest of SAM, and each rule of hybrid mode."""
+    yield encoder_row(quick)
+    yield generator_row(quick)
+    for rule in RULES:
+        yield hybrid_row(rule, quick)
 
 
-ROWS: dict[str, Callable[[bool], list[Row]]] = {"masks": mask_rows}
+ROWS: Registry = {"masks": mask_rows}

@@ -1,15 +1,18 @@
-"""Time and memory of a function, and what the machine itself can do."""
+"""Time and memory of a function, what the machine itself can do, and how numbers are written."""
 
 from __future__ import annotations
 
 import ctypes
 import gc
+import os
+import platform
 import statistics
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +38,14 @@ class Row:
     detail: dict[str, Any] = field(default_factory=dict)
 
 
+Registry = dict[str, Callable[[bool], Iterable[Row]]]  # by name; True: tiny sizes, to try the code
+
+
 def alternate(functions: Mapping[str, Function], repeats: int) -> dict[str, float]:
     """Time functions in turns, so that a machine whose speed varies favours none of them.
 
     Args:
-        functions: by name; warm.
+        functions: by name; each has been called before, so that nothing is compiled or loaded now.
         repeats: turns of each.
 
     Returns:
@@ -63,10 +69,10 @@ def seconds_of(function: Function) -> float:
 
 
 def peak_extra_mb(function: Function) -> float:
-    """How far the process's resident memory rises above what it was, in MB.
+    """How far a call raises the resident memory of this process, in MB, its result included.
 
-    The function runs in a thread of its own: what a thread keeps for its next call counts, and
-    nothing that this one kept helps. Its result counts too.
+    The function runs in a new thread, so that buffers which a thread keeps for its next call are
+    counted and none from earlier calls are reused.
     """
     fault: list[BaseException] = []
 
@@ -89,9 +95,9 @@ def peak_extra_mb(function: Function) -> float:
 
 @contextmanager
 def _watched() -> Iterator[list[float]]:
-    """The peak of the resident memory in MB, there when the block ends.
+    """A list whose one number is the peak of the resident memory in MB when the block has ended.
 
-    By the kernel's own mark where it can be reset; else by looking every few milliseconds.
+    The kernel's own high-water mark is used where it can be reset, else a sample every 5 ms.
     """
     peak = [0.0]
     try:
@@ -116,13 +122,13 @@ def _sample(peak: list[float], done: threading.Event) -> None:
 
 
 def status_mb(key: str) -> float:
-    """A line of /proc/self/status, which is in kB."""
+    """A field of /proc/self/status (which is in kB) in MB."""
     lines = Path("/proc/self/status").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(key)) * 1024 / MB
 
 
 def _give_back_free_memory() -> None:
-    """What the allocator kept of earlier work would hide what is asked for."""
+    """Return free memory to the system: what the allocator still holds would hide new requests."""
     gc.collect()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's
     if trim is not None:
@@ -130,7 +136,7 @@ def _give_back_free_memory() -> None:
 
 
 def available_gb() -> float:
-    """Memory that can be had, as the kernel estimates it and the control group allows."""
+    """Available memory: the kernel's estimate, or what the control group leaves if that is less."""
     lines = Path("/proc/meminfo").read_text().splitlines()
     limits = [next(int(x.split()[1]) for x in lines if x.startswith("MemAvailable")) * 1024]
     group = Path("/sys/fs/cgroup")
@@ -154,3 +160,77 @@ def bandwidth_gbs(repeats: int = 5, size: int = 2**28) -> float:
     source, target = torch.ones(size // 4), torch.ones(size // 4)
     taken = [seconds_of(lambda: target.copy_(source)) for _ in range(repeats)]
     return 2 * size / statistics.median(taken) / 1e9
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What the numbers were measured on."""
+
+    cores: int  # that this process may use
+    threads: int  # PyTorch's
+    cpu: str
+    torch: str
+    python: str
+    memory_gb: float  # available at the beginning
+    others: float  # cores that other processes kept busy at the beginning: should be 0
+    matmul_gflops: float
+    copy_gbs: float
+
+    def floor(self, flop: float, moved_bytes: float) -> float:
+        """Seconds that this machine needs at least, by its matrix product and its copy."""
+        return max(flop / self.matmul_gflops, moved_bytes / self.copy_gbs) / 1e9
+
+    def __str__(self) -> str:
+        return (
+            f"{self.cores} cores ({self.cpu}), {self.memory_gb:.0f} GB available, "
+            f"PyTorch {self.torch} with {self.threads} threads; matrix product 2048³ fp32 "
+            f"{self.matmul_gflops:.0f} GFLOP/s, copy {self.copy_gbs:.1f} GB/s"
+            + (f"; OTHER PROCESSES USE {self.others:.1f} CORES" if self.others > 0.1 else "")
+        )
+
+
+@cache
+def machine() -> Machine:
+    """This machine; it is measured once."""
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return Machine(
+        cores=len(os.sched_getaffinity(0)),
+        threads=torch.get_num_threads(),
+        cpu=names[0] if names else platform.machine(),
+        torch=torch.__version__,
+        python=platform.python_version(),
+        memory_gb=round(available_gb(), 1),
+        others=busy_cores(),
+        matmul_gflops=round(matmul_gflops(), 1),
+        copy_gbs=round(bandwidth_gbs(), 1),
+    )
+
+
+def busy_cores(interval: float = 0.5) -> float:
+    """How many cores other processes use, observed for ``interval`` seconds."""
+    before = _ticks()
+    time.sleep(interval)
+    worked, passed = (b - a for a, b in zip(before, _ticks(), strict=True))
+    return round((os.cpu_count() or 1) * worked / max(passed, 1), 2)
+
+
+def _ticks() -> tuple[int, int]:
+    """Busy time and total time of all cores since the system started, in clock ticks."""
+    fields = [int(x) for x in Path("/proc/stat").read_text().split("\n")[0].split()[1:9]]
+    idle = fields[3] + fields[4]
+    return sum(fields) - idle, sum(fields)
+
+
+def seconds(value: float) -> str:
+    """``0.9123`` as "912 ms"."""
+    if value < 1e-3:
+        return f"{value * 1e6:.0f} µs"
+    if value < 0.9995:
+        return f"{value * 1e3:.3g} ms"
+    return f"{value:.3g} s"
+
+
+def megabytes(value: float) -> str:
+    """``123.4`` as "123 MB"."""
+    return f"{value:.0f} MB" if value < 9999 else f"{value / 1e3:.1f} GB"

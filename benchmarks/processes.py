@@ -1,6 +1,7 @@
-"""A whole ``sclip run`` in a process of its own, which tells what it took and where.
+"""A whole ``sclip run`` in a process of its own, which records its times and its memory.
 
-python -m benchmarks.probe FILE run ... is the command ``sclip run ...``; what it noted is in FILE.
+``python -m benchmarks.processes FILE run ...`` is ``sclip run ...``, with what it took in FILE.
+This module imports nothing large at its top, which would count as the measured command's memory.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from typing import Any, NamedTuple
 from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
-WARM = "SCLIP_BENCH_WARM"  # set: the kernels are loaded before the clock starts
-SHOWN = 2000  # characters at the end of what a process that failed said
+WARM = "SCLIP_BENCH_WARM"  # if set, the kernels are loaded before the clock starts
+TAIL = 2000  # characters of the error output of a process that failed
 
-Span = tuple[float, float]  # begun, done: of the monotonic clock, which all processes share
+Span = tuple[float, float]  # beginning and end on the monotonic clock, which all processes share
 
 
 class Call(NamedTuple):
-    """One call of a function that is watched."""
+    """One call of a recorded function."""
 
     span: Span
     arguments: tuple[Any, ...]
@@ -39,31 +40,31 @@ class Probe:
 
     wall: Span  # the process
     run: Span  # ``run_settings``: from finished settings to the result
-    opened: tuple[Span, ...]  # each ``Run``: the flow opens a second one
-    checked: tuple[Span, ...]  # each ``Run.check``
+    opened: tuple[Span, ...]  # each ``Run``
+    checked: tuple[Span, ...]  # each ``Run.check``: a flow repeats that of the command
     stages: dict[str, float]
     computed: dict[str, int]  # rows, by stage
     imports_mb: float  # resident memory before the run
-    peak_mb: float  # the most; of this process alone, without Prefect's server
+    peak_mb: float  # the highest resident memory of this process, without Prefect's server
 
     def wall_s(self) -> float:
-        """All of it: Python's start, imports, Prefect's start and end."""
+        """The whole process: Python's start, imports, Prefect's start and end."""
         return self.wall[1] - self.wall[0]
 
     def prefect_start_s(self) -> float:
         """From what is checked before Prefect is imported to the flow's first line; direct: 0."""
-        return self.opened[1][0] - self.checked[0][1] if len(self.opened) > 1 else 0.0
+        return self.checked[1][0] - self.checked[0][1] if len(self.checked) > 1 else 0.0
 
     def work_s(self) -> float:
-        """The run after the imports, without Prefect's start."""
+        """The run without imports and without Prefect's start."""
         return self.run[1] - self.run[0] - self.prefect_start_s()
 
     def after_run_s(self) -> float:
-        """From the result to the end of the process: tables printed, Prefect's server stopped."""
+        """From the result to the end of the process: printing, stopping Prefect's server."""
         return self.wall[1] - self.run[1]
 
     def stages_s(self) -> float:
-        """All stages together."""
+        """The sum over all stages."""
         return sum(self.stages.values())
 
     def outside_s(self) -> float:
@@ -71,11 +72,11 @@ class Probe:
         return self.work_s() - self.stages_s()
 
     def ended_s(self) -> float:
-        """Work, and the process's end."""
+        """Work and the end of the process."""
         return self.work_s() + self.after_run_s()
 
     def detail(self) -> dict[str, Any]:
-        """What is written beside a row."""
+        """What a row's ``detail`` in the JSON file says of the process."""
         return {
             "wall_s": self.wall_s(),
             "before_run_s": self.run[0] - self.wall[0],
@@ -91,15 +92,15 @@ class Probe:
 
 @cache
 def prefect_home() -> TemporaryDirectory[str]:
-    """A folder for Prefect's database, apart from the user's; there until this process ends."""
+    """A folder for a Prefect database of our own, which lasts as long as this process."""
     return TemporaryDirectory(prefix="sclip-bench-prefect-", ignore_cleanup_errors=True)
 
 
-def sclip_run(told: Path, settings: Mapping[str, object], direct: bool, **env: str) -> Probe:
+def sclip_run(target: Path, settings: Mapping[str, object], direct: bool, **env: str) -> Probe:
     """Run ``sclip run`` and wait for it.
 
     Args:
-        told: the file in which the process tells what it took.
+        target: the file in which the process records what it took.
         settings: by name, as flags.
         direct: without Prefect.
         **env: variables for its environment.
@@ -107,9 +108,9 @@ def sclip_run(told: Path, settings: Mapping[str, object], direct: bool, **env: s
     Raises:
         RuntimeError: it failed.
     """
-    told.unlink(missing_ok=True)
+    target.unlink(missing_ok=True)
     flags = [f"--{name.replace('_', '-')}={value}" for name, value in settings.items()]
-    command = [sys.executable, "-m", "benchmarks.processes", str(told), "run", *flags]
+    command = [sys.executable, "-m", "benchmarks.processes", str(target), "run", *flags]
     home = {"PREFECT_HOME": prefect_home().name}
     begun = time.perf_counter()
     finished = subprocess.run(
@@ -121,13 +122,13 @@ def sclip_run(told: Path, settings: Mapping[str, object], direct: bool, **env: s
         errors="replace",
     )
     wall = begun, time.perf_counter()
-    if finished.returncode or not told.is_file():
-        raise RuntimeError(f"sclip {' '.join(command[4:])}: {finished.stderr[-SHOWN:]}")
-    return Probe(wall=wall, **json.loads(told.read_text("utf-8")))
+    if finished.returncode or not target.is_file():
+        raise RuntimeError(f"sclip {' '.join(command[4:])}: {finished.stderr[-TAIL:]}")
+    return Probe(wall=wall, **json.loads(target.read_text("utf-8")))
 
 
-def noted(function: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
-    """A function of which also is noted when it was at work, and on what."""
+def recorded(function: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
+    """The function, with the time and the arguments of each call added to ``calls``."""
 
     def call(*args: Any, **kwargs: Any) -> Any:
         begun = time.perf_counter()
@@ -139,7 +140,7 @@ def noted(function: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]
 
 
 def main(target: str, *arguments: str) -> int:
-    """Be the command, and write down what it took.
+    """Run the command and record its times and its memory.
 
     Args:
         target: the file to write.
@@ -148,7 +149,7 @@ def main(target: str, *arguments: str) -> int:
     from benchmarks.measure import status_mb
     from flows import cli
     from flows.cli import console, running
-    from sclip_core.pipeline import pipeline  # noqa: F401  # else the command imports it
+    from sclip_core.pipeline import pipeline  # noqa: F401  # else it is imported during the run
     from sclip_core.pipeline.run import Run
 
     if os.environ.get(WARM):
@@ -165,25 +166,25 @@ def main(target: str, *arguments: str) -> int:
             (Run, "check", checked),
             (console.ConsoleReporter, "finish", finished),
         ):
-            stack.enter_context(patch.object(owner, name, noted(getattr(owner, name), calls)))
+            stack.enter_context(patch.object(owner, name, recorded(getattr(owner, name), calls)))
         code = cli.main(arguments)
     if code == 0:
         outcomes = [call.arguments[1] for call in finished]
-        told = {
+        found = {
             "run": run[0].span,
             "opened": [call.span for call in opened],
             "checked": [call.span for call in checked],
             "stages": {outcome.stage: outcome.seconds for outcome in outcomes},
             "computed": {outcome.stage: outcome.computed for outcome in outcomes},
             "imports_mb": imports_mb,
-            "peak_mb": status_mb("VmHWM"),  # not getrusage: its peak begins with the parent's
+            "peak_mb": status_mb("VmHWM"),  # getrusage would include the parent's peak
         }
-        Path(target).write_text(json.dumps(told), "utf-8")
+        Path(target).write_text(json.dumps(found), "utf-8")
     return code
 
 
 def load_kernels() -> None:
-    """Load the compiled kernels, or compile them where no process did: never a run's own work."""
+    """Load the compiled kernels, or compile them if no process has yet."""
     from benchmarks.cases import Case
 
     for steps in (0, 2):

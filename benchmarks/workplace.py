@@ -1,4 +1,4 @@
-"""A folder for whole runs: pictures with ground truth, a CLIP, artifacts that are taken away."""
+"""A temporary folder for whole runs: pictures with ground truth, a CLIP, artifacts."""
 
 from __future__ import annotations
 
@@ -16,59 +16,53 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import save_file
 
+from benchmarks.cases import TINY, VGA
 from benchmarks.processes import WARM, Probe, sclip_run
 from sclip_core import read_image
 from sclip_core.datasets import Vocabulary
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
 from sclip_core.demo.scenes.files import write_scenes
 
-VGA = (480, 640)
-TINY = (60, 80)
+PHOTOGRAPHS = "SCLIP_BENCH_PHOTOGRAPHS"  # a folder of JPEGs to use in place of drawn scenes
 QUICK_TEXT = {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
 QUICK_VISION = {"image_size": 224, "layers": 2, "width": 32, "head_width": 16, "patch_size": 16}
 
 
 class Workplace:
-    """Where the runs of a row are measured; taken away behind them."""
+    """The folder in which the runs of a row are measured; removed at the end of the block."""
 
     def __init__(self, quick: bool) -> None:
-        """Nothing is run yet.
-
-        Args:
-            quick: few words, tiny images and models, one thread.
-        """
+        """Create the folder; ``quick``: few words, tiny images and models, one thread."""
         self.quick = quick
         self._kept = TemporaryDirectory(prefix="sclip-bench-", ignore_cleanup_errors=True)
         self.folder = Path(self._kept.name)
         self._artifacts = 0
 
     def __enter__(self) -> Self:
-        """Itself."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the folder away."""
         self._kept.cleanup()
 
     def artifacts(self) -> Path:
-        """A folder of artifacts where nothing is yet; the one before is taken away."""
+        """A new path for artifacts; those of the path before are removed."""
         shutil.rmtree(self.folder / f"artifacts-{self._artifacts}", ignore_errors=True)
         self._artifacts += 1
         return self.folder / f"artifacts-{self._artifacts}"
 
     def run(self, settings: dict[str, object], direct: bool, warm: bool = False) -> Probe:
-        """A run in a process of its own.
+        """Measure a run in a process of its own.
 
         Args:
             settings: by name.
             direct: without Prefect.
-            warm: the kernels are loaded before the clock starts.
+            warm: load the kernels before the clock starts.
         """
         env = {WARM: "1"} if warm else {}
         if self.quick:
             settings = {**settings, "classes": self._short(str(settings["dataset"]))}
             env["OMP_NUM_THREADS"] = "1"
-        return sclip_run(self.folder / "told.json", settings, direct, **env)
+        return sclip_run(self.folder / "probe.json", settings, direct, **env)
 
     def _short(self, benchmark: str) -> Path:
         """A vocabulary file with one word for each class of a benchmark."""
@@ -77,21 +71,21 @@ class Workplace:
         return path
 
     def demo(self, count: int) -> dict[str, object]:
-        """Settings of a run of the demo's CLIP over drawn scenes, PAMR included."""
+        """Draw scenes; the settings of a run of the demo's CLIP over them, with PAMR."""
         root = self.folder / "scenes"
         write_scenes(root, count)
         own = {"preset": "demo", "dataset": "scenes", "data_root": root}
         return {**own, "num_samples": count, "pamr_steps": 10}
 
     def coco(self, count: int, given: Path | None) -> tuple[dict[str, object], str]:
-        """Lay out a benchmark ``coco_object``.
+        """Write images and label maps in the layout of the benchmark ``coco_object``.
 
         Args:
             count: images, at most.
             given: a folder of JPEGs, whose label maps are then zeros; None: draw scenes.
 
         Returns:
-            The settings of a run over them with ``random_clip``, and what the images are.
+            The settings of a run over them with ``random_clip``, and a description of the images.
         """
         root = self.folder / "coco"
         images, labels = root / "images" / "val2017", root / "annotations" / "val2017"
@@ -109,9 +103,10 @@ class Workplace:
             scene = draw_scene(evaluation_rng(number), *size)
             _write(images / f"{number:04d}.jpg", scene.image[..., ::-1])
             _write(labels / f"{number:04d}_instanceTrainIds.png", scene.labels)
-        said = f"{len(found)} photographs" if found else f"{count} scenes {size[0]}×{size[1]}"
+        drawn = f"{count} scenes {size[0]}×{size[1]}"
         own: dict[str, object] = {"dataset": "coco_object", "data_root": root}
-        return {**own, **random_clip(self.folder, self.quick)}, said
+        images_used = f"{len(found)} photographs" if found else drawn
+        return {**own, **random_clip(self.folder, self.quick)}, images_used
 
 
 def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
@@ -120,7 +115,7 @@ def _write(path: Path, pixels: NDArray[np.uint8]) -> None:
 
 
 def random_clip(folder: Path, quick: bool) -> dict[str, object]:
-    """Write a ViT-B/16 with random weights; gives the settings."""
+    """Write a ViT-B/16 with random weights; return the settings that load it."""
     config: dict[str, Any] = copy.deepcopy(open_clip.get_model_config("ViT-B-16-quickgelu"))
     if quick:
         config |= {"embed_dim": 16, "vision_cfg": QUICK_VISION, "text_cfg": QUICK_TEXT}

@@ -26,18 +26,19 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.cli.console import ConsoleReporter, headline
-from flows.cli.signals import taken_back
 from flows.parameters import prefect_type, with_settings
+from flows.signals import taken_back
 from sclip_core.config import resolve_several
-from sclip_core.progress import Outcome, Reporter
+from sclip_core.progress import LineReporter, Outcome
 from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import AnyStage, Finished
+    from sclip_core.pipeline.run import Run
+    from sclip_core.pipeline.work import Work
 
-# Who is told about progress: set by a command that runs the flow in its own process.
-reporter: ContextVar[Reporter | None] = ContextVar("reporter", default=None)
+# The runs that a command in this process has opened already, for its call of the flow.
+prepared: ContextVar[list[Run] | None] = ContextVar("prepared", default=None)
 
 
 def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
@@ -55,9 +56,11 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=[2, 20],
     retry_condition_fn=may_pass,
 )
-def run_stage(stage: AnyStage, shard: int, shards: int) -> Outcome | State[Outcome]:
+def run_stage(work: Work) -> Outcome | State[Outcome]:
     """Compute what is missing of a stage, or of one shard of it."""
-    outcome = stage.execute(shard, shards)
+    from sclip_core.pipeline.work import run_shard
+
+    outcome = run_shard(work)
     if outcome.state == "cached":
         return Completed(name="Cached", data=outcome, message=f"reused {outcome.path}")
     return outcome
@@ -80,35 +83,40 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
             share what they can.
     """
     from sclip_core.pipeline.pipeline import run_pipelines
-    from sclip_core.pipeline.run import Run
 
-    told = reporter.get()  # a command has said already what it notes here
-    teller = told or ConsoleReporter(get_run_logger().info)
-    settings = resolve_several(config, preset, None if told else teller.note, **given)
-    runs = Run.several(settings, teller)
+    ready = prepared.get()
+    runs = ready or _opened(config, preset, given)
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        shards = settings[0].shards if stage.shardable else 1
+        shards = stage.run.settings.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
-        futures = [named.submit(stage, shard, shards) for shard in range(shards)]
+        futures = [named.submit(stage.work.of_shard(i, shards)) for i in range(shards)]
         try:
             for future in futures:
                 future.result()
         except BaseException:
             # A signal (of Prefect a TerminationSignal) reaches this thread alone, and Prefect
             # waits for the others. A shard that failed ends the run as well.
-            runs[0].stop.set()  # which all of them share
+            stage.run.stop.set()  # which all runs of the command share
             raise
 
-    # A worker's process is Prefect's to stop: a command of ours sets ``reporter``.
-    with taken_back() if told else nullcontext():
+    # A worker's process is Prefect's to stop, that of a command is its own.
+    with taken_back() if ready else nullcontext():
         finished = run_pipelines(runs, as_tasks)
     for each in finished:
         _show(publish, each)
     if len(finished) > 1 and finished[0].settings.scored:
         _show(publish_together, finished)
     return finished if len(finished) > 1 else finished[0]
+
+
+def _opened(config: str | None, preset: str | None, given: dict[str, Any]) -> list[Run]:
+    """The runs that a deployment's parameters ask for, told of in the log of the flow run."""
+    from sclip_core.pipeline.run import Run
+
+    told = LineReporter(get_run_logger().info)
+    return Run.several(resolve_several(config, preset, told.note, **given), told)
 
 
 def _show(publish: Callable[[Any], None], what: Any) -> None:
@@ -121,6 +129,7 @@ def _show(publish: Callable[[Any], None], what: Any) -> None:
 
 def publish(finished: Finished) -> None:
     """Show the run in Prefect: a summary with a small picture, and a table of its classes."""
+    from sclip_core.report.headline import headline
     from sclip_core.report.summary import plain, saved_panel, score_lines, small_panel
 
     name = _key_part(finished)
@@ -151,8 +160,8 @@ def publish(finished: Finished) -> None:
 
 def publish_together(finished: list[Finished]) -> None:
     """Show runs of one command in Prefect side by side: what differs, and their scores."""
-    from flows.cli.listing import differing_settings, setting
     from sclip_core.report.summary import score_intervals
+    from sclip_core.results.settings import differing_settings, setting
 
     rows = [each.row for each in finished]
     names = differing_settings(rows)

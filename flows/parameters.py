@@ -64,7 +64,8 @@ def prefect_type(name: str, field: FieldInfo) -> Any:
     if name not in SEVERAL:
         return own | None
     # in this order: [8, 16] is one set of dilations, and [[8, 16], [1, 2]] two
-    return Annotated[own | list[own], Field(union_mode="left_to_right")] | None
+    several = own | list[own]  # type: ignore[valid-type]
+    return Annotated[several, Field(union_mode="left_to_right")] | None
 
 
 def flag(name: str, field: FieldInfo) -> Any:

@@ -1,13 +1,9 @@
-"""SCLIP on single images: load a CLIP, give it words and a picture, get labels.
-
-The stages of the pipeline call the same methods.
-"""
+"""SCLIP on single images: load a CLIP, give it words and a picture, get labels."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,29 +12,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Geometry, Protocol, UserError, unknown
-from sclip_core.config.masks import MaskSettings
+from sclip_core.config import Protocol, UserError, unknown
 from sclip_core.datasets import Vocabulary
-from sclip_core.encoder import (
-    Attention,
-    DenseEncoder,
-    ModelSpec,
-    TextBank,
-    check_protocol,
-    encode_word,
-    find_model,
-    load_model,
-)
-from sclip_core.encoder.crops import masked_crop
-from sclip_core.encoder.loading import load_tokenizer
-from sclip_core.encoder.pixels import as_rgb, cut_windows, normalise, resize
+from sclip_core.encoder import Attention, TextBank, check_protocol, find_model
+from sclip_core.encoder.clip import CLIP
+from sclip_core.encoder.pixels import as_rgb
 from sclip_core.encoder.text import TEMPLATES
-from sclip_core.masks import RULES, Evidence, Proposals, Proposer, open_source, pooled_logits
+from sclip_core.masks import RULES, Evidence, Proposals, mask_source, pooled_logits
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
-from sclip_core.tensors.device import DTYPES, find_device, find_dtype
-
-USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
+from sclip_core.tensors.device import find_device, find_dtype
 
 Classes = list[str] | list[list[str]] | Vocabulary
 
@@ -53,19 +36,8 @@ class Segmentation:
     """By the name that was asked for: (H, W), cosine similarities."""
 
 
-class SCLIP:
+class SCLIP(CLIP):
     """A frozen CLIP that labels every pixel of an image with one of the given words."""
-
-    def __init__(
-        self, spec: ModelSpec, attention: Attention, device: torch.device, dtype: str
-    ) -> None:
-        """Load the weights of a model that was found; ``SCLIP.load`` finds it too."""
-        self.spec = spec
-        self._tokenizer = load_tokenizer(spec)
-        self._clip = load_model(spec, device)
-        # Text in fp32: it is encoded once. Only the image tower is cast.
-        self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
-        self._vectors: dict[tuple[str, str], Tensor] = {}
 
     @classmethod
     def load(
@@ -99,18 +71,6 @@ class SCLIP:
         where = find_device(device)
         return cls(find_model(model, pretrained), policy, where, find_dtype(dtype, where))
 
-    @property
-    def device(self) -> torch.device:
-        """Where the model is."""
-        return self.encoder.device
-
-    def encode_word(self, word: str, templates: str = "openai") -> Tensor:
-        """The vector (D,) of one word; remembered."""
-        named = word, templates
-        if named not in self._vectors:
-            self._vectors[named] = encode_word(self._clip, self._tokenizer, word, templates)
-        return self._vectors[named]
-
     def text_bank(self, classes: Classes, templates: str = "openai") -> TextBank:
         """Encode a vocabulary, every word in each template (section 1 of the reference protocol).
 
@@ -131,17 +91,6 @@ class SCLIP:
             class_names=tuple(vocabulary.class_names),
             queries=tuple(vocabulary.queries),
         )
-
-    def dense_tokens(self, pixels: Tensor) -> Tensor:
-        """Projected tokens, not normalised.
-
-        Args:
-            pixels: (B, 3, h, w), normalised (``sclip_core.encoder.pixels.normalise``).
-
-        Returns:
-            (B, 1+N, D), CLS first.
-        """
-        return self.encoder.tokens(pixels)
 
     def dense_similarity(self, image: Any, classes: Classes, **settings: Any) -> Tensor:
         """How alike every patch of the whole image is to every class.
@@ -247,67 +196,6 @@ class SCLIP:
         evidence = Evidence(masks, labels, words, bank.num_classes, refiner.protocol, scores)
         return RULES[rule](evidence)
 
-    def windows(self, image: NDArray[np.uint8], protocol: Protocol) -> tuple[Geometry, Tensor]:
-        """The windows of an RGB image, ready for the encoder.
-
-        Returns:
-            Where they lie, and their pixels (windows, 3, height, width) float32 on the CPU.
-        """
-        check_protocol(protocol, self.spec.patch)
-        geometry = Geometry.of(image.shape[0], image.shape[1], protocol, self.spec.patch)
-        return geometry, cut_windows(self.pixels(image, geometry), geometry)
-
-    def pixels(self, image: NDArray[np.uint8], geometry: Geometry) -> Tensor:
-        """The normalised resized image (3, h, w) float32."""
-        return resized_pixels(image, geometry, self.spec)
-
-    def window_features(self, windows: Tensor, batch_size: int = 0) -> Tensor:
-        """Unit-length patch features of windows of one size.
-
-        Args:
-            windows: (B, 3, h, w), normalised.
-            batch_size: windows per forward pass; 0: as many as keep the device busy.
-
-        Returns:
-            (B, h // patch, w // patch, D) float32.
-        """
-        size = batch_size or default_batch_size(self.device, windows.shape, self.spec.patch)
-        return torch.cat([self.encoder.patch_features(part) for part in windows.split(size)])
-
-    def mask_features(
-        self, image: NDArray[np.uint8], proposals: Proposals, batch_size: int = 0
-    ) -> Tensor:
-        """CLIP's own embedding of the masked crop of every mask: no policy of attention.
-
-        Args:
-            image: (H, W, 3) uint8 RGB.
-            proposals: M masks of it.
-            batch_size: crops per forward pass; 0: as many as keep the device busy.
-
-        Returns:
-            (M, D) float32, unit length; of a mask without a pixel, zeros.
-        """
-        side = self.encoder.image_side
-        size = batch_size or default_batch_size(self.device, (side, side), self.spec.patch)
-        found = torch.zeros(len(proposals), self.spec.width, device=self.device)
-        numbers = np.flatnonzero(proposals.areas).tolist()
-        regions = proposals.regions(numbers)
-        for start in range(0, len(numbers), size):
-            crops = [
-                masked_crop(
-                    image,
-                    region.inside.T,
-                    (region.rows.start, region.columns.start),
-                    side,
-                    self.spec.mean,
-                    self.spec.std,
-                )
-                for region in islice(regions, size)
-            ]
-            chosen = numbers[start : start + size]
-            found[chosen] = self.encoder.image_features(torch.stack(crops))
-        return found
-
     def refiner(self, image: NDArray[np.uint8], bank: TextBank, protocol: Protocol) -> Refiner:
         """Encode an image and make ready to refine and decide."""
         geometry, windows = self.windows(image, protocol)
@@ -361,46 +249,3 @@ def propose_masks(
         UserError: see ``mask_source``.
     """
     return mask_source(source, checkpoint, device, dtype, **settings)(as_rgb(image))
-
-
-def mask_source(
-    source: str = "sam",
-    checkpoint: Path | str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    **settings: Any,
-) -> Proposer:
-    """What proposes masks: called with an image (H, W, 3) uint8 RGB, it gives those of it.
-
-    Args:
-        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
-        checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
-        device: where SAM runs, see ``SCLIP.load``.
-        dtype: of SAM, likewise.
-        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
-
-    Raises:
-        UserError: an unknown name, a library or weights that are not there.
-    """
-    checked = MaskSettings.checked({"proposals": source, **settings})
-    weights = Path(checkpoint).expanduser() if checkpoint is not None else None
-    where = find_device(device)
-    return open_source(checked, weights, where, DTYPES[find_dtype(dtype, where)])
-
-
-def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec) -> Tensor:
-    """The resized image, normalised as the model was trained: (3, h, w) float32."""
-    return normalise(resize(image, geometry.resized), spec.mean, spec.std)
-
-
-def default_batch_size(device: torch.device, shape: Sequence[int], patch: int) -> int:
-    """Windows per forward pass that keep a device busy without filling it.
-
-    Args:
-        device: a CPU gets the tokens of 16 windows of ViT-B/16, a GPU those of 256.
-        shape: of the windows, (..., height, width).
-        patch: its side in pixels.
-    """
-    tokens = 1 + (shape[-2] // patch) * (shape[-1] // patch)
-    usual = 16 if device.type == "cpu" else 256
-    return max(1, usual * USUAL_TOKENS // tokens)

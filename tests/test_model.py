@@ -16,8 +16,8 @@ from torch.nn.functional import interpolate, normalize
 import sclip_core
 from sclip_core import SCLIP, ImageError, Protocol, UserError, Vocabulary, pamr, propose_masks
 from sclip_core.encoder import check_protocol
+from sclip_core.encoder.clip import default_batch_size
 from sclip_core.encoder.pixels import normalise, resize
-from sclip_core.model import default_batch_size
 
 from .conftest import GOLDEN, TINY
 
@@ -149,7 +149,7 @@ class TestMethods:
 
     def test_a_word_is_encoded_once(self, tiny, monkeypatch):
         tiny.text_bank(["otter"])
-        monkeypatch.setattr("sclip_core.model.encode_word", pytest.fail)
+        monkeypatch.setattr("sclip_core.encoder.clip.encode_word", pytest.fail)
         tiny.text_bank(["otter", "cat"])
 
     def test_windows(self, tiny, image):

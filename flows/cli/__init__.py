@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from flows.cli.signals import STOPPED, Watch
+from flows.signals import STOPPED, Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

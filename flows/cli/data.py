@@ -24,10 +24,11 @@ from rich.progress import (
 from rich.table import Table
 
 from flows.cli.console import PLAIN, console
-from flows.cli.pictures import check_target, save
-from sclip_core.acquire.trees import DEFAULT_ROOT, OTHER_DEFINITION, set_folders
+from flows.cli.targets import check_target, save
+from sclip_core.acquire.trees import DEFAULT_ROOT, set_folders
 from sclip_core.config import UserError, printable, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.record import OTHER_DEFINITION
 
 if TYPE_CHECKING:
     from sclip_core.acquire.check import Checked

@@ -1,6 +1,6 @@
 """``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, six methods side by side.
 
-The only accuracy that can be measured anywhere, without weights or data from elsewhere.
+It measures accuracy on any machine, without weights or data from elsewhere.
 """
 
 from __future__ import annotations
@@ -11,23 +11,21 @@ import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import numpy as np
-from numpy.typing import NDArray
+from cyclopts import Parameter
+from cyclopts.validators import Number
 from rich.table import Table
 
-from flows.cli.console import ConsoleReporter, console
-from flows.cli.running import run_settings
+from flows.cli.console import ConsoleReporter, console, report_left_out
+from flows.cli.options import Direct
 from sclip_core.config import UserError, resolve
-from sclip_core.demo.scenes import stuff_names
-from sclip_core.demo.scenes.files import scenes_folder, write_scenes
-from sclip_core.drawing import sheet
-from sclip_core.masks import superpixels
-from sclip_core.pipeline.pipeline import Finished, Pipeline
-from sclip_core.pipeline.run import Run
 from sclip_core.progress import Outcome
-from sclip_core.store.files import write_whole
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from sclip_core.pipeline.pipeline import Finished
 
 TOY = "A toy CLIP on drawn scenes, both made by this project. Real figures need real weights."
 METHODS: dict[str, dict[str, Any]] = {
@@ -39,10 +37,10 @@ METHODS: dict[str, dict[str, Any]] = {
     "CSA + PAMR": {"attention": "csa"},
 }
 MASKED = "CSA + masks"  # superpixels, which need no weights, filled with the labels of CSA
-REFINED = "CSA + PAMR"  # the one that the PAMR settings are for
+REFINED = "CSA + PAMR"  # to which the PAMR settings apply
 IN_SHEET = ("vanilla", "CSA (SCLIP)", MASKED, REFINED)
 HARDEST = "select class_name, max(iou) as iou from class_iou group by 1 order by 2"
-SHOWN = 4  # scenes on the sheet, the first ones
+SCENES_SHOWN = 4  # on the sheet, the first ones
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,7 @@ class Demo:
     """What a demo does, and where."""
 
     folder: Path
+    root: Path  # of the scenes
     scenes: int
     pamr_steps: int
     pamr_dilations: str
@@ -62,7 +61,7 @@ class Demo:
         return {
             "preset": "demo",
             "dataset": "scenes",
-            "data_root": scenes_folder(self.folder),
+            "data_root": self.root,
             "num_samples": self.scenes,
             "artifacts": self.artifacts,
             **METHODS[method],
@@ -70,16 +69,34 @@ class Demo:
         }
 
 
-class Brief(ConsoleReporter):
-    """Bars while a stage runs, and no line of its own behind them."""
+class BarsOnly(ConsoleReporter):
+    """Bars while a stage runs, and no lines."""
 
-    def __init__(self) -> None:
-        """Lines without a terminal go nowhere."""
-        super().__init__(log=lambda line: None)
+    def _print(self, line: str) -> None:
+        """Drop the lines that replace bars where there is no terminal."""
 
     def finish(self, outcome: Outcome) -> None:
         """Close the bar."""
         self.close()
+
+
+def demo(
+    *,
+    scenes: Annotated[int, Parameter(help="Number of scenes.", validator=Number(gte=1))] = 50,
+    pamr_steps: Annotated[
+        int, Parameter(help="For the run with PAMR.", validator=Number(gte=1))
+    ] = 10,
+    pamr_dilations: Annotated[str, Parameter(help="For the run with PAMR.")] = "8,16",
+    folder: Annotated[Path, Parameter(help="For scenes and pictures.")] = Path("artifacts/demo"),
+    artifacts: Path = Path("artifacts"),
+    direct: Direct = False,
+) -> int:
+    """Drawn scenes, a toy CLIP that knows them, six methods side by side."""
+    from sclip_core.demo.scenes.files import scenes_folder
+
+    root = scenes_folder(folder)
+    plan = Demo(folder, root, scenes, pamr_steps, pamr_dilations, direct, artifacts)
+    return report_left_out(run_demo(plan))
 
 
 def run_demo(demo: Demo) -> list[str]:
@@ -89,24 +106,26 @@ def run_demo(demo: Demo) -> list[str]:
         A line for each scene that could not be used.
 
     Raises:
-        UserError: settings that are none, a folder that takes nothing.
+        UserError: impossible settings, or a folder that cannot be written.
     """
+    from flows.cli.running import run_settings
+    from sclip_core.demo.scenes.files import write_scenes
+
     out = console()
     methods = available()
     settings = {method: resolve(**demo.settings(method)) for method in methods}
     together = [m for m in methods if m not in (MASKED, REFINED)]  # one pass through the encoder
     out.print(TOY, soft_wrap=True)
-    root = scenes_folder(demo.folder)
-    drawn = write_scenes(root, demo.scenes)
-    out.print(f"{demo.scenes} scenes in {root}, {drawn} drawn now", soft_wrap=True)
+    drawn = write_scenes(demo.root, demo.scenes)
+    out.print(f"{demo.scenes} scenes in {demo.root}, {drawn} drawn now", soft_wrap=True)
     finished: dict[str, Finished] = {}
     alone = [[method] for method in methods if method in (MASKED, REFINED)]
     for several in (together, *alone):
-        runs = run_settings([settings[method] for method in several], demo.direct, Brief())
+        runs = run_settings([settings[method] for method in several], demo.direct, BarsOnly())
         finished.update(zip(several, runs, strict=True))
         for method, run in zip(several, runs, strict=True):
-            done, score = what_ran(run.outcomes), run.row["miou"]
-            out.print(f"{method:<12} mIoU {score:5.1f}   {done}", soft_wrap=True)
+            done, miou = what_ran(run.outcomes), run.row["miou"]
+            out.print(f"{method:<12} mIoU {miou:5.1f}   {done}", soft_wrap=True)
     out.print(method_table(finished))
     path = save_sheet(demo, [method for method in IN_SHEET if method in methods])
     out.print(f"Look at {path}. Try next:\n", soft_wrap=True)
@@ -117,7 +136,9 @@ def run_demo(demo: Demo) -> list[str]:
 
 
 def available() -> list[str]:
-    """The methods whose libraries are installed; a line about one that is left out."""
+    """The methods whose libraries are installed; prints a line about one that is left out."""
+    from sclip_core.masks import superpixels
+
     try:
         superpixels.library()
     except UserError as error:
@@ -146,30 +167,35 @@ def method_table(finished: Mapping[str, Finished]) -> Table:
     for method, run in finished.items():
         stuff, things = kind_means(run.classes)
         scores = (run.row["miou"], stuff, things, run.row["macc"], run.row["aacc"])
-        shown = ("-" if np.isnan(score) else f"{score:.1f}" for score in scores)
+        shown = ("-" if score != score else f"{score:.1f}" for score in scores)
         table.add_row(method, *shown, run.run_id)
     return table
 
 
 def kind_means(classes: list[dict[str, Any]]) -> tuple[float, float]:
-    """Mean IoU of the stuff classes and of the things; of those that occur."""
-    of_stuff = set(stuff_names())
-    known = [
-        (row["class_name"] in of_stuff, row["iou"]) for row in classes if row["iou"] is not None
-    ]
-    means = [[iou for is_stuff, iou in known if is_stuff == kind] for kind in (True, False)]
-    stuff, things = (float(np.mean(values)) if values else float("nan") for values in means)
-    return stuff, things
+    """Mean IoU of the stuff classes, and of the things, that occur; NaN: none does."""
+    from sclip_core.demo.scenes import stuff_names
+
+    stuff = set(stuff_names())
+    known = [row for row in classes if row["iou"] is not None]
+    kinds = ([r["iou"] for r in known if (r["class_name"] in stuff) == kind] for kind in (1, 0))
+    of_stuff, of_things = (sum(ious) / len(ious) if ious else float("nan") for ious in kinds)
+    return of_stuff, of_things
 
 
 def save_sheet(demo: Demo, methods: Sequence[str]) -> Path:
-    """Draw the first scenes: picture, truth, and what some of the methods made of them."""
+    """Draw the first scenes: picture, truth, and the labels by some of the methods."""
+    from sclip_core.drawing import sheet
+    from sclip_core.pipeline.pipeline import Pipeline
+    from sclip_core.pipeline.run import Run
+    from sclip_core.store.files import write_whole
+
     runs = {method: Run(resolve(**demo.settings(method))) for method in methods}
     stages = {method: Pipeline.of(run).labels for method, run in runs.items()}
     rows = {method: stage.rows() for method, stage in stages.items()}
     first = next(iter(runs.values()))
     labelled = [digest for digest in first.images if all(digest in row for row in rows.values())]
-    digests = labelled[:SHOWN]
+    digests = labelled[:SCENES_SHOWN]
     images = [first.image(digest) for digest in digests]
     columns: dict[str, list[NDArray[Any]]] = {
         "truth": [first.ground_truth(first.images[digest]) for digest in digests]
@@ -185,7 +211,7 @@ def save_sheet(demo: Demo, methods: Sequence[str]) -> Path:
 
 
 def command() -> str:
-    """How a shell finds ``sclip``: by name, or in the environment that runs this."""
+    """How to type ``sclip`` in a shell: its name, or the path of the one that runs this."""
     here = Path(sys.executable).with_name("sclip")
     if shutil.which("sclip") or not here.exists():
         return "sclip"
@@ -194,24 +220,24 @@ def command() -> str:
 
 
 def next_commands(demo: Demo, runs: Sequence[str]) -> list[str]:
-    """Commands that lead on.
+    """Commands to try next, with a comment before each.
 
     Args:
         demo: what was done.
         runs: the ids of two that are worth a look side by side.
     """
-    root = shlex.quote(str(scenes_folder(demo.folder)))
+    root = shlex.quote(str(demo.root))
     scenes = f"--preset demo --dataset scenes --data-root {root} --num-samples {demo.scenes}"
     sclip = command()
     usual = demo.artifacts == Demo.artifacts
-    kept = "" if usual else f" --artifacts {shlex.quote(str(demo.artifacts))}"
+    artifacts = "" if usual else f" --artifacts {shlex.quote(str(demo.artifacts))}"
     return [
         "# another PAMR setting: the features stay, only refine and what reads it runs",
-        f"{sclip} run {scenes} --pamr-steps 20{kept}",
-        "# what is best, and which words are hard? a question to the results",
-        f"{sclip} query '{HARDEST}'{kept}",
+        f"{sclip} run {scenes} --pamr-steps 20{artifacts}",
+        "# which classes are hard for every method? a query over the results",
+        f"{sclip} query '{HARDEST}'{artifacts}",
         "# what PAMR does, on a page: scores, classes, confusions, pictures",
-        f"{sclip} report {' '.join(runs)}{kept}",
+        f"{sclip} report {' '.join(runs)}{artifacts}",
         "# your photograph, your words, real weights (fetched once, 600 MB)",
         f'{sclip} segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
     ]

@@ -12,7 +12,7 @@ from typing import TextIO
 
 from cyclopts import CycloptsError
 
-from flows.cli.commands import ONLY_TELL, app
+from flows.cli.commands import READ_ONLY, app
 from sclip_core.config import UserError, printable, refused_by_system
 from sclip_core.store.files import FULL
 
@@ -37,7 +37,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except BrokenPipeError:  # `sclip query ... | head`: who reads has had enough
         _to_nowhere(sys.stdout)
         words = sys.argv[1:] if arguments is None else arguments
-        if words[:1] and words[0] in ONLY_TELL:
+        if words[:1] and words[0] in READ_ONLY:
             return 0
         _say("stopped, as nobody reads on; what was computed is kept")
         return 1

@@ -41,7 +41,7 @@ UseSam = Annotated[
     Parameter(help="Fill SAM's masks with labels: --mode hybrid --proposals sam.", negative=()),
 ]
 Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", negative=())]
-Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it is there]")]
+Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it exists]")]
 Preset = Annotated[
     str | None,
     Parameter(help="A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b."),
@@ -77,27 +77,34 @@ def settings_of(
         if switch is not None and any(switch != (one != 0) for one in values):
             said = f"--{name}" if switch else f"--no-{name}"
             option = f"--{setting.replace('_', '-')} {value}"
-            raise UserError(f"{said} and {option} say two things: leave one out")
+            raise UserError(f"{said} and {option} conflict: use only one")
         if switch is False:
             given = {**given, setting: 0}
     if use_sam:
         source, mode = given.get("proposals") or "sam", given.get("mode") or "hybrid"
         if source != "sam" or set(several_values("mode", mode)) == {"dense"}:
             said = f"--proposals {source}" if source != "sam" else f"--mode {mode}"
-            raise UserError(f"--use-sam and {said} say two things: leave one out")
+            raise UserError(f"--use-sam and {said} conflict: use only one")
         given = {**given, "proposals": source}
     if given.get("images") is not None and given.get("data_root") is not None:
         raise UserError(
-            "--images and --data-root say two things: --images DIR --classes FILE [--labels DIR] "
+            "--images and --data-root conflict: --images DIR --classes FILE [--labels DIR] "
             "is for images of your own, --dataset NAME --data-root DIR for a benchmark"
         )
     file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
-    several = resolve_several(file, preset, **given)
+    notes: list[str] = []
+    several = resolve_several(file, preset, notes.append, **given)
+    more: dict[str, Any] = {}
     if pamr and not any(settings.pamr_steps for settings in several):
-        given = {**given, "pamr_steps": 10}
+        more["pamr_steps"] = 10
     if slide and not several[0].slide_crop:
-        given = {**given, "slide_crop": Protocol().slide_crop}
-    return resolve_several(file, preset, _note, **given)
+        more["slide_crop"] = Protocol().slide_crop
+    if more:
+        notes.clear()
+        several = resolve_several(file, preset, notes.append, **{**given, **more})
+    for line in notes:
+        _note(line)
+    return several
 
 
 def _note(line: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from datetime import date, datetime, time, timedelta
+from decimal import Decimal
 from functools import partial
 from io import BytesIO
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -17,14 +18,14 @@ import pyarrow.parquet as pq
 from cyclopts import Parameter
 from pyarrow import csv
 
-from flows.cli.pictures import check_target
-from flows.cli.values import as_text, is_bignum, plain, values_of
+from flows.cli.targets import check_target
 from sclip_core.config import STAGES, UserError, printable
+from sclip_core.config.optional import optional
 from sclip_core.store.files import write_whole
 
 Format = Annotated[
     Literal["table", "csv", "json", "parquet"] | None,
-    Parameter(help="Of the output: table, csv, json or parquet. [by the name of --output; table]"),
+    Parameter(help="Output format. [by the ending of --output, else table]"),
 ]
 Output = Annotated[
     Path | None,
@@ -38,23 +39,23 @@ def chosen_format(format: Format, output: Path | None, artifacts: Path) -> str:
     """The format that was asked for; checks where it is written to.
 
     Args:
-        format: None: by the name of the file; a table without one.
+        format: None: by the ending of the file's name; without a file, a table.
         output: the file; None: standard output.
-        artifacts: the folder of all artifacts, of which none is replaced.
+        artifacts: the folder of all artifacts, none of which may be replaced.
 
     Raises:
-        UserError: a file that cannot be written or of another format than its name says, or Parquet
-            on a terminal.
+        UserError: the file cannot be written, its ending is of another format, or Parquet would
+            go to a terminal.
     """
     if output is None:
         if format == "parquet" and sys.stdout.isatty():
-            raise UserError("Parquet is nothing to read on a terminal: add -o FILE.parquet")
+            raise UserError("Parquet output is binary: pass -o FILE.parquet")
         return format or "table"
     by_name = ENDINGS.get(output.suffix.lower())
     if by_name is None or format not in (None, by_name):
         wanted = f".{format}" if format not in (None, "table") else ", ".join(ENDINGS)
-        raise UserError(f"{output}: tables are written as {wanted}: name it so")
-    check_target(output, taken=[artifacts / name for name in STORED], endings=tuple(ENDINGS))
+        raise UserError(f"{output}: tables are written as {wanted}; change the ending")
+    check_target(output, tuple(ENDINGS), [artifacts / name for name in STORED], "a table")
     return by_name
 
 
@@ -62,24 +63,71 @@ def write(table: pa.Table, format: str, output: Path | None) -> None:
     """Write a table to a file, whole or not at all, or to standard output.
 
     Args:
-        table: any; of columns of one name the later ones get a number.
+        table: any; columns that share a name are numbered: ``n, n`` become ``n, n_1``.
         format: csv, json or parquet.
         output: the file; None: standard output.
     """
-    content = {"csv": _csv, "json": _json, "parquet": _parquet}[format](_named_apart(table))
+    if len(set(table.column_names)) < table.num_columns:
+        table = optional("duckdb", "query").from_arrow(table).to_arrow_table()
+    content = _json(table) if format == "json" else _written(table, WRITERS[format])
     if output is not None:
         write_whole(output, partial(Path.write_bytes, data=content))
         print(printable(str(output)))
-    else:  # UTF-8 whatever the terminal has: another program reads it
+    else:  # UTF-8 whatever the terminal's encoding: another program reads it
         sys.stdout.flush()
         sys.stdout.buffer.write(content)
         sys.stdout.buffer.flush()
 
 
-def _csv(table: pa.Table) -> bytes:
-    into = BytesIO()
-    csv.write_csv(_said(table, _csv_says), into)
-    return into.getvalue()
+def values_of(column: pa.ChunkedArray) -> list[Any]:
+    """The values of a column; DuckDB's text for those that Python has no type for.
+
+    Such are infinite times, years after 9999, nanoseconds, and integers of any length.
+    """
+    kind = column.type
+    try:
+        if not isinstance(kind, pa.OpaqueType):
+            return list(column.to_pylist())
+    except (ValueError, OverflowError, KeyError):
+        pass
+    value = "x"
+    if pa.types.is_timestamp(kind):
+        column = column.cast(pa.timestamp(kind.unit))  # of UTC, as Arrow counts
+        value = f"strftime(x, '%Y-%m-%dT%H:%M:%S.{'%n' if kind.unit == 'ns' else '%f'}')"
+        value += " || if(isfinite(x), '+00:00', '')" if kind.tz else ""
+    rows = optional("duckdb", "query").from_arrow(pa.table({"x": column}))
+    texts = rows.project(f"to_json({value})::varchar").fetchall()
+    return [None if text is None else json.loads(text) for (text,) in texts]
+
+
+def plain(value: Any) -> Any:
+    """A value as JSON has it: NaN and infinities are null, times ISO 8601, bytes hex digits."""
+    if isinstance(value, pa.MonthDayNano):
+        return _interval(*value)
+    if isinstance(value, dict):
+        return {str(key): plain(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(each) for each in value]
+    if isinstance(value, Decimal):
+        value = int(value) if value.as_tuple().exponent == 0 else float(value)
+    if isinstance(value, float):
+        return value if value - value == 0 else None
+    if isinstance(value, datetime | date | time):
+        return value.isoformat()
+    if isinstance(value, bytes):
+        return value.hex()
+    return value if value is None or isinstance(value, bool | int | str) else str(value)
+
+
+def _interval(months: int, days: int, nanoseconds: int) -> str:
+    """``2 months 3 days 0:00:05``."""
+    named = ((months, "month"), (days, "day"))
+    parts = [f"{n} {unit}{'' if abs(n) == 1 else 's'}" for n, unit in named if n]
+    if nanoseconds or not parts:
+        hours, rest = divmod(abs(nanoseconds) // 1000, 3_600_000_000)
+        clock = str(timedelta(microseconds=rest)).partition(":")[2]
+        parts.append(f"{'-' if nanoseconds < 0 else ''}{hours}:{clock}")
+    return " ".join(parts)
 
 
 def _json(table: pa.Table) -> bytes:
@@ -90,50 +138,42 @@ def _json(table: pa.Table) -> bytes:
     return ("[" + ",\n ".join(rows) + "]\n").encode()
 
 
-def _parquet(table: pa.Table) -> bytes:
+WRITERS: dict[str, Callable[[pa.Table, BytesIO], None]] = {
+    "csv": csv.write_csv,
+    "parquet": partial(pq.write_table, compression="zstd"),
+}
+
+
+def _written(table: pa.Table, write: Callable[[pa.Table, BytesIO], None]) -> bytes:
+    """What a writer of pyarrow makes of a table; a column that it cannot write becomes text."""
+    for i, name in enumerate(table.column_names):
+        if not _can_write(write, table[i]):
+            texts = pa.array(map(_text, values_of(table[i])), pa.string())
+            table = table.set_column(i, name, texts)
     into = BytesIO()
-    pq.write_table(_said(table, _parquet_says), into, compression="zstd")
+    write(table, into)
     return into.getvalue()
 
 
-def _named_apart(table: pa.Table) -> pa.Table:
-    """No two columns of one name: ``n, n`` are ``n, n_1``."""
-    names: list[str] = []
-    for name in table.column_names:
-        tries = (name, *(f"{name}_{k}" for k in range(1, len(table.column_names) + 1)))
-        names.append(next(each for each in tries if each not in names))
-    return table.rename_columns(names)
-
-
-def _said(table: pa.Table, says: Callable[[pa.ChunkedArray], bool]) -> pa.Table:
-    """A table with text for the columns that a format cannot say."""
-    for i, name in enumerate(table.column_names):
-        if not says(table[i]):
-            table = table.set_column(i, name, as_text(values_of(table[i])))
-    return table
-
-
-def _csv_says(column: pa.ChunkedArray) -> bool:
-    """Whether a column is numbers, text or times of the years from 1 to 9999."""
-    kind = column.type
-    if pa.types.is_temporal(kind) and not pa.types.is_interval(kind):
-        with suppress(ValueError):  # Python has no nanoseconds; CSV has
-            try:
-                pc.min_max(column).as_py()
-            except OverflowError:
-                return False
-        return not pa.types.is_duration(kind)
-    kinds = (pa.types.is_boolean, pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
-    texts = (pa.types.is_string, pa.types.is_large_string, pa.types.is_dictionary)
-    return pa.types.is_null(kind) or any(is_one(kind) for is_one in (*kinds, *texts))
-
-
-def _parquet_says(column: pa.ChunkedArray) -> bool:
-    """Whether Parquet has a column's type."""
-    if is_bignum(column.type):
+def _can_write(write: Callable[[pa.Table, BytesIO], None], column: pa.ChunkedArray) -> bool:
+    """Whether a writer has the type of a column and, where it is CSV, writes its values rightly."""
+    is_csv = write is csv.write_csv
+    if isinstance(column.type, pa.OpaqueType) or (is_csv and pa.types.is_binary(column.type)):
         return False
     try:
-        pq.write_table(pa.table({"": column.slice(0, 0)}), BytesIO())
-    except pa.ArrowException:
+        write(pa.table({"": column[:0]}), BytesIO())
+        if is_csv and pa.types.is_temporal(column.type):
+            pc.min_max(column).as_py()
+    except (pa.ArrowException, OverflowError):  # a year that Python lacks is written wrongly
         return False
+    except ValueError:  # nanoseconds, which Python lacks and CSV has
+        pass
     return True
+
+
+def _text(value: Any) -> str | None:
+    """A value in a line or several; lists and structures as JSON."""
+    if value is None or isinstance(value, str):
+        return value
+    value = plain(value)
+    return json.dumps(value) if isinstance(value, dict | list) else str(value)

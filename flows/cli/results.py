@@ -57,7 +57,7 @@ def results(
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
     from flows.cli.console import console
-    from flows.cli.listing import against_lines, fitting_table, ladders, runs_table
+    from flows.cli.listing import against_lines, fitting_table, ladders
     from sclip_core.results.files import read_runs
 
     with said_in_a_line():
@@ -71,8 +71,10 @@ def results(
         if not runs:
             raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
     runs = runs[:last]
-    out = console(runs_table(runs, against is not None))
-    out.print(fitting_table(runs, against is not None, out.width))
+    width = console().width if console().is_terminal else sys.maxsize
+    table = fitting_table(runs, against is not None, width)
+    out = console(table)
+    out.print(table)
     if against:
         for line in against_lines(runs):
             out.print(line, soft_wrap=True)
@@ -146,12 +148,14 @@ def query(
     artifacts: Artifacts = HERE,
 ) -> int:
     """Ask the results a question in SQL (DuckDB)."""
-    from flows.cli.console import console, rows_table
-    from sclip_core.results.sql import described_tables, query_results
+    from flows.cli.console import console
+    from flows.cli.tables import rows_table
+    from sclip_core.results.sql import described_tables
+    from sclip_core.results.sql import query as answered
 
     chosen = chosen_format(format, output, artifacts)
     with said_in_a_line():
-        answer: Any = described_tables(artifacts) if sql is None else query_results(artifacts, sql)
+        answer: Any = described_tables(artifacts) if sql is None else answered(sql, artifacts)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:

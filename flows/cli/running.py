@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, UserError, point_of, resolve_several
+from sclip_core.config import SEVERAL, Settings, UserError
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
+    from sclip_core.pipeline.run import Run
 
 PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
@@ -36,26 +37,22 @@ def run_settings(
     Raises:
         UserError: what is wrong with the input; it shows before Prefect starts.
     """
+    from sclip_core.pipeline.pipeline import run_pipelines
+    from sclip_core.pipeline.run import Run
+
     reporter = reporter or ConsoleReporter()
     several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
-        return (_run_direct if direct else _run_flow)(several, reporter)
+        runs = Run.several(several, reporter)
+        return run_pipelines(runs) if direct else _run_flow(runs)
     finally:
         reporter.close()
 
 
-def _run_direct(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
-    from sclip_core.pipeline.pipeline import run_pipelines
-    from sclip_core.pipeline.run import Run
+def _run_flow(runs: list[Run]) -> list[Finished]:
+    """Run the Prefect flow in this process, over runs that are open already."""
+    from sclip_core.segmentation import backends
 
-    return run_pipelines(Run.several(several, reporter))
-
-
-def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finished]:
-    from sclip_core.pipeline.run import Run
-    from sclip_core.segmentation.backends import warm_up
-
-    runs = Run.several(several)
     for run in runs:
         run.check()
     for name, value in PREFECT_DEFAULTS.items():
@@ -70,24 +67,21 @@ def _run_flow(several: list[Settings], reporter: ConsoleReporter) -> list[Finish
             "or run the same stages without it: --direct"
         ) from None
     if runs[0].device.type == "cpu":
-        warm_up()  # while Prefect's server starts
-    benchmark.reporter.set(reporter)
-    with _no_heartbeats():
-        finished = benchmark.sclip_benchmark(**_parameters(several))
-    by_point = {
-        point_of(each.settings): each
-        for each in (finished if isinstance(finished, list) else [finished])
-    }
-    return [by_point[point_of(settings)] for settings in several]
+        backends.warm_up()  # while Prefect's server starts
+    token = benchmark.prepared.set(runs)
+    try:
+        with _no_heartbeats():
+            finished = benchmark.sclip_benchmark(**_shown([run.settings for run in runs]))
+    finally:
+        benchmark.prepared.reset(token)
+    return finished if isinstance(finished, list) else [finished]
 
 
-def _parameters(several: list[Settings]) -> dict[str, Any]:
-    """The flow's parameters for these runs."""
+def _shown(several: Sequence[Settings]) -> dict[str, Any]:
+    """The flow's parameters as Prefect shows them: of what varies, each value once."""
     parameters = several[0].model_dump(exclude_unset=True)
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
-    if set(map(point_of, resolve_several(**parameters))) != set(map(point_of, several)):
-        raise ValueError("these settings are not all combinations of their values")
     return parameters
 
 

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 
 from flows.cli.options import Config, Pamr, Preset, Slide, UseSam, only_one, settings_of
-from flows.cli.pictures import save
-from flows.cli.targets import Job, one_job, several_jobs
+from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
 from sclip_core.config.paths import local
@@ -187,7 +186,7 @@ def _mask_source(settings: Settings) -> Proposer | None:
     Raises:
         UserError: it is to be segmented as the baseline does, or the source cannot be opened.
     """
-    from sclip_core.model import mask_source
+    from sclip_core.masks import mask_source
 
     if settings.mode == "baseline":
         raise UserError(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 import typing
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -10,28 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.console import ConsoleReporter
+from flows.cli.console import ConsoleReporter, console, report_left_out
 from flows.cli.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
-from flows.cli.pictures import check_target
+from flows.cli.targets import check_target
 from flows.parameters import sweep_flag, with_settings
-from sclip_core.config import CHEAP, SEVERAL, Settings, UserError, printable
+from sclip_core.config import CHEAP, SEVERAL, STAGE_SPECS, Settings, UserError, printable
+from sclip_core.config.optional import optional
 from sclip_core.progress import Outcome
 
 if TYPE_CHECKING:
-    from flows.cli.points import Points
+    from sclip_core.results.points import Points
 
 ENDINGS = (".png", ".svg")
-GRID = ("refine", "hybrid", "metrics", "results")  # stages that each point has of its own
 
 
-class Quiet(ConsoleReporter):
+class SweepReporter(ConsoleReporter):
     """Bars; lines for what the points share, and one when a point is done."""
 
     def __init__(self, points: int) -> None:
         """Take the number of points."""
         super().__init__()
         self._points, self._scored = points, 0
-        self._shared: set[str] = set()  # keys of artifacts that were told of
+        self._shared: set[str] = set()  # keys of artifacts that have had their line
 
     def start(self, stage: str, total: int, done: int, unit: str) -> None:
         """Open a bar; no line for what takes a moment and comes with every point."""
@@ -39,7 +38,7 @@ class Quiet(ConsoleReporter):
             super().start(stage, total, done, unit)
 
     def advance(self, stage: str, rows: int) -> None:
-        """Some rows are stored."""
+        """More rows are stored."""
         if stage != "metrics" or self.console.is_terminal:
             super().advance(stage, rows)
 
@@ -50,7 +49,7 @@ class Quiet(ConsoleReporter):
             self._scored += 1
             if not self.console.is_terminal:
                 self._log(f"point {self._scored} of {self._points} is scored")
-        elif outcome.stage not in GRID and outcome.key not in self._shared:
+        elif STAGE_SPECS[outcome.stage].cost == "encode" and outcome.key not in self._shared:
             self._shared.add(outcome.key)
             super().finish(outcome)
 
@@ -60,7 +59,7 @@ def sweep(
     *,
     plot: Annotated[
         Path | None,
-        Parameter(help="Picture to write, PNG or SVG. [below sweeps/ of the artifacts]"),
+        Parameter(help="Picture to write, PNG or SVG. [in ARTIFACTS/sweeps]"),
     ] = None,
     preset: Preset = None,
     config: Config = None,
@@ -74,24 +73,25 @@ def sweep(
 
     No image passes through CLIP or SAM twice: each point is refined, filled and scored alone.
     """
-    from flows.cli.console import console, saved_lines
-    from flows.cli.points import Points, points_table, verdict
+    from flows.cli.points import points_table, verdict
     from flows.cli.running import run_settings
+    from flows.cli.tables import computed_seconds, saved_lines, stage_columns
+    from sclip_core.results.points import Points
 
     refuse_several(given)
     several = settings_of(preset, config, pamr, slide, use_sam, given)
     check(several, plot)
-    finished = run_settings(several, direct, Quiet(len(several)))
-    points = Points.of(finished)
+    finished = run_settings(several, direct, SweepReporter(len(several)))
+    points = Points.of(
+        settings=[each.settings for each in finished],
+        run_ids=[each.run_id or "" for each in finished],
+        seconds=[computed_seconds(stage_columns(each), "refine") for each in finished],
+    )
     out = console()
     out.print(points_table(points))
-    for line in [*verdict(points), *saved_lines(finished)]:
+    for line in [*verdict(points), *saved_lines(finished), drawn(points, plot)]:
         out.print(line, soft_wrap=True)
-    out.print(drawn(points, plot), soft_wrap=True)
-    left_out = {line for each in finished for line in each.failures.values()}
-    for line in sorted(left_out):
-        print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if left_out else 0
+    return report_left_out(line for each in finished for line in each.failures.values())
 
 
 def refuse_several(given: Mapping[str, Any]) -> None:
@@ -111,9 +111,11 @@ def refuse_several(given: Mapping[str, Any]) -> None:
 
 def not_swept(names: Sequence[str]) -> UserError:
     """The error for settings that would make an encoder run again."""
-    said = f"several values of {' and '.join(names)}: a sweep encodes no image again"
     others = " (`sclip run` takes several)" if set(names) <= set(SEVERAL) else ""
-    return UserError(f"{said}, and varies {', '.join(CHEAP)}: give one{others}")
+    return UserError(
+        f"several values of {' and '.join(names)}: a sweep encodes no image again, and varies "
+        f"{', '.join(CHEAP)}: give one{others}"
+    )
 
 
 def check(several: Sequence[Settings], plot: Path | None) -> None:
@@ -134,22 +136,25 @@ def check(several: Sequence[Settings], plot: Path | None) -> None:
         )
     if plot is not None:
         own = (settings.data_root, settings.images, settings.labels, settings.classes)
-        check_target(plot, taken=[path for path in own if path], endings=ENDINGS)
+        check_target(plot, ENDINGS, [path for path in own if path], "the plot")
 
 
 def drawn(points: Points, plot: Path | None) -> str:
-    """Draw the plot; gives a line that says where it is, or why there is none."""
+    """Draw the plot; returns a line that says where it is, or why there is none."""
+    from sclip_core.pipeline.stages.results import run_name
     from sclip_core.report.sweep_plot import draw
     from sclip_core.store.files import writable_folder
+    from sclip_core.store.keys import artifact_key
 
     if not points.varied:
         return "no plot: there is one point"
-    if plot is None:
-        plot = writable_folder(points.settings[0].artifacts / "sweeps") / f"{points.name}.png"
     try:
-        draw(points, plot)
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "matplotlib":
-            raise
-        return "no plot: matplotlib is not installed: pip install 'sclip-benchmark[plot]'"
+        optional("matplotlib.figure", "plot")
+    except UserError as error:
+        return f"no plot: {error}"
+    if plot is None:
+        key = artifact_key({"stage": "sweep", "runs": list(points.run_ids)})
+        folder = writable_folder(points.settings[0].artifacts / "sweeps")
+        plot = folder / f"{run_name(points.dataset, key)}.png"
+    draw(points, plot)
     return printable(f"plot: {plot}")

@@ -12,16 +12,16 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.acquire.progress import Progress
-from sclip_core.acquire.trees import at, incomplete, record_of
+from sclip_core.acquire import SILENT, Progress, counted
+from sclip_core.acquire.trees import at
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
-from sclip_core.datasets.causes import likely_cause, suspicion
+from sclip_core.datasets.causes import IGNORE_LABEL, likely_cause, suspicion
+from sclip_core.datasets.record import incomplete, record_of
 from sclip_core.datasets.samples import Files, benchmark_files
 
 VALUES = 1 << 16  # of a 16-bit label map
-IGNORED = 255
 AT_ONCE = 256  # pairs that are read ahead
 SHOWN = 5  # values named in a fault
 
@@ -99,12 +99,12 @@ class _Meaning:
         """The values that occur and are neither a class nor ignored."""
         known = np.zeros(len(counts), bool)
         known[: self.num_classes + self.first] = True
-        known[IGNORED] = True
+        known[IGNORE_LABEL] = True
         return [int(value) for value in np.flatnonzero((counts > 0) & ~known)]
 
 
 def check(
-    name: str, root: Path, workers: int | None = None, progress: Progress | None = None
+    name: str, root: Path, workers: int | None = None, progress: Progress = SILENT
 ) -> Checked:
     """Read every image's header and every label map of a benchmark.
 
@@ -112,7 +112,7 @@ def check(
         name: the benchmark, e.g. ``"coco_stuff"``.
         root: the folder with its tree, or the one above it.
         workers: threads; None: one a core.
-        progress: who is told how far it is.
+        progress: shows how far it is.
 
     Returns:
         What was found; faults are no errors here.
@@ -134,21 +134,16 @@ def check(
         incomplete(name, files.root, record),
     )
     meaning = _Meaning(len(found.class_names), row["reduce_zero_label"])
-    if progress:
-        progress.start(name, len(files.ids), 0)
     by_value = np.zeros(VALUES, np.int64)
-    for counts, faults in _parallel(files, meaning, workers or os.cpu_count() or 1):
+    pairs = _parallel(files, meaning, workers or os.cpu_count() or 1)
+    for counts, faults in counted(pairs, name, len(files.ids), progress):
         found.faults += faults
         found.sound += not faults
         if counts is not None:
             by_value += counts
-        if progress:
-            progress.advance(1)
-    if progress:
-        progress.finish()
     first, last = meaning.first, meaning.first + meaning.num_classes
     found.pixels = by_value[first:last]
-    found.ignored = int(by_value[IGNORED] + by_value[:first].sum())
+    found.ignored = int(by_value[IGNORE_LABEL] + by_value[:first].sum())
     found.faults += _alone(files, "split" in tables()["layouts"][row["layout"]])
     found.causes = _causes(row["layout"], meaning, by_value)
     missing = len(set(files.ids) - files.labels)
@@ -212,7 +207,7 @@ def _stray(values: list[int], counts: NDArray[np.int64], meaning: _Meaning) -> s
     shown = ", ".join(f"{value} ({counts[value]:,} px)" for value in values[:SHOWN])
     more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
     last = meaning.num_classes + meaning.first - 1
-    return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORED}"
+    return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORE_LABEL}"
 
 
 def _without_path(error: ImageError, path: Path) -> str:

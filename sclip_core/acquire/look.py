@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 from PIL import Image
 
 from sclip_core.acquire.check import Checked
@@ -12,10 +11,10 @@ from sclip_core.config import ImageError, tables
 from sclip_core.datasets import label_classes, read_image, read_label
 from sclip_core.datasets.samples import benchmark_files
 from sclip_core.drawing import panel
+from sclip_core.drawing.layout import in_columns
 
 PAIRS = 6  # spread over the set
 COLUMNS = 2
-GROUND = 255, 255, 255
 
 
 def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
@@ -42,18 +41,4 @@ def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
             drawn.append(panel(image, None, classes, names, image_id, result="ground truth"))
         except (ImageError, ValueError):  # named among the faults
             continue
-    return _sheet(drawn) if drawn else None
-
-
-def _sheet(pictures: list[Image.Image]) -> Image.Image:
-    """Pictures in columns, each as high as it is."""
-    columns = [pictures[i::COLUMNS] for i in range(min(COLUMNS, len(pictures)))]
-    widths = [max(picture.width for picture in column) for column in columns]
-    height = max(sum(picture.height for picture in column) for column in columns)
-    sheet = Image.new("RGB", (sum(widths), height), GROUND)
-    for left, column in zip(np.cumsum([0, *widths]).tolist(), columns, strict=False):
-        top = 0
-        for picture in column:
-            sheet.paste(picture, (left, top))
-            top += picture.height
-    return sheet
+    return in_columns(drawn, COLUMNS) if drawn else None

@@ -1,4 +1,4 @@
-"""The files in an archive, zip or tar, one after the other; what is torn is refused."""
+"""The files in a zip or tar, one after the other; a damaged archive is refused."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ import stat
 import tarfile
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Generator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
-from sclip_core.acquire.progress import AGAIN, Progress
+from sclip_core.acquire import AGAIN, SILENT, Progress
 from sclip_core.config import UserError
 
 CHUNK = 2**20  # bytes
-TORN = (
+DAMAGED = (
     tarfile.TarError,
     zipfile.BadZipFile,
     zlib.error,
@@ -30,96 +30,92 @@ TORN = (
 
 
 class Member(NamedTuple):
-    """A file in an archive, zip or tar."""
+    """A file in an archive."""
 
     name: str
     size: int  # bytes
-    end: int  # byte of the archive
+    end: int  # where it ends in the archive, in bytes
     fault: str | None  # why it is not to be unpacked
-    crc: int | None
     open: Callable[[], IO[bytes] | None]
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[Iterator[Member]]:
-    """The members of a zip or tar, in the order of their bytes."""
-    with ExitStack() as stack:
-        with _reading(path):
-            with open(path, "rb") as file:
-                zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")  # the latter: an empty one
-            if zipped:
-                members = _of_zip(stack.enter_context(zipfile.ZipFile(path)))
-            else:
-                members = _of_tar(stack.enter_context(tarfile.open(path)))
-        yield members
+def members(path: Path, progress: Progress = SILENT) -> Generator[Member]:
+    """The files in a zip or tar, told apart by content, in the order of their bytes.
 
+    Args:
+        path: the archive.
+        progress: shows how much of the archive has been read, in bytes.
 
-def followed(path: Path, members: Iterator[Member], progress: Progress | None) -> Iterator[Member]:
-    """The members, while progress is told how far in the archive they are."""
-    last, size = 0, path.stat().st_size
-    while True:
-        with _reading(path):
-            member = next(members, None)
-        if member is None:
-            return
-        yield member
-        here = max(last, min(member.end, size))  # of a compressed tar, end is not in its file
-        if progress:
-            progress.advance(here - last)
-        last = here
+    Raises:
+        UserError: it is damaged, or neither zip nor tar.
+    """
+    with _reading(path):
+        with open(path, "rb") as file:
+            zipped = file.read(4) in (b"PK\3\4", b"PK\5\6")  # the latter: an empty one
+        read, size = 0, path.stat().st_size
+        progress.start(path.name, size, 0)
+        try:
+            for member in _of_zip(path) if zipped else _of_tar(path):
+                yield member
+                here = max(read, min(member.end, size))  # of a compressed tar, end is beyond
+                progress.advance(here - read)
+                read = here
+        finally:
+            progress.finish()
 
 
 def chunks(path: Path, member: Member) -> Iterator[bytes]:
-    """A member's content; what is wrong with the archive is not taken for the disk's fault."""
+    """The content of a member; a fault of the archive is not mistaken for one of the disk.
+
+    Raises:
+        UserError: the archive is damaged.
+    """
     with _reading(path):
         stream = member.open()
-    while stream:
-        with _reading(path):
-            chunk = stream.read(CHUNK)
-        if not chunk:
-            return stream.close()
-        yield chunk
+        while stream and (chunk := stream.read(CHUNK)):
+            yield chunk
 
 
 @contextmanager
 def _reading(path: Path) -> Iterator[None]:
-    """Around what reads the archive: each of the ways to be torn becomes one line."""
+    """Turn what readers raise for a damaged archive into one line."""
     try:
         yield
-    except TORN as error:
+    except DAMAGED as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0][:200].rstrip(":")
         raise UserError(
-            f"{path} cannot be unpacked ({reason}): it is torn, or no zip or tar; remove it, "
+            f"{path} cannot be unpacked ({reason}): it is damaged, or no zip or tar; remove it, "
             f"then {AGAIN}"
         ) from None
 
 
-def _of_zip(file: zipfile.ZipFile) -> Iterator[Member]:
-    for info in sorted(file.infolist(), key=lambda i: i.header_offset):
-        if info.is_dir():
-            continue
-        fault = None
-        if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
-            fault = "is a link or device"
-        elif info.flag_bits & 1:
-            fault = "is encrypted"
-        end = info.header_offset + info.compress_size
-        content = functools.partial(file.open, info)
-        name = info.filename.removeprefix("./")
-        yield Member(name, info.file_size, end, fault, info.CRC, content)
+def _of_zip(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as file:
+        for info in sorted(file.infolist(), key=lambda i: i.header_offset):
+            if info.is_dir():
+                continue
+            fault = None
+            if stat.S_IFMT(info.external_attr >> 16) not in (0, stat.S_IFREG):
+                fault = "is a link or device"
+            elif info.flag_bits & 1:
+                fault = "is encrypted"
+            end = info.header_offset + info.compress_size
+            content = functools.partial(file.open, info)
+            yield Member(info.filename.removeprefix("./"), info.file_size, end, fault, content)
 
 
-def _of_tar(file: tarfile.TarFile) -> Iterator[Member]:
-    for info in file:
-        if info.isdir():
-            continue
-        fault = None if info.isreg() else "is a link or device"
-        content = functools.partial(file.extractfile, info)
-        name = info.name.removeprefix("./")
-        yield Member(name, info.size, info.offset_data + info.size, fault, None, content)
-    stream: Any = file.fileobj
-    stream.seek(file.offset)
-    if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile would stop in silence
-        raise tarfile.ReadError("its end is missing")
-    while stream.read(CHUNK):  # padding; at its end a .gz compares its CRC
-        pass
+def _of_tar(path: Path) -> Iterator[Member]:
+    with tarfile.open(path) as file:
+        for info in file:
+            if info.isdir():
+                continue
+            fault = None if info.isreg() else "is a link or device"
+            end = info.offset_data + info.size
+            content = functools.partial(file.extractfile, info)
+            yield Member(info.name.removeprefix("./"), info.size, end, fault, content)
+        stream: Any = file.fileobj
+        stream.seek(file.offset)
+        if stream.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):  # tarfile does not look
+            raise tarfile.ReadError("its end is missing")
+        while stream.read(CHUNK):  # padding; at its end a .gz compares its CRC
+            pass

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from sclip_core.acquire import SILENT, Progress
 from sclip_core.acquire.download import ByHand, fetch
-from sclip_core.acquire.progress import Progress
 from sclip_core.acquire.raw import checked_source
 from sclip_core.acquire.sources import Archive, source_of
-from sclip_core.acquire.trees import image_and_label_folders
 from sclip_core.acquire.unpack import unpack, unpacked
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
+from sclip_core.datasets.record import image_and_label_folders
 from sclip_core.store.files import written_to
 
 DOWNLOADS = "downloads"  # below the root
@@ -43,7 +43,7 @@ def obtain(
     root: Path,
     source: str | None = None,
     force: bool = False,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
     say: Callable[[str], None] = lambda line: None,
 ) -> Obtained:
     """Fetch and unpack the archives of a benchmark; those whose files are there are left alone.
@@ -53,7 +53,7 @@ def obtain(
         root: where the sets' trees are; archives go to ``downloads`` in it.
         source: for COCO-Object, ``"stuff"`` or ``"instances"``: what its maps will be made from.
         force: replace files that are there with other content.
-        progress: is told how far it is.
+        progress: shows how far it is.
         say: takes a line at each step.
 
     Raises:
@@ -109,7 +109,7 @@ def _mirrored(archive: Archive) -> Archive:
     return replace(archive, url=f"{mirror.rstrip('/')}/{archive.name}") if mirror else archive
 
 
-def _placed(archive: Archive, root: Path, progress: Progress | None) -> bool:
+def _placed(archive: Archive, root: Path, progress: Progress) -> bool:
     """Whether a file that is used as it is lies in its place; a fetched one is moved."""
     assert archive.to
     target = root / archive.to
@@ -126,7 +126,7 @@ def _placed(archive: Archive, root: Path, progress: Progress | None) -> bool:
     return True
 
 
-def _fetched(archive: Archive, root: Path, progress: Progress | None) -> Path:
+def _fetched(archive: Archive, root: Path, progress: Progress) -> Path:
     """The archive, in ``downloads`` or, where a person put it there, in the root itself."""
     if (root / archive.name).is_file() and not (root / DOWNLOADS / archive.name).exists():
         return fetch(archive, root, progress)

@@ -19,12 +19,13 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.acquire.progress import Progress
+from sclip_core.acquire import SILENT, Progress, counted
 from sclip_core.acquire.raw import CONVERSIONS, Conversion, Job, checked_source
 from sclip_core.acquire.sources import source_of
-from sclip_core.acquire.trees import find_root, other_trees, record_of, write_record
+from sclip_core.acquire.trees import find_root, other_trees
 from sclip_core.config import ImageError, UserError, tables
 from sclip_core.datasets import decode_label, read_sample
+from sclip_core.datasets.record import record_of, write_record
 from sclip_core.datasets.samples import ids_below
 from sclip_core.store.files import write_whole, written_to
 
@@ -68,7 +69,7 @@ def prepare(
     source: str | None = None,
     force: bool = False,
     workers: int | None = None,
-    progress: Progress | None = None,
+    progress: Progress = SILENT,
 ) -> Prepared | None:
     """Convert the validation split of a benchmark.
 
@@ -80,7 +81,7 @@ def prepare(
             COCO-Object always from the stuff maps, as the published numbers are.
         force: replace maps that differ.
         workers: threads; None: one a core.
-        progress: who is told how far it is.
+        progress: shows how far it is.
 
     Returns:
         What was done; None where the maps are used as they are published.
@@ -105,14 +106,9 @@ def prepare(
     before = record_of(tree, layout)
     begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
     done = Prepared(layout, chosen, alone=_alone(layout, tree, jobs))
-    if progress:
-        progress.start(name, len(jobs), 0)
-    for job, state in _parallel(jobs, force, begun, workers or os.cpu_count() or 1):
+    states = _parallel(jobs, force, begun, workers or os.cpu_count() or 1)
+    for job, state in counted(states, name, len(jobs), progress):
         _count(done, job, state)
-        if progress:
-            progress.advance(1)
-    if progress:
-        progress.finish()
     if done.complete:
         conversion.finish(tree, image_ids, force)
         write_record(tree, layout, {**record, "complete": True, "maps": len(jobs)})

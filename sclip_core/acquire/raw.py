@@ -24,11 +24,11 @@ from sclip_core.acquire.convert import (
     stuff_table,
 )
 from sclip_core.acquire.sources import source_of
-from sclip_core.acquire.trees import image_and_label_folders
 from sclip_core.config import ImageError, UserError, unknown
 from sclip_core.config.errors import shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets import read_label
+from sclip_core.datasets.record import image_and_label_folders
 from sclip_core.datasets.samples import read_split
 from sclip_core.store.files import write_whole, written_to
 

@@ -1,13 +1,10 @@
-"""Where each benchmark's data comes from: ``sources.yaml`` as objects."""
+"""Where the benchmarks' data comes from, as their files in ``config/benchmarks`` describe it."""
 
 from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
-from importlib import resources
 from typing import Any
-
-import yaml
 
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
@@ -19,15 +16,15 @@ class Archive:
 
     Attributes:
         name: its file name, as published.
-        url: where it is fetched from; None: a person has to, on ``page``.
+        url: its address; None: a person has to fetch it from ``page``.
         page: where a person fetches it.
         why: why that takes a person.
         checksum: ``"md5:..."`` or ``"sha256:..."``; None: none is known.
         bytes: its size; None: not known to the byte.
-        about: its size in words, where that is so.
+        about: its size in words, if it is not known to the byte.
         unpack: names in the archive -> places below the root; ``{id}`` is any text.
-        split: the member that lists the ids that are needed; None: all that match.
-        to: its place below the root, where it is used as it is.
+        split: the member that lists the ids that are needed; None: all that match are needed.
+        to: its place below the root, if it is used as it is.
     """
 
     name: str
@@ -43,7 +40,7 @@ class Archive:
 
     @property
     def size(self) -> str:
-        """In words."""
+        """Its size in words, such as ``"0.8 GB"``."""
         return self.about or f"{(self.bytes or 0) / 1e9:.1f} GB"
 
 
@@ -52,11 +49,12 @@ class Source:
     """What a layout's data is made of.
 
     Attributes:
-        layout: of ``config/benchmarks.yaml``.
-        title: what people call it.
-        home: its page.
+        layout: the name of the layout.
+        title: what people call the set.
+        home: its home page.
         licence: of images and annotations, in short.
-        disk: what it takes, unpacked, of the validation split.
+        citation: the paper that introduces the set.
+        disk: the space that its validation split takes after unpacking.
         archives: what has to be fetched, in order.
         others: the same for label maps that are made from something else, by its name.
     """
@@ -65,6 +63,7 @@ class Source:
     title: str
     home: str
     licence: str
+    citation: str
     disk: str
     archives: tuple[Archive, ...]
     others: dict[str, tuple[Archive, ...]] = field(default_factory=dict)
@@ -74,17 +73,17 @@ def source_of(name: str) -> Source:
     """The source of a benchmark, e.g. of ``"voc21"``.
 
     Raises:
-        UserError: no such benchmark, or one that is not made of files that are fetched.
+        UserError: there is no such benchmark, or its files are not fetched from anywhere.
     """
     name = benchmark_name(name)
     known = benchmarks()
     if name not in known:
-        raise UserError(f"{name} is none of the sets that are fetched: {', '.join(known)}")
+        raise UserError(f"{name} cannot be downloaded; the sets that can are {', '.join(known)}")
     return known[name]
 
 
 def benchmarks() -> dict[str, Source]:
-    """The benchmarks that have a source, in the order of their table."""
+    """The benchmarks that have a source, in the order of their ranks."""
     known = sources()
     rows = tables()["benchmarks"]
     return {name: known[row["layout"]] for name, row in rows.items() if row["layout"] in known}
@@ -92,16 +91,19 @@ def benchmarks() -> dict[str, Source]:
 
 @functools.cache
 def sources() -> dict[str, Source]:
-    """All of ``sources.yaml``, by layout."""
-    text = resources.files("sclip_core.acquire").joinpath("sources.yaml").read_text("utf-8")
-    loaded: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
-    archives = {name: Archive(name, **row) for name, row in loaded["archives"].items()}
+    """All sources, by layout."""
+    rows = {name: row["source"] for name, row in tables()["layouts"].items() if "source" in row}
+    groups = [
+        g for row in rows.values() for g in (row["archives"], *row.get("others", {}).values())
+    ]
+    known = {e["name"]: Archive(**e) for group in groups for e in group if isinstance(e, dict)}
+
+    def archives(entries: list[Any]) -> tuple[Archive, ...]:
+        return tuple(known[e if isinstance(e, str) else e["name"]] for e in entries)
+
     found = {}
-    for layout, row in loaded["sets"].items():
-        others = {
-            key: tuple(archives[name] for name in names)
-            for key, names in row.pop("others", {}).items()
-        }
-        own = tuple(archives[name] for name in row.pop("archives"))
-        found[layout] = Source(layout, archives=own, others=others, **row)
+    for layout, row in rows.items():
+        others = {key: archives(entries) for key, entries in row.get("others", {}).items()}
+        plain = {**row, "archives": archives(row["archives"]), "others": others}
+        found[layout] = Source(layout, **plain)
     return found

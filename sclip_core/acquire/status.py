@@ -9,9 +9,10 @@ from typing import NamedTuple
 from sclip_core.acquire.obtain import DOWNLOADS
 from sclip_core.acquire.raw import CONVERSIONS
 from sclip_core.acquire.sources import Source, source_of
-from sclip_core.acquire.trees import at, find_root, image_and_label_folders, incomplete, record_of
+from sclip_core.acquire.trees import at, find_root
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.record import image_and_label_folders, incomplete, record_of
 from sclip_core.datasets.samples import benchmark_files
 
 

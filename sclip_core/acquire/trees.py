@@ -1,17 +1,14 @@
-"""Where a set's tree is, and the note beside its label maps that says what they were made from."""
+"""Where a set's tree is below the root that the user names."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
 from sclip_core.config import UserError, tables
+from sclip_core.datasets.record import image_and_label_folders
 from sclip_core.datasets.samples import nearest_tree, trees_below
-from sclip_core.store.files import write_whole
 
-OTHER_DEFINITION = "made from instances; published numbers are on maps made from stuff"
 DEFAULT_ROOT = Path("data")  # where the sets' trees are, unless the user says otherwise
 
 
@@ -19,7 +16,7 @@ def find_root(layout: str, root: Path) -> Path:
     """The folder with a layout's tree: the root itself or one of its known subfolders.
 
     Args:
-        layout: of ``config/benchmarks.yaml``.
+        layout: the name of a layout.
         root: a folder, ``~`` allowed.
 
     Raises:
@@ -57,60 +54,3 @@ def set_folders(name: str, root: Path) -> list[Path]:
 def at(root: Path) -> str:
     """The flag that names a root, where it is not the default one."""
     return "" if root == DEFAULT_ROOT else f" --root {root}"
-
-
-def image_and_label_folders(layout: str) -> list[str]:
-    """The folders that a layout's images and label maps are in."""
-    row = tables()["layouts"][layout]
-    return [row[part].partition("/{id}")[0] for part in ("images", "labels")]
-
-
-def record_path(tree: Path, layout: str) -> Path:
-    """The note of a set, beside its label maps; COCO's two sets share a folder."""
-    return tree / image_and_label_folders(layout)[1] / f"prepared-{layout}.json"
-
-
-def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
-    """What ``sclip data prepare`` noted; None: nothing. One that cannot be read is not complete."""
-    path = record_path(tree, layout)
-    if not os.path.lexists(path):
-        return None
-    try:
-        record = json.loads(path.read_text("utf-8")) if path.is_file() else None
-    except (OSError, ValueError, RecursionError):
-        record = None
-    readable = isinstance(record, dict) and isinstance(record.get("made_from"), str)
-    return record if readable else {"complete": False}
-
-
-def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str | None:
-    """What is wrong with the label maps of a benchmark by their record; None: nothing.
-
-    Args:
-        name: the benchmark.
-        tree: the folder with its layout.
-        record: what ``sclip data prepare`` noted; empty where it noted nothing.
-    """
-    if record.get("complete", True) is True:
-        return None
-    source, differing = record.get("made_from"), record.get("differing")
-    said = f" --source {source}" if source else ""
-    again = f"sclip data prepare {name} --root {tree}{said}"
-    if isinstance(differing, int) and differing:
-        note = record_path(tree, tables()["benchmarks"][name]["layout"])
-        return (
-            f"{differing:,} label maps are not those that are made from {source}: have them "
-            f"replaced (`{again} --force`) or, if they are to stay, remove {note}"
-        )
-    return f"the label maps were not all made, some may be of another source: run `{again}`"
-
-
-def write_record(tree: Path, layout: str, record: dict[str, Any]) -> None:
-    """Note what the label maps were made from.
-
-    Raises:
-        DiskError: it could not be written.
-    """
-    path = record_path(tree, layout)
-    text = json.dumps(record, indent=2) + "\n"
-    write_whole(path, lambda target: target.write_text(text, "utf-8"))

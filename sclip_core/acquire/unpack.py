@@ -1,78 +1,74 @@
-"""What is needed of an archive, below a root and nowhere else."""
+"""The files of an archive that are needed, written below a root and nowhere else."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import zlib
-from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any, NamedTuple
 
-from sclip_core.acquire.members import CHUNK, Member, chunks, followed, opened
-from sclip_core.acquire.progress import AGAIN, Progress
+from sclip_core.acquire import AGAIN, SILENT, Progress
+from sclip_core.acquire.members import Member, chunks, members
 from sclip_core.acquire.sources import Archive
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.store.files import fsync, write_whole, written_to
 
-LIMIT = 4 * 2**30  # bytes of a member; nothing that a benchmark needs comes near
+LIMIT = 4 * 2**30  # bytes of a member; no benchmark has a file that large
 DEEPEST = 32  # folders
 
 
 class Unpacked(NamedTuple):
-    """What ``unpack`` did."""
+    """How many files ``unpack`` wrote, and how many were there with the same content."""
 
     written: int
-    there: int  # already, with the same content
+    there: int
 
 
 def unpack(
-    archive: Archive,
-    path: Path,
-    root: Path,
-    progress: Progress | None = None,
-    force: bool = False,
+    archive: Archive, path: Path, root: Path, progress: Progress = SILENT, force: bool = False
 ) -> Unpacked:
     """Unpack what is needed, each file whole or not at all, and note that it is done.
 
-    The disk is asked to keep the files once, before the note: where the machine itself stops
-    earlier, the next call writes those that it left empty, and refuses one that it left cut.
+    The disk is asked to keep the files once, before the note is written: if the machine itself
+    stops earlier, the next call writes those that were left empty, and refuses one that was cut.
 
     Args:
         archive: says which members are needed, and where they go.
-        path: of the archive, zip or tar, by its content.
-        root: where to; made if need be.
-        progress: is told how much of the archive has been seen, in bytes.
+        path: the archive, zip or tar by its content.
+        root: where to; it is made if need be.
+        progress: shows how much of the archive has been read, in bytes.
         force: replace files that are there with other content.
 
     Raises:
-        UserError: the archive is torn or lacks something, a member would land outside the root,
-            is no plain file, too large or encrypted, or another file is in its place.
+        UserError: the archive is damaged or lacks something, a member would land outside the
+            root, is no plain file, too large or encrypted, or another file is in its place.
         DiskError: a file cannot be written.
     """
     with written_to(root, AGAIN):
         root.mkdir(parents=True, exist_ok=True)
     work = _Unpacking(archive, path, root, force)
-    with opened(path) as members:
-        if progress:
-            progress.start(path.name, path.stat().st_size, 0)
-        try:
-            work.all(followed(path, members, progress))
-            work.check_complete()
-            work.settle()
-        finally:
-            if progress:
-                progress.finish()
-    _write_record(archive, root, work.files)
+    if archive.split:
+        work.read_split(archive.split)
+    with closing(members(path, progress)) as found:
+        for member in found:
+            work.consider(member)
+    work.check_complete()
+    work.sync()
+    text = json.dumps({**_made_of(archive), "files": work.files})
+    record = _record(archive, root)
+    with written_to(record.parent, AGAIN):
+        record.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(record, lambda temporary: temporary.write_text(text, "utf-8"))
     return Unpacked(work.written, work.there)
 
 
 def unpacked(archive: Archive, root: Path) -> bool:
     """Whether all that is needed of an archive is there; the archive itself may be gone.
 
-    True where ``unpack`` came to its end with this archive, and each file still has its size.
+    True if ``unpack`` finished with this archive, and each file still has its size.
     """
     try:
         record = json.loads(_record(archive, root).read_text("utf-8"))
@@ -80,7 +76,7 @@ def unpacked(archive: Archive, root: Path) -> bool:
         return bool(record == _made_of(archive)) and all(
             (root / name).stat().st_size == size for name, size in files.items()
         )
-    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # gone, torn, no record
+    except (OSError, ValueError, AttributeError, KeyError, TypeError):  # gone, damaged, no record
         return False
 
 
@@ -93,73 +89,38 @@ def _made_of(archive: Archive) -> dict[str, Any]:
     return {"checksum": archive.checksum, "unpack": archive.unpack, "split": archive.split}
 
 
-def _write_record(archive: Archive, root: Path, files: dict[str, int]) -> None:
-    path, text = _record(archive, root), json.dumps({**_made_of(archive), "files": files})
-    with written_to(path.parent, AGAIN):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, lambda temporary: temporary.write_text(text, "utf-8"))
-
-
 class _Unpacking:
-    """One archive on its way to its places."""
+    """The state of one call of ``unpack``."""
 
     def __init__(self, archive: Archive, path: Path, root: Path, force: bool) -> None:
         self.archive, self.path, self.root, self.force = archive, path, root, force
         self.rules = [(_compiled(name), name, to) for name, to in archive.unpack.items()]
-        self.ids: set[str] | None = None
-        self.safe: set[Path] = set()  # folders that were looked at
-        self.names: set[str] = set()  # of the members that were needed
-        self.seen: set[str] = set()  # patterns that matched something
+        self.ids: set[str] | None = None  # the ids that are needed; None: all
+        self.checked: set[Path] = set()  # folders that do not lead out of the root
+        self.seen: set[str] = set()  # patterns and members that were found
         self.files: dict[str, int] = {}  # places below the root -> bytes
         self.written = self.there = 0
 
-    def all(self, members: Iterator[Member]) -> None:
-        """In one pass: what comes before the split waits for it."""
-        waiting = []
-        for member in members:
-            if member.name == self.archive.split:
-                self._put(member, member.name)
-                self.ids = self._read_ids(member.name)
-            elif self.archive.split and self.ids is None:
-                waiting.append(member)
-            else:
-                self._consider(member)
-        if self.archive.split and self.ids is None:
-            raise self._bad(f"has no {self.archive.split}, which lists what is needed")
-        for member in waiting:
-            self._consider(member)
-
-    def check_complete(self) -> None:
-        """Raise where something that is needed was not in the archive."""
-        patterns = self.archive.unpack
-        if self.ids is None:
-            gone = [pattern for pattern in patterns if pattern not in self.seen]
-            needed = len(patterns)
+    def read_split(self, name: str) -> None:
+        """Unpack the member that lists what is needed, and read it."""
+        for member in members(self.path):
+            if member.name == name:
+                self._put(member, name)
+                break
         else:
-            names = {p.replace("{id}", i) for p in patterns for i in self.ids}
-            gone, needed = sorted(names - self.names), len(names)
-        if gone:
-            raise self._bad(f"lacks {len(gone)} of {needed} that are needed, such as {gone[0]}")
-
-    def settle(self) -> None:
-        """Wait until the disk has what is noted as done."""
-        os.sync()  # all at once; what follows finds little to do, but is told of faults
-        for path in [*(self.root / name for name in self.files), *self.safe]:
-            with written_to(path, AGAIN):
-                fsync(path)
-
-    def _read_ids(self, name: str) -> set[str]:
-        """Of the split, which is in its place by now."""
+            raise self._bad(f"has no {name}, which lists what is needed")
         try:
-            ids = {line.strip() for line in (self.root / name).read_text("utf-8").splitlines()}
+            lines = (self.root / name).read_text("utf-8").splitlines()
         except (OSError, ValueError) as error:
             raise self._bad(f"has a {name} that cannot be read ({error})") from None
-        if not ids - {""}:
+        self.ids = {line.strip() for line in lines} - {""}
+        if not self.ids:
             raise self._bad(f"has a {name} that lists nothing")
-        return ids - {""}
 
-    def _consider(self, member: Member) -> None:
-        """Unpack a member if it is needed."""
+    def consider(self, member: Member) -> None:
+        """Unpack a member if it is needed and not the list itself, which was read before."""
+        if member.name == self.archive.split:
+            return
         for pattern, name, to in self.rules:
             found = pattern.fullmatch(member.name)
             if not found:
@@ -169,8 +130,26 @@ class _Unpacking:
                 self._put(member, to.replace("{id}", text))
                 self.seen.add(name)
 
+    def check_complete(self) -> None:
+        """Raise where something that is needed was not in the archive."""
+        needed = list(self.archive.unpack)
+        if self.ids is not None:
+            needed = sorted({p.replace("{id}", i) for p in needed for i in self.ids})
+        gone = [name for name in needed if name not in self.seen]
+        if gone:
+            raise self._bad(
+                f"lacks {len(gone)} of {len(needed)} that are needed, such as {gone[0]}"
+            )
+
+    def sync(self) -> None:
+        """Wait until the disk has all that was written."""
+        os.sync()  # all at once; the calls below find little to do, but are told of faults
+        for path in [*(self.root / name for name in self.files), *self.checked]:
+            with written_to(path, AGAIN):
+                fsync(path)
+
     def _put(self, member: Member, to: str) -> None:
-        """Have a member's content at its place."""
+        """Write a member's content to its place, unless it is there."""
         if member.fault:
             raise self._bad(f"cannot be trusted: {shown(member.name)} {member.fault}")
         if member.size > LIMIT:
@@ -181,18 +160,18 @@ class _Unpacking:
         else:
             write_whole(target, lambda temporary: self._copy(member, temporary), sync=False)
             self.written += 1
-        self.names.add(member.name)
+        self.seen.add(member.name)
         self.files[to] = member.size
 
     def _place(self, member: Member, to: str) -> Path:
-        """A place below the root, its folder made; never one outside, by whatever way."""
+        """A place below the root, its folder made; never one outside of it, links included."""
         pure = PurePosixPath(to)
         odd = "\\" in to or not to.isprintable() or PureWindowsPath(to).drive
         if odd or pure.is_absolute() or ".." in pure.parts or not 0 < len(pure.parts) <= DEEPEST:
             raise self._bad(f"cannot be trusted: {shown(member.name)} would leave {self.root}")
         target = self.root / pure
         folder = target.parent
-        if folder not in self.safe:
+        if folder not in self.checked:
             with written_to(folder, AGAIN):
                 if not Path(os.path.realpath(folder)).is_relative_to(os.path.realpath(self.root)):
                     raise UserError(
@@ -200,7 +179,7 @@ class _Unpacking:
                         f"unpacked there: replace the link by a folder, then {AGAIN}"
                     )
                 folder.mkdir(parents=True, exist_ok=True)
-            self.safe.add(folder)
+            self.checked.add(folder)
         return target
 
     def _is_there(self, member: Member, target: Path) -> bool:
@@ -208,10 +187,13 @@ class _Unpacking:
         try:
             if not target.exists():
                 return False
-            if member.size and target.is_file() and not target.stat().st_size:
+            size = target.stat().st_size
+            if member.size and not size and target.is_file():
                 return False  # what a machine that stopped leaves behind
-            if self._same(member, target):
-                return True
+            if size == member.size:
+                with open(target, "rb") as there:
+                    if all(part == there.read(len(part)) for part in chunks(self.path, member)):
+                        return True
         except OSError as error:
             raise UserError(f"{target} cannot be read ({error.strerror}): {AGAIN}") from None
         if not self.force:
@@ -220,17 +202,6 @@ class _Unpacking:
                 "or have it replaced (--force)"
             )
         return False
-
-    def _same(self, member: Member, target: Path) -> bool:
-        if target.stat().st_size != member.size:
-            return False
-        with open(target, "rb") as there:
-            if member.crc is None:
-                return all(chunk == there.read(len(chunk)) for chunk in chunks(self.path, member))
-            crc = 0
-            while chunk := there.read(CHUNK):
-                crc = zlib.crc32(chunk, crc)
-        return crc == member.crc
 
     def _copy(self, member: Member, to: Path) -> None:
         with open(to, "wb") as file:

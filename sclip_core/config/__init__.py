@@ -13,22 +13,23 @@ from sclip_core.config.grid import (
     value_text,
 )
 from sclip_core.config.protocol import Protocol, tables
-from sclip_core.config.settings import (
-    OF_MASKS,
-    STAGES,
-    Settings,
-    resolve,
-)
+from sclip_core.config.roles import Role
+from sclip_core.config.settings import OF_MASKS, ROLES, Settings, resolve
+from sclip_core.config.stages import STAGE_SPECS, STAGES, StageSpec
 
 __all__ = [
     "CHEAP",
     "OF_MASKS",
+    "ROLES",
     "SEVERAL",
     "STAGES",
+    "STAGE_SPECS",
     "Geometry",
     "ImageError",
     "Protocol",
+    "Role",
     "Settings",
+    "StageSpec",
     "UserError",
     "point_of",
     "printable",

@@ -1,4 +1,4 @@
-"""The mistakes that a user can mend, and the words that help to mend them."""
+"""Errors that a user can correct, and helpers that word them."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ LONGEST = 200  # characters of a value that are shown
 class UserError(Exception):
     """A mistake in the input: one line with what was found, what was expected, what to do.
 
-    The ``sclip`` command prints it and exits with 2. What is no sign, such as the line break in
-    the name of a file, is escaped: the line stays one, and does nothing to a terminal.
+    The ``sclip`` command prints it and exits with 2. Non-printable characters, such as a line
+    break in the name of a file, are escaped, so that it stays one line and cannot control a
+    terminal.
     """
 
     def __init__(self, line: str) -> None:
-        """Take the line."""
+        """Keep the line, with non-printable characters escaped."""
         super().__init__(printable(line))
 
 
 class ImageError(UserError):
-    """One image or label map cannot be used; a run goes on and names it at the end."""
+    """One image or label map cannot be used; a run continues and names it at the end."""
 
 
-# What these say is about the file itself: it is not there, is no file, or cannot be read any more.
+# These are about the file itself: it does not exist, is not a regular file, or cannot be read.
 OF_THE_FILE = {errno.ENOENT, errno.EIO, errno.EISDIR, errno.ENOTDIR, errno.EINVAL, None}
 NO_MEMORY = (
     "can't allocate memory",  # PyTorch
@@ -40,10 +41,10 @@ NO_MEMORY = (
 
 
 def refused_by_system(error: BaseException) -> str | None:
-    """Why the system refused something that says nothing about the content of a file.
+    """The reason of the operating system for an error that has nothing to do with a file's content.
 
     Returns:
-        ``not enough memory``, ``Too many open files``, ...; None: the error is of another kind.
+        ``not enough memory``, ``Too many open files``, ...; None for any other error.
     """
     if isinstance(error, OSError):
         return None if error.errno in OF_THE_FILE else error.strerror
@@ -54,12 +55,12 @@ def refused_by_system(error: BaseException) -> str | None:
 
 
 def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
-    """The error for a name that is not in a list, with the nearest right spelling first.
+    """The error for a name that is not in a list; it suggests the most similar ones.
 
     Args:
         what: what the name stands for, e.g. ``"dataset"``.
         name: what was given.
-        known: every right name; a long list is cut to the names that resemble the given one.
+        known: the names that exist; of more than 30, only similar ones are shown.
     """
     name = str(name) if len(str(name)) <= LONGEST else f"{str(name)[:LONGEST]}..."
     names = {n.lower(): n for n in sorted(map(str, known))}
@@ -72,14 +73,14 @@ def unknown(what: str, name: object, known: Iterable[str]) -> UserError:
 
 
 def shown(value: object) -> str:
-    """A value as a user wrote it, cut where it is long."""
+    """``repr`` of a value, shortened where it is long."""
     short = reprlib.Repr()
     short.maxstring = short.maxother = LONGEST
     return short.repr(value)
 
 
 def printable(text: str) -> str:
-    """Text that stays one line and does nothing to a terminal: what is no sign is escaped."""
+    """The text with non-printable characters escaped: one line that cannot control a terminal."""
     if text.isprintable():
         return text
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

@@ -11,30 +11,16 @@ from typing import Any
 
 from sclip_core.config.errors import UserError
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
-from sclip_core.config.settings import Settings, chosen_values
+from sclip_core.config.settings import ROLES, Settings, chosen_values
+from sclip_core.config.stages import STAGE_SPECS
 
-# Settings of which one command may try several values.
-SEVERAL = (
-    "mode",
-    "hybrid_rule",
-    "attention",
-    "pamr_steps",
-    "pamr_dilations",
-    "logit_scale",
-    "prob_thd",
-    "area_thd",
-)
+# Settings of which one command may try several values; the first varies slowest.
+_ORDER = {role.order: name for name, role in ROLES.items() if role.order is not None}
+SEVERAL = tuple(_ORDER[order] for order in sorted(_ORDER))
 MOST_RUNS = 10_000  # of one command
 # Those among them that only stages read which are cheap: neither CLIP nor SAM sees an image again.
-CHEAP = tuple(name for name in SEVERAL if name not in ("mode", "attention"))
-# Where each changes no label, in words; see ``unread``.
-WITHOUT = {
-    "hybrid_rule": "outside of mode hybrid",
-    "attention": "in mode baseline",
-    "pamr_steps": "in mode baseline",
-    "pamr_dilations": "without PAMR",
-    "logit_scale": "without prob_thd",
-}
+ENCODED = {n for spec in STAGE_SPECS.values() if spec.cost == "encode" for n in spec.reads}
+CHEAP = tuple(name for name in SEVERAL if name not in ENCODED)
 
 
 def resolve_several(
@@ -96,21 +82,8 @@ def point_of(settings: Settings) -> tuple[Any, ...]:
 
 
 def unread(settings: Settings) -> frozenset[str]:
-    """Those of ``SEVERAL`` whose value changes no label of a run, whatever the images are.
-
-    The scale moves no class before another: it only says how probable the best one is, and only
-    ``prob_thd`` asks for that, whether of pixels or of masks.
-    """
-    names = set()
-    if settings.mode != "hybrid":
-        names.add("hybrid_rule")
-    if settings.mode == "baseline":
-        names |= {"attention", "pamr_steps", "pamr_dilations"}
-    if not settings.pamr_steps:
-        names.add("pamr_dilations")
-    if not settings.prob_thd:
-        names.add("logit_scale")
-    return frozenset(names)
+    """Those of ``SEVERAL`` whose value changes no label of a run, whatever the images are."""
+    return frozenset(name for name in SEVERAL if ROLES[name].idle(settings))
 
 
 def usual_value(settings: Settings, name: str) -> Any:
@@ -189,4 +162,5 @@ def _collapsed(
         listed = f"{'; '.join(others) if 'dilations' in name else ', '.join(others)} and {last}"
         there = "" if all(same) else " there"
         run = f", run with {value_text(value)}" if by_value else ""
-        yield f"{name} changes no label {WITHOUT[name]}: {listed} are one point{there}{run}"
+        where = ROLES[name].idle_where
+        yield f"{name} changes no label {where}: {listed} are one point{there}{run}"

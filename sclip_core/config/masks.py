@@ -7,48 +7,49 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from sclip_core.config.protocol import Checked
+from sclip_core.config.roles import MASKS
 
 Source = Literal["sam", "felzenszwalb", "slic"]
 OF_CROPS = ("crop_overlap_ratio", "crop_n_points_downscale_factor")
-Share = Annotated[float, Field(ge=0, le=1)]
+Share = Annotated[float, Field(ge=0, le=1), MASKS]
 
 
 class MaskSettings(Checked):
     """Where masks come from. SAM's are those of its automatic generator, with its names."""
 
-    proposals: Source = "sam"
+    proposals: Annotated[Source, MASKS] = "sam"
     """Source of the masks: sam; or felzenszwalb or slic, superpixels that need no weights."""
-    sam_model: Literal["vit_b", "vit_l", "vit_h"] = "vit_b"
+    sam_model: Annotated[Literal["vit_b", "vit_l", "vit_h"], MASKS] = "vit_b"
     """Size of SAM."""
-    points_per_side: Annotated[PositiveInt, Field(le=256)] = 32
+    points_per_side: Annotated[PositiveInt, Field(le=256), MASKS] = 32
     """SAM: prompts along a side of the image; 8 needs 16 times fewer than 32."""
     pred_iou_thresh: Share = 0.88
     """SAM: masks must promise a better IoU than this."""
     stability_score_thresh: Share = 0.95
     """SAM: IoU of a mask cut off higher and lower must be this."""
-    stability_score_offset: Annotated[float, Field(ge=0)] = 1.0
+    stability_score_offset: Annotated[float, Field(ge=0), MASKS] = 1.0
     """SAM: how much higher and lower."""
     box_nms_thresh: Share = 0.7
     """SAM: boxes that overlap more are one mask."""
-    crop_n_layers: Annotated[int, Field(ge=0, le=4)] = 0
+    crop_n_layers: Annotated[int, Field(ge=0, le=4), MASKS] = 0
     """SAM: layers of crops that are segmented too; layer i has 4^i of them."""
     crop_nms_thresh: Share = 0.7
     """SAM: as box_nms_thresh, between crops."""
-    crop_overlap_ratio: Annotated[float, Field(ge=0, lt=1)] = 512 / 1500
+    crop_overlap_ratio: Annotated[float, Field(ge=0, lt=1), MASKS] = 512 / 1500
     """SAM: overlap of crops, of the image's short side."""
-    crop_n_points_downscale_factor: Annotated[PositiveInt, Field(le=256)] = 1
+    crop_n_points_downscale_factor: Annotated[PositiveInt, Field(le=256), MASKS] = 1
     """SAM: points per side, divided by this for every layer."""
-    min_mask_region_area: Annotated[int, Field(ge=0, le=2**31 - 1)] = 0
+    min_mask_region_area: Annotated[int, Field(ge=0, le=2**31 - 1), MASKS] = 0
     """SAM: pixels; smaller islands go, smaller holes are filled."""
-    felzenszwalb_scale: Annotated[float, Field(gt=0)] = 100.0
+    felzenszwalb_scale: Annotated[float, Field(gt=0), MASKS] = 100.0
     """felzenszwalb: larger gives larger segments."""
-    felzenszwalb_sigma: Annotated[float, Field(ge=0, le=100)] = 0.8
+    felzenszwalb_sigma: Annotated[float, Field(ge=0, le=100), MASKS] = 0.8
     """felzenszwalb: smoothing before, in pixels."""
-    felzenszwalb_min_size: Annotated[PositiveInt, Field(le=2**31 - 1)] = 100
+    felzenszwalb_min_size: Annotated[PositiveInt, Field(le=2**31 - 1), MASKS] = 100
     """felzenszwalb: pixels of the smallest segment."""
-    slic_segments: Annotated[PositiveInt, Field(le=100_000)] = 200
+    slic_segments: Annotated[PositiveInt, Field(le=100_000), MASKS] = 200
     """slic: about so many segments."""
-    slic_compactness: Annotated[float, Field(ge=1e-6, le=1e6)] = 10.0
+    slic_compactness: Annotated[float, Field(ge=1e-6, le=1e6), MASKS] = 10.0
     """slic: larger gives squarer segments."""
 
     @model_validator(mode="after")

@@ -1,4 +1,4 @@
-"""Paths that a user gives: of this machine's file system, never URLs."""
+"""Paths that a user gives: paths of the local file system, never URLs."""
 
 from __future__ import annotations
 
@@ -15,25 +15,25 @@ Value = TypeVar("Value")
 
 
 def is_url(path: str | PathLike[str]) -> bool:
-    """Whether a path has a scheme, as ``s3://bucket`` has, and ``exp:1`` and ``hf-hub:a/b`` not.
+    """Whether a path has a scheme: ``s3://bucket`` has one, ``exp:1`` and ``hf-hub:a/b`` have not.
 
-    A relative path whose first folder is called ``exp:`` looks like one; its absolute path does
+    A relative path whose first folder is called ``exp:`` is taken for a URL; its absolute path is
     not.
     """
     return URL.match(fspath(path)) is not None
 
 
 def url_fault(path: str | PathLike[str]) -> str:
-    """What is wrong with a URL in place of a path."""
+    """The message for a URL where a path is expected."""
     as_typed = URL.sub(r"\1://", fspath(path), count=1)
     return f"{shown(as_typed)} is a URL; {ADVICE}"
 
 
 def local(path: Value) -> Value:
-    """The same value, if it is not the URL of something elsewhere.
+    """The value itself, unless it is a URL.
 
     Args:
-        path: text or a path; anything else is for others to check.
+        path: text or a path; any other value is returned unchecked.
 
     Raises:
         UserError: it is a URL.

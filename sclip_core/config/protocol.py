@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 from importlib import resources
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
@@ -22,6 +24,7 @@ from pydantic import (
 )
 
 from sclip_core.config.errors import UserError, shown, unknown
+from sclip_core.config.roles import DATA, DENSE, Role
 
 
 def _split_commas(value: Any) -> Any:
@@ -36,13 +39,45 @@ LabelValue = Annotated[int, Field(ge=-MOST, le=MOST)]
 Dilation = Annotated[PositiveInt, Field(le=65536)]
 IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(_split_commas)]
 Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+STEPS = replace(DENSE, order=3)
+DILATIONS = replace(
+    DENSE,
+    order=4,
+    idle=lambda run: DENSE.idle(run) or not run.pamr_steps,
+    idle_where="without PAMR",
+)
+# The scale moves no class before another: it only says how probable the best one is, and only
+# ``prob_thd`` asks for that, whether of pixels or of masks.
+SCALE = Role("decision", order=5, idle=lambda run: not run.prob_thd, idle_where="without prob_thd")
 
 
 @cache
 def tables() -> dict[str, dict[str, dict[str, Any]]]:
-    """``benchmarks.yaml``: the tables ``benchmarks``, ``layouts`` and ``presets``, by name."""
-    text = resources.files("sclip_core.config").joinpath("benchmarks.yaml").read_text("utf-8")
-    loaded: dict[str, dict[str, dict[str, Any]]] = yaml.safe_load(text)
+    """The tables ``benchmarks``, ``layouts`` and ``presets``, by name.
+
+    Each file of ``config/benchmarks`` is a row of ``benchmarks`` (its protocol, layout and number
+    of images) and, if it says where files lie, one of ``layouts`` (``files``, ``source``, what
+    wrong label maps come from). The keys are explained in the README beside the files.
+    """
+    folder = resources.files("sclip_core.config")
+    texts = [file for file in (folder / "benchmarks").iterdir() if file.name.endswith(".yaml")]
+    read = {file.name.removesuffix(".yaml"): _loaded(file) for file in texts}
+    files = dict(sorted(read.items(), key=lambda item: (item[1].get("rank", len(read)), item[0])))
+    layouts = {row["layout"]: row | row["files"] for row in files.values() if "files" in row}
+    benchmarks = {}
+    for name, row in files.items():
+        about = {"background": row.get("background", False), "layout": row["layout"]}
+        counted = {k: v for k, v in layouts[row["layout"]].items() if k == "num_images"}
+        benchmarks[name] = {**row["protocol"], **about, **counted}
+    return {
+        "benchmarks": benchmarks,
+        "layouts": layouts,
+        "presets": _loaded(folder / "presets.yaml"),
+    }
+
+
+def _loaded(file: Traversable) -> dict[str, Any]:
+    loaded: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
     return loaded
 
 
@@ -131,25 +166,25 @@ class Checked(BaseModel):
 class Protocol(Checked):
     """How one image becomes a label map. The defaults are the reference's for a plain dataset."""
 
-    vocabulary: str | None = None
+    vocabulary: Annotated[str | None, DATA] = None
     """A built-in vocabulary, by the name of its benchmark."""
-    short_side: Annotated[PositiveInt, Field(le=8192)] = 336
+    short_side: Annotated[PositiveInt, Field(le=8192), DENSE] = 336
     """Pixels of the shorter side after the resize."""
-    slide_crop: Annotated[int, Field(ge=0, le=MOST)] = 224
+    slide_crop: Annotated[int, Field(ge=0, le=MOST), DENSE] = 224
     """Side of a window in pixels; 0: the whole image is one window."""
-    slide_stride: Annotated[PositiveInt, Field(le=MOST)] = 112
+    slide_stride: Annotated[PositiveInt, Field(le=MOST), DENSE] = 112
     """Pixels from one window to the next."""
-    logit_scale: Annotated[float, Field(gt=0, le=1e30)] = 40.0
+    logit_scale: Annotated[float, Field(gt=0, le=1e30), SCALE] = 40.0
     """Factor on the cosines before the softmax."""
-    prob_thd: Annotated[float, Field(ge=0, le=1)] = 0.0
+    prob_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=6)] = 0.0
     """Pixels whose best class is less probable than this become class 0."""
-    area_thd: Annotated[float, Field(ge=0, le=1)] = 0.0
+    area_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=7)] = 0.0
     """Classes of at most this share of the foreground are dropped; 0: none."""
-    pamr_steps: Annotated[int, Field(ge=0, le=1000)] = 0
+    pamr_steps: Annotated[int, Field(ge=0, le=1000), STEPS] = 0
     """Iterations of PAMR; 0: no refinement."""
-    pamr_dilations: Dilations = (8, 16)
+    pamr_dilations: Annotated[Dilations, DILATIONS] = (8, 16)
     """Distances of PAMR's neighbours in pixels."""
-    reduce_zero_label: bool = False
+    reduce_zero_label: Annotated[bool, DATA] = False
     """Ground truth: label 0 is not evaluated, and k means class k-1."""
 
     @model_validator(mode="after")

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
@@ -20,30 +21,11 @@ from sclip_core.config.protocol import (
     is_benchmark,
     tables,
 )
+from sclip_core.config.roles import DATA, DENSE, HOW, MASKS, Role, role_of
+from sclip_core.config.stages import STAGE_SPECS, STAGES
 from sclip_core.config.yaml_file import load_yaml
 
-StageName = Literal[
-    "text_bank",
-    "trunk",
-    "dense_features",
-    "refine",
-    "sam_embeddings",
-    "proposals",
-    "crop_features",
-    "hybrid",
-    "metrics",
-    "results",
-]
-STAGES: tuple[str, ...] = get_args(StageName)
 OWN_DATA = ("images", "labels", "classes")
-# Settings that only runs with masks read.
-OF_MASKS = (
-    *MaskSettings.model_fields,
-    "hybrid_rule",
-    "sam_checkpoint",
-    "keep_embeddings",
-    "points_per_batch",
-)
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 
@@ -66,68 +48,80 @@ def _local(value: Any) -> Any:
 HomePath = Annotated[
     Path, BeforeValidator(_local), AfterValidator(lambda path: Path(os.path.expanduser(path)))
 ]
-StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages)]
+StageName = Annotated[str, Field(json_schema_extra={"enum": list(STAGES)})]
+StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages), HOW]
+RULE = Role(
+    "masks",
+    order=1,
+    idle=lambda run: run.mode != "hybrid",
+    idle_where="outside of mode hybrid",
+)
+NETWORK = Role("model", recorded=False)
+HOW_OF_MASKS = Role("masks", recorded=False)
+ATTENTION = replace(DENSE, recorded=False, order=2)
 
 
 class Settings(MaskSettings, Protocol):
     """A run: what to segment, with which model, by which protocol, and how to go about it."""
 
-    mode: Literal["dense", "hybrid", "baseline"] = "dense"
+    mode: Annotated[
+        Literal["dense", "hybrid", "baseline"], Role("masks", recorded=False, order=0)
+    ] = "dense"
     """dense; hybrid fills masks with labels; baseline: CLIP on crops."""
-    hybrid_rule: Literal["vote", "pool", "crop"] = "vote"
+    hybrid_rule: Annotated[Literal["vote", "pool", "crop"], RULE] = "vote"
     """Label of a mask: most of its dense labels, their mean scores, or CLIP's on its crop."""
-    templates: Literal["openai", "simple"] | None = None
+    templates: Annotated[Literal["openai", "simple"] | None, Role("model")] = None
     """Prompts a word: openai (80) or simple (4). [openai; baseline: simple]"""
 
-    dataset: Annotated[str, Field(min_length=1)] = "custom"
+    dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
     """A benchmark, or any name for images of one's own."""
-    data_root: HomePath | None = None
+    data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
-    images: HomePath | None = None
+    images: Annotated[HomePath | None, DATA] = None
     """Folder of images of one's own."""
-    labels: HomePath | None = None
+    labels: Annotated[HomePath | None, DATA] = None
     """Folder of their label maps: single-channel, the same names; without it nothing is scored."""
-    classes: HomePath | None = None
+    classes: Annotated[HomePath | None, DATA] = None
     """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
-    ignore_label: IntList = (255,)
+    ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
-    num_samples: Annotated[PositiveInt, Field(le=MOST)] | None = None
+    num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
 
-    model: Annotated[str, BeforeValidator(_local)] = "ViT-B-16"
+    model: Annotated[str, BeforeValidator(_local), NETWORK] = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
-    pretrained: Annotated[str, BeforeValidator(_local)] = "openai"
+    pretrained: Annotated[str, BeforeValidator(_local), NETWORK] = "openai"
     """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
-    attention: str = "csa"
+    attention: Annotated[str, ATTENTION] = "csa"
     """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    dtype: Annotated[Literal["auto", "fp32", "bf16", "fp16"], NETWORK] = "auto"
     """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
-    sam_checkpoint: HomePath | None = None
+    sam_checkpoint: Annotated[HomePath | None, MASKS] = None
     """SAM: weights, a .pth of Meta's; not given: fetched by name."""
 
     # None of the following changes a result, so none is part of a key.
-    device: str = "auto"
+    device: Annotated[str, HOW] = "auto"
     """auto, cpu, cuda, cuda:1, ..."""
-    batch_size: Annotated[int, Field(ge=0, le=65536)] = 0
+    batch_size: Annotated[int, Field(ge=0, le=65536), HOW] = 0
     """Windows per forward pass; 0: as 16 of 224 pixels on a CPU, 256 on a GPU."""
-    workers: Annotated[int, Field(ge=0, le=256)] = 2
+    workers: Annotated[int, Field(ge=0, le=256), HOW] = 2
     """Threads that read ahead."""
-    shards: Annotated[int, Field(ge=1, le=1024)] = 1
+    shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
     """Independent tasks of the stages that take long."""
-    artifacts: HomePath = Path("artifacts")
+    artifacts: Annotated[HomePath, HOW] = Path("artifacts")
     """Folder of all artifacts and results."""
-    strict: bool = False
+    strict: Annotated[bool, HOW] = False
     """Stop at the first bad image."""
     force: StageNames = ()
     """Stages to compute again, with those that read them; trunk: itself alone."""
-    keep_trunk: bool = False
+    keep_trunk: Annotated[bool, HOW] = False
     """Store what the last block gets too: another attention then needs no encoder."""
-    keep_embeddings: bool = False
+    keep_embeddings: Annotated[bool, HOW_OF_MASKS] = False
     """Store SAM's image embeddings too: other thresholds then need no encoder."""
-    points_per_batch: Annotated[int, Field(ge=0, le=65536)] = 0
+    points_per_batch: Annotated[int, Field(ge=0, le=65536), HOW_OF_MASKS] = 0
     """SAM: points in a pass; 0: 16 on a CPU, 256 on a GPU."""
-    save_vis: HomePath | None = None
+    save_vis: Annotated[HomePath | None, HOW] = None
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
 
     @property
@@ -148,25 +142,17 @@ class Settings(MaskSettings, Protocol):
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that the run has, in order."""
-        dense, masks = self.mode != "baseline", self.mode != "dense"
-        by_sam = masks and self.proposals == "sam"
-        has = {
-            "trunk": dense and self.keep_trunk,
-            "dense_features": dense,
-            "refine": dense,
-            "sam_embeddings": by_sam and self.keep_embeddings,
-            "proposals": masks,
-            "crop_features": self.rule == "crop",
-            "hybrid": masks,
-            "metrics": self.scored,
-            "results": self.scored,
-        }
-        return tuple(stage for stage in STAGES if has.get(stage, True))
+        return tuple(name for name, spec in STAGE_SPECS.items() if spec.applies(self))
 
     @property
     def template_set(self) -> str:
         """Which templates a word is put into."""
         return self.templates or ("simple" if self.mode == "baseline" else "openai")
+
+
+ROLES = {name: role_of(Settings, name) for name in Settings.model_fields}
+# Settings that only runs with masks read; ``mode`` says whether there are any.
+OF_MASKS = tuple(n for n, role in ROLES.items() if role.part == "masks" and n != "mode")
 
 
 def read_pipeline(path: Path) -> dict[str, Any]:

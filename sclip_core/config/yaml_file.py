@@ -1,8 +1,8 @@
-"""Reading YAML that may come from anywhere: plain values only, and no more of them than it seems.
+"""Reading YAML from an untrusted source: plain values only, with aliases that cannot explode.
 
-A few lines of aliases stand for billions of values, which PyYAML does not make, but whoever prints
-or flattens them does; merge keys (``<<``) PyYAML itself multiplies. Both are counted before
-anything is made of them.
+A few lines of aliases can stand for billions of values. PyYAML shares them, but code that prints or
+flattens them does not, and merge keys (``<<``) are copied by PyYAML itself. Both are counted before
+anything is constructed.
 """
 
 from __future__ import annotations
@@ -11,18 +11,18 @@ from typing import Any
 
 import yaml
 
-MOST_VALUES = 100_000  # of a file, with what its aliases stand for
-DEEPEST = 100  # values in values
+MOST_VALUES = 100_000  # in a file, aliases expanded
+DEEPEST = 100  # levels of nesting
 INT = "tag:yaml.org,2002:int"
 LONGEST = 400  # characters of a whole number; Python refuses to print one of 4,300 digits
 
 
 def load_yaml(text: str | bytes) -> Any:
-    """The one document in a text, as ``yaml.safe_load`` gives it: no tag is ever executed.
+    """The one document in a text, as ``yaml.safe_load`` returns it; tags are never executed.
 
     Raises:
-        ValueError: no YAML, a tag that is none of YAML's own, aliases that stand for too much, or
-            a number of too many digits.
+        ValueError: not YAML, a tag that is not one of YAML's own, aliases that expand to too much,
+            or a number of too many digits.
     """
     try:
         loader = yaml.SafeLoader(text)
@@ -42,12 +42,12 @@ def load_yaml(text: str | bytes) -> Any:
 
 
 def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:
-    """How many values a node stands for, and how deep they are; each node is looked at once."""
+    """How many values a node expands to, and how deeply they are nested; visits each node once."""
     if id(node) in known:
         return known[id(node)]
     if node.tag == INT and len(node.value) > LONGEST:
         raise ValueError(f"a number of {len(node.value):,} digits: at most {LONGEST}")
-    known[id(node)] = MOST_VALUES + 1, DEEPEST + 1  # for an alias within itself, that has no end
+    known[id(node)] = MOST_VALUES + 1, DEEPEST + 1  # for an alias within itself, which never ends
     parts = node.value if isinstance(node, yaml.CollectionNode) else []
     inner = [part for pair in parts for part in (pair if isinstance(pair, tuple) else (pair,))]
     measures = [_measured(part, known) for part in inner]

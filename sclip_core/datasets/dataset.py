@@ -38,7 +38,7 @@ class Dataset:
 
     @property
     def layout(self) -> str | None:
-        """Of ``config/benchmarks.yaml``; None: images of one's own."""
+        """The name of the benchmark's layout; None for the user's own images."""
         return None if self.root is None else str(tables()["benchmarks"][self.name]["layout"])
 
     def head(self, n: int) -> Self:
@@ -115,4 +115,4 @@ def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
             f"{settings.classes} has {given.num_classes} classes, but {name} has "
             f"{named.num_classes}: write one line for each, in the benchmark's order"
         )
-    return given.with_background() if tables()["benchmarks"][name].get("background") else given
+    return given.with_background() if tables()["benchmarks"][name]["background"] else given

@@ -105,8 +105,8 @@ def label_classes(
         reduce_zero_label: value 0 is not evaluated and value k means class k-1.
         ignore_label: values that are not evaluated, looked up before the reduction.
         name: what to call the map in an error, e.g. its path.
-        layout: of ``config/benchmarks.yaml``, whose known mistakes the error names; None: a set
-            of one's own.
+        layout: the benchmark's layout, whose known mistakes the error names; None for the user's
+            own images.
 
     Returns:
         (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).

@@ -193,7 +193,7 @@ def nearest_tree(layout: dict[str, Any], root: Path) -> Tree:
     Of those that have as much of it the first with label maps is taken, else the first.
 
     Args:
-        layout: a row of ``config/benchmarks.yaml``.
+        layout: a row of the table ``layouts``.
         root: a folder.
     """
     below = trees_below(layout, root)

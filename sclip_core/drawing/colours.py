@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-MOST = 65_536  # classes that a uint16 label map can tell apart
-SPREAD = 256  # classes whose colours are picked for distance; later ones are only distinct
+MOST = 65_536  # classes of a uint16 label map
+SPREAD = 256  # classes whose colours are chosen far apart; later ones are only distinct
 
 # Chosen by eye for the first classes: far apart, none dark, none grey.
 FIRST = bytes.fromhex(
@@ -28,7 +28,7 @@ def palette(n: int) -> NDArray[np.uint8]:
         (n, 3) uint8 RGB, read-only.
 
     Raises:
-        ValueError: n is negative or larger than that.
+        ValueError: n is outside 0..65,536.
 
     >>> palette(2).tolist()
     [[31, 119, 208], [255, 140, 26]]
@@ -62,9 +62,7 @@ def _vivid_colours() -> NDArray[np.uint8]:
 def _spread(chosen: NDArray[np.uint8], pool: NDArray[np.uint8], count: int) -> NDArray[np.uint8]:
     """Add, one by one, the colour of the pool that is farthest from all those chosen."""
     places, taken = _perceived(pool), list(chosen)
-    nearest = np.full(len(pool), np.inf)
-    for place in _perceived(chosen):
-        nearest = np.minimum(nearest, ((places - place) ** 2).sum(1))
+    nearest = ((places[:, None] - _perceived(chosen)) ** 2).sum(2).min(1)
     while len(taken) < count:
         best = int(nearest.argmax())
         taken.append(pool[best])
@@ -73,7 +71,7 @@ def _spread(chosen: NDArray[np.uint8], pool: NDArray[np.uint8], count: int) -> N
 
 
 def _perceived(rgb: NDArray[np.integer[Any]]) -> NDArray[np.float64]:
-    """OKLab coordinates (Ottosson 2020), where distance is about what the eye sees: (m, 3)."""
+    """OKLab coordinates (Ottosson 2020), where distances follow perception: (m, 3)."""
     linear = (rgb / 255.0) ** 2.2
     to_cones = [[0.4122, 0.5363, 0.0514], [0.2119, 0.6807, 0.1074], [0.0883, 0.2817, 0.6300]]
     to_lab = [[0.2105, 0.7936, -0.0041], [1.9780, -2.4286, 0.4506], [0.0259, 0.7828, -0.8087]]

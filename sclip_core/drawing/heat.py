@@ -1,4 +1,4 @@
-"""Heat maps: how alike every pixel is to a word, in colours that the eye orders by themselves."""
+"""Heat maps of similarities, drawn over a photo in a perceptually ordered colour map."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from PIL import Image
 
 from sclip_core.drawing.panels import in_grey
 
-COLOURS = cv2.COLORMAP_INFERNO  # as bright as the value is high, to colour-blind eyes too
+COLOURS = cv2.COLORMAP_INFERNO  # brightness rises with the value: safe for colour-blind eyes
 OPACITY = 0.7
 
 
 def heated(photo: Image.Image, values: NDArray[np.float32]) -> Image.Image:
-    """The photo in grey under the colours of a map, from its lowest value to its highest.
+    """The photo in grey under a map in colours that span its lowest to its highest value.
 
     Args:
         photo: the image, resized.
-        values: (H, W) float32, of the image before it was resized.
+        values: (H, W) float32, H and W those of the image before it was resized.
     """
     how = cv2.INTER_AREA if photo.width < values.shape[1] else cv2.INTER_LINEAR
     shown = cv2.resize(values, photo.size, interpolation=how)

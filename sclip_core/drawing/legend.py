@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.text import readable, write
-from sclip_core.drawing.text import width as text_width
+from sclip_core.drawing.text import readable, text_width, write
+from sclip_core.evaluation.areas import class_shares
 
 SHOWN = 18  # classes that get an entry; the others are counted
 WIDEST = 300  # pixels, of a column; longer names are cut
@@ -23,21 +23,31 @@ NEAREST = Image.Resampling.NEAREST
 
 
 class Entry(NamedTuple):
-    """One line of the legend."""
+    """One entry of the legend."""
 
     name: str
     detail: str
     swatch: NDArray[np.uint8] | None  # (SWATCH, SWATCH, 3); None: text alone
 
 
+def entries_of(
+    class_names: Sequence[str], maps: Mapping[str, NDArray[np.integer[Any]]]
+) -> list[Entry]:
+    """Entries for the classes of some label maps (H, W), -1 ignored, by the maps' names."""
+    highest = max(int(labels.max()) for labels in maps.values())
+    num_classes = max(len(class_names), highest + 1)
+    shares = {name: class_shares(labels, num_classes) for name, labels in maps.items()}
+    return legend_entries(class_names, shares)
+
+
 def legend_entries(
     class_names: Sequence[str], shares: Mapping[str, NDArray[np.float64]]
 ) -> list[Entry]:
-    """Entries for the classes present, largest first, then how many more, then what is ignored.
+    """Entries for the classes present, largest first, then a count of the rest, then "ignored".
 
     Args:
-        class_names: (C,) names; a class beyond them is called by its number.
-        shares: for each map, by its name, the (C',) shares of all pixels (`class_shares`).
+        class_names: (C,) names; a class beyond them is named by its number.
+        shares: by the name of a map, its (C',) shares of all pixels (`class_shares`).
     """
     table = np.stack(list(shares.values()))
     total = table.sum(0)
@@ -63,12 +73,12 @@ def legend_entries(
 
 
 def legend(entries: Sequence[Entry], width: int, scale: float = 1.0) -> Image.Image:
-    """Draw entries in columns, read downwards, on `width` pixels; as high as they need.
+    """Entries in columns, read downwards: `width` pixels wide and as high as they need.
 
     Args:
         entries: one or more.
         width: pixels.
-        scale: of all sizes.
+        scale: factor for all sizes.
     """
     row, swatch_side, gap = (round(scale * size) for size in (ROW, SWATCH, GAP))
     indent = swatch_side + gap
@@ -89,17 +99,16 @@ def legend(entries: Sequence[Entry], width: int, scale: float = 1.0) -> Image.Im
 
 def column_width(entries: Sequence[Entry], width: int, scale: float = 1.0) -> int:
     """Pixels of a column of the legend, on at most `width`."""
-    needed = SWATCH + 3 * GAP + max(map(_entry_width, entries))
+    longest = max(
+        max(text_width(entry.name, NAME_SIZE), text_width(entry.detail, DETAIL_SIZE))
+        for entry in entries
+    )
+    needed = SWATCH + 3 * GAP + math.ceil(longest)
     return min(round(scale * min(WIDEST, needed)), width)
 
 
-def _entry_width(entry: Entry) -> int:
-    widths = text_width(entry.name, NAME_SIZE), text_width(entry.detail, DETAIL_SIZE)
-    return math.ceil(max(widths))
-
-
 def hatched(height: int, width: int) -> NDArray[np.uint8]:
-    """Dark grey with lighter diagonals, for pixels that are not evaluated: (H, W, 3) uint8."""
+    """Dark grey with lighter diagonals, for ignored pixels: (H, W, 3) uint8."""
     diagonal = np.add.outer(np.arange(height), np.arange(width)) % 8 < 2
     return np.where(diagonal[..., None], np.uint8(112), np.uint8(58)).repeat(3, axis=2)
 

@@ -1,18 +1,18 @@
-"""Pictures for a person: image, ground truth and prediction side by side, with a legend."""
+"""Image, ground truth and prediction side by side, above a legend; overlays of one label map."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageDraw
+from PIL import Image
 
-from sclip_core.drawing import legend as keys
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.text import readable, write
-from sclip_core.evaluation.areas import IGNORED, class_shares
+from sclip_core.drawing.layout import captioned_rows
+from sclip_core.drawing.legend import FAINT, entries_of, hatched
+from sclip_core.evaluation.areas import IGNORED
 
 Labels = NDArray[np.integer[Any]]
 Map = TypeVar("Map", Labels, NDArray[np.bool_])
@@ -20,14 +20,12 @@ Map = TypeVar("Map", Labels, NDArray[np.bool_])
 PANEL_SIDE = 480  # pixels, the long side of each picture of a panel, small or large
 OVERLAY_SIDES = 480, 1280  # pixels, the long side of a single overlay stays within
 ALPHA = 0.6  # opacity of the colours
-LINE = 3.0  # how much an outline is widened where the picture shrinks
+LINE = 3.0  # factor by which outlines are strengthened where the picture shrinks
 OUTLINE = 255, 214, 10  # its colour
-WRONG = 213, 62, 0  # of pixels that are labelled wrongly: told from grey by everyone
+WRONG = 213, 62, 0  # of wrongly labelled pixels: also colour-blind people tell it from grey
 WRONG_ALPHA = 0.8  # its opacity
 EDGE = 0.75  # opacity of the white lines between regions
 NARROWEST = 190  # pixels that a caption needs
-MARGIN, GAP = 20, 16  # pixels
-CAPTION, TITLE = 17, 21  # font sizes, pixels
 
 
 def panel(
@@ -46,9 +44,9 @@ def panel(
         label: (H, W) int32 classes, -1 ignored; None: no ground truth.
         prediction: (H, W) classes, -1 without a label.
         class_names: (C,) names.
-        title: a line above all, e.g. the name of the image.
+        title: a line above the pictures, e.g. the name of the image.
         outlines: (H, W) of mask proposals; drawn on the image.
-        result: the caption of the prediction, where it is none.
+        result: the caption of ``prediction``, which may hold something else.
 
     Raises:
         ValueError: a map has another size than the image.
@@ -56,13 +54,17 @@ def panel(
     photo = resized(image, PANEL_SIDE)
     shown = photo if outlines is None else _outlined(photo, outlines, image)
     predicted = painted(photo, prediction, image, ALPHA)
-    if label is None:
-        pictures = {"image": shown, result: predicted}
-        return _composed(title, pictures, _entries(class_names, {"": prediction}))
-    truth = painted(photo, label, image, ALPHA)
-    pictures = {"image": shown, "ground truth": truth, result: predicted}
-    entries = _entries(class_names, {"truth": label, "prediction": prediction})
-    return _composed(title, pictures, entries)
+    pictures: dict[str, Image.Image] = {"image": shown, result: predicted}
+    maps: dict[str, Labels] = {"": prediction}
+    if label is not None:
+        truth = painted(photo, label, image, ALPHA)
+        pictures = {"image": shown, "ground truth": truth, result: predicted}
+        maps = {"truth": label, "prediction": prediction}
+    cell = max(NARROWEST, photo.width)
+    entries = entries_of(class_names, maps)
+    return captioned_rows(
+        [list(pictures.values())], list(pictures), entries, cell, title, caption_ink=FAINT
+    )
 
 
 def overlay(
@@ -82,7 +84,8 @@ def overlay(
     smallest, largest = OVERLAY_SIDES
     photo = resized(image, min(max(*image.shape[:2], smallest), largest))
     shown = painted(photo, labels, image, alpha)
-    return _composed("", {"": shown}, _entries(class_names, {"": labels}))
+    entries = entries_of(class_names, {"": labels})
+    return captioned_rows([[shown]], [""], entries, max(NARROWEST, shown.width))
 
 
 def _checked(labels: Map, image: NDArray[np.uint8]) -> Map:
@@ -115,7 +118,7 @@ def painted(
     Args:
         photo: the image, resized.
         labels: (H, W) classes, -1 ignored.
-        image: (H, W, 3), as large as the labels have to be.
+        image: (H, W, 3), the image before it was resized.
         alpha: opacity of the colours, 0..1.
 
     Raises:
@@ -128,7 +131,7 @@ def painted(
     colours = palette(max(1, int(shown.max()) + 1))[shown.clip(0)]
     out = (1 - alpha) * in_grey(photo) + np.float32(alpha) * colours
     ignored = shown == IGNORED
-    out[ignored] = keys.hatched(height, width)[ignored]
+    out[ignored] = hatched(height, width)[ignored]
     border = _borders(shown)
     out[border] += EDGE * (255 - out[border])
     return Image.fromarray(out.round().astype(np.uint8))
@@ -137,13 +140,13 @@ def painted(
 def mistaken(
     photo: Image.Image, label: Labels, prediction: Labels, image: NDArray[np.uint8]
 ) -> Image.Image:
-    """The photo in grey, what is labelled wrongly in one colour, hatched where nothing is asked.
+    """The photo in grey, wrongly labelled pixels in one colour, hatched where ignored.
 
     Args:
         photo: the image, resized.
         label: (H, W) classes, -1 ignored.
-        prediction: (H, W) classes, -1 without one, which is wrong too.
-        image: (H, W, 3), as large as the maps have to be.
+        prediction: (H, W) classes, -1 no class, which is wrong too.
+        image: (H, W, 3), the image before it was resized.
 
     Raises:
         ValueError: a map has another size than the image.
@@ -151,16 +154,16 @@ def mistaken(
     label, prediction = _checked(label, image), _checked(prediction, image)
     width, height = photo.size
     grid = np.ix_(_nearest(height, label.shape[0]), _nearest(width, label.shape[1]))
-    truth, said = label[grid], prediction[grid]
+    truth, predicted = label[grid], prediction[grid]
     out = np.repeat(in_grey(photo), 3, axis=2)
-    wrong = (truth != said) & (truth != IGNORED)
+    wrong = (truth != predicted) & (truth != IGNORED)
     out[wrong] += WRONG_ALPHA * (np.array(WRONG, np.float32) - out[wrong])
-    out[truth == IGNORED] = keys.hatched(height, width)[truth == IGNORED]
+    out[truth == IGNORED] = hatched(height, width)[truth == IGNORED]
     return Image.fromarray(out.round().astype(np.uint8))
 
 
 def in_grey(photo: Image.Image) -> NDArray[np.float32]:
-    """The photo's lightness (H, W, 1), as colours are laid over it.
+    """The photo's lightness (H, W, 1), to blend colours with.
 
     Lifted and flattened: in a dark photo the colours would no longer look like the legend's.
     """
@@ -170,7 +173,7 @@ def in_grey(photo: Image.Image) -> NDArray[np.float32]:
 def _outlined(
     photo: Image.Image, outlines: NDArray[np.bool_], image: NDArray[np.uint8]
 ) -> Image.Image:
-    """The photo with lines on it, thin ones widened so that they are seen where it is smaller."""
+    """The photo with lines on it, strengthened so that thin ones stay visible when it shrinks."""
     line = Image.fromarray(_checked(outlines, image)).convert("L")
     shown = np.asarray(line.resize(photo.size, Image.Resampling.BOX), np.float32) / 255
     strength = np.minimum(1.0, LINE * shown)[..., None]
@@ -189,33 +192,3 @@ def _borders(labels: Labels) -> NDArray[np.bool_]:
     border[:, :-1] |= labels[:, :-1] != labels[:, 1:]
     border[:-1] |= labels[:-1] != labels[1:]
     return border
-
-
-def _entries(class_names: Sequence[str], maps: Mapping[str, Labels]) -> list[keys.Entry]:
-    highest = max(int(labels.max()) for labels in maps.values())
-    num_classes = max(len(class_names), highest + 1)
-    shares = {name: class_shares(labels, num_classes) for name, labels in maps.items()}
-    return keys.legend_entries(class_names, shares)
-
-
-def _composed(
-    title: str, pictures: Mapping[str, Image.Image], entries: Sequence[keys.Entry]
-) -> Image.Image:
-    """Title, captioned pictures in a row, legend: each part is left out where it is empty."""
-    cell = max(NARROWEST, *(picture.width for picture in pictures.values()))
-    inner = max(len(pictures) * (cell + GAP) - GAP, keys.WIDEST)
-    below = keys.legend(entries, inner)
-    title = readable(title)
-    top = MARGIN + (TITLE + GAP if title else 0)
-    bottom = top + (CAPTION + 10 if any(pictures) else 0)
-    height = max(picture.height for picture in pictures.values())
-    size = inner + 2 * MARGIN, bottom + height + GAP + below.height + MARGIN
-    page = Image.new("RGB", size, keys.PAPER)
-    draw = ImageDraw.Draw(page)
-    write(draw, (MARGIN, MARGIN - 4), title, TITLE, keys.INK, inner)
-    for k, (caption, picture) in enumerate(pictures.items()):
-        left = MARGIN + k * (cell + GAP)
-        write(draw, (left, top), caption, CAPTION, keys.FAINT, cell)
-        page.paste(picture, (left, bottom))
-    page.paste(below, (MARGIN, bottom + height + GAP))
-    return page

@@ -1,4 +1,4 @@
-"""Names and titles in pictures, in whatever script: on one line, cut to the room there is."""
+"""Names and titles in pictures, in any script: on one line, cut to the width there is."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from PIL import ImageDraw, ImageFont
 
 Font = ImageFont.FreeTypeFont | ImageFont.ImageFont
 
-# Pillow brings a font, the same on every machine, but with no more than ASCII. For other scripts
-# we take what the system has; the last word is `readable`, which leaves out what nothing can draw.
+# Pillow's own font is the same on every machine but has only ASCII. Other scripts are drawn with
+# the system's fonts; `readable` leaves out what none of them can draw.
 PILLOWS = ""
 FONTS = (
     PILLOWS,
@@ -21,7 +21,7 @@ FONTS = (
     "Arial Unicode.ttf",
     "msyh.ttc",
 )
-LONGEST = 300  # characters of a text that are looked at
+LONGEST = 300  # characters of a text; the rest is left out
 ELLIPSIS = "..."
 
 
@@ -31,29 +31,29 @@ def write(
     text: str,
     size: int,
     ink: tuple[int, int, int],
-    room: float,
+    width: float,
 ) -> None:
-    """Draw a `readable` text with its top left corner at `place`, at most `room` pixels wide."""
-    draw.text(place, shortened(text, size, room), ink, _font_for(text, size))
+    """Draw a `readable` text with its top left corner at `place`, at most `width` pixels wide."""
+    draw.text(place, shortened(text, size, width), ink, _font_for(text, size))
 
 
-def width(text: str, size: int) -> float:
+def text_width(text: str, size: int) -> float:
     """Pixels that a text takes at a font size."""
     return _font_for(text, size).getlength(text)
 
 
-def shortened(text: str, size: int, room: float) -> str:
-    """The text if it fits `room` pixels, else its beginning and three dots."""
+def shortened(text: str, size: int, width: float) -> str:
+    """The text if it fits `width` pixels, else its beginning and three dots."""
     font = _font_for(text, size)
-    if font.getlength(text) <= room:
+    if font.getlength(text) <= width:
         return text
-    while text and font.getlength(text + ELLIPSIS) > room:
+    while text and font.getlength(text + ELLIPSIS) > width:
         text = text[:-1]
     return text.rstrip(" ,;") + ELLIPSIS
 
 
 def readable(text: str) -> str:
-    r"""The text on one line; if no font has all its signs, without accents and unknown ones.
+    r"""The text on one line; if no font has all its characters, without accents and unknown ones.
 
     >>> readable("  grass,\n lawn ")
     'grass, lawn'
@@ -82,12 +82,12 @@ def _font(name: str, size: int) -> Font | None:
 
 
 def _draws(name: str, text: str) -> bool:
-    return all(_has_sign(name, char) for char in text)
+    return all(_has_glyph(name, char) for char in text)
 
 
 @cache
-def _has_sign(name: str, char: str) -> bool:
-    """Whether a font draws a character as something else than its sign for unknown ones."""
+def _has_glyph(name: str, char: str) -> bool:
+    """Whether a font has a glyph for a character, other than the one for unknown characters."""
     font = _font(name, 16)
     if font is None:
         return False

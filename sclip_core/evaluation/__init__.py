@@ -2,7 +2,7 @@
 
 from sclip_core.evaluation.areas import (
     IGNORED,
-    UNSAID,
+    NO_PREDICTION,
     Areas,
     Confusion,
     image_areas,
@@ -14,7 +14,7 @@ from sclip_core.evaluation.scores import Scores, scores
 
 __all__ = [
     "IGNORED",
-    "UNSAID",
+    "NO_PREDICTION",
     "Areas",
     "Confusion",
     "Interval",

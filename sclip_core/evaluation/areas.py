@@ -1,4 +1,4 @@
-"""Pixel areas of one image, class by class, and their sums (PROTOCOL.md, section 8)."""
+"""Pixel areas of one image, class by class, and their sums (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
 
-IGNORED = -1  # the label of pixels that are not evaluated
-UNSAID = -1  # the prediction of pixels that were given no class
+IGNORED = -1  # in a label map: a pixel that is not evaluated
+NO_PREDICTION = -1  # in a confusion: pixels that the prediction gave no class
 BLOCK = 1 << 20  # pixels counted at a time: bincount needs 8 bytes for each
 COUNTED = 1 << 18  # pairs of classes up to which each has a counter
 
@@ -33,21 +33,21 @@ class Areas(NamedTuple):
 
 
 class Confusion(NamedTuple):
-    """How often one class was called another, over evaluated pixels; only pairs that occur.
+    """How many evaluated pixels each pair of label and prediction has, for pairs that occur.
 
     Each (P,) int64, ordered by label, then by prediction.
     """
 
-    label: NDArray[np.int64]  # the class that a pixel is
-    prediction: NDArray[np.int64]  # the class that it was called; -1 where nothing was said
+    label: NDArray[np.int64]  # the class in the label map
+    prediction: NDArray[np.int64]  # the predicted class, or `NO_PREDICTION`
     pixels: NDArray[np.int64]
 
     def areas(self, num_classes: int) -> Areas:
-        """What is asked of it most: the areas of C classes."""
-        said, right = self.prediction != UNSAID, self.prediction == self.label
+        """The areas of C classes."""
+        predicted, right = self.prediction != NO_PREDICTION, self.prediction == self.label
         chosen = (
             (self.label[right], self.pixels[right]),
-            (self.prediction[said], self.pixels[said]),
+            (self.prediction[predicted], self.pixels[predicted]),
             (self.label, self.pixels),
         )
         total = _zeros(num_classes)
@@ -62,14 +62,14 @@ def image_confusion(
     num_classes: int,
     unlabelled: int | None = None,
 ) -> Confusion:
-    """What the pixels of one image are and what they were called; arguments as ``image_areas``.
+    """Count the pairs of label and prediction in one image; arguments as for `image_areas`.
 
     >>> found = image_confusion(np.uint8([[0, 1, 1]]), np.int32([[0, 0, -1]]), 2)
     >>> found.label.tolist(), found.prediction.tolist(), found.pixels.tolist()
     ([0, 0], [0, 1], [1, 1])
     """
     _check(prediction, label, num_classes, unlabelled)
-    width = num_classes + 1  # the last column is for what was not said
+    width = num_classes + 1  # the last column: pixels without a prediction
     codes: list[NDArray[np.intp]] = []
     counts: list[NDArray[np.intp]] = []
     for rows in _row_blocks(label.shape):
@@ -91,7 +91,7 @@ def image_confusion(
     pixels = np.zeros(len(pairs), np.int64)
     np.add.at(pixels, places, np.concatenate([*counts, np.zeros(0, np.intp)]))
     labels, guesses = np.divmod(pairs.astype(np.int64), width)
-    return Confusion(labels, np.where(guesses == num_classes, UNSAID, guesses), pixels)
+    return Confusion(labels, np.where(guesses == num_classes, NO_PREDICTION, guesses), pixels)
 
 
 def image_areas(
@@ -106,8 +106,8 @@ def image_areas(
         prediction: (H, W), classes 0..C-1.
         label: (H, W) int32, classes 0..C-1; -1 is not evaluated, whatever is predicted there.
         num_classes: C.
-        unlabelled: C or more, what the prediction has where it says nothing; such a pixel is wrong,
-            and counts for no class but its own in ``label``.
+        unlabelled: C or more, the prediction of pixels that were given no class. Such a pixel is
+            wrong, and counts only for the class in ``label``.
 
     Raises:
         ImageError: the label map has another size than the prediction, or a value outside -1..C-1.
@@ -121,7 +121,7 @@ def image_areas(
 
 
 def sum_areas(areas: Iterable[Areas]) -> Areas:
-    """Areas of a dataset: the sums over its images, as section 8 asks before any ratio.
+    """Areas of a dataset: the sums over its images, which section 8 takes before any ratio.
 
     Raises:
         ValueError: nothing to sum, or images counted with different numbers of classes.
@@ -139,7 +139,7 @@ def sum_areas(areas: Iterable[Areas]) -> Areas:
 
 
 def class_shares(labels: NDArray[np.integer[Any]], num_classes: int) -> NDArray[np.float64]:
-    """The share of all pixels that each class covers, 0..1; with -1 in the map they sum to less.
+    """The share of all pixels that each class covers, 0..1; the rest is ignored.
 
     Args:
         labels: (H, W), classes 0..C-1 or -1.

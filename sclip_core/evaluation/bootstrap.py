@@ -1,13 +1,12 @@
 """How sure a score is: the bootstrap over images (Efron & Tibshirani 1993, chapters 6 and 13).
 
 A dataset is a sample of the images that it could have held. To see how much a score depends on
-which ones it holds, as many images are drawn from it, with replacement, again and again; the areas
-of each draw are summed and divided as those of the dataset are. Runs that are compared see the same
-draws, so that what is hard for all of them cancels out.
+which ones it holds, as many images are drawn from it, with replacement, again and again, and each
+draw is scored like the dataset. Runs that are compared see the same draws, so that images which are
+hard for all of them cancel out.
 
-A draw may hold no image of a rare class. A mean over other classes is another quantity, and would
-move with the classes that are lost rather than with the images: there the class counts as it does
-in the dataset. Where every draw has every class this changes nothing.
+A draw may hold no image of a rare class. A mean without that class would be another quantity, so
+the class keeps the score there that it has in the dataset.
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ from sclip_core.evaluation.scores import mean_defined, percent
 
 RESAMPLES = 2000
 CONFIDENCE = 95.0  # percent
-AT_ONCE = 1 << 23  # weights of images in work: 64 MB
+AT_ONCE = 1 << 23  # image weights held at a time: 64 MB
 
 
 class Interval(NamedTuple):
-    """A value and the interval that the resamples put around it; NaN where it is undefined."""
+    """A value and its confidence interval; NaN where undefined."""
 
     value: float
     low: float
@@ -48,22 +47,22 @@ class Interval(NamedTuple):
 class Resampled:
     """Scores in percent, of the dataset and of R draws from its images, for each of K runs."""
 
-    miou: NDArray[np.float64]  # (K, 1 + R); the dataset's own comes first, here and below
+    miou: NDArray[np.float64]  # (K, 1 + R); the dataset's own score comes first, here and below
     macc: NDArray[np.float64]  # (K, 1 + R)
     aacc: NDArray[np.float64]  # (K, 1 + R)
-    iou: NDArray[np.float64]  # (K, 1 + R, C); (K, 1 + R, 0) where it was not asked for
+    iou: NDArray[np.float64]  # (K, 1 + R, C); (K, 1 + R, 0) without ``by_class``
 
     def of(self, score: str, run: int = 0) -> Interval:
         """A run's ``miou``, ``macc`` or ``aacc``."""
         return interval(getattr(self, score)[run])
 
     def difference(self, score: str, run: int, base: int = 0) -> Interval:
-        """A run's score less that of another, on the same draws."""
+        """A run's score minus that of ``base``, on the same draws."""
         values = getattr(self, score)
         return interval(values[run] - values[base])
 
     def class_differences(self, run: int, base: int = 0) -> list[Interval]:
-        """The IoU of each class less that in another run; NaN where one of the two has none."""
+        """Each class's IoU minus that in ``base``; NaN where one of the two has none."""
         return [interval(each) for each in (self.iou[run] - self.iou[base]).T]
 
     def class_ious(self, run: int = 0) -> list[Interval]:
@@ -74,13 +73,13 @@ class Resampled:
 def bootstrap(
     runs: Sequence[Areas], resamples: int = RESAMPLES, seed: int = 0, by_class: bool = False
 ) -> Resampled:
-    """Draw images again and again and score what was drawn.
+    """Score R draws of the images with replacement.
 
     Args:
         runs: K runs, each the areas (N, C) of the same N images in the same order.
         resamples: R.
-        seed: of the draws: the same seed, the same intervals.
-        by_class: whether the IoU of each class is kept too.
+        seed: of the draws.
+        by_class: keep the IoU of each class too.
 
     Raises:
         ValueError: no run, no image, or runs of different images or classes.
@@ -95,7 +94,7 @@ def bootstrap(
     own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
     for draws, weights in _draws(images, resamples, seed):
         for run, areas in enumerate(runs):
-            values = np.hstack(areas).astype(np.float64)  # not kept: of many runs that is much
+            values = np.hstack(areas).astype(np.float64)  # not kept: many runs would fill memory
             # exact: the sums are whole numbers below 2^53
             intersect, prediction, label = np.split(weights @ values, 3, axis=1)
             iou = percent(intersect, prediction + label - intersect)
@@ -110,7 +109,7 @@ def bootstrap(
 
 
 def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
-    """How often each image counts, (draws, N) at a time; in the first draw of all once each."""
+    """Blocks of (draws, N) image counts; the first draw is the dataset itself."""
     rng = np.random.default_rng(seed)
     yield slice(0, 1), np.ones((1, images))
     step = max(1, AT_ONCE // images)
@@ -123,7 +122,7 @@ def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDAr
 
 
 def interval(values: NDArray[np.float64], confidence: float = CONFIDENCE) -> Interval:
-    """The first value, and the percentile interval of the others, without those that are NaN.
+    """The first value and the percentile interval of the others, NaN left out.
 
     >>> interval(np.array([5.0, 1.0, 2.0, 3.0, 4.0, np.nan]), 100)
     Interval(value=5.0, low=1.0, high=4.0)

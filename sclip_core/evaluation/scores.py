@@ -1,4 +1,4 @@
-"""Scores of summed areas: IoU and accuracy by class and their means (PROTOCOL.md, section 8)."""
+"""IoU and accuracy by class and their means, from summed areas (docs/protocol.md, section 8)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sclip_core.evaluation.areas import Areas
 
 @dataclass(frozen=True, eq=False)
 class Scores:
-    """Everything in percent; NaN where there is nothing to divide by."""
+    """Scores in percent; NaN where there is nothing to divide by."""
 
     miou: float  # mean IoU over classes that were labelled or predicted
     macc: float  # mean accuracy over classes that were labelled
@@ -23,7 +23,7 @@ class Scores:
 
 
 def scores(areas: Areas) -> Scores:
-    """Ratios of areas that were summed over the dataset; the mean over images is another metric.
+    """Scores of areas that were summed over the dataset, not means over images.
 
     A class that is neither labelled nor predicted has no IoU and takes no part in mIoU. One that
     is predicted but never labelled has IoU 0 and takes part; it has no accuracy.
@@ -49,7 +49,7 @@ def percent(part: Any, whole: Any) -> NDArray[np.float64]:
 
 
 def mean_defined(values: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The mean over the last axis of what is not NaN; unlike nanmean, silent where nothing is."""
+    """The mean over the last axis, without NaN; NaN, without a warning, where all are NaN."""
     defined = ~np.isnan(values)
     total = np.where(defined, values, 0.0).sum(axis=-1)
     found = np.full(total.shape, np.nan)

@@ -2,7 +2,7 @@
 
 from sclip_core.masks.fill import RULES, Evidence, painted, pooled_logits
 from sclip_core.masks.proposals import Proposals, outlined
-from sclip_core.masks.sources import SOURCES, Proposer, open_source
+from sclip_core.masks.sources import SOURCES, Proposer, mask_source, open_source
 
 __all__ = [
     "RULES",
@@ -10,6 +10,7 @@ __all__ = [
     "Evidence",
     "Proposals",
     "Proposer",
+    "mask_source",
     "open_source",
     "outlined",
     "painted",

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sclip_core.config.masks import MaskSettings
 from sclip_core.masks import superpixels
 from sclip_core.masks.proposals import Proposals
+from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
 Proposer = Callable[[NDArray[np.uint8]], Proposals]  # an image (H, W, 3) uint8 RGB to masks
 
@@ -61,3 +62,28 @@ SOURCES: dict[str, Callable[..., Proposer]] = {
     "felzenszwalb": partial(_superpixels, superpixels.felzenszwalb),
     "slic": partial(_superpixels, superpixels.slic),
 }
+
+
+def mask_source(
+    source: str = "sam",
+    checkpoint: Path | str | None = None,
+    device: str = "auto",
+    dtype: str = "auto",
+    **settings: Any,
+) -> Proposer:
+    """What proposes masks: called with an image (H, W, 3) uint8 RGB, it gives those of it.
+
+    Args:
+        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
+        checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
+        device: where SAM runs, see ``SCLIP.load``.
+        dtype: of SAM, likewise.
+        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
+
+    Raises:
+        UserError: an unknown name, a library or weights that are not there.
+    """
+    checked = MaskSettings.checked({"proposals": source, **settings})
+    weights = Path(checkpoint).expanduser() if checkpoint is not None else None
+    where = find_device(device)
+    return open_source(checked, weights, where, DTYPES[find_dtype(dtype, where)])

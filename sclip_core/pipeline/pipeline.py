@@ -37,6 +37,7 @@ from sclip_core.pipeline.stages.refine import RefineStage
 from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable, run_name
 from sclip_core.pipeline.stages.text_bank import TextBankStage
 from sclip_core.pipeline.stages.trunk import TrunkStage
+from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
 from sclip_core.store.keys import canonical_json
 
@@ -168,7 +169,7 @@ def run_pipelines(
 
     Args:
         runs: ``Run.several``.
-        execute: executes one stage; None: in this process, without more ado.
+        execute: executes one stage; None: in this process, directly.
 
     Raises:
         UserError: what only shows on the way, such as weights that do not fit, or that no image
@@ -182,7 +183,8 @@ def run_pipelines(
         pipelines = Pipeline.of_several(runs)
         stages = (stage for pipeline in pipelines for stage in pipeline)
         lease.use(stage.artifact.path for stage in stages if isinstance(stage, Stage))
-        return [_run_one(each, execute or _execute, alone) for each in pipelines]
+        with at_hand(pipelines):
+            return [_run_one(each, execute or _execute, alone) for each in pipelines]
     finally:
         lease.close()
 

@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
-import weakref
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sclip_core.acquire.trees import OTHER_DEFINITION, incomplete, record_of
-from sclip_core.config import ImageError, Settings, UserError, tables
-from sclip_core.config.protocol import is_benchmark
+from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import (
     IGNORED,
     StrayValueError,
-    Vocabulary,
     check_sizes,
     decode_label,
     image_size,
-    open_dataset,
     read_sample,
 )
-from sclip_core.datasets.annotations import is_annotations
-from sclip_core.datasets.annotations.maps import label_maps, unlabelled
 from sclip_core.datasets.causes import suspicion
+from sclip_core.datasets.record import (
+    OTHER_DEFINITION,
+    benchmark_row,
+    dataset_record,
+    incomplete,
+    made_from,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import numpy as np
     from numpy.typing import NDArray
 
@@ -35,70 +30,6 @@ if TYPE_CHECKING:
     from sclip_core.pipeline.run import Run
 
 LOOK_AT = 16  # pairs
-DRAWN = "ground_truth"  # below the artifacts
-
-
-def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
-    """The dataset that the settings name, its ground truth drawn where it is annotations.
-
-    Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        keep: whether drawn maps are kept below the artifacts; False: those that are not there lie
-            elsewhere for as long as the dataset is used.
-
-    Raises:
-        UserError: see ``drawn`` and ``open_dataset``.
-    """
-    if keep or settings.labels is None or not is_annotations(settings.labels):
-        return open_dataset(drawn(settings, say))
-    elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
-    try:
-        dataset = open_dataset(drawn(settings, say, elsewhere))
-    except BaseException:
-        shutil.rmtree(elsewhere, ignore_errors=True)
-        raise
-    weakref.finalize(dataset, shutil.rmtree, elsewhere, ignore_errors=True)
-    return dataset
-
-
-def drawn(
-    settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
-) -> Settings:
-    """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
-
-    The maps are kept below the artifacts, so that they are drawn once.
-
-    Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        elsewhere: a folder to draw in what is not there; None: below the artifacts.
-
-    Raises:
-        UserError: the annotations cannot be used, or do not fit the classes.
-    """
-    images, labels = settings.images, settings.labels
-    if images is None or labels is None or not is_annotations(labels):
-        return settings
-    if settings.reduce_zero_label:
-        raise UserError(
-            f"{labels} names its categories, so there is no zero label to reduce: "
-            "leave --reduce-zero-label out"
-        )
-    if settings.classes is not None:
-        vocabulary = Vocabulary.from_file(settings.classes)
-    elif settings.vocabulary is not None:
-        vocabulary = Vocabulary.named(settings.vocabulary)
-    else:
-        raise UserError(
-            f"--classes is missing: pass a text file with the categories of {labels} that are to "
-            "be found, one a line, synonyms split by ', '"
-        )
-    folder, limit = settings.artifacts / DRAWN, settings.num_samples
-    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
-    given = () if settings.ignores_as_usual else settings.ignore_label
-    ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
-    return settings.replace(labels=maps, ignore_label=tuple(ignored))
 
 
 def look_at(run: Run) -> list[str]:
@@ -168,7 +99,7 @@ def _ignored(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
 def _notes(run: Run, values: set[int]) -> list[str]:
     """What is odd about a benchmark's data."""
     settings, found = run.settings, len(run.dataset)
-    row = _row(run.dataset)
+    row = benchmark_row(run.dataset)
     if row is None:
         return []
     notes = []
@@ -185,28 +116,8 @@ def _notes(run: Run, values: set[int]) -> list[str]:
     return [*notes, f"{run.dataset.name}: {odd}"] if odd else notes
 
 
-def made_from(dataset: Dataset) -> str | None:
-    """What ``sclip data prepare`` made a benchmark's label maps from; None: not known."""
-    record = _record(dataset)
-    return str(record["made_from"]) if record.get("made_from") else None
-
-
 def _refuse_incomplete(dataset: Dataset) -> None:
     """Raise where only some of the label maps are those that ``sclip data prepare`` makes."""
-    fault = dataset.root and incomplete(dataset.name, dataset.root, _record(dataset))
+    fault = dataset.root and incomplete(dataset.name, dataset.root, dataset_record(dataset))
     if fault:
         raise UserError(f"{dataset.name} in {dataset.root}: {fault}")
-
-
-def _record(dataset: Dataset) -> dict[str, Any]:
-    """What was noted beside a benchmark's label maps; nothing for images of one's own."""
-    row = _row(dataset)
-    return (record_of(dataset.root, row["layout"]) or {}) if row and dataset.root else {}
-
-
-def _row(dataset: Dataset) -> dict[str, Any] | None:
-    """A benchmark's row of the table; None: images of one's own."""
-    if dataset.root is None or not is_benchmark(dataset.name):
-        return None
-    found: dict[str, Any] = tables()["benchmarks"][dataset.name]
-    return found

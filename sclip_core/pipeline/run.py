@@ -30,11 +30,12 @@ from sclip_core.datasets import (
     label_classes,
     read_bytes,
 )
+from sclip_core.datasets.drawn import opened
 from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
+from sclip_core.encoder.clip import CLIP
 from sclip_core.masks import superpixels
 from sclip_core.masks.sources import open_source
-from sclip_core.model import SCLIP
-from sclip_core.pipeline import preflight as ground_truth
+from sclip_core.pipeline import preflight
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Outcome, Reporter, Silent
 from sclip_core.store.digests import Digests
@@ -89,15 +90,15 @@ class Run:
         self.attention = Attention.parse(settings.attention)
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
-        self.dataset: Dataset = ground_truth.opened(settings, self.reporter.note, keep=download)
-        for line in ground_truth.look_at(self) if settings.scored else []:
+        self.dataset: Dataset = opened(settings, self.reporter.note, keep=download)
+        for line in preflight.look_at(self) if settings.scored else []:
             self.reporter.note(line)
         self.stages = set(settings.stages)  # of all runs of a command
         self.stop = Event()  # when it is set, the stages end after the batch that they are at
         self.outcomes: dict[str, Outcome] = {}
         self.failures: dict[str, str] = {}  # image id: why it could not be used
         self._download = download
-        self._models: dict[tuple[torch.device, str], SCLIP] = {}  # by the digest of the weights
+        self._models: dict[tuple[torch.device, str], CLIP] = {}  # by the digest of the weights
         self._proposers: dict[tuple[torch.device, str], Any] = {}
         self.lease = Lease(settings.artifacts)  # the rows that this process computes
         self.lock = Lock()  # of what stages do once, whichever shard begins
@@ -277,7 +278,7 @@ class Run:
         """The samples with this image: copies of it share a digest."""
         return [sample for sample, image, _ in self._digested if image == digest]
 
-    def model(self, shard: int = 0) -> SCLIP:
+    def model(self, shard: int = 0) -> CLIP:
         """The model, loaded once a device; shards go to the GPUs in turn.
 
         Runs of several share it, so that its own attention is that of one of them.
@@ -290,7 +291,7 @@ class Run:
             which = device, self.weights_sha256
             if which not in self._models:
                 with self.digests.unchanged(self.spec.weights, self.weights_sha256):
-                    loaded = SCLIP(self.spec, self.attention, device, self.dtype)
+                    loaded = CLIP(self.spec, self.attention, device, self.dtype)
                 self._models[which] = loaded
             return self._models[which]
 

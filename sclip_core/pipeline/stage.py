@@ -20,6 +20,7 @@ from sclip_core.datasets import Sample
 from sclip_core.pipeline.filling import MOST_MENDED, MOST_MISSED, Filling, Todo
 from sclip_core.pipeline.rows import Batch, Writer
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity, identity_in
@@ -42,6 +43,7 @@ class Stage(ABC):
     unit: ClassVar[str] = "images"  # what a row is
     shardable: ClassVar[bool] = False  # worth dividing among several workers
     batch_rows: ClassVar[int] = 1  # that are worth a commit
+    work: Work  # the stage as plain data, while its command is executed
 
     def __init__(self, run: Run, *upstream: Stage) -> None:
         """Place the stage in a run.

@@ -15,8 +15,7 @@ from sclip_core.config import UserError, printable
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
 from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
-from sclip_core.report.source import Source
-from sclip_core.results.past_run import LabelMaps
+from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.store.files import writable_folder, write_whole
 
 PAGE = "index.html"

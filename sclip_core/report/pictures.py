@@ -18,8 +18,7 @@ from sclip_core.drawing.colours import palette
 from sclip_core.drawing.panels import ALPHA, mistaken, painted, resized
 from sclip_core.evaluation.areas import Areas, class_shares
 from sclip_core.evaluation.scores import mean_defined, percent
-from sclip_core.report.source import Source
-from sclip_core.results.past_run import LabelMaps
+from sclip_core.results.past_run import LabelMaps, Source
 
 SIDE = 320  # pixels, the long side of a picture
 EACH = 5  # images that are worst, best, drawn by lot; and of several runs, changed most

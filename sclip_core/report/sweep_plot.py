@@ -7,10 +7,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from flows.cli.pictures import ELSEWHERE
-from flows.cli.points import Points
 from sclip_core.config import printable
+from sclip_core.config.optional import optional
 from sclip_core.report.plots import COLOURS, FAINT, INK
+from sclip_core.results.points import Points
 from sclip_core.store.files import write_whole, written_to
 
 NUMBERS = ("pamr_steps", "logit_scale", "prob_thd", "area_thd")
@@ -80,15 +80,14 @@ def draw(points: Points, target: Path) -> None:
         target: a PNG, or an SVG by its ending.
 
     Raises:
-        ModuleNotFoundError: matplotlib is not installed.
-        DiskError: the picture cannot be written.
+        UserError: matplotlib is not installed, or the picture cannot be written.
     """
-    from matplotlib.figure import Figure
-
     along = axis_of(points)
     lines = lines_of(points, along)
     shown = lines[:MOST_LINES]
-    figure = Figure((7.2, 3.6 + 0.2 * (len(shown) > 1) * len(shown)), layout="constrained")
+    figure = optional("matplotlib.figure", "plot").Figure(
+        (7.2, 3.6 + 0.2 * (len(shown) > 1) * len(shown)), layout="constrained"
+    )
     chart = Chart(figure.subplots(), points, along, len(shown))
     for number, line in enumerate(shown):
         chart.draw(line, number)
@@ -96,7 +95,7 @@ def draw(points: Points, target: Path) -> None:
     if len(shown) > 1:
         figure.legend(loc="outside lower left", frameon=False, fontsize=9)
     kind = "svg" if target.suffix.lower() == ".svg" else "png"
-    with written_to(target, ELSEWHERE):
+    with written_to(target, "choose another path"):
         write_whole(target, partial(figure.savefig, format=kind, dpi=150))
 
 

@@ -10,6 +10,7 @@ Files that cannot be read are left out with a ``ResultsWarning`` where all runs 
 from sclip_core.results.comparison import compare
 from sclip_core.results.files import ResultsWarning
 from sclip_core.results.published import published
+from sclip_core.results.sql import query
 from sclip_core.results.tables import (
     Paired,
     class_iou,
@@ -17,7 +18,6 @@ from sclip_core.results.tables import (
     find_run,
     image_areas,
     paired,
-    query,
     runs,
 )
 

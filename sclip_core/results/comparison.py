@@ -9,7 +9,8 @@ import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, bootstrap
-from sclip_core.results.tables import ARTIFACTS, Paired, paired
+from sclip_core.results.files import ARTIFACTS
+from sclip_core.results.tables import Paired, paired
 
 SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
 FEWEST = 5  # images, below which resamples say nothing

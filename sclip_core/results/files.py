@@ -1,16 +1,18 @@
-"""Results as Parquet: one folder a table, one file a run, to be queried together.
+"""Results as Parquet files: one folder for each table, one file in it for each run.
 
-A run's tables are written one after the other, ``runs`` last: a run that is listed is whole. No two
-runs share a file, and a file is there whole or not at all: runs that end at the same moment lose
-nothing, and who reads meanwhile sees one of them more or less.
+The tables of a run are written one after the other and ``runs`` last, so a run that is listed is
+complete. No two runs share a file and files are replaced as a whole: runs that end at the same
+moment lose nothing, and whoever reads meanwhile sees complete runs only.
 
-Every byte of a file is covered by a digest. Who asks for a run whose file is damaged gets an error;
-who asks for all runs gets the others, and a ``ResultsWarning`` that names the file.
+Every byte of a file is covered by a digest (``sealed.py``). Reading one run whose file is damaged
+raises an error; reading all runs leaves that one out with a ``ResultsWarning``.
 """
 
 from __future__ import annotations
 
+import json
 import math
+import re
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
@@ -19,38 +21,59 @@ from typing import Any
 
 import pyarrow as pa
 
-from sclip_core.results.parquet import (
-    EMPTY,
-    SCHEMA_VERSION,
-    SINCE,
-    TABLES,
-    VERSION_KEY,
-    ResultsError,
-    ResultsWarning,
-    open_file,
-    path_of,
-    read_file,
-)
-from sclip_core.results.sealed import seal
+from sclip_core.config import UserError, printable
+from sclip_core.results.sealed import DamagedError, seal, unseal
 from sclip_core.store.files import write_whole, written_to
 
-__all__ = [
-    "EMPTY",
-    "SCHEMA_VERSION",
-    "SINCE",
-    "TABLES",
-    "VERSION_KEY",
-    "ResultsError",
-    "ResultsWarning",
-    "check_run",
-    "files_of",
-    "has_run",
-    "read_run",
-    "read_runs",
-    "read_table",
-    "run_ids",
-    "write_run",
-]
+SCHEMA_VERSION = 2  # version 1 had no table confusion
+VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
+TABLES = ("image_areas", "confusion", "class_iou", "runs")  # in the order of writing
+SINCE = {"confusion": 2}  # the schema version that introduced a table
+NEEDED = {  # columns without which a file is not a table of results
+    "image_areas": {"run_id", "image_id", "class_id", "intersect", "prediction", "label"},
+    "confusion": {"run_id", "label_id", "label_name", "prediction_id", "prediction_name", "pixels"},
+    "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
+    "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
+}
+TEXTS = {"run_id", "dataset", "versions"}  # columns of runs that must hold text
+EMPTY = {  # schemas of tables that may have no file at all
+    "confusion": pa.schema(
+        {
+            "run_id": pa.string(),
+            "label_id": pa.int32(),
+            "label_name": pa.string(),
+            "prediction_id": pa.int32(),
+            "prediction_name": pa.string(),
+            "pixels": pa.int64(),
+        }
+    )
+}
+ARTIFACTS = Path("artifacts")  # where the command and the library look for results by default
+AGAIN = "the same `sclip run` writes it again"
+ADVICE = f"move it away; {AGAIN}"
+
+
+class ResultsWarning(UserWarning):
+    """A file of results was left out; one line says which, why and what to do."""
+
+
+class ResultsError(UserError):
+    """A file of results that cannot be read."""
+
+    def __init__(self, what: str, advice: str = "", later: bool = False) -> None:
+        """Take what was found, what to do, and whether a later version wrote the file."""
+        super().__init__(f"{what}: {advice}" if advice else what)
+        self.what, self.advice, self.later = printable(what), printable(advice), later
+
+    @property
+    def warning(self) -> ResultsWarning:
+        """The warning where the other runs are read without this file."""
+        return ResultsWarning(f"{self.what}; left out: {self.advice}")
+
+
+def path_of(root: Path, table: str, run_id: str) -> Path:
+    """The file of a run in a table."""
+    return root / "results" / table / f"{run_id}.parquet"
 
 
 def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
@@ -59,10 +82,10 @@ def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
     Args:
         root: the folder of all artifacts.
         run_id: names the files.
-        tables: the tables of ``TABLES``, by name.
+        tables: one for each name in ``TABLES``.
 
     Raises:
-        DiskError: one could not be written; the run is not listed then.
+        DiskError: a file could not be written; the run is not listed then.
     """
     for name in TABLES:
         folder = root / "results" / name
@@ -79,13 +102,24 @@ def has_run(root: Path, run_id: str) -> bool:
 
 
 def run_ids(root: Path) -> list[str]:
-    """The runs that are listed, by name."""
+    """The ids of all listed runs, sorted."""
     found = (path.stem for path in (root / "results" / "runs").glob("*.parquet"))
     return sorted(name for name in found if not name.startswith("."))
 
 
+def some_run_ids(root: Path) -> list[str]:
+    """The same, of a store that has results.
+
+    Raises:
+        UserError: no run is listed.
+    """
+    if found := run_ids(root):
+        return found
+    raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
+
+
 def check_run(root: Path, run_id: str) -> None:
-    """See that all tables of a run are there and as they were written.
+    """Check that all tables of a run are there and undamaged.
 
     Raises:
         ResultsError: one is not.
@@ -95,17 +129,17 @@ def check_run(root: Path, run_id: str) -> None:
 
 
 def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
-    """The files of a table; those of an older version may lack some.
+    """The files of a table for some runs; a run of an older version may have none.
 
     Raises:
-        ResultsError: one is not there, and the run's version cannot be told.
+        ResultsError: a file is missing and so is the one that says the run's version.
     """
     found = (_file_of(root, table, run_id) for run_id in runs)
     return [path for path in found if path is not None]
 
 
 def _file_of(root: Path, table: str, run_id: str) -> Path | None:
-    """The file of a table; None: the version that wrote the run had no such table."""
+    """The file of a table; None if the version that wrote the run had no such table."""
     path = path_of(root, table, run_id)
     if table not in SINCE or path.is_file():
         return path
@@ -114,16 +148,17 @@ def _file_of(root: Path, table: str, run_id: str) -> Path | None:
 
 
 def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.Table:
-    """One table of some runs, one below the other; what an older version lacks is null.
+    """One table of several runs, concatenated; columns that an older version lacks are null.
 
     Args:
         root: the folder of all artifacts.
-        table: of ``TABLES``.
-        runs: their ids; None: all that are listed. Of these a file that cannot be read is left
-            out, with a ``ResultsWarning``, as long as another can.
+        table: a name in ``TABLES``.
+        runs: their ids; None: all listed runs, without those whose file cannot be read (a
+            ``ResultsWarning`` each).
 
     Raises:
-        ResultsError: a file that is not there, damaged, not ours, or of a later version.
+        ResultsError: a file of ``runs``, or every file, is missing, damaged, no table of results,
+            or of a later version.
     """
     if runs is None:
         read = _readable(root, table)
@@ -136,13 +171,13 @@ def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(
-            f"the files in {root / 'results' / table} do not go together ({reason})",
-            "one of them was edited or damaged, move it away",
+            f"the files in {root / 'results' / table} have columns that do not fit ({reason})",
+            "one of them was edited or damaged: move it away",
         ) from None
 
 
 def _readable(root: Path, table: str) -> list[pa.Table]:
-    """A table of each run that is listed; says what cannot be read.
+    """A table of each listed run; warns of those that cannot be read.
 
     Raises:
         ResultsError: no run can be read.
@@ -164,23 +199,23 @@ def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any
     """The rows of one table of one run.
 
     Raises:
-        UserError: see ``read_table``.
+        ResultsError: the file cannot be read.
     """
     return _rows(read_table(root, table, [run_id]))
 
 
 def read_runs(root: Path) -> list[dict[str, Any]]:
-    """All runs, newest first.
+    """The rows of the table ``runs``, newest first.
 
     Raises:
-        UserError: see ``read_table``.
+        ResultsError: no run can be read.
     """
     rows = _rows(read_table(root, "runs"))
     return sorted(rows, key=lambda run: str(run["created_at"]), reverse=True)
 
 
 def _rows(table: pa.Table) -> list[dict[str, Any]]:
-    """The rows; scores that are null are NaN, as they are where a run has none."""
+    """The rows, with NaN for scores that are null."""
     rows: list[dict[str, Any]] = table.to_pylist()
     for row in rows:
         row |= {name: math.nan for name in ("miou", "macc", "aacc") if row.get(name, 0) is None}
@@ -188,21 +223,86 @@ def _rows(table: pa.Table) -> list[dict[str, Any]]:
 
 
 def _of_one_kind(read: Sequence[pa.Table]) -> list[pa.Table]:
-    """The same tables; a column without any value has the type that it has elsewhere.
+    """The same tables; a column without any value gets the type that it has elsewhere.
 
-    Of a setting that a run does not read, version 1 guessed the type.
+    Version 1 guessed the type of settings that a run does not read.
     """
     known = {f.name: f.type for t in read for f in t.schema if t[f.name].null_count < len(t)}
-    fields = [[f.with_type(known.get(f.name, f.type)) for f in table.schema] for table in read]
-    return [
-        table if table.schema.equals(pa.schema(kinds)) else _cast(table, pa.schema(kinds))
-        for table, kinds in zip(read, fields, strict=True)
-    ]
+    return [_with_types(table, known) for table in read]
 
 
-def _cast(table: pa.Table, schema: pa.Schema) -> pa.Table:
-    """With other types for the columns that hold nothing."""
-    for i, field in enumerate(schema):
-        if table[i].null_count == len(table):
-            table = table.set_column(i, field, pa.nulls(len(table), field.type))
+def _with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
+    """The table, with the given types for its columns without any value."""
+    for i, field in enumerate(table.schema):
+        kind = types.get(field.name, field.type)
+        if kind != field.type and table[i].null_count == len(table):
+            table = table.set_column(i, field.with_type(kind), pa.nulls(len(table), kind))
     return table
+
+
+def read_file(path: Path, name: str) -> pa.Table:
+    """The table in one file, written by this version or an older one.
+
+    Args:
+        path: the file.
+        name: the table's name in ``TABLES``.
+
+    Raises:
+        ResultsError: it is missing, damaged, no table of results, or of a later version.
+    """
+    _, table = open_file(path)
+    missing = sorted(NEEDED[name] - set(table.column_names))
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)
+    if name == "runs":
+        _check_values(path, table)
+    others = set(table["run_id"].unique().to_pylist()) - {path.stem}
+    if others or (name == "runs" and len(table) != 1):
+        raise ResultsError(f"{path} does not hold the run that its name says", ADVICE)
+    return table
+
+
+def _check_values(path: Path, table: pa.Table) -> None:
+    """Check that the values of a run can be used: version 0.1.0 wrote no digest.
+
+    Raises:
+        ResultsError: impossible dates, versions that are not JSON, or names that are not text.
+    """
+    try:
+        for row in table.to_pylist():
+            texts = [value for name, value in row.items() if name in TEXTS or name[:4] == "key_"]
+            if not all(value is None or isinstance(value, str) for value in texts):
+                raise ValueError("numbers where names belong")
+            if not isinstance(json.loads(row.get("versions") or "{}"), dict):
+                raise ValueError("its versions are not a JSON object")
+    except RecursionError:
+        raise ResultsError(f"{path} cannot be read (nested too deeply)", ADVICE) from None
+    except (ValueError, LookupError, OverflowError, pa.ArrowException) as error:
+        raise ResultsError(f"{path} cannot be read ({error})", ADVICE) from None
+
+
+def open_file(path: Path) -> tuple[int, pa.Table]:
+    """The version of a file's schema and its table, without metadata.
+
+    Raises:
+        ResultsError: it is missing, damaged, no table of results, or of a later version.
+    """
+    try:
+        # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+        table = unseal(path.read_bytes())
+    except FileNotFoundError:
+        raise ResultsError(f"{path} is missing", AGAIN) from None
+    except (OSError, DamagedError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ResultsError(f"{path} cannot be read ({reason})", ADVICE) from None
+    metadata = table.schema.metadata or {}
+    if VERSION_KEY not in metadata:
+        raise ResultsError(f"{path} is Parquet, but not a table of results", ADVICE)
+    version = metadata[VERSION_KEY].decode(errors="backslashreplace")
+    if not re.fullmatch("[0-9]{1,9}", version) or int(version) > SCHEMA_VERSION:
+        raise ResultsError(
+            f"{path} has schema version {version}, this sclip reads up to {SCHEMA_VERSION}",
+            "update it, or move the file away",
+            later=True,
+        )
+    return int(version), table.replace_schema_metadata()

@@ -1,4 +1,7 @@
-"""Label maps that a run left in the store, found by what its row in ``runs`` says."""
+"""Data of a run that ended some time ago, found by what its row in ``runs`` says.
+
+Its images and ground truth are where they were then; its label maps are in the store.
+"""
 
 from __future__ import annotations
 
@@ -10,9 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import UserError
+from sclip_core.config import UserError, resolve
+from sclip_core.datasets import decode_image, decode_label, label_classes, read_sample
+from sclip_core.datasets.drawn import opened
 from sclip_core.store.arrays import ArrayTable
-from sclip_core.store.artifact import Artifact, identity_in
+from sclip_core.store.artifact import Artifact, Identity, identity_in
+from sclip_core.store.digests import Digests
+
+OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")
+USUALLY_IGNORED = "255"
 
 
 class LabelMaps:
@@ -36,15 +45,16 @@ class LabelMaps:
             found = json.loads(manifest.read_bytes()).get("provenance")
             if (identity.stage, identity.key) != (stage, folder.name):
                 raise ValueError("of another folder")
-        except (OSError, ValueError):
+            artifact = Artifact(root, identity)
+            self._table = ArrayTable.of_unknown_layout(artifact) or ArrayTable(
+                artifact, _dtype(root, identity), None, compress=True
+            )
+        except (OSError, ValueError, KeyError, TypeError):
             raise UserError(
                 f"the label maps of {run['run_id']} are not in {folder} any more: run it again"
             ) from None
         self._provenance: dict[str, Any] = found if isinstance(found, dict) else {}
-        artifact = Artifact(root, identity)
         self._rows = artifact.rows()
-        table = ArrayTable.of_unknown_layout(artifact)
-        self._table = table or ArrayTable(artifact, "uint8", None, compress=True)
         self._has_gaps = identity.settings.get("uncovered") == "unlabelled"
 
     @property
@@ -62,9 +72,94 @@ class LabelMaps:
         Raises:
             DamagedRow: its bytes are not those that were written.
         """
-        row = self._rows[digest]
-        values = self._table.read_map(row)
+        values = self._table.read_map(self._rows[digest])
         labels = values.astype(np.int32)
         if self._has_gaps:
             labels[labels == np.iinfo(values.dtype).max] = -1
         return labels
+
+
+def label_map_dtype(num_classes: int, spare: bool) -> str:
+    """The dtype of stored label maps.
+
+    Args:
+        num_classes: of the vocabulary.
+        spare: whether the highest value is kept for pixels without a label.
+    """
+    return "uint16" if num_classes + spare > 256 else "uint8"
+
+
+def _dtype(root: Path, identity: Identity) -> str:
+    """The dtype of an artifact's label maps by its classes, for where no array says it."""
+    of_classes = identity
+    if "query_class" not in identity.settings:  # masks that vote on the labels of ``refine``
+        folder = root / "refine" / identity.upstream["refine"]
+        of_classes = identity_in(folder / "manifest.json")
+    num_classes = 1 + max(map(int, of_classes.settings["query_class"]))
+    return label_map_dtype(num_classes, spare=identity.stage == "hybrid")
+
+
+class Source:
+    """The dataset of a run."""
+
+    def __init__(self, root: Path, run: Mapping[str, Any], data_root: Path | None = None) -> None:
+        """Open it.
+
+        Args:
+            root: the folder of all artifacts.
+            run: a row of the table ``runs``.
+            data_root: where a benchmark lies now; None: where it lay then.
+
+        Raises:
+            UserError: it is not there any more.
+        """
+        given = {name: run.get(name) for name in OF_DATA}
+        if given["ignore_label"] == USUALLY_IGNORED:  # nobody asked for it
+            del given["ignore_label"]
+        if given["images"] is not None:
+            given |= {"data_root": None, "vocabulary": run.get("vocabulary")}
+            given["reduce_zero_label"] = run.get("reduce_zero_label")
+        elif data_root is not None:
+            given["data_root"] = data_root
+        settings = resolve(**given, artifacts=root)
+        self._dataset = opened(settings, lambda line: None)
+        self._samples = {sample.image_id: sample for sample in self._dataset.samples}
+        self._digests = Digests(root / "digests.jsonl")
+
+    def __contains__(self, image_id: str) -> bool:
+        """Whether the dataset still has an image."""
+        return image_id in self._samples
+
+    def digest(self, image_id: str) -> str:
+        """Of the bytes of an image.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        return self._digests.of(self._samples[image_id].image)
+
+    def image(self, image_id: str) -> NDArray[np.uint8]:
+        """The pixels (H, W, 3) RGB.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        path = self._samples[image_id].image
+        return decode_image(read_sample(path), str(path))
+
+    def truth(self, image_id: str) -> NDArray[np.int32]:
+        """The classes (H, W); -1 where a pixel is not evaluated.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        sample = self._samples[image_id]
+        assert sample.label is not None
+        return label_classes(
+            decode_label(read_sample(sample.label), str(sample.label)),
+            self._dataset.vocabulary.num_classes,
+            self._dataset.reduce_zero_label,
+            self._dataset.ignore_label,
+            str(sample.label),
+            self._dataset.layout,
+        )

@@ -6,25 +6,13 @@ from typing import Any, get_args, get_origin
 
 import pyarrow as pa
 
-from sclip_core.config import Settings
+from sclip_core.config import ROLES, Settings
 from sclip_core.config.masks import MaskSettings
 
-# Settings that say where and how fast, not what: no columns of their own.
-NOT_RECORDED = {"device", "batch_size", "workers", "shards", "artifacts", "strict", "force"} | {
-    "save_vis",
-    "dataset",
-    "model",
-    "pretrained",
-    "attention",
-    "dtype",
-    "keep_trunk",
-    "keep_embeddings",
-    "points_per_batch",
-    "mode",
-}
+NOT_RECORDED = {name for name, role in ROLES.items() if not role.recorded}
 ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
 # Settings that a run without dense labels does not read.
-OF_DENSE = ("short_side", "slide_crop", "slide_stride", "pamr_steps", "pamr_dilations")
+OF_DENSE = [n for n, role in ROLES.items() if role.part == "dense" and role.recorded]
 
 
 def typed(table: pa.Table) -> pa.Table:

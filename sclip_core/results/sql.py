@@ -1,4 +1,4 @@
-"""Questions to the results in SQL, by DuckDB."""
+"""Queries over the results in SQL, by DuckDB."""
 
 from __future__ import annotations
 
@@ -9,11 +9,12 @@ from typing import Any
 import pyarrow as pa
 
 from sclip_core.config import UserError
-from sclip_core.results.files import TABLES, read_table, run_ids
+from sclip_core.config.optional import optional
+from sclip_core.results.files import ARTIFACTS, TABLES, read_table, some_run_ids
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
-ASKS = {"SELECT", "EXPLAIN", "MULTI"}  # kinds of statements; MULTI: anything with a pivot in it
-ASKING = {
+READING_KINDS = {"SELECT", "EXPLAIN", "MULTI"}  # MULTI: any statement with a pivot in it
+READING_WORDS = {
     "select", "from", "with", "pivot", "unpivot", "values", "table", "describe", "summarize", "show"
 }  # fmt: skip
 COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
@@ -22,46 +23,42 @@ OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensi
 RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
-def query_results(root: Path, sql: str) -> pa.Table:
-    """Answer a question.
+def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+    """The answer of DuckDB to a query over the four tables.
+
+    Runs whose files cannot be read are left out with a ``ResultsWarning``.
 
     Args:
-        root: the folder of all artifacts.
-        sql: one statement over ``runs``, ``class_iou``, ``image_areas``, which has ``iou`` in
-            percent here, and ``confusion``; it may read files of your own too.
+        sql: one statement over ``runs``, ``class_iou``, ``confusion`` and ``image_areas``, which
+            has a column ``iou`` in percent here; it may read other files too.
+        artifacts: the folder of all artifacts.
 
     Raises:
-        UserError: no results, or none that can be read (those of some runs are left out, with a
-            ``ResultsWarning``); DuckDB is not installed, or does not understand the question; or
-            it is none, but would change something.
+        UserError: there are no results, none can be read, DuckDB is not installed or rejects the
+            query, or the statement would change something.
     """
-    try:
-        import duckdb
-    except ModuleNotFoundError:
-        raise UserError("DuckDB is not installed: pip install 'sclip-benchmark[query]'") from None
-    if not run_ids(root):
-        raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
+    duckdb = optional("duckdb", "query")
+    root = Path(artifacts)
+    some_run_ids(root)
     connection = duckdb.connect(config=OFFLINE)
     try:
         _check(connection, sql)
         for table in TABLES:
             if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
-                _offer(connection, table, read_table(root, table))
+                _register(connection, table, read_table(root, table))
         answer: pa.Table = connection.sql(sql).to_arrow_table()
         return answer
     except duckdb.Error as error:
-        reason = f"{_line(error)}{_hint(error, sql)}"
-        raise UserError(f"the query was not understood: {reason}") from None
+        raise UserError(f"DuckDB rejects the query: {_line(error)}{_hint(error, sql)}") from None
 
 
 def described_tables(root: Path) -> pa.Table:
-    """What can be asked: the tables and their columns, a row a table.
+    """The tables that can be queried and their columns, a row for each table.
 
     Raises:
-        UserError: no results, or none that can be read.
+        UserError: there are no results, or none can be read.
     """
-    if not run_ids(root):
-        raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
+    some_run_ids(root)
     rows = []
     for table in sorted(TABLES):
         columns = [f"{field.name} {field.type}" for field in read_table(root, table).schema]
@@ -71,25 +68,22 @@ def described_tables(root: Path) -> pa.Table:
 
 
 def _check(connection: Any, sql: str) -> None:
-    """Refuse what is not one question.
+    """Accept a single statement that only reads.
 
     Raises:
         UserError: several statements, none, or one that would change something.
     """
     kinds = [str(each.type).rpartition(".")[2] for each in connection.extract_statements(sql)]
-    expected = "expected one statement that begins with select or from"
-    if not kinds:
-        raise UserError(f"that is no question: {expected}")
-    if len(kinds) > 1:
-        raise UserError(f"{len(kinds)} statements: {expected}")
+    expected = "expected one statement that begins with select or from, found"
+    if len(kinds) != 1:
+        raise UserError(f"{expected} {len(kinds) or 'none'}")
     first = _first_word(sql)
-    if kinds[0] not in ASKS or first not in ASKING:
-        found = first if kinds[0] in ASKS else kinds[0].lower()
-        raise UserError(f"that is no question, but {found}: {expected}")
+    if kinds[0] not in READING_KINDS or first not in READING_WORDS:
+        raise UserError(f"{expected} {first if kinds[0] in READING_KINDS else kinds[0].lower()}")
 
 
 def _first_word(sql: str) -> str:
-    """What a statement begins with; of one that is to be explained, which may run it, that one."""
+    """The first keyword of a statement; of ``explain``, that of the statement to be explained."""
     rest = sql
     while True:
         found = COMMENT.match(rest) or EXPLAIN.match(rest) or re.match(r"\(", rest)
@@ -100,8 +94,8 @@ def _first_word(sql: str) -> str:
     return word[0].lower() if word else rest[:1]
 
 
-def _offer(connection: Any, table: str, rows: pa.Table) -> None:
-    """Let a table be asked by its name: as it is; of an image's areas the IoU too, in percent."""
+def _register(connection: Any, table: str, rows: pa.Table) -> None:
+    """Make a table known by its name; ``image_areas`` gets its IoU in percent."""
     if table == "image_areas":
         connection.register("stored_image_areas", rows)
         select = f"select *, {IMAGE_IOU} as iou from stored_image_areas"
@@ -111,14 +105,14 @@ def _offer(connection: Any, table: str, rows: pa.Table) -> None:
 
 
 def _hint(error: Exception, sql: str) -> str:
-    """Two of our columns are words of SQL."""
+    """A hint where the query names one of the two columns that are also SQL keywords."""
     bare = RESERVED.search(sql)
     if not bare or "Parser Error" not in str(error):
         return ""
-    return f"; {bare[1].lower()} is a word of SQL: write the column in double quotes"
+    return f"; {bare[1].lower()} is an SQL keyword: write the column in double quotes"
 
 
 def _line(error: Exception) -> str:
-    """What DuckDB says, on one line, without the picture of where in the question."""
-    said = str(error).strip().partition("\n\nLINE ")[0]
-    return " ".join(said.split())[:400]
+    """DuckDB's message on one line, without its excerpt of the query."""
+    message = str(error).strip().partition("\n\nLINE ")[0]
+    return " ".join(message.split())[:400]

@@ -14,10 +14,8 @@ import pyarrow.compute as pc
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.evaluation.areas import Areas
-from sclip_core.results.files import read_table, run_ids
-from sclip_core.results.sql import query_results
+from sclip_core.results.files import ARTIFACTS, read_table, some_run_ids
 
-ARTIFACTS = Path("artifacts")
 LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 Named = str | Sequence[str] | None
 
@@ -61,17 +59,6 @@ def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
     return _table("confusion", named, artifacts)
 
 
-def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
-    """The answer to a question in SQL (DuckDB) over the four tables.
-
-    Files that cannot be read are left out with a ``ResultsWarning``.
-
-    Raises:
-        UserError: no results, DuckDB is not installed, or it does not understand the question.
-    """
-    return query_results(Path(artifacts), sql)
-
-
 def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
     """The id of a run.
 
@@ -84,9 +71,7 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
         UserError: no run has this name, or several.
     """
     root = Path(artifacts)
-    ids = run_ids(root)
-    if not ids:
-        raise UserError(f"no runs under {root}/results: `sclip run` makes them")
+    ids = some_run_ids(root)
     if match := LATEST.fullmatch(name):
         back = int(match[1] or 0)
         newest: list[str] = runs(root)["run_id"].to_pylist()

@@ -18,8 +18,8 @@ from pycocotools import mask as coco
 from sclip_core.acquire import raw as raw_module
 from sclip_core.acquire.prepare import prepare
 from sclip_core.acquire.raw import CONVERSIONS
-from sclip_core.acquire.trees import record_of
 from sclip_core.config import UserError
+from sclip_core.datasets.record import record_of
 from sclip_core.datasets.samples import benchmark_samples
 from sclip_core.store.files import DiskError
 

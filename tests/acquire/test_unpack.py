@@ -116,7 +116,6 @@ class TestPlaces:
         assert tree(root) == {"(a)": b"1"}
 
     def test_larger_than_a_chunk(self, make, root, monkeypatch):
-        monkeypatch.setattr(module, "CHUNK", 999)
         monkeypatch.setattr(members, "CHUNK", 999)
         unpack(asked(), make(FILES), root)
         assert tree(root) == PLACES
@@ -370,7 +369,7 @@ class TestBad:
         path = tmp_path / "archive"
         path.write_bytes(content)
         line = refusal(asked(), path, root)
-        assert "it is torn, or no zip or tar; remove it, then run this command again" in line
+        assert "it is damaged, or no zip or tar; remove it, then run this command again" in line
 
     def test_bits_that_fell_over(self, root, tmp_path):
         path = tmp_path / "archive"

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 import benchmarks.__main__ as bench
 from benchmarks import pipeline_rows
-from benchmarks.machine import Machine
-from benchmarks.measure import Row
+from benchmarks.measure import Machine, Row
+from torture.forked import forked
 
 ROOT = Path(__file__).parents[2]
 FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
@@ -34,6 +36,7 @@ SAID = (  # of every kind of row, something of its name
     "after the encoder",
     "hybrid, pool",
     "sclip data prepare",
+    "drawing",
     "bootstrap of two runs",
     "two runs compared",
     "GPU: PAMR",
@@ -57,7 +60,7 @@ def test_quick_prints_and_writes_every_row(tmp_path):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 32
+    assert len(found["rows"]) == 33
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]
@@ -91,6 +94,29 @@ def test_a_row_that_fails_is_shown_and_the_others_measured(registry, tmp_path, c
 def test_only_some_rows(registry, tmp_path, capsys):
     assert bench.main(["--only", "good", "--json", str(tmp_path / "bench.json")]) == 0
     assert "failed" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, 137)]
+)
+def test_what_was_measured_before_a_stop_is_printed_and_written(registry, tmp_path, number, code):
+    def slow(quick):
+        yield Row("first", "", "0.5 s")
+        yield Row("second", "", "0.6 s")
+        (tmp_path / "measuring").touch()
+        time.sleep(60)
+
+    registry["slow"] = slow
+    target = tmp_path / "bench.json"
+    child = forked(lambda: bench.main(["--only", "slow", "--json", str(target)]), tmp_path)
+    while not (tmp_path / "measuring").exists() and child.running():
+        time.sleep(0.01)
+    child.send(number)
+    ended = child.wait()
+    assert ended.code == code
+    assert "0.6 s" in ended.out
+    assert ("stopped; 2 rows are in" in ended.out) == (number == signal.SIGINT)
+    assert [row["name"] for row in json.loads(target.read_text())["rows"]] == ["first", "second"]
 
 
 def test_an_unknown_row_is_refused(registry):

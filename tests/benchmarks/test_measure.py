@@ -14,10 +14,16 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import measure
 from benchmarks.encoder_rows import POLICIES, encoder, window_gflop, windows
-from benchmarks.machine import Machine, machine
-from benchmarks.measure import alternate, available_gb, peak_extra_mb
+from benchmarks.measure import (
+    Machine,
+    alternate,
+    available_gb,
+    machine,
+    megabytes,
+    peak_extra_mb,
+    seconds,
+)
 from benchmarks.segmentation_rows import Share
-from benchmarks.text import megabytes, seconds
 from sclip_core.encoder import Attention
 
 
@@ -101,7 +107,7 @@ def test_share_of_the_work_where_memory_is_small(monkeypatch):
     monkeypatch.setattr("benchmarks.segmentation_rows.available_gb", lambda: 14.0)
     share = Share.of(planes, 0, "words")
     assert (share.part.shape, share.times) == ((57, 10, 4), 3)
-    assert share.said == "57 of the 171 words, times 3"
+    assert share.description == "57 of the 171 words, times 3"
     assert Share.of(planes, 1, "rows").part.shape == (171, 4, 4)
 
 

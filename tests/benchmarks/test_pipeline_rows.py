@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 
 from benchmarks.pipeline_rows import (
-    PHOTOGRAPHS,
     cached_row,
     cached_rows,
     memory_row,
@@ -21,7 +20,7 @@ from benchmarks.pipeline_rows import (
     tuning_rows,
 )
 from benchmarks.processes import Probe, sclip_run
-from benchmarks.workplace import Workplace, random_clip
+from benchmarks.workplace import PHOTOGRAPHS, Workplace, random_clip
 from sclip_core.config import STAGES, resolve
 from sclip_core.encoder import find_model
 from sclip_core.pipeline.run import Run
@@ -44,10 +43,10 @@ def probe(work: float, computed: dict[str, int] | None = None, peak_mb: float = 
 
 
 def test_start_of_prefect_is_no_work():
-    """It lies between the first check and the second time that the run is opened."""
+    """It lies between the first check and the second one, in the flow."""
     direct = probe(10.0)
     assert (direct.prefect_start_s(), direct.work_s(), direct.wall_s()) == (0.0, 10.0, 15.0)
-    flow = replace(direct, opened=((4.0, 4.1), (9.2, 9.3)), checked=((4.1, 4.2), (9.3, 9.4)))
+    flow = replace(direct, checked=((4.1, 4.2), (9.2, 9.3)))
     assert flow.prefect_start_s() == pytest.approx(5.0)
     assert flow.work_s() == pytest.approx(5.0)
     assert flow.ended_s() == pytest.approx(6.0)
@@ -93,7 +92,7 @@ def test_a_run_that_fails_says_why(tmp_path, monkeypatch):
     failed = subprocess.CompletedProcess([], 2, "", "sclip: no such dataset")
     monkeypatch.setattr(subprocess, "run", lambda *_, **__: failed)
     with pytest.raises(RuntimeError, match="no such dataset"):
-        sclip_run(tmp_path / "told.json", {"dataset": "x"}, direct=True)
+        sclip_run(tmp_path / "probe.json", {"dataset": "x"}, direct=True)
 
 
 @pytest.mark.parametrize("given", [False, True])

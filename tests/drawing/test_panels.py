@@ -10,7 +10,7 @@ from PIL import Image
 from sclip_core.drawing import overlay, palette, panel
 from sclip_core.drawing import text as texts
 from sclip_core.drawing.legend import SHOWN, SWATCH, legend_entries
-from sclip_core.drawing.text import readable, shortened, width
+from sclip_core.drawing.text import readable, shortened, text_width
 
 NAMES = [f"class number {n}" for n in range(171)]
 
@@ -132,7 +132,7 @@ def test_names_are_read_on_one_line_and_cut_to_the_room() -> None:
     assert shortened("short", 17, 200) == "short"
     cut = shortened("a long name, of words", 17, 120)
     assert cut.endswith("...")
-    assert 60 < width(cut, 17) <= 120
+    assert 60 < text_width(cut, 17) <= 120
 
 
 def test_without_a_font_for_it_a_name_keeps_its_plain_letters(

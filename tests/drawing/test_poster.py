@@ -111,7 +111,7 @@ def test_colours_and_heat_lie_where_they_belong() -> None:
 def test_the_bar_says_the_lowest_and_the_highest_cosine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the map itself: shown smaller, one pixel of it would be lost in a mean."""
     said: list[str] = []
-    module = import_module("sclip_core.drawing.poster")  # as an attribute it is the function
+    module = import_module("sclip_core.drawing.layout")
     monkeypatch.setattr(module, "write", lambda draw, place, text, *_: said.append(text))
     image, labels = scene(1200, 1600, 2)
     values = np.full(image.shape[:2], 0.2, np.float32)

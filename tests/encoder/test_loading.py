@@ -503,7 +503,7 @@ class TestDevice:
             find_dtype("fp61", CPU)
 
     def test_sclip_load_refuses_before_it_loads(self, made, monkeypatch):
-        monkeypatch.setattr("sclip_core.model.load_model", pytest.fail)
+        monkeypatch.setattr("sclip_core.encoder.clip.load_model", pytest.fail)
         for wrong in ({"attention": "cs"}, {"dtype": "int8"}, {"device": "gpu"}):
             with pytest.raises(UserError):
                 SCLIP.load(**made.arguments, **wrong)

@@ -164,9 +164,18 @@ def test_sums_need_images_of_the_same_classes() -> None:
         sum_areas(zeros)
 
 
-@pytest.mark.parametrize("name", ["areas", "bootstrap", "scores", "colours", "text"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "evaluation.areas",
+        "evaluation.bootstrap",
+        "evaluation.scores",
+        "drawing.colours",
+        "drawing.text",
+    ],
+)
 def test_examples_in_docstrings(name: str) -> None:
-    module = importlib.import_module(f"sclip_core.evaluation.{name}")
+    module = importlib.import_module(f"sclip_core.{name}")
     failed, tried = doctest.testmod(module)
     assert tried
     assert not failed

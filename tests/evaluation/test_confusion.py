@@ -9,7 +9,7 @@ import pytest
 import torch
 from torchmetrics.functional.classification import multiclass_confusion_matrix
 
-from sclip_core.evaluation import UNSAID, areas, image_areas, image_confusion
+from sclip_core.evaluation import NO_PREDICTION, areas, image_areas, image_confusion
 
 
 def drawn(num_classes: int, unlabelled: int | None = None, seed: int = 0):
@@ -42,7 +42,7 @@ def test_what_was_not_said_is_a_pair_of_its_own(monkeypatch, num_classes, block)
     monkeypatch.setattr(areas, "BLOCK", block)
     prediction, label = drawn(num_classes, unlabelled=65_535)
     counted = Counter(
-        (int(truth), UNSAID if said == 65_535 else int(said))
+        (int(truth), NO_PREDICTION if said == 65_535 else int(said))
         for truth, said in zip(label.ravel(), prediction.ravel(), strict=True)
         if truth >= 0
     )

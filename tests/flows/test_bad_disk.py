@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from sclip_core.model import SCLIP
+from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.stages.encoding import EncodingStage
 from sclip_core.results.files import TABLES
 from sclip_core.segmentation import Refiner
@@ -106,7 +106,7 @@ def test_disk_full_in_every_stage(run, artifacts, undisturbed, monkeypatch, stag
 @pytest.mark.parametrize(
     ("cls", "method", "stage"),
     [
-        (SCLIP, "encode_word", "text_bank"),
+        (CLIP, "encode_word", "text_bank"),
         (EncodingStage, "_encode_windows", "dense_features"),
         (Refiner, "labels_at", "refine"),
     ],

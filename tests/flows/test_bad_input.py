@@ -121,11 +121,11 @@ def test_crop_smaller_than_a_patch(refused_run):
         (["extra"], ["extra"]),
         (["--num-samples"], ["--num-samples", "requires an argument"]),
         (["--pamr", "--no-pamr"], ["--no-pamr", "multiple times"]),
-        (["--pamr", "--pamr-steps=0"], ["--pamr and --pamr-steps 0 say two things"]),
-        (["--no-pamr", "--pamr-steps=5"], ["--no-pamr and --pamr-steps 5 say two things"]),
-        (["--slide", "--slide-crop=0"], ["--slide and --slide-crop 0 say two things"]),
-        (["--no-slide", "--slide-crop=224"], ["--no-slide and --slide-crop 224 say two things"]),
-        (["--data-root=."], ["--images and --data-root say two things", "--dataset NAME"]),
+        (["--pamr", "--pamr-steps=0"], ["--pamr and --pamr-steps 0 conflict"]),
+        (["--no-pamr", "--pamr-steps=5"], ["--no-pamr and --pamr-steps 5 conflict"]),
+        (["--slide", "--slide-crop=0"], ["--slide and --slide-crop 0 conflict"]),
+        (["--no-slide", "--slide-crop=224"], ["--no-slide and --slide-crop 224 conflict"]),
+        (["--data-root=."], ["--images and --data-root conflict", "--dataset NAME"]),
     ],
 )
 def test_conflicting_or_unknown_switches(refused_run, arguments, words):

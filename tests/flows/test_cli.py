@@ -164,11 +164,11 @@ def test_scores_are_those_of_torchmetrics(own, tmp_path, sclip):
     ],
 )
 def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
-    from flows.cli import running
+    from sclip_core.pipeline.run import Run
 
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(running, "_run_direct", lambda settings, _: seen.append(settings) or 1 / 0)
+    monkeypatch.setattr(Run, "several", lambda settings, _: seen.append(settings) or 1 / 0)
     if not any(word.startswith(("--dataset", "--preset=voc")) for word in arguments):
         arguments = ["--dataset", "voc20", *arguments] if "voc21" not in arguments else arguments
     assert sclip("run", "--direct", *arguments)[0] == 1
@@ -201,7 +201,8 @@ def test_model_imports_neither_zarr_nor_pyarrow():
 def test_an_answer_with_two_columns_of_one_name_and_many_rows(capsys):
     import pyarrow as pa
 
-    from flows.cli.console import MOST_ROWS, console, rows_table
+    from flows.cli.console import console
+    from flows.cli.tables import MOST_ROWS, rows_table
 
     values = pa.array(range(MOST_ROWS + 5))
     console().print(rows_table(pa.Table.from_arrays([values, values], names=["n", "n"])))

@@ -302,7 +302,7 @@ def test_the_commands_need_neither_prefect_nor_torch():
 def test_the_drawn_scenes_are_not_fetched(command, data, tmp_path):
     code, _, errors = data(command, "scenes", "--root", tmp_path)
     assert code == 2
-    assert "none of the sets that are fetched: voc21" in errors[0]
+    assert "cannot be downloaded; the sets that can are voc21" in errors[0]
 
 
 def test_archives_are_not_unpacked_within_a_tree(data, tmp_path):

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from flows.cli.demo import METHODS, SHOWN, command, kind_means
+from flows.cli.demo import METHODS, SCENES_SHOWN, command, kind_means
 from sclip_core.demo.scenes import class_names
 
 SCENES = 5
@@ -43,7 +43,7 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
         assert re.search(rf"{re.escape(method)} +│( +[\d.]+ │){{5}} scenes-", out)
     with Image.open(tmp_path / "demo" / "sheet.png") as picture:
         assert picture.width > 1000
-        assert picture.height > SHOWN * 150
+        assert picture.height > SCENES_SHOWN * 150
         assert len(np.unique(np.asarray(picture).reshape(-1, 3), axis=0)) > 1000
 
     ran, out = demo(sclip, tmp_path, "--direct")

@@ -185,7 +185,7 @@ def test_a_switch_and_its_steps_say_one_thing(capsys, words, code):
     found = cli.main(["plan", "--dataset", "voc20", "--data-root", "nowhere", *words])
     said = capsys.readouterr().err
     assert found == 2  # there is no such folder
-    assert ("say two things" in said) == (code == 2)
+    assert ("conflict" in said) == (code == 2)
 
 
 def test_steps_by_a_switch_read_dilations(monkeypatch):

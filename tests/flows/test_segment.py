@@ -215,7 +215,7 @@ class TestSeveral:
         before = {name: (photos / name).read_bytes() for name in files(photos)}
         Path("file").touch()
         for arguments, words in {
-            ("in", "-o", "file"): "-o file is a file: of several images, pass a folder",
+            ("in", "-o", "file"): "-o file is a file: for several images, pass a folder",
             ("in", "--labels-out", "file"): "--labels-out file is a file",
             ("in", "-o", "file/x"): "file/x cannot be written",
             ("in", "-o", "/proc/x"): "pass a folder that can: -o DIR",
@@ -235,7 +235,7 @@ class TestSeveral:
     def test_the_source_of_masks_is_opened_once(self, segment, photos, monkeypatch):
         pytest.importorskip("skimage")
         opened = []
-        model = import_module("sclip_core.model")
+        model = import_module("sclip_core.masks.sources")
         real = model.open_source
         monkeypatch.setattr(model, "open_source", lambda *given: opened.append(1) or real(*given))
         segmented = []
@@ -259,10 +259,10 @@ class TestHeat:
     """``--heat``: what is drawn of a class or a word."""
 
     def test_it_is_of_the_logits(self, segment, photos, tiny, monkeypatch):
-        evaluation = import_module("sclip_core.evaluation")
+        drawing = import_module("sclip_core.drawing")
         drawn = []
-        real = evaluation.poster
-        monkeypatch.setattr(evaluation, "poster", lambda *a: drawn.append(a) or real(*a))
+        real = drawing.poster
+        monkeypatch.setattr(drawing, "poster", lambda *a: drawn.append(a) or real(*a))
         asked = ["--heat", "cloud", "--heat", "ball; sky", "--pamr-steps", "2"]
         code, out, err = segment("in/b.png", *asked)
         assert (code, out, err) == (0, ["in/b.sclip.png"], [])

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.cli.signals import Stopped, Watch
-from sclip_core.model import SCLIP
+from flows.signals import Stopped, Watch
+from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.encoding import EncodingStage
 from sclip_core.pipeline.stages.results import ResultsStage
@@ -178,7 +178,7 @@ def undisturbed(tmp_path_factory, small) -> list[dict]:
     [
         (Run, "check", TERM),
         (torch.nn.Module, "load_state_dict", TERM),  # of the model
-        (SCLIP, "encode_word", INT),
+        (CLIP, "encode_word", INT),
         (EncodingStage, "_encode_windows", TERM),
         (Refiner, "labels_at", TERM),
         (ResultsStage, "execute", INT),

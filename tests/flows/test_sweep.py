@@ -11,11 +11,12 @@ import pytest
 from matplotlib.figure import Figure
 from PIL import Image
 
-from flows.cli.points import Points, points_table, verdict
+from flows.cli.points import points_table, verdict
 from sclip_core import results
 from sclip_core.config import resolve_several
 from sclip_core.evaluation import Resampled, bootstrap
 from sclip_core.report.sweep_plot import Chart, axis_of, lines_of
+from sclip_core.results.points import Points
 
 from .conftest import flags
 

@@ -210,7 +210,7 @@ def test_sharded_run_gives_the_same(tmp_path, voc, finished_once):
 def test_no_model_is_loaded_for_pamr_alone(artifacts, voc, monkeypatch):
     import sclip_core.pipeline.run as module
 
-    monkeypatch.setattr(module, "SCLIP", None)
+    monkeypatch.setattr(module, "CLIP", None)
     assert computed(run(artifacts, voc, pamr_steps=1)) == BELOW_REFINE
 
 

@@ -77,7 +77,7 @@ def test_weights_that_change_while_they_are_loaded(tmp_path, voc, weights, monke
         exchange(weights)
         return object()
 
-    monkeypatch.setattr(module, "SCLIP", load)
+    monkeypatch.setattr(module, "CLIP", load)
     with pytest.raises(UserError, match=r"w\.safetensors was changed while it was in use"):
         one.model()
     assert not one._models

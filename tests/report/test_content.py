@@ -12,10 +12,9 @@ from sclip_core.evaluation import Areas, image_areas, scores
 from sclip_core.report.confusion import confused_run
 from sclip_core.report.content import gather
 from sclip_core.report.pictures import EACH, Painter, choose, image_scores
-from sclip_core.report.source import Source
 from sclip_core.results import paired
 from sclip_core.results.files import read_run
-from sclip_core.results.past_run import LabelMaps
+from sclip_core.results.past_run import LabelMaps, Source
 
 from ..results.runs import made_run
 

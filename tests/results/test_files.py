@@ -275,7 +275,7 @@ def test_files_that_do_not_go_together(tmp_path):
         write_run(tmp_path, name, tables(name))
     other = tables("two")["runs"].set_column(3, "mode", pa.array([7]))
     write_run(tmp_path, "two", {**tables("two"), "runs": other})
-    with pytest.raises(UserError, match=r"results/runs do not go together .*mode"):
+    with pytest.raises(UserError, match=r"results/runs have columns that do not fit .*mode"):
         read_runs(tmp_path)
 
 

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from sclip_core.config import Geometry
-from sclip_core.model import SCLIP
+from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.filling import Todo
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
@@ -67,12 +67,12 @@ class DenseFeaturesStage(EncodingStage):
         self._kept = self._trunk.rows()
         yield from super().compute(todo, shard)
 
-    def load(self, model: SCLIP, digest: str) -> Loaded:
+    def load(self, model: CLIP, digest: str) -> Loaded:
         """What was kept of an image's trunk, or its windows."""
         kept = self.kept_of(self._trunk, digest, self._kept)
         return Loaded(digest, *kept) if kept else super().load(model, digest)
 
-    def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+    def encode(self, model: CLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
         """All blocks, or the last alone; by each stage's policy."""
         attentions = [stage.run.attention for stage in stages]
         if part.windows.ndim == 3:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
-from sclip_core.model import SCLIP, default_batch_size
+from sclip_core.encoder.clip import CLIP, default_batch_size
 from sclip_core.pipeline.filling import Todo
 from sclip_core.pipeline.prefetch import prefetch
 from sclip_core.pipeline.stage import Stage
@@ -58,7 +58,7 @@ class EncodingStage(Stage):
         return list(self.run.images)
 
     @abstractmethod
-    def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+    def encode(self, model: CLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
         """Of some windows, what each of the stages keeps: (windows, ..., width).
 
         Args:
@@ -67,7 +67,7 @@ class EncodingStage(Stage):
             stages: this one, or those together with it.
         """
 
-    def load(self, model: SCLIP, digest: str) -> Loaded:
+    def load(self, model: CLIP, digest: str) -> Loaded:
         """The windows of an image."""
         return Loaded(digest, *model.windows(self.run.image(digest), self.run.settings))
 
@@ -91,13 +91,13 @@ class EncodingStage(Stage):
         if group:
             yield from self._encode_group(model, group, wanting)
 
-    def _full(self, model: SCLIP, geometry: Geometry) -> int:
+    def _full(self, model: CLIP, geometry: Geometry) -> int:
         """Windows that fill a forward pass."""
         given = self.run.settings.batch_size
         return given or default_batch_size(model.device, geometry.window, model.spec.patch)
 
     def _encode_group(
-        self, model: SCLIP, group: Sequence[Loaded], wanting: Mapping[Stage, Set[str]]
+        self, model: CLIP, group: Sequence[Loaded], wanting: Mapping[Stage, Set[str]]
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Rows of a group of images; windows of one size share forward passes."""
         by_size: dict[tuple[int, ...], list[Loaded]] = defaultdict(list)
@@ -116,7 +116,7 @@ class EncodingStage(Stage):
                 yield stage, [row for row in rows if row]
 
     def _encode_windows(
-        self, model: SCLIP, same: Sequence[Loaded], stages: Sequence[Stage]
+        self, model: CLIP, same: Sequence[Loaded], stages: Sequence[Stage]
     ) -> list[Tensor]:
         """What each stage keeps of all windows of some images, on the CPU."""
         geometry = same[0].geometry

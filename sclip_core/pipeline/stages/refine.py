@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
-from sclip_core.model import resized_pixels
+from sclip_core.encoder.clip import resized_pixels
 from sclip_core.pipeline.filling import Todo
 from sclip_core.pipeline.prefetch import prefetch
 from sclip_core.pipeline.run import Run

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
 from typing import Any, ClassVar
 
-import numpy as np
 import pyarrow as pa
 
 from sclip_core.config import UserError
-from sclip_core.evaluation import UNSAID, Areas, Confusion, Scores, scores, sum_areas
-from sclip_core.pipeline.preflight import made_from
+from sclip_core.datasets.record import made_from
+from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
 from sclip_core.pipeline.run import Run, versions
 from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
+from sclip_core.results.build import class_table, confusion_table, image_table
 from sclip_core.results.files import (
     SCHEMA_VERSION,
     ResultsError,
@@ -44,6 +45,7 @@ class ResultsStage:
     version: ClassVar[int] = 1
     unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
+    work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:
         """Read the areas."""
@@ -186,65 +188,13 @@ class ResultsStage:
         if not summed.label.any():
             raise nothing_evaluated(self.run, len(by_image))
         scored = scores(summed)
+        names = self.run.dataset.vocabulary.class_names
         return {
-            "image_areas": self._image_table(by_image),
-            "confusion": self._confusion_table(confused.values()),
-            "class_iou": self._class_table(summed, scored),
+            "image_areas": image_table(self.run_id, by_image),
+            "confusion": confusion_table(self.run_id, names, confused.values()),
+            "class_iou": class_table(self.run_id, names, summed, scored),
             "runs": self._run_table(scored, len(by_image)),
         }
-
-    def _image_table(self, by_image: dict[str, Areas]) -> pa.Table:
-        present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
-        ids = np.repeat(list(present), [len(classes) for classes in present.values()])
-        columns = {
-            name: np.concatenate([getattr(by_image[i], name)[present[i]] for i in present])
-            for name in Areas._fields
-        }
-        return pa.table(
-            {
-                "run_id": pa.repeat(self.run_id, len(ids)),
-                "image_id": pa.array(ids.tolist(), pa.string()),
-                "class_id": pa.array(np.concatenate(list(present.values())), pa.int32()),
-                **columns,
-            }
-        )
-
-    def _confusion_table(self, confused: Iterable[Confusion]) -> pa.Table:
-        """Pairs of classes, over the dataset; what was given no class has no prediction."""
-        names = [*self.run.dataset.vocabulary.class_names, None]  # the last is at UNSAID
-        label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
-        width = len(names)
-        codes, places = np.unique(label * width + prediction % width, return_inverse=True)
-        total = np.zeros(len(codes), np.int64)
-        np.add.at(total, places, pixels)
-        pairs = np.stack([codes // width, codes % width])
-        pairs[1, pairs[1] == width - 1] = UNSAID
-        return pa.table(
-            {
-                "run_id": pa.repeat(self.run_id, len(total)),
-                "label_id": pa.array(pairs[0], pa.int32()),
-                "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
-                "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == UNSAID),
-                "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
-                "pixels": total,
-            }
-        )
-
-    def _class_table(self, summed: Areas, scored: Scores) -> pa.Table:
-        names = self.run.dataset.vocabulary.class_names
-        return pa.table(
-            {
-                "run_id": pa.repeat(self.run_id, len(names)),
-                "class_id": pa.array(range(len(names)), pa.int32()),
-                "class_name": list(names),
-                "intersect": summed.intersect,
-                "union": summed.union,
-                "prediction": summed.prediction,
-                "label": summed.label,
-                "iou": pa.array(scored.iou, from_pandas=True),  # NaN: null
-                "acc": pa.array(scored.acc, from_pandas=True),
-            }
-        )
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
         run = self.run

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from sclip_core.config import Geometry
-from sclip_core.model import SCLIP
+from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.encoding import EncodingStage, Loaded
 from sclip_core.store.arrays import ArrayTable
@@ -36,7 +36,7 @@ class TrunkStage(EncodingStage):
         width = int(self.run.spec.config["vision_cfg"].get("width", 768))  # open_clip's default
         return ArrayTable(self.artifact, STORED[self.run.dtype], width, compress=False)
 
-    def encode(self, model: SCLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+    def encode(self, model: CLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
         """All blocks but the last."""
         trunk = model.encoder.trunk(part.windows)
         return [trunk.float() if trunk.dtype == torch.bfloat16 else trunk for _ in stages]

@@ -1,0 +1,143 @@
+"""Tables that several commands print: a run, runs side by side, a plan, the answer of a query."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pyarrow as pa
+from rich.table import Table
+
+from flows.cli.console import score
+from flows.cli.output import plain, values_of
+from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
+from sclip_core.progress import Status, duration
+from sclip_core.report.headline import UNSCORED, headline, unscored_row
+from sclip_core.results.comparison import SCORES
+
+if TYPE_CHECKING:
+    from sclip_core.pipeline.pipeline import Finished
+
+MOST_ROWS = 200  # of an answer that are printed
+EXPLAINED = ["explain_key", "explain_value"]  # columns of a plan that DuckDB draws in lines
+
+
+def summary_table(finished: Finished) -> Table:
+    """Scores of a run, if there is ground truth, and what each stage did."""
+    table = _table(headline(finished), "stage", "state", ">cached", ">computed", ">time", "key")
+    for o in finished.outcomes.values():
+        counts = (str(o.cached), str(o.computed))
+        table.add_row(o.stage, o.state, *counts, duration(o.seconds), o.key)
+    return table
+
+
+def comparison_table(finished: list[Finished]) -> Table:
+    """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
+    scored = finished[0].settings.scored
+    rows = [_row(each) for each in finished]
+    title = f"{printable(rows[0]['dataset'])}, {rows[0]['num_images']} images"
+    differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
+    names = differing or ["attention"]
+    scores = SCORES if scored else {}
+    numbers = (f">{name}" for name in (*scores.values(), "encode", "refine"))
+    table = _table(title if scored else title + UNSCORED, *names, *numbers)
+    table.add_column("run" if scored else "folder", no_wrap=True)
+    for row in rows:
+        seconds = (computed_seconds(row, cost) for cost in ("encode", "refine"))
+        table.add_row(
+            *(_cell(row[name]) for name in names),
+            *(score(row[name]) for name in scores),
+            *("cached" if taken is None else duration(taken) for taken in seconds),
+            row["run_id"] if scored else row["folder"],
+        )
+    return table
+
+
+def computed_seconds(row: Mapping[str, Any], cost: str) -> float | None:
+    """The seconds of a run's stages of one cost, ``encode`` or ``refine``; None: all were cached.
+
+    Args:
+        row: of the table ``runs``, or of ``stage_columns``.
+        cost: see ``StageSpec``; the text bank, which takes a moment, is not counted.
+    """
+    stages = [n for n, spec in STAGE_SPECS.items() if spec.cost == cost and n != "text_bank"]
+    seconds = [row[f"seconds_{n}"] for n in stages if row.get(f"state_{n}") == "computed"]
+    return sum(seconds) if seconds else None
+
+
+def stage_columns(finished: Finished) -> dict[str, Any]:
+    """What the stages of a run did, in the columns of the table ``runs``."""
+    outcomes = finished.outcomes.items()
+    states = {f"state_{name}": outcome.state for name, outcome in outcomes}
+    return states | {f"seconds_{name}": outcome.seconds for name, outcome in outcomes}
+
+
+def plan_table(statuses: Sequence[Status]) -> Table:
+    """Every stage with its state and why."""
+    table = _table(None, "stage", "state", ">done", ">total")
+    table.add_column("key", no_wrap=True)
+    table.add_column("why")
+    for s in statuses:
+        table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, printable(s.reason))
+    return table
+
+
+def rows_table(rows: pa.Table) -> Table:
+    """The answer of a query; numbers stand right."""
+    table = Table()
+    for field in rows.schema:
+        kinds = (pa.types.is_integer, pa.types.is_floating, pa.types.is_decimal)
+        is_number = any(is_one(field.type) for is_one in kinds)
+        table.add_column(printable(field.name), justify="right" if is_number else "left")
+    # column by column: two of them may have one name
+    shown = [values_of(column) for column in rows.slice(0, MOST_ROWS).columns]
+    cell = str if rows.column_names == EXPLAINED else _cell
+    for row in zip(*shown, strict=True):
+        table.add_row(*(cell(value) for value in row))
+    more = rows.num_rows - MOST_ROWS
+    if more > 0:
+        table.caption = f"and {more:,} row{'s' if more > 1 else ''} more: add a limit"
+    return table
+
+
+def saved_lines(finished: list[Finished]) -> Iterator[str]:
+    """Where the pictures are, and the label maps of images without ground truth."""
+    from sclip_core.pipeline.saving import LABEL_MAPS
+
+    settings = finished[0].settings
+    folder = settings.save_vis
+    if folder is None:
+        return
+    if not settings.scored and len(finished) > 1:
+        folder /= "FOLDER"
+    yield printable(f"pictures: {folder}")
+    if not settings.scored:
+        yield printable(f"label maps: {folder / LABEL_MAPS}")
+
+
+def _table(title: str | None, *columns: str) -> Table:
+    """A table without rows; what stands right in its column has a name that begins with ``>``."""
+    table = Table(title=title, title_justify="left", title_style="bold")
+    for name in columns:
+        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
+    return table
+
+
+def _row(finished: Finished) -> dict[str, Any]:
+    """The row of a run; None where the value of a setting changes nothing."""
+    row = finished.row or {**unscored_row(finished), **stage_columns(finished)}
+    return {**row, **dict.fromkeys(unread(finished.settings) - {"hybrid_rule"})}
+
+
+def _cell(value: Any) -> str:
+    """A value in one line."""
+    if value is None:
+        return "-"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, bytes | tuple | list | dict):
+        value = plain(value)
+    if isinstance(value, list | dict):
+        value = json.dumps(value, ensure_ascii=False)
+    return printable(str(value))

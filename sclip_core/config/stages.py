@@ -1,0 +1,81 @@
+"""The stages of the pipeline, a row each: what a command or a table has to know of one.
+
+A new stage is a file in ``sclip_core/pipeline/stages``, a row here, and its place in
+``sclip_core/pipeline/pipeline.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:
+    from sclip_core.config.settings import Settings
+
+OF_DENSE = ("attention", "pamr_steps", "pamr_dilations", "logit_scale", "prob_thd", "area_thd")
+
+
+@dataclass(frozen=True)
+class StageSpec:
+    """What is known of a stage before any run is opened."""
+
+    name: str
+    cost: Literal["encode", "refine", "cheap"]
+    """``encode``: a network sees words or images; ``refine``: pixels are labelled; else little."""
+    reads: tuple[str, ...] = ()
+    """Of the settings that may have several values, those on which its rows depend."""
+    applies: Callable[[Settings], bool] = lambda settings: True
+    """Whether a run has the stage."""
+    lacking: str = ""
+    """Why a run has it not, where it is asked for by ``--force``."""
+
+
+def _has_dense_labels(settings: Settings) -> bool:
+    return settings.mode != "baseline"
+
+
+def _has_masks(settings: Settings) -> bool:
+    return settings.mode != "dense"
+
+
+def _keeps_embeddings(settings: Settings) -> bool:
+    return _has_masks(settings) and settings.proposals == "sam" and settings.keep_embeddings
+
+
+EVERYTHING = ("mode", "hybrid_rule", *OF_DENSE)
+STAGE_SPECS = {
+    spec.name: spec
+    for spec in (
+        StageSpec("text_bank", "encode", ("mode",)),
+        StageSpec(
+            "trunk",
+            "encode",
+            applies=lambda settings: _has_dense_labels(settings) and settings.keep_trunk,
+            lacking="without --keep-trunk",
+        ),
+        StageSpec("dense_features", "encode", ("attention",), _has_dense_labels, "in the baseline"),
+        StageSpec("refine", "refine", OF_DENSE, _has_dense_labels, "in the baseline"),
+        StageSpec(
+            "sam_embeddings",
+            "encode",
+            applies=_keeps_embeddings,
+            lacking="without --use-sam --keep-embeddings",
+        ),
+        StageSpec("proposals", "encode", applies=_has_masks, lacking="without --use-sam"),
+        StageSpec(
+            "crop_features",
+            "encode",
+            applies=lambda settings: settings.rule == "crop",
+            lacking="without --hybrid-rule crop",
+        ),
+        StageSpec("hybrid", "refine", EVERYTHING, _has_masks, "without --use-sam"),
+        StageSpec(
+            "metrics", "cheap", EVERYTHING, lambda settings: settings.scored, "without --labels"
+        ),
+        StageSpec(
+            "results", "cheap", EVERYTHING, lambda settings: settings.scored, "without --labels"
+        ),
+    )
+}
+STAGES = tuple(STAGE_SPECS)  # in the order in which they are executed

@@ -1,0 +1,80 @@
+"""The dataset of a run, with label maps drawn where its ground truth is annotations."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import weakref
+from collections.abc import Callable
+from pathlib import Path
+
+from sclip_core.config import Settings, UserError
+from sclip_core.datasets.annotations import is_annotations
+from sclip_core.datasets.annotations.maps import label_maps, unlabelled
+from sclip_core.datasets.dataset import Dataset, open_dataset
+from sclip_core.datasets.vocabulary import Vocabulary
+
+DRAWN = "ground_truth"  # below the artifacts
+
+
+def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
+    """The dataset that the settings name, its ground truth drawn where it is annotations.
+
+    Args:
+        settings: of a run.
+        say: takes what a user should know before the run.
+        keep: whether drawn maps are kept below the artifacts; False: those that are not there lie
+            elsewhere for as long as the dataset is used.
+
+    Raises:
+        UserError: see ``drawn`` and ``open_dataset``.
+    """
+    if keep or settings.labels is None or not is_annotations(settings.labels):
+        return open_dataset(drawn(settings, say))
+    elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
+    try:
+        dataset = open_dataset(drawn(settings, say, elsewhere))
+    except BaseException:
+        shutil.rmtree(elsewhere, ignore_errors=True)
+        raise
+    weakref.finalize(dataset, shutil.rmtree, elsewhere, ignore_errors=True)
+    return dataset
+
+
+def drawn(
+    settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
+) -> Settings:
+    """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
+
+    The maps are kept below the artifacts, so that they are drawn once.
+
+    Args:
+        settings: of a run.
+        say: takes what a user should know before the run.
+        elsewhere: a folder to draw in what is not there; None: below the artifacts.
+
+    Raises:
+        UserError: the annotations cannot be used, or do not fit the classes.
+    """
+    images, labels = settings.images, settings.labels
+    if images is None or labels is None or not is_annotations(labels):
+        return settings
+    if settings.reduce_zero_label:
+        raise UserError(
+            f"{labels} names its categories, so there is no zero label to reduce: "
+            "leave --reduce-zero-label out"
+        )
+    if settings.classes is not None:
+        vocabulary = Vocabulary.from_file(settings.classes)
+    elif settings.vocabulary is not None:
+        vocabulary = Vocabulary.named(settings.vocabulary)
+    else:
+        raise UserError(
+            f"--classes is missing: pass a text file with the categories of {labels} that are to "
+            "be found, one a line, synonyms split by ', '"
+        )
+    folder, limit = settings.artifacts / DRAWN, settings.num_samples
+    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
+    given = () if settings.ignores_as_usual else settings.ignore_label
+    ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
+    return settings.replace(labels=maps, ignore_label=tuple(ignored))

@@ -1,0 +1,80 @@
+"""In what runs differ: the settings in the rows of ``runs``, compared and put into words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from sclip_core.config import printable
+
+Row = dict[str, Any]
+
+# Columns of ``runs`` that are not settings; what remains may set a run apart from the others.
+NO_SETTINGS = {
+    "run_id", "created_at", "dataset", "mode", "weights_sha256", "sam_sha256", "num_images",
+    "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
+    "schema_version", "data_root", "images", "labels", "sam_checkpoint",
+}  # fmt: skip
+OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
+BY_DEFAULT = {"num_samples": "all"}  # what no value means; for other settings ``-``
+ALWAYS_READ = {*OF_THE_DATA, "classes", "ground_truth"}  # no value is a value
+
+
+def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]:
+    """Names of the settings that differ among the runs on some dataset; ``mode`` comes first.
+
+    A setting that only one of two modes reads is not a difference of its own.
+
+    Args:
+        runs: rows of the table ``runs``.
+        together: compare the runs with each other whatever their datasets; the names of what they
+            were measured on then come first.
+    """
+    by_dataset: dict[str, list[Row]] = {}
+    for run in runs:
+        by_dataset.setdefault("" if together else run["dataset"], []).append(run)
+    names = dict.fromkeys(name for group in by_dataset.values() for run in group for name in run)
+    settings = [
+        name
+        for name in names
+        if name not in NO_SETTINGS and not name.startswith(("seconds_", "state_", "key_"))
+    ]
+    found = []
+    for name in (*(OF_THE_DATA if together else ()), "mode", *settings):
+        unread = set() if name in ALWAYS_READ else {"-"}
+        values = [{setting(run, name) for run in group} - unread for group in by_dataset.values()]
+        if any(len(each) > 1 for each in values):
+            found.append(name)
+    if any(map(_weights_differ, by_dataset.values())):
+        found.append("weights_sha256")
+    return found
+
+
+def _weights_differ(runs: Iterable[Row]) -> bool:
+    """Whether two runs have different weights under the same names of model and weights."""
+    digests: dict[tuple[str, ...], set[str]] = {}
+    for run in runs:
+        names = tuple(setting(run, name) for name in ("model", "pretrained"))
+        digests.setdefault(names, set()).add(setting(run, "weights_sha256"))
+    return any(len(found - {"-"}) > 1 for found in digests.values())
+
+
+def setting(run: Row, name: str) -> str:
+    """A setting as it is shown; ``-``: the run does not read it."""
+    value = described_mode(run) if name == "mode" else run.get(name)
+    if name == "pamr_dilations" and not run.get("pamr_steps"):
+        value = None
+    if value is None:
+        return BY_DEFAULT.get(name, "-")
+    if name == "weights_sha256":
+        return str(value)[:8]
+    return f"{value:g}" if isinstance(value, float) else printable(str(value))
+
+
+def described_mode(run: Row) -> str:
+    """``dense``, ``hybrid vote, sam vit_b``, ``baseline, slic``."""
+    if run["mode"] == "dense":
+        return "dense"
+    source = f"sam {run['sam_model']}" if run["proposals"] == "sam" else run["proposals"]
+    rule = f" {run['hybrid_rule']}" if run["mode"] == "hybrid" else ""
+    return f"{run['mode']}{rule}, {source}"
