@@ -17,7 +17,7 @@ from torch.nn.functional import interpolate, normalize
 from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
-from sclip_core.tensors import Room, is_finite
+from sclip_core.tensors import Buffers, is_finite
 
 TRAINED = Attention.parse("vanilla")
 PLAIN = {"ResidualAttentionBlock"}
@@ -123,10 +123,10 @@ class DenseEncoder:
             (B, 1+N, width) in the tower's dtype, CLS first.
         """
         x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
-        room = Room.of(x)
+        buffers = Buffers.of(x)
         for block in self.visual.transformer.resblocks[:-1]:
-            mixed = vanilla(*heads_of(block, x, room), self.grid(pixels))
-            x = complete(block, x, project(block, mixed, room), room)
+            mixed = vanilla(*heads_of(block, x, buffers), self.grid(pixels))
+            x = complete(block, x, project(block, mixed, buffers), buffers)
         return x
 
     @torch.no_grad()
@@ -175,12 +175,12 @@ class DenseEncoder:
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
         """What comes out of the last block (B, 1+N, width) by each policy."""
-        block, room = self.visual.transformer.resblocks[-1], Room.of(x)
-        heads = heads_of(block, x, room)
+        block, buffers = self.visual.transformer.resblocks[-1], Buffers.of(x)
+        heads = heads_of(block, x, buffers)
         for attention in attentions:
-            mixed = project(block, attention(*heads, grid), room)
+            mixed = project(block, attention(*heads, grid), buffers)
             if attention.arch != "reduced":
-                mixed = complete(block, x.clone(), mixed, room)
+                mixed = complete(block, x.clone(), mixed, buffers)
             yield mixed
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
