@@ -131,9 +131,9 @@ def test_taken_names_are_refused():
     ("arguments", "says"),
     [
         (("mine", "reducd"), "unknown arch 'reducd'. Did you mean 'reduced'"),
-        (("mine:vanilla",), "is no name that can be chosen"),
-        (("a,b",), "is no name that can be chosen"),
-        (("",), "is no name that can be chosen"),
+        (("mine:vanilla",), "invalid attention name"),
+        (("a,b",), "invalid attention name"),
+        (("",), "invalid attention name"),
         ((mine,), '@policy("my_name")'),
     ],
 )
