@@ -1,8 +1,8 @@
-"""What the forks of this process find imported, and the small SAM that stands in for Meta's."""
+"""The imports that all forks of this process share, and a small SAM in place of Meta's."""
 
 from __future__ import annotations
 
-SAM_SIZE = "vit_b"  # the one that it stands in for
+SAM_SIZE = "vit_b"  # the one that is replaced
 
 
 def load() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sclip_core.config import printable
@@ -17,6 +17,7 @@ from sclip_core.progress import LineReporter, Outcome
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 STANDS_OUT, FAINT = "bold yellow", "dim"  # styles
+TITLE: dict[str, Any] = {"title_justify": "left", "title_style": "bold"}  # of a table
 USUAL_WIDTH = 150  # where there is no terminal
 
 
@@ -97,6 +98,16 @@ def report_left_out(lines: Iterable[str]) -> int:
     for line in left_out:
         print(f"sclip: left out: {line}", file=sys.stderr)
     return 1 if left_out else 0
+
+
+def right(name: str) -> Column:
+    """A column of numbers."""
+    return Column(name, justify="right")
+
+
+def whole(name: str) -> Column:
+    """A column in which nothing is wrapped."""
+    return Column(name, no_wrap=True)
 
 
 def full_width(table: Table) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.table import Table
 
-from flows.cli.console import score
+from flows.cli.console import TITLE, right, score, whole
 from flows.cli.output import plain, values_of
 from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
 from sclip_core.progress import Status, duration
@@ -25,7 +25,8 @@ EXPLAINED = ["explain_key", "explain_value"]  # columns of a plan that DuckDB dr
 
 def summary_table(finished: Finished) -> Table:
     """Scores of a run, if there is ground truth, and what each stage did."""
-    table = _table(headline(finished), "stage", "state", ">cached", ">computed", ">time", "key")
+    numbers = (right("cached"), right("computed"), right("time"))
+    table = Table("stage", "state", *numbers, "key", title=headline(finished), **TITLE)
     for o in finished.outcomes.values():
         counts = (str(o.cached), str(o.computed))
         table.add_row(o.stage, o.state, *counts, duration(o.seconds), o.key)
@@ -40,9 +41,9 @@ def comparison_table(finished: list[Finished]) -> Table:
     differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
     names = differing or ["attention"]
     scores = SCORES if scored else {}
-    numbers = (f">{name}" for name in (*scores.values(), "encode", "refine"))
-    table = _table(title if scored else title + UNSCORED, *names, *numbers)
-    table.add_column("run" if scored else "folder", no_wrap=True)
+    numbers = map(right, (*scores.values(), "encode", "refine"))
+    last = whole("run" if scored else "folder")
+    table = Table(*names, *numbers, last, title=title if scored else title + UNSCORED, **TITLE)
     for row in rows:
         seconds = (computed_seconds(row, cost) for cost in ("encode", "refine"))
         table.add_row(
@@ -75,9 +76,7 @@ def stage_columns(finished: Finished) -> dict[str, Any]:
 
 def plan_table(statuses: Sequence[Status]) -> Table:
     """Every stage with its state and why."""
-    table = _table(None, "stage", "state", ">done", ">total")
-    table.add_column("key", no_wrap=True)
-    table.add_column("why")
+    table = Table("stage", "state", right("done"), right("total"), whole("key"), "why")
     for s in statuses:
         table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, printable(s.reason))
     return table
@@ -114,14 +113,6 @@ def saved_lines(finished: list[Finished]) -> Iterator[str]:
     yield printable(f"pictures: {folder}")
     if not settings.scored:
         yield printable(f"label maps: {folder / LABEL_MAPS}")
-
-
-def _table(title: str | None, *columns: str) -> Table:
-    """A table without rows; what stands right in its column has a name that begins with ``>``."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
 
 
 def _row(finished: Finished) -> dict[str, Any]:

@@ -301,7 +301,7 @@ class TestTheSystemRefuses:
     def test_no_permission(self, raised):
         code, err = raised(PermissionError(13, "Permission denied", "a/digests\x1b.jsonl"))
         assert code == 2
-        line = r"sclip: a/digests\x1b.jsonl: Permission denied; mend that and run again"
+        line = r"sclip: a/digests\x1b.jsonl: Permission denied; fix that and run again"
         assert err == line + "\n"
 
     @pytest.mark.parametrize(
@@ -316,4 +316,4 @@ class TestTheSystemRefuses:
         code, err = raised(error)
         assert code == 1
         assert "Traceback" in err
-        assert err.endswith("this is a fault of ours, see above; no artifact is lost\n")
+        assert err.endswith("internal error, see above; please report it; no artifact is lost\n")
