@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
@@ -93,13 +93,14 @@ class Proposals:
         return Proposals(self.size, tuple(self.counts[n] for n in numbers), **arrays)
 
     @classmethod
-    def joined(cls, parts: Sequence[Proposals]) -> Proposals:
-        """The masks of several proposals of one image, in order."""
+    def joined(cls, parts: Iterable[Proposals], size: tuple[int, int]) -> Proposals:
+        """The masks of several proposals of one image of ``size`` (H, W), in order."""
+        parts = [cls.of_runs([], size), *parts]
         arrays = {
             f.name: np.concatenate([getattr(part, f.name) for part in parts])
             for f in fields(cls)[2:]
         }
-        return cls(parts[0].size, tuple(c for part in parts for c in part.counts), **arrays)
+        return cls(size, tuple(c for part in parts for c in part.counts), **arrays)
 
     def masks(self) -> NDArray[np.bool_]:
         """All masks, decoded: (M, H, W) bool."""

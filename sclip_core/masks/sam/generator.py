@@ -22,23 +22,20 @@ from segment_anything.utils.amg import (
 )
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
-from torchvision.ops import box_area
 
 from sclip_core.config import ImageError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.masks.proposals import Proposals
-from sclip_core.masks.sam.decoder import Prompted, SamDecoder
-from sclip_core.masks.sam.encoder import SamEncoder
-from sclip_core.masks.sam.found import (
+from sclip_core.masks.sam.crops import (
     Crop,
-    Found,
     axis_matrix,
     boxes_of,
-    corners,
     encoded,
     from_corners,
     suppressed,
 )
+from sclip_core.masks.sam.decoder import Prompted, SamDecoder
+from sclip_core.masks.sam.encoder import SamEncoder
 from sclip_core.tensors import is_finite
 
 POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
@@ -124,9 +121,7 @@ class MaskGenerator:
         """
         crops = self.crops(size)
         parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
-        if not parts:
-            return Proposals.of_runs([], size)
-        found = Proposals.joined(parts)
+        found = Proposals.joined(parts, size)
         if len(crops) > 1:
             found = self._without_duplicates(found)
         if self.settings.min_mask_region_area > 0:
@@ -143,22 +138,14 @@ class MaskGenerator:
         """The masks of a part of the image, duplicates removed, in the image's frame."""
         scale = np.array(crop.size[::-1])
         points = self.grids[crop.layer] * scale
-        found = Found.joined(self._batches(crop, embedding, points, size))
-        kept = suppressed(found.boxes, found.quality, self.settings.box_nms_thresh)
-        x0, y0, x1, y1 = crop.box
-        in_image = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
-        known = {
-            "boxes": from_corners(in_image.numpy()),
-            "predicted_iou": found.quality[kept].double().numpy(),
-            "stability_score": found.stability[kept].double().numpy(),
-            "points": (found.points[kept] + torch.tensor([x0, y0])).numpy(),
-            "crop_boxes": np.tile([x0, y0, x1 - x0, y1 - y0], (len(kept), 1)),
-        }
-        return Proposals.of_runs([found.counts[k] for k in kept.tolist()], size, **known)
+        found = Proposals.joined(self._batches(crop, embedding, points, size), size)
+        return found.chosen(
+            suppressed(found.boxes, found.predicted_iou, self.settings.box_nms_thresh)
+        )
 
     def _batches(
         self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
-    ) -> Iterator[Found]:
+    ) -> Iterator[Proposals]:
         """What is found at the points, some at a time; fewer where memory does not suffice."""
         start = 0
         while start < len(points):
@@ -174,7 +161,7 @@ class MaskGenerator:
 
     def _attempt(
         self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
-    ) -> list[Found] | None:
+    ) -> list[Proposals] | None:
         """What is found at some points; None where memory does not suffice for so many."""
         placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
         try:
@@ -192,14 +179,15 @@ class MaskGenerator:
         prompted: Prompted,
         points: NDArray[np.float64],
         size: tuple[int, int],
-    ) -> Iterator[Found]:
+    ) -> Iterator[Proposals]:
         """The masks of some points that pass all filters but the one for duplicates."""
         settings, quality = self.settings, prompted.quality
         good = quality > (settings.pred_iou_thresh or -torch.inf)
         point, which = good.nonzero().unbind(dim=1)
-        height, width = crop.size
+        x0, y0, x1, y1 = crop.box
+        corner = np.array([x0, y0])
         elements = DRAWN_ELEMENTS.get(self.device.type, DRAWN_ELEMENTS["cpu"])
-        step = max(1, elements // (height * width))
+        step = max(1, elements // ((x1 - x0) * (y1 - y0)))
         for start in range(0, len(point), step):
             chosen = slice(start, start + step)
             low = self.decoder.masks(prompted, point[chosen], which[chosen])
@@ -207,18 +195,19 @@ class MaskGenerator:
             logits = self._enlarged(low, crop.size)
             stability = self._stability(logits)
             steady = stability >= settings.stability_score_thresh
-            if settings.stability_score_thresh == 0:
-                steady = torch.ones_like(steady)
+            steady |= settings.stability_score_thresh == 0
             masks = logits > self.sam.mask_threshold
             boxes = boxes_of(masks)
             at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
             kept = steady & ~at_edge
-            yield Found(
+            yield Proposals.of_runs(
                 encoded(masks[kept].cpu().numpy(), crop, size),
-                boxes[kept].cpu(),
-                quality[point[chosen], which[chosen]][kept].cpu(),
-                stability[kept].cpu(),
-                torch.as_tensor(points)[point[chosen].cpu()][kept.cpu()],
+                size,
+                boxes=from_corners(boxes[kept].cpu().numpy() + np.tile(corner, 2)),
+                predicted_iou=quality[point[chosen], which[chosen]][kept].cpu().double().numpy(),
+                stability_score=stability[kept].cpu().double().numpy(),
+                points=points[point[chosen][kept].cpu().numpy()] + corner,
+                crop_boxes=np.tile([x0, y0, x1 - x0, y1 - y0], (int(kept.sum()), 1)),
             )
 
     def _enlarged(self, low: Tensor, size: tuple[int, int]) -> Tensor:
@@ -246,10 +235,8 @@ class MaskGenerator:
 
     def _without_duplicates(self, found: Proposals) -> Proposals:
         """Masks of several crops; of duplicates, as SAM does, that of the smallest crop."""
-        crops = torch.as_tensor(corners(found.crop_boxes))
-        boxes = torch.as_tensor(corners(found.boxes))
-        kept = suppressed(boxes, 1 / box_area(crops), self.settings.crop_nms_thresh)
-        return found.chosen(kept.numpy())
+        areas = found.crop_boxes[:, 2:].prod(axis=1)
+        return found.chosen(suppressed(found.boxes, 1 / areas, self.settings.crop_nms_thresh))
 
     def _without_small_regions(self, found: Proposals) -> Proposals:
         """Masks with small holes filled and small islands removed, then without new duplicates."""
@@ -271,6 +258,5 @@ class MaskGenerator:
             crop_boxes=found.crop_boxes,
         )
         threshold = max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh)
-        boxes = torch.as_tensor(corners(mended.boxes))
-        kept = suppressed(boxes, torch.tensor(unchanged), threshold)  # unchanged masks come first
-        return mended.chosen(kept.numpy())
+        # Of duplicates an unchanged mask is kept.
+        return mended.chosen(suppressed(mended.boxes, np.array(unchanged), threshold))

@@ -1,11 +1,9 @@
-"""What the generator works with: crops, the masks found in them, boxes and encodings."""
+"""What the generator works with: crops of an image, boxes, and the encoding of masks."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,25 +15,6 @@ from sclip_core.masks.proposals import Proposals
 from sclip_core.segmentation.stitch import bilinear_matrix
 
 ENCODED_BYTES = 2**25  # of masks at the size of the whole image that are encoded at once
-
-
-class Found(NamedTuple):
-    """M masks of a crop; the i-th of everything belongs to the i-th mask."""
-
-    counts: list[bytes]  # M compressed run lengths, in the frame of the image
-    boxes: Tensor  # (M, 4) x, y of the first and of the last pixel, in the crop
-    quality: Tensor  # (M,) predicted IoU
-    stability: Tensor  # (M,)
-    points: Tensor  # (M, 2) float64 x, y of the prompt, in the crop
-
-    @classmethod
-    def joined(cls, parts: Iterable[Found]) -> Found:
-        """The masks of all parts, in order; of no parts, no masks."""
-        empty = torch.zeros(0)
-        boxes, points = torch.zeros(0, 4, dtype=torch.int64), torch.zeros(0, 2).double()
-        none = cls([], boxes, empty, empty, points)
-        counts, *tensors = zip(none, *parts, strict=True)
-        return cls([one for part in counts for one in part], *map(torch.cat, tensors))
 
 
 @dataclass(frozen=True)
@@ -91,15 +70,18 @@ def encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list
     return counts
 
 
-def suppressed(boxes: Tensor, scores: Tensor, threshold: float) -> Tensor:
+def suppressed(
+    boxes: NDArray[np.int64], scores: NDArray[np.float64], threshold: float
+) -> NDArray[np.int64]:
     """Non-maximum suppression: indices of the masks to keep, the highest scores first.
 
     Args:
-        boxes: (M, 4) x, y, x, y.
+        boxes: (M, 4) x, y, width, height.
         scores: (M,).
         threshold: masks whose boxes overlap one of a higher score by a larger IoU are dropped.
     """
-    kept: Tensor = batched_nms(boxes.float(), scores, torch.zeros(len(boxes)), threshold)
+    places, order = torch.from_numpy(corners(boxes)).float(), torch.from_numpy(scores).float()
+    kept: NDArray[np.int64] = batched_nms(places, order, torch.zeros(len(boxes)), threshold).numpy()
     return kept
 
 
