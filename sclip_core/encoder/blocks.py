@@ -41,7 +41,7 @@ def project(block: Any, mixed: Tensor, buffers: Buffers) -> Tensor:
     """The output of a block's attention.
 
     Args:
-        block: see ``heads_of``.
+        block: open_clip's ``ResidualAttentionBlock``.
         mixed: (B, heads, 1+N, d_head), values as the attention mixed them.
         buffers: for the product.
 
@@ -58,7 +58,7 @@ def complete(block: Any, x: Tensor, projected: Tensor, buffers: Buffers) -> Tens
     """Add the residual, then the MLP.
 
     Args:
-        block: see ``heads_of``.
+        block: open_clip's ``ResidualAttentionBlock``.
         x: (B, 1+N, width), the block's input; overwritten.
         projected: (B, 1+N, width), as of ``project``.
         buffers: for the products.

@@ -31,7 +31,7 @@ def masked_crop(
         corner: row and column of the box in the image.
         side: of the result, in pixels.
         mean: of the model's training images, for each channel, on the 0–255 scale.
-        std: likewise.
+        std: of them, on the same scale.
 
     Returns:
         (3, side, side) float32, normalised.

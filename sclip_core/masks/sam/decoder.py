@@ -163,8 +163,8 @@ def _look_back(
 
     Args:
         attention: of the image to the tokens.
-        keys: see ``_look``; overwritten if it is (P, N, C).
-        places: see ``_look``.
+        keys: (N, C) the image for all points, or (P, N, C) for each, which is overwritten.
+        places: (N, C), the positional encoding of its patches.
         tokens: (P, T, C), with the prompt added.
         values: (P, T, C).
 
