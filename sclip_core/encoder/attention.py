@@ -77,11 +77,11 @@ def _check_name(name: object) -> None:
 def _check_own(name: str, known: PolicyFunction, function: PolicyFunction) -> None:
     """Refuse to replace a built-in policy or another function."""
     if name in BUILT_IN:
-        raise UserError(f"attention '{name}' is built in: register yours by another name")
+        raise UserError(f"attention '{name}' is built in: register yours under another name")
     if _where(known) != _where(function):
         raise UserError(
-            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} by "
-            "another name"
+            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} "
+            "under another name"
         )
 
 

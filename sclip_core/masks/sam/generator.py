@@ -50,7 +50,7 @@ def _check_finite(what: str, values: Tensor) -> None:
     """Raise an ``ImageError``, which leaves the image out, for numbers that are not finite."""
     if not is_finite(values):
         raise ImageError(
-            f"SAM's {what} of it is not finite: try --dtype fp32, and check the weights"
+            f"SAM's {what} of this image is not finite: try --dtype fp32, and check the weights"
         )
 
 
