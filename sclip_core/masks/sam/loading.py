@@ -63,7 +63,7 @@ def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Pat
     if given is not None:
         if not os.path.isfile(given):
             found = "is not a file" if os.path.exists(given) else "does not exist"
-            raise UserError(f"SAM's checkpoint {given} {found}: pass the path of one of Meta's .pth files")
+            raise UserError(f"SAM's checkpoint {given} {found}: pass one of Meta's .pth files")
         return given
     known = CHECKPOINTS[size]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / known.name
