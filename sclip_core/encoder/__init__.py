@@ -1,4 +1,4 @@
-"""CLIP: loading it, its text bank, its dense features."""
+"""CLIP: finding and loading models, text banks, dense features."""
 
 from sclip_core.encoder.attention import POLICIES, Attention, policy
 from sclip_core.encoder.dense import DenseEncoder
