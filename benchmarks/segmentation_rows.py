@@ -276,7 +276,7 @@ def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
     fields = {name: preset[name] for name in Protocol.model_fields if name in preset}
     protocol = Protocol(**fields).replace(pamr_steps=10)
     bank = model.text_bank(Vocabulary.named("scenes"))
-    original, shares, different = numba_decision.hopeless, [], 0
+    original, shares, different = numba_decision.dominated, [], 0
 
     def recorded(cosines: Any) -> NDArray[np.bool_]:
         found = original(cosines)
@@ -288,9 +288,9 @@ def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
 
     for image in images:
         refiner = model.refiner(image, bank, protocol)
-        with patch.object(numba_decision, "hopeless", recorded):
+        with patch.object(numba_decision, "dominated", recorded):
             ours = refiner.labels(bank.query_class, bank.num_classes)
-        with patch.object(numba_decision, "hopeless", none):
+        with patch.object(numba_decision, "dominated", none):
             by_all = refiner.labels(bank.query_class, bank.num_classes)
         different += int((ours != by_all).sum())
     return Row(

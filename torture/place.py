@@ -179,7 +179,7 @@ def figures(settings: dict[str, Any]) -> Figures:
     labels = pipeline.labels
     rows = labels.rows()
     found = {}
-    for digest, sample in pipeline.run.images.items():
+    for digest, sample in pipeline.run.inputs.images.items():
         name = f"label map {sample.image_id}"
         try:
             found[name] = hashlib.sha256(bytes(labels.read(rows[digest]))).hexdigest()

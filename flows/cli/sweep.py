@@ -141,8 +141,8 @@ def check(several: Sequence[Settings], plot: Path | None) -> None:
 
 def drawn(points: Points, plot: Path | None) -> str:
     """Draw the plot; returns a line that says where it is, or why there is none."""
-    from sclip_core.pipeline.stages.results import run_name
     from sclip_core.report.sweep_plot import draw
+    from sclip_core.results.build import run_name
     from sclip_core.store.files import writable_folder
     from sclip_core.store.keys import artifact_key
 

@@ -1,4 +1,4 @@
-"""Where a set's tree is below the root that the user names."""
+"""Where the tree of a benchmark lies below the root that the user names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 
 from sclip_core.config import UserError, tables
+from sclip_core.datasets.layouts import nearest_tree, trees_below
 from sclip_core.datasets.record import image_and_label_folders
-from sclip_core.datasets.samples import nearest_tree, trees_below
 
-DEFAULT_ROOT = Path("data")  # where the sets' trees are, unless the user says otherwise
+DEFAULT_ROOT = Path("data")
 
 
 def find_root(layout: str, root: Path) -> Path:
@@ -38,7 +38,7 @@ def find_root(layout: str, root: Path) -> Path:
 
 
 def other_trees(layout: str, root: Path, tree: Path) -> list[Path]:
-    """Other places below a root with a part of the layout than the tree that was found."""
+    """Places below a root that have a part of the layout, other than ``tree``."""
     row = tables()["layouts"][layout]
     below = trees_below(row, Path(os.path.expanduser(root)))
     return [other.place for other in below if other.there and other.place != tree]
@@ -52,5 +52,5 @@ def set_folders(name: str, root: Path) -> list[Path]:
 
 
 def at(root: Path) -> str:
-    """The flag that names a root, where it is not the default one."""
+    """The flag that names a root, for a command; empty for the default root."""
     return "" if root == DEFAULT_ROOT else f" --root {root}"

@@ -6,9 +6,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.datasets.samples import Sample, benchmark_root, benchmark_samples, folder_samples
+from sclip_core.datasets.labels import decode_label, label_classes
+from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
+from sclip_core.datasets.samples import Sample, folder_samples
 from sclip_core.datasets.vocabulary import Vocabulary
 
 
@@ -40,6 +45,25 @@ class Dataset:
     def layout(self) -> str | None:
         """The name of the benchmark's layout; None for the user's own images."""
         return None if self.root is None else str(tables()["benchmarks"][self.name]["layout"])
+
+    def classes(self, path: Path, data: bytes) -> NDArray[np.int32]:
+        """The classes (H, W) of a label map's pixels; -1 where they are not evaluated.
+
+        Args:
+            path: of the label map, for the errors.
+            data: what is in it.
+
+        Raises:
+            ImageError: not a label map, or with values beyond the classes.
+        """
+        return label_classes(
+            decode_label(data, str(path)),
+            self.vocabulary.num_classes,
+            self.reduce_zero_label,
+            self.ignore_label,
+            str(path),
+            self.layout,
+        )
 
     def head(self, n: int) -> Self:
         """The same dataset with its first n samples (all, where it has fewer)."""

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from sclip_core.config import Protocol, UserError
 from sclip_core.masks.proposals import Proposals
-from sclip_core.segmentation.decision import Below, Labels, settle, winners_of
+from sclip_core.segmentation.decision import Below, Labels, apply_thresholds, decisions
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
 
@@ -80,7 +80,7 @@ def by_scores(evidence: Evidence) -> Labels:
             "the scores of masks and words hold NaN or infinite numbers: try --dtype fp32, and "
             "check the weights"
         )
-    (decide,) = winners_of(
+    (decide,) = decisions(
         lambda: [logits], evidence.query_class, evidence.num_classes, [evidence.protocol]
     )
 
@@ -93,7 +93,7 @@ def by_scores(evidence: Evidence) -> Labels:
             unsure = fill(below[:, 0], np.zeros(evidence.base.shape, np.bool_))
         return unsure, fill(classes[:, 0], evidence.base)
 
-    return settle(winners, evidence.num_classes, evidence.protocol)
+    return apply_thresholds(winners, evidence.num_classes, evidence.protocol)
 
 
 def painted(proposals: Proposals, values: NDArray[Any], base: NDArray[Any]) -> NDArray[Any]:

@@ -385,10 +385,7 @@ class TestAnswers:
 
     def test_no_address(self, tmp_path):
         line = refusal(Archive("file.zip", url="nonsense"), tmp_path)
-        assert (
-            "nonsense could not be fetched (not an address that can be fetched from: Invalid URL"
-            in line
-        )
+        assert "nonsense could not be fetched (not a usable address: Invalid URL" in line
 
     def test_network_lost_on_the_way(self, site, archive, tmp_path, monkeypatch):
         """Once the server has answered, it may come back."""

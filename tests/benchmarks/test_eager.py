@@ -9,7 +9,7 @@ from benchmarks import eager
 from benchmarks.cases import Case
 from sclip_core import pamr
 from sclip_core.config import Protocol
-from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation import backends
 
 WORDS = (0, 0, 1, 2, 2, 3)
 PLAIN = Protocol(short_side=70, slide_crop=48, slide_stride=32)
@@ -27,7 +27,7 @@ PROTOCOLS = {
 @pytest.fixture(autouse=True)
 def _portable(monkeypatch):
     """The portable path is the obvious form of ours; tests/segmentation ties the kernels to it."""
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    monkeypatch.setattr(backends, "numba_available", lambda: False)
 
 
 def eager_logits(case: Case) -> torch.Tensor:

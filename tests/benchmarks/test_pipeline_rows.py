@@ -103,9 +103,9 @@ def test_images_of_tuning_are_a_benchmark(tmp_path, given):
         settings, said = place.coco(2, tmp_path if given else None)
         run = Run(resolve(**settings))
         assert said == ("2 photographs" if given else "2 scenes 60×80")
-        assert (len(run.samples), len(run.dataset.vocabulary.queries)) == (2, 113)
+        assert (len(run.inputs.samples), len(run.inputs.dataset.vocabulary.queries)) == (2, 113)
         assert (run.settings.logit_scale, run.settings.prob_thd) == (50, 0.1)
-        truths = [run.ground_truth(sample) for sample in run.samples]
+        truths = [run.inputs.ground_truth(sample) for sample in run.inputs.samples]
         assert [truth.any() for truth in truths] == [not given] * 2
     assert not place.folder.exists()
 

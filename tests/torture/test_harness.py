@@ -38,7 +38,7 @@ class TestVerdict:
             (2, "sclip: no\n", {}, "refused in a line"),
             (2, "sclip: no\nsclip: and no\n", {}, "UNCLEAR"),
             (1, "sclip: left out: 0003: damaged\n", {}, "LOST"),
-            (1, "sclip: this is a fault of ours, see above\n", {}, "TRACEBACK"),
+            (1, "sclip: internal error, see above\n", {}, "TRACEBACK"),
             (139, "", {}, "UNCLEAR"),
             (HUNG, "", {}, "HUNG"),
         ],

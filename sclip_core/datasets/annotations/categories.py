@@ -6,10 +6,10 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.errors import few
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
 Category = str | int  # by its name; by its number where the format has no names
-SHOWN = 5  # names given in an error
 
 
 def plain(name: str) -> str:
@@ -73,8 +73,7 @@ def _without_class(missing: list[str], known: set[str], source: str) -> UserErro
     """The error for names that the vocabulary lacks."""
     line = f"{source}: {unknown('category', missing[0], known)}"
     if missing[1:]:
-        more = ", ..." if len(missing) > SHOWN else ""
-        line += f" In all {len(missing)} have no class: {', '.join(missing[:SHOWN])}{more}."
+        line += f" In all {len(missing)} have no class: {few(missing, 5)}."
     return UserError(f"{line} --classes FILE has a line for each: add the name to the class's line")
 
 

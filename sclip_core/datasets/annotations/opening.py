@@ -20,7 +20,7 @@ from sclip_core.datasets.annotations.labelme import LabelMe
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import TEXT_NAMES, Yolo, looks_like_yolo
 from sclip_core.datasets.labels import SINGLE_CHANNEL
-from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix
+from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix, files_of
 
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
@@ -127,9 +127,9 @@ def _open_folder(folder: Path) -> Annotations:
 
 def _candidates(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
     """The files that may be LabelMe's and those that may be YOLO's, by image id."""
-    texts = reading.files_of(folder, (".txt",))
+    texts = files_of(folder, (".txt",))
     named = {image_id: path for image_id, path in texts.items() if path.name != TEXT_NAMES}
-    return reading.files_of(folder, (".json",)), named
+    return files_of(folder, (".json",)), named
 
 
 def _is_labelme(pages: Mapping[str, Path]) -> bool:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import few
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import Category
 from sclip_core.datasets.annotations.coco import CocoFile
@@ -21,7 +22,6 @@ from sclip_core.datasets.images import decode_image, read_sample
 from sclip_core.datasets.labels import IGNORED, check_sizes
 
 WEIGHTS = np.array([1, 256, 256**2], np.int32)  # of R, G, B
-SHOWN = 3  # numbers given in an error
 PNG = b"\x89PNG"
 BITS = 24  # the byte of a PNG that tells its bits a channel
 
@@ -91,9 +91,8 @@ class CocoPanoptic:
         found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
         stray = [str(number) for number in found.tolist() if number not in class_of_segment]
         if stray:
-            more = ", ..." if len(stray) > SHOWN else ""
             raise ImageError(
-                f"{path}: ids {', '.join(stray[:SHOWN])}{more} are not in segments_info of "
+                f"{path}: ids {few(stray)} are not in segments_info of "
                 f"{self._file.path}; is it the PNG of another file, or saved with other colours?"
             )
         table = np.array([class_of_segment[number] for number in found.tolist()], np.int32)

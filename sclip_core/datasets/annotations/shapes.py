@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import ImageError
 from sclip_core.config.errors import shown
+from sclip_core.config.optional import optional
 from sclip_core.datasets.labels import IGNORED
 
 LEAST = 3  # corners of an outline
@@ -28,19 +29,12 @@ class Layer(NamedTuple):
 
 
 def coco() -> Any:
-    """Pycocotools' masks.
+    """The module ``pycocotools.mask``.
 
     Raises:
         UserError: it is not installed.
     """
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError:
-        raise UserError(
-            "pycocotools, which draws annotations, is not installed: "
-            "pip install 'sclip-benchmark[data]'"
-        ) from None
-    return mask
+    return optional("pycocotools.mask", "data")
 
 
 def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
