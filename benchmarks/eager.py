@@ -19,7 +19,7 @@ from sclip_core.config import Geometry
 
 @torch.no_grad()
 def slide_logits(window_features: Tensor, embeddings: Tensor, geometry: Geometry) -> Tensor:
-    """Section 4: sum the logits of all windows at each pixel, divide by the number of windows there.
+    """Section 4: at each pixel, the mean of the logits of all windows that cover it.
 
     Args:
         window_features: (windows, rows, columns, D), unit length, windows row by row.

@@ -126,7 +126,7 @@ def test_what_a_scene_says_it_shows_is_there() -> None:
 
 
 def test_colour_alone_decides_nothing() -> None:
-    """Of 600 other textures, fewer than half have the class of the nearest of 600 mean colours."""
+    """The nearest of 600 mean colours is of the right class for fewer than half of 600 others."""
     means, names = [], []
     for number in range(150):
         for code, name in enumerate(TEXTURES):
