@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from threading import Event, Lock
 from typing import Any
 
-from sclip_core.config import STAGES, Settings, UserError
+from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
 from sclip_core.encoder import Attention
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
@@ -18,18 +18,6 @@ from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Reporter, Silent
 from sclip_core.provenance import device_name, git_commit, versions
 from sclip_core.store.leases import Lease
-
-FORCED = {  # what a run lacks where it lacks a stage
-    "trunk": " without --keep-trunk",
-    "sam_embeddings": " without --use-sam --keep-embeddings",
-    "proposals": " without --use-sam",
-    "hybrid": " without --use-sam",
-    "crop_features": " without --hybrid-rule crop",
-    "dense_features": " in the baseline",
-    "refine": " in the baseline",
-    "metrics": " without --labels",
-    "results": " without --labels",
-}
 
 
 class Run:
@@ -112,9 +100,10 @@ class Run:
         _ = self.models.spec
         for stage in self.settings.force:
             if stage not in self.stages:
+                there = ", ".join(name for name in STAGES if name in self.stages)
                 raise UserError(
-                    f"--force {stage}{FORCED.get(stage, '')}: the run has no such stage; it has "
-                    f"{', '.join(stage for stage in STAGES if stage in self.stages)}"
+                    f"--force {stage} {STAGE_SPECS[stage].lacking}: the run has no such stage; "
+                    f"it has {there}"
                 )
         if "proposals" in self.settings.stages:
             self.models.source.check()

@@ -188,7 +188,6 @@ class ResultsStage:
         if not summed.label.any():
             raise nothing_evaluated(self.run, len(by_image))
         scored = scores(summed)
-        names = self.run.inputs.dataset.vocabulary.class_names
         return {
             "image_areas": image_table(self.run_id, by_image),
             "confusion": confusion_table(self.run_id, names, confused.values()),
