@@ -30,9 +30,8 @@ from sclip_core.datasets.samples import ids_below
 from sclip_core.store.files import write_whole, written_to
 
 COMPRESSION = 1  # of zlib: 5,000 maps in half the time, and a tenth larger
-SHOWN = 3  # files named in an error
 
-State = Literal["written", "there", "differs", "failed"]
+State = Literal["written", "there", "differs"]
 
 
 @dataclass
@@ -104,9 +103,9 @@ def prepare(
     record = {"set": layout, "made_from": chosen, "version": conversion.version}
     _make_folders(jobs)
     before = record_of(tree, layout)
-    begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
+    note_begin = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
     done = Prepared(layout, chosen, alone=_alone(layout, tree, jobs))
-    states = _parallel(jobs, force, begun, workers or os.cpu_count() or 1)
+    states = _parallel(jobs, force, note_begin, workers or os.cpu_count() or 1)
     for job, state in counted(states, name, len(jobs), progress):
         _count(done, job, state)
     if done.complete:
@@ -185,14 +184,16 @@ class _Once:
 
 
 def _parallel(
-    jobs: Sequence[Job], force: bool, begun: _Once, workers: int
+    jobs: Sequence[Job], force: bool, note_begin: _Once, workers: int
 ) -> Iterator[tuple[Job, State | ImageError]]:
     """Each job and its result, in order; few jobs are submitted ahead, so that Ctrl-C is quick."""
     remaining = iter(jobs)
     with ThreadPoolExecutor(workers) as pool:
 
         def ahead(count: int) -> list[tuple[Job, Future[State | ImageError]]]:
-            return [(job, pool.submit(_do, job, force, begun)) for job in islice(remaining, count)]
+            return [
+                (job, pool.submit(_do, job, force, note_begin)) for job in islice(remaining, count)
+            ]
 
         waiting = ahead(2 * workers)
         try:
@@ -205,8 +206,8 @@ def _parallel(
                 future.cancel()
 
 
-def _do(job: Job, force: bool, begun: _Once) -> State | ImageError:
-    """Draw one map and write it if need be; ``begun`` is called before the first is written."""
+def _do(job: Job, force: bool, note_begin: _Once) -> State | ImageError:
+    """Draw one map and write it if need be; ``note_begin`` is called before that."""
     try:
         classes = job.draw()
     except ImageError as error:
@@ -221,7 +222,7 @@ def _do(job: Job, force: bool, begun: _Once) -> State | ImageError:
         if not force:
             return "differs"
     data = png(classes)
-    begun()
+    note_begin()
     write_whole(job.target, lambda path: path.write_bytes(data))
     return "written"
 

@@ -236,15 +236,15 @@ def _context(tree: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str,
     """The images of the validation split, and the segments of each image."""
     hint = "sclip data download context60 says where to get it"
     data = _json(tree / CONTEXT_FILE, ("images", "annos_segmentation"), hint)
-    images = list(_seen(data["images"], lambda image: image["phase"] == "val"))
+    images = list(_kept_by_detail(data["images"], lambda image: image["phase"] == "val"))
     ids = {image["image_id"] for image in images}
     segments: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for segment in _seen(data["annos_segmentation"], lambda one: one["image_id"] in ids):
+    for segment in _kept_by_detail(data["annos_segmentation"], lambda one: one["image_id"] in ids):
         segments[segment["image_id"]].append(segment)
     return images, segments
 
 
-def _seen(
+def _kept_by_detail(
     entries: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]
 ) -> Iterator[dict[str, Any]]:
     """The entries of a list that the Detail API keeps, which made the published maps and split.
@@ -252,14 +252,14 @@ def _seen(
     It removes unwanted entries from the list while iterating over it, and so skips the entry after
     each of them. That is why the split has 5,104 of the 5,105 images.
     """
-    unseen = False
+    skip_next = False
     for entry in entries:
-        if unseen:
-            unseen = False
+        if skip_next:
+            skip_next = False
         elif wanted(entry):
             yield entry
         else:
-            unseen = True
+            skip_next = True
 
 
 def _context_split_is_there(tree: Path, stems: list[str], force: bool) -> bool:
@@ -282,8 +282,8 @@ def _context_split_is_there(tree: Path, stems: list[str], force: bool) -> bool:
     odd = sorted(set(there) ^ set(stems))
     raise UserError(
         f"{path} is another split: it has {len(there):,} images, that of {CONTEXT_FILE} "
-        f"{len(stems):,}, and {odd[0]} is in one of them only; it is as it was: pass --force to "
-        "replace it"
+        f"{len(stems):,}, and {odd[0]} is in only one of them; it was left unchanged: pass --force "
+        "to replace it"
     )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from sclip_core.config import UserError, tables
 from sclip_core.datasets.layouts import nearest_tree, trees_below
 from sclip_core.datasets.record import image_and_label_folders
+from sclip_core.datasets.samples import own_folder
 
 DEFAULT_ROOT = Path("data")
 
@@ -22,14 +23,11 @@ def find_root(layout: str, root: Path) -> Path:
     Raises:
         UserError: there is no such folder, or no part of the layout in it.
     """
-    root = Path(os.path.expanduser(root))
-    if not os.path.isdir(root):
-        found = "is a file" if os.path.exists(root) else "does not exist"
-        raise UserError(f"--root {root} {found}: expected the folder that the sets are in")
+    root = own_folder(root, "--root")
     row = tables()["layouts"][layout]
-    found_tree = nearest_tree(row, root)
-    if found_tree.there:
-        return found_tree.place
+    tree = nearest_tree(row, root)
+    if tree.there:
+        return tree.place
     raise UserError(
         f"no {' or '.join(image_and_label_folders(layout))} in {root} or in its "
         f"{', '.join(row['subfolders'])}: pass the folder that holds them as --root, or fetch the "

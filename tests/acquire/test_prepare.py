@@ -609,7 +609,7 @@ def test_without_raw_annotations_it_says_where_they_come_from(name, source, says
 def test_a_torn_annotation_file_is_named(content, tmp_path):
     trees.context_raw(tmp_path)
     (tmp_path / CONTEXT / "trainval_merged.json").write_text(content)
-    with pytest.raises(UserError, match=r"trainval_merged\.json (is no JSON|holds a list|has no)"):
+    with pytest.raises(UserError, match=r"trainval_merged\.json (is not JSON|holds a list|has no)"):
         prepare("context60", tmp_path)
 
 

@@ -25,6 +25,7 @@ from sclip_core.datasets.annotations import (
     match,
     open_annotations,
 )
+from sclip_core.datasets.causes import IGNORE_LABEL
 from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
@@ -33,7 +34,7 @@ from sclip_core.store.keys import artifact_key, canonical_json
 VERSION = 1  # of the drawing; a higher one draws all maps anew
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn
 MOST_THREADS = 8
-BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
+IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits
 SHOWN = 3  # faults given in an error
 
 
@@ -81,22 +82,13 @@ def label_maps(
             images; some maps cannot be drawn (all others are drawn first); or the disk is full.
     """
     annotations = open_annotations(labels)
-    if not annotations.used:
-        raise UserError(
-            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
-            "scored: is it the right one?"
-        )
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-        known_as = _matched(annotations, labels, there)
-        needed = [i for i in sorted(there)[:limit] if i not in known_as]
-        _tell_unlisted(annotations, labels, needed, say)
-        drawn = there if annotations.unlisted_is_empty else known_as
-        jobs = [Job(i, known_as.get(i, i), there[i], maps / f"{i}.png") for i in drawn]
+        jobs = _jobs(annotations, labels, there, maps, limit, say)
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         kept = {i for i, state in states.items() if done.get(i) == state}
@@ -115,6 +107,39 @@ def label_maps(
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _jobs(
+    annotations: Annotations,
+    labels: Path,
+    images: Mapping[str, Path],
+    maps: Path,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """The maps to be drawn, of all images or of those with annotations, as the format demands.
+
+    Raises:
+        UserError: there are no annotations, or images lack some in a format in which that does
+            not mean that they have no objects.
+    """
+    if not annotations.used:
+        raise UserError(
+            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
+            "scored: is it the right one?"
+        )
+    known_as = _matched(annotations, labels, images)
+    unlisted = [i for i in list(images)[:limit] if i not in known_as]
+    if unlisted:
+        found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
+        if not annotations.unlisted_is_empty:
+            other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
+            alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
+            advice = "annotate them, or leave them out of --images"
+            raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
+        say(f"{found}, and taken for images without objects: {few(unlisted)}")
+    drawn = images if annotations.unlisted_is_empty else known_as
+    return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
 
 
 def _draw_all(
@@ -154,12 +179,12 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     Raises:
         UserError: there are so many classes that 65535 is one of them.
     """
-    if vocabulary.num_classes > WORDS:
+    if vocabulary.num_classes > IGNORE_LABEL_16:
         raise UserError(
             f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
             "make the first class 'background'"
         )
-    return BYTES if vocabulary.num_classes < BYTES else WORDS
+    return IGNORE_LABEL if vocabulary.num_classes < IGNORE_LABEL else IGNORE_LABEL_16
 
 
 def _draw(
@@ -177,7 +202,7 @@ def _draw(
                 return
     classes = annotations.draw(job.known_as, classes_of, size_hw)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
-    deep = max(rest, *classes_of.values(), 0) > BYTES
+    deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
 
@@ -225,26 +250,6 @@ def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path])
         f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
         "subfolders must be the same, only the ending may differ"
     )
-
-
-def _tell_unlisted(
-    annotations: Annotations, labels: Path, needed: Sequence[str], say: Callable[[str], None]
-) -> None:
-    """Say which images have no annotations and are therefore taken to have no objects.
-
-    Raises:
-        UserError: in this format, an image without annotations need not be without objects.
-    """
-    if not needed:
-        return
-    found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
-    if not annotations.unlisted_is_empty:
-        other = next((i for i in annotations.ids() if i.endswith(f"/{needed[0]}")), None)
-        alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-        raise UserError(
-            f"{found}: {few(needed)}{alike}; annotate them, or leave them out of --images"
-        )
-    say(f"{found}, and taken for images without objects: {few(needed)}")
 
 
 def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:

@@ -38,7 +38,7 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         fault = str(error) or "nested too deep"
         raise UserError(
-            f"{path} is no JSON, or cut short ({fault}): export or copy it again"
+            f"{path} is not JSON, or cut short ({fault}): export or copy it again"
         ) from None
     if not isinstance(loaded, dict):
         raise UserError(
