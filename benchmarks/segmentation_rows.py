@@ -32,7 +32,6 @@ from sclip_core import SCLIP, Protocol, Vocabulary, pamr, read_image
 from sclip_core.config import tables
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
 from sclip_core.segmentation import decide
-from sclip_core.segmentation.backends import numba_decision
 
 REPEATS = 3  # of the eager form, which takes minutes
 EAGER_GB = 15  # memory that the eager form needs for one image, with a margin
@@ -271,6 +270,8 @@ def skipping_rows(quick: bool) -> Iterator[Row]:
 
 def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
     """The share of words that PAMR leaves out as they cannot win, and labels with all of them."""
+    from sclip_core.segmentation.backends import numba_decision  # needs Numba
+
     preset = tables()["presets"]["demo"]
     model = SCLIP.load(preset["model"], preset["pretrained"], device="cpu")
     fields = {name: preset[name] for name in Protocol.model_fields if name in preset}

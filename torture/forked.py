@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -23,7 +22,7 @@ from typing import Any
 
 LONGEST = 60.0  # seconds for a run of some small pictures; one that takes longer hangs
 HUNG = 999  # our exit code for a run that hung
-FAULTS = ("Traceback", "internal error", "this is a fault of ours")  # as printed by the command
+FAULTS = ("Traceback", "internal error")  # as the command prints them
 _numbers = itertools.count()
 
 
@@ -55,8 +54,8 @@ class Ended:
 class Child:
     """A process that was started, and its output."""
 
-    def __init__(self, pid: int, out: Path, err: Path, group: bool = False) -> None:
-        """Watch a process; ``group``: it leads a process group, which is killed when it ends."""
+    def __init__(self, pid: int, out: Path, err: Path, group: bool) -> None:
+        """Watch a process; for ``group`` see ``forked``."""
         self.pid = pid
         self._files = out, err
         self._group = group
@@ -94,15 +93,21 @@ class Child:
         return Ended(code if code >= 0 else 128 - code, out, err, time.monotonic() - self._started)
 
 
-def forked(work: Callable[[], int], folder: Path) -> Child:
-    """Start a child that does ``work``, which gives its exit code; ``folder``: for its output."""
+def forked(work: Callable[[], int], folder: Path, group: bool = False) -> Child:
+    """Start a child.
+
+    Args:
+        work: what it does; returns its exit code.
+        folder: for its output.
+        group: it makes itself the leader of a process group, which is killed when it ends.
+    """
     out, err = _output(folder)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if not pid:
         _run_and_exit(work, out, err)
-    return Child(pid, out, err)
+    return Child(pid, out, err, group)
 
 
 def sclip(words: Sequence[str], folder: Path, prepare: Callable[[], object] | None = None) -> Child:
@@ -135,20 +140,14 @@ def spawned(
         code: the checkout to import from; None: this one.
         env: variables to add to the environment.
     """
-    out, err = _output(folder)
-    here = str(code or Path(__file__).parents[1])
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=to_out,
-            stderr=to_err,
-            env={**os.environ, "PYTHONPATH": here, **env},
-            start_new_session=True,
-            preexec_fn=_usual_signals,
-        )
-    process.returncode = 0  # so that Popen never waits for it: Child does
-    return Child(process.pid, out, err, group=True)
+
+    def work() -> int:
+        os.setsid()
+        here = str(code or Path(__file__).parents[1])
+        command = [sys.executable, "-m", "flows.cli", *words]
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": here, **env})
+
+    return forked(work, folder, group=True)
 
 
 def _output(folder: Path) -> tuple[Path, Path]:
@@ -158,12 +157,6 @@ def _output(folder: Path) -> tuple[Path, Path]:
     out.touch()
     err.touch()
     return out, err
-
-
-def _usual_signals() -> None:
-    """Handle signals as a command in a shell's foreground; one in the background ignores SIGINT."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 def _run_and_exit(work: Callable[[], int], out: Path, err: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.cli.comparing import few_images
 from flows.cli.console import STANDS_OUT, TITLE, right, whole
@@ -18,7 +18,8 @@ from sclip_core.results.points import Points
 def points_table(points: Points) -> Table:
     """A line a point, in the order of the grid; the best one is marked."""
     title = f"{printable(points.dataset)}, {points.images} images, {_count(points)}"
-    scores = (right("mIoU"), whole("95 % interval"), *map(right, ("mAcc", "aAcc", "refine")))
+    interval = Column("95 % interval", justify="right", no_wrap=True)
+    scores = (right("mIoU"), interval, *map(right, ("mAcc", "aAcc", "refine")))
     table = Table(*points.varied, *scores, whole("run"), title=title, **TITLE)
     for point, run_id in enumerate(points.run_ids):
         best = len(points) > 1 and point == points.ranked[0]

@@ -98,6 +98,6 @@ def label_map(labels: LabelMapStage, prediction: NDArray[Any]) -> Image.Image:
 
 def _save(picture: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all, and the folders above it."""
-    with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
+    with written_to(path.parent, "pass another folder: --save-vis DIR"):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda target: picture.save(target, "PNG"))

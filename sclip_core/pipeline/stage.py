@@ -30,7 +30,7 @@ Loaded = TypeVar("Loaded")
 
 
 class Stage(ABC):
-    """One box of the picture."""
+    """A stage of one run; its rows are in an artifact, which other runs may share."""
 
     name: ClassVar[str]
     version: ClassVar[int]  # bump it when the same settings give another result

@@ -13,7 +13,7 @@ import numpy as np
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
-from sclip_core.results.comparison import FEW, FEWEST, SCORES
+from sclip_core.results.comparison import FEW, FEWEST, SCORES, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
 from sclip_core.results.tables import Paired, find_run, paired
@@ -126,18 +126,13 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
     return content
 
 
-def _sure(each: Interval, images: int) -> Interval:
-    """Drop an interval of too few images."""
-    return each if images >= FEWEST else each.alone()
-
-
 def _scored(
     number: int, row: Row, images: int, drawn: Resampled, settings: Sequence[Setting]
 ) -> Scored:
     """One run; `settings` are those of all runs."""
     of = {s: (drawn.of(s, number), drawn.difference(s, number)) for s in SCORES}
-    scores = {name: _sure(of[s][0], images) for s, name in SCORES.items()}
-    gains = {name: _sure(of[s][1], images) for s, name in SCORES.items()} if number else {}
+    scores = {name: sure(of[s][0], images) for s, name in SCORES.items()}
+    gains = {name: sure(of[s][1], images) for s, name in SCORES.items()} if number else {}
     apart = [s for s in settings if s.differs and s.values[number] != "-"]
     own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
     what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
@@ -186,7 +181,7 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
             colour=hex_colour(i),
             images=int(present[i]),
             share=100 * float(label[i]) / max(1, int(label.sum())),
-            ious=[_sure(ious[k][i], present[i]) for k in runs],
+            ious=[sure(ious[k][i], present[i]) for k in runs],
             gains=[gains[k][i] if k and present[i] >= FEWEST else None for k in runs],
         )
         for i, name in enumerate(pairs.class_names)

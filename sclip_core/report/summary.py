@@ -13,7 +13,7 @@ from sclip_core.config import UserError
 from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.report.pictures import data_uri, image_scores
-from sclip_core.results.comparison import FEWEST, SCORES
+from sclip_core.results.comparison import SCORES, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.results.published import beside
@@ -50,11 +50,10 @@ def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
     """
     pairs = paired([run_id], artifacts)
     drawn = bootstrap(pairs.areas)
-    found = {name: drawn.of(score) for score, name in SCORES.items()}
-    sure = len(pairs.images) >= FEWEST
+    found = {name: sure(drawn.of(score), len(pairs.images)) for score, name in SCORES.items()}
     return {
-        name: f"{each.value:.2f}" + (f" [{each.low:.2f}, {each.high:.2f}]" if sure else "")
-        for name, each in found.items()
+        name: f"{value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+        for name, (value, low, high) in found.items()
     }
 
 

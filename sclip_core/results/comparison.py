@@ -73,6 +73,11 @@ def paired_runs(base: str, *others: str, artifacts: Path | str = ARTIFACTS) -> P
     return pairs
 
 
+def sure(each: Interval, images: int) -> Interval:
+    """A value with its interval, or without where that would be of too few images."""
+    return each if images >= FEWEST else each.alone()
+
+
 def compare_paired(pairs: Paired, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
     """The table of ``compare`` for images that were paired before."""
     drawn = bootstrap(pairs.areas, resamples, seed, by_class=True)
@@ -108,14 +113,13 @@ def _row(
     images: int,
 ) -> dict[str, object]:
     """One row, with null for what is undefined."""
+    difference, low, high = sure(gain, images)
     numbers = {
         "base": base.value,
         "value": value.value,
-        "difference": gain.value,
-        "low": gain.low,
-        "high": gain.high,
+        "difference": difference,
+        "low": low,
+        "high": high,
     }
-    if images < FEWEST:
-        numbers |= dict.fromkeys(("low", "high"), float("nan"))
     known = {name: None if np.isnan(number) else number for name, number in numbers.items()}
     return {"run_id": pairs.run_ids[run], "score": score, "images": images, **known}

@@ -70,11 +70,8 @@ def decisions(
 ) -> list[Decision]:
     """The decisions by several protocols, which share the passes over the blocks.
 
-    Args:
-        blocks: see ``decide``.
-        query_class: see ``decide``.
-        num_classes: see ``decide``.
-        protocols: they may differ in ``logit_scale``, ``prob_thd`` and ``area_thd``.
+    Arguments as of ``decide``; the protocols may differ in ``logit_scale``, ``prob_thd`` and
+    ``area_thd``.
     """
     shared = _SharedDecisions(blocks, query_class, num_classes, protocols)
     return [partial(shared.by, protocol) for protocol in protocols]

@@ -199,7 +199,7 @@ class Refiner:
         resized = self.pixels().to(self.features.device)
         if not is_finite(resized):
             raise UserError(
-                "the image's normalised pixels hold NaN or infinite numbers: check the mean and "
-                "std that the model is given with"
+                "the image's normalised pixels hold NaN or infinite numbers: check the model's "
+                "mean and std"
             )
         return interpolate(resized[None], size=self.geometry.original, mode="bilinear")[0]

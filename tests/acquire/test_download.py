@@ -456,7 +456,7 @@ class TestDisk:
         (tmp_path / "file.zip.part").symlink_to("/dev/full")
         line = refusal(archive, tmp_path, kind=DiskError)
         assert "No space left on device" in line
-        assert "make room there: what was fetched is kept, run this command again" in line
+        assert "free some space: what was fetched is kept, run this command again" in line
 
     def test_full_on_the_way(self, site, archive, tmp_path):
         """A limit on the size of files stands in for a disk that is full after so many bytes."""

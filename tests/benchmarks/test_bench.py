@@ -50,7 +50,7 @@ def bench_process(*arguments: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_quick_prints_and_writes_every_row(tmp_path):
-    """Those of whole runs have tests of their own."""
+    """Without the rows of whole runs, which have tests of their own."""
     target = tmp_path / "new" / "bench.json"
     finished = bench_process("--only", *IN_PROCESS, "--json", str(target))
     assert finished.returncode == 0, finished.stderr

@@ -1,4 +1,4 @@
-"""Rows of whole runs: what is counted as work, what is judged, and that they run at all."""
+"""Rows of whole runs: what counts as work, what is judged, and that they run at all."""
 
 from __future__ import annotations
 

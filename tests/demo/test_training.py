@@ -1,4 +1,4 @@
-"""Training: what the trainer gets to see, its loss, and that a stopped run goes on."""
+"""Training: what the trainer sees, its loss, and that a stopped run can be continued."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def test_what_is_missing_is_named(store):
     next(store.glob("metrics/*/manifest.json")).unlink()
     said = "\n".join(f"{fault.path} {fault.what}" for fault in check_store(store))
     assert "rows are damaged" in said
-    assert "which is not there any more" in said
+    assert "which no longer exists" in said
     assert "manifest.json is missing" in said
 
 

@@ -324,7 +324,7 @@ def test_points_per_batch_has_no_say(tmp_path, voc, sam):
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sam_checkpoint": "no/such.pth"}, "no/such.pth is not there"),
+        ({"sam_checkpoint": "no/such.pth"}, "no/such.pth does not exist"),
         ({"sam_model": "vit_l"}, "is SAM's vit_b, not vit_l: pass --sam-model vit_b"),
     ],
 )

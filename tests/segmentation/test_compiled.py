@@ -278,6 +278,15 @@ def test_no_folder_to_remember_what_was_compiled(monkeypatch) -> None:
     assert [options.get("cache", False) for options in calls] == [True, False]
 
 
+def test_a_change_of_any_kernel_is_another_name_in_the_cache() -> None:
+    """Numba compares the age of one file, but kernels inline functions of several."""
+    assert {path.stem for path in numba_jit.SOURCES} >= {
+        *("numba_jit", "numba_stitch", "numba_pamr_kernels", "numba_decision_kernels")
+    }
+    for kernel in (compiled.stitch_rows, compiled.decide_rows, numba_pamr.step_rows):
+        assert kernel.py_func.__qualname__.endswith(numba_jit.DIGEST)
+
+
 @pytest.mark.parametrize(
     ("breaks", "says"),
     [

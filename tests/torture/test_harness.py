@@ -1,4 +1,4 @@
-"""The torture's own tools: that what goes wrong is told, and what a disk keeps."""
+"""The tools of the torture: its verdicts, its damages, and its models of a disk."""
 
 from __future__ import annotations
 

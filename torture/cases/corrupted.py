@@ -133,10 +133,11 @@ def _answers(
 
 
 def _ask(store: Path, command: list[str]) -> Ended:
-    """What a command that reads results answers; of ``report``, the page."""
+    """What a command that reads results prints; for ``report`` its page."""
     ended = _called([*command, f"--artifacts={store}"])
-    if command[0] == "report" and ended.code == 0:  # which prints where its page is
-        ended = replace(ended, out=Path(ended.out.strip()).read_text("utf-8"))
+    if command[0] == "report" and ended.code == 0:  # it prints where its page is
+        page = Path(ended.out.strip()).read_text("utf-8")
+        ended = replace(ended, out=page.partition("<footer>")[0])  # which has the time
     return ended
 
 

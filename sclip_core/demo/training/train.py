@@ -114,7 +114,7 @@ def draw_curve(log: Path, target: Path) -> None:
         target: the picture.
 
     Raises:
-        UserError: Matplotlib is not installed, or the log is none.
+        UserError: Matplotlib is not installed, or the file is not such a log.
     """
     matplotlib = optional("matplotlib.figure", "plot")
     try:
@@ -123,7 +123,7 @@ def draw_curve(log: Path, target: Path) -> None:
         losses = [line["loss"] for line in lines]
         accuracies = [100 * line["held_out_accuracy"] for line in lines]
     except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{log} is no log of a training run ({error})") from None
+        raise UserError(f"{log} is not the log of a training run ({error})") from None
     figure = matplotlib.Figure(figsize=(7, 3.2), layout="constrained")
     left = figure.subplots()
     right = left.twinx()
@@ -143,7 +143,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("artifacts/demo-training"))
     parser.add_argument("--minutes", type=float, default=1e9, help="stop after so many")
     parser.add_argument("--workers", type=int, default=0, help="processes that draw pictures")
-    parser.add_argument("--curve", type=Path, metavar="LOG", help="draw it and end")
+    parser.add_argument("--curve", type=Path, metavar="LOG", help="draw curve.png beside it")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
     for name, value in asdict(Recipe()).items():
         option = f"--{name.replace('_', '-')}"
@@ -155,8 +155,8 @@ def main() -> None:
     try:
         if log:
             draw_curve(log, log.with_name("curve.png"))
-            return
-        train(Recipe(**given), out, workers, minutes)
+        else:
+            train(Recipe(**given), out, workers, minutes)
     except UserError as error:
         parser.error(str(error))
 

@@ -62,7 +62,13 @@ class RefineStage(SharingStage, LabelMapStage):
         def load(digest: str) -> Refiner:
             geometry, features = self._features.read(self._features.row(digest, rows))
             pixels = self._pixels(digest, geometry) if refined else None
-            return Refiner(geometry, features, bank.embeddings, self.run.settings, pixels)
+            return Refiner(
+                geometry=geometry,
+                features=features,
+                embeddings=bank.embeddings,
+                protocol=self.run.settings,
+                pixels=pixels,
+            )
 
         for digest, loaded in self.loaded(load, ids):
             refiner = replace(loaded, features=loaded.features.to(device))

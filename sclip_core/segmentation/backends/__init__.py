@@ -57,7 +57,7 @@ def numba_available() -> bool:
         reason = f"cannot be used ({' '.join(str(error).split())[:200]})"
     else:
         return True
-    slower = "PAMR and the decision take some ten times longer on a CPU"
+    slower = "PAMR and the decision take about ten times longer on a CPU"
     warnings.warn(f"Numba {reason}; without it {slower}", stacklevel=2)
     return False
 

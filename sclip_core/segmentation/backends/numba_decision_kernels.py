@@ -99,9 +99,9 @@ def step_and_decide_rows(
     """The last iteration of PAMR for a chunk of queries, and at once the decision among them.
 
     Args:
-        source: see ``step_rows``; C is a multiple of ``LANES``.
-        weights: see ``step_rows``.
-        dilations: see ``step_rows``.
+        source: (H, border + W + border, C), the borders filled; C is a multiple of ``LANES``.
+        weights: (H, W, 8·D).
+        dilations: (D,) none above ``border``.
         border: columns beyond either side.
         skipped: rows of ``source`` above those that are decided.
         queries: how many of the C are queries; the others are padding.
