@@ -143,12 +143,20 @@ def paint(classes: NDArray[np.uint8], segmentation: Any, value: int, name: str =
 
 
 def images_by_name(path: Path, images: list[dict[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Images by their file names without ending; each can be a file's, and is there once."""
+    """The images of an annotation file by file name without ending.
+
+    Args:
+        path: the annotation file, for the error.
+        images: its entries of images, each with a ``file_name``.
+
+    Raises:
+        UserError: there are none, a name is there twice, or cannot be that of a file.
+    """
     found: dict[str, dict[str, Any]] = {}
     for image in images:
         stem = os.path.splitext(image["file_name"])[0]
         if not is_text(stem) or not stem or {"\0", "/", "\\"} & set(stem) or stem in found:
-            what = "twice" if stem in found else "which cannot be one"
+            what = "twice" if stem in found else "which cannot be a file name"
             raise UserError(
                 f"{path} lists the image {shown(image['file_name'])}, {what}: {FETCH_AGAIN}"
             )

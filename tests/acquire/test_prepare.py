@@ -97,8 +97,8 @@ DAMAGED_INSTANCES = {
         image_id=7
     ),
     r"000000000139\.jpg'?, twice": lambda d: d["images"][1].update(file_name="000000000139.jpg"),
-    "which cannot be one": lambda d: d["images"][1].update(file_name="a\0.jpg"),
-    "cannot be one": lambda d: d["images"][1].update(file_name="../a.jpg"),
+    "which cannot be a file name": lambda d: d["images"][1].update(file_name="a\0.jpg"),
+    "cannot be a file name": lambda d: d["images"][1].update(file_name="../a.jpg"),
     "have an unexpected form": lambda d: d["images"][1].update(file_name=5),
     "have an unexpected for": lambda d: d["categories"][0].update(id="2"),
     "lists no images": lambda d: d.update(images=[], annotations=[]),
