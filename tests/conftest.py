@@ -12,14 +12,18 @@ os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 # AVX2 kernels to pack for it, which they cannot ("pack_vnni2 is only supported when avx512 is").
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
 
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from open_clip.tokenizer import SimpleTokenizer
 
 from sclip_core import SCLIP
-from sclip_core.encoder import DenseEncoder
+from sclip_core.encoder import DenseEncoder, loading
 
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
@@ -29,6 +33,42 @@ TINY = {
     "pretrained": str(GOLDEN / "tiny_clip.safetensors"),
 }
 IMAGES = ("shapes_300x420", "shapes_portrait_360x230", "shapes_wide_100x1500")
+THREADS = torch.get_num_threads()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """One thread, also in the processes that a test starts: several are slower on tiny tensors.
+
+    The slow tests have tensors of real sizes, and as many threads as PyTorch chose.
+    """
+    threads = THREADS if item.get_closest_marker("slow") else 1
+    os.environ["OMP_NUM_THREADS"] = str(threads)
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def tokens_made_once() -> Iterator[None]:
+    """CLIP's own tokenizer is read once, and tokenises each text once.
+
+    Hundreds of runs ask it for the same few thousand prompts, which took a third of their time.
+    One with options of its own is made anew.
+    """
+
+    @cache
+    def made(context_length: int) -> SimpleTokenizer:
+        tokenizer = SimpleTokenizer(context_length=context_length)
+        tokenizer.encode = cache(tokenizer.encode)
+        return tokenizer
+
+    def tokenizer(context_length: int, **options: Any) -> SimpleTokenizer:
+        if options:
+            return SimpleTokenizer(context_length=context_length, **options)
+        return made(context_length)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(loading, "SimpleTokenizer", tokenizer)
+        yield
 
 
 @pytest.fixture(scope="session")

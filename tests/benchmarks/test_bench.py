@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
+import runpy
 import signal
-import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
+import torch
 
 import benchmarks.__main__ as bench
-from benchmarks import pipeline_rows
+from benchmarks import measure, pipeline_rows
 from benchmarks.measure import Machine, Row
 from torture.forked import forked
 
-ROOT = Path(__file__).parents[2]
 FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
 IN_PROCESS = [name for name in bench.REGISTRY if name not in pipeline_rows.ROWS]
 SAID = (  # of every kind of row, something of its name
@@ -44,19 +43,28 @@ SAID = (  # of every kind of row, something of its name
 )
 
 
-def bench_process(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "benchmarks", "--quick", *arguments]
-    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
+@pytest.fixture
+def threads():
+    """``--quick`` computes with one thread; afterwards there are as many as before."""
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
 
 
-def test_quick_prints_and_writes_every_row(tmp_path):
+@pytest.mark.filterwarnings("ignore:'benchmarks.__main__' found:RuntimeWarning")
+def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys, threads):
     """Without the rows of whole runs, which have tests of their own."""
     target = tmp_path / "new" / "bench.json"
-    finished = bench_process("--only", *IN_PROCESS, "--json", str(target))
-    assert finished.returncode == 0, finished.stderr
-    assert "GFLOP/s, copy" in finished.stdout
+    monkeypatch.setattr(measure, "TURN_SECONDS", 1e-9)  # each function is called once a turn
+    words = ["--quick", "--only", *IN_PROCESS, "--json", str(target)]
+    monkeypatch.setattr(sys, "argv", ["benchmarks", *words])
+    with pytest.raises(SystemExit) as finished:
+        runpy.run_module("benchmarks", run_name="__main__")
+    printed = capsys.readouterr()
+    assert finished.value.code == 0, printed.err
+    assert "GFLOP/s, copy" in printed.out
     for said in SAID:
-        assert said in finished.stdout
+        assert said in printed.out
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()

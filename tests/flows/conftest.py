@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -53,6 +54,20 @@ def flags(own: Path, artifacts: Path, **others: object) -> list[str]:
     paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
     given = {**paths, "artifacts": artifacts, **TINY, **others}
     return [f"--{name.replace('_', '-')}={value}" for name, value in given.items()]
+
+
+@pytest.fixture(scope="session")
+def prefect_server() -> Iterator[str]:
+    """The API of one server for the flows of all tests; it ends before pytest closes its streams.
+
+    Prefect is imported here at the latest: its log handler keeps the ``sys.stderr`` of that
+    moment, and that of a single test is closed when a later flow has something to log.
+    """
+    from prefect.settings import PREFECT_API_URL
+    from prefect.testing.utilities import prefect_test_harness
+
+    with prefect_test_harness(server_startup_timeout=120):
+        yield PREFECT_API_URL.value()
 
 
 @pytest.fixture

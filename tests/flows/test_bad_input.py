@@ -409,7 +409,7 @@ def test_unknown_command(refused, command):
 
 
 @pytest.mark.flow
-def test_a_mistake_found_inside_the_flow(small, tmp_path):
+def test_a_mistake_found_inside_the_flow(small, tmp_path, prefect_server):
     """A process of its own: Prefect may write to the console, or to its log, as it likes."""
     (tmp_path / "torn.safetensors").write_bytes(b"torn")
     given = flags(small, tmp_path / "artifacts", pretrained=tmp_path / "torn.safetensors")
@@ -417,7 +417,11 @@ def test_a_mistake_found_inside_the_flow(small, tmp_path):
         [sys.executable, "-m", "flows.cli", "run", *given],
         capture_output=True,
         text=True,
-        env={**os.environ, "PREFECT_HOME": str(tmp_path / "prefect")},
+        env={
+            **os.environ,
+            "PREFECT_HOME": str(tmp_path / "prefect"),
+            "PREFECT_API_URL": prefect_server,
+        },
     )
     assert done.returncode == 2, done.stderr
     assert "Traceback" not in done.stdout + done.stderr

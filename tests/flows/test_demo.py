@@ -13,7 +13,7 @@ from PIL import Image
 from flows.cli.demo import METHODS, SCENES_SHOWN, command, kind_means
 from sclip_core.demo.scenes import class_names
 
-SCENES = 5
+SCENES = 4
 LINES = r"(?m)^(.{12}) mIoU +([\d.]+)   (.*)$"
 
 
@@ -53,7 +53,8 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     ran, _ = demo(sclip, tmp_path, "--direct", "--pamr-steps", "3")
     others = [done for method, done in ran.items() if method != "CSA + PAMR"]
     assert set(others) == {"all cached"}
-    expected = r"computed: refine 5 in .*, metrics 5 .*; cached: text_bank, dense_features"
+    refined = rf"computed: refine {SCENES} in .*, metrics {SCENES} .*"
+    expected = f"{refined}; cached: text_bank, dense_features"
     assert re.fullmatch(expected, ran["CSA + PAMR"])
 
     commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
@@ -68,11 +69,12 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
 
 
 @pytest.mark.flow
+@pytest.mark.usefixtures("prefect_server")
 def test_as_prefect_flows(sclip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     ran, _ = demo(sclip, tmp_path)
     assert list(ran) == list(METHODS)
-    assert all("dense_features 5 in" in ran[method] for method in list(METHODS)[:4])
+    assert all(f"dense_features {SCENES} in" in ran[method] for method in list(METHODS)[:4])
     assert ran["CSA + PAMR"].endswith("cached: text_bank, dense_features")
 
 

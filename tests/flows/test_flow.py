@@ -11,7 +11,6 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 from prefect.client.orchestration import get_client
-from prefect.testing.utilities import prefect_test_harness
 
 from flows.benchmark import sclip_benchmark
 from flows.cli.running import run_settings
@@ -22,15 +21,9 @@ from sclip_core.pipeline.run import Run
 
 from ..conftest import TINY
 
-pytestmark = pytest.mark.flow
+pytestmark = [pytest.mark.flow, pytest.mark.usefixtures("prefect_server")]
 
 USUAL = Settings().stages
-
-
-@pytest.fixture(scope="module", autouse=True)
-def server():
-    with prefect_test_harness(server_startup_timeout=120):
-        yield
 
 
 def settings(own, artifacts, **others):

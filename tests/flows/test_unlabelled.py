@@ -86,6 +86,7 @@ def test_a_bad_image(small, given, sclip, tmp_path):
 
 
 @pytest.mark.flow
+@pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("several", [{}, {"attention": "csa,vanilla"}])
 def test_the_flow(given, sclip, tmp_path, monkeypatch, several):
     from flows import benchmark
@@ -111,6 +112,7 @@ def test_the_flow(given, sclip, tmp_path, monkeypatch, several):
 
 
 @pytest.mark.flow
+@pytest.mark.usefixtures("prefect_server")
 def test_what_cannot_be_shown_takes_nothing_from_the_run(given, sclip, tmp_path, monkeypatch):
     from flows import benchmark
 

@@ -6,6 +6,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -60,6 +61,20 @@ def tear(path: Path) -> None:
     path.write_bytes(b"torn")
 
 
+@pytest.fixture(scope="module")
+def whole_run(tmp_path_factory, voc, finished_once):
+    """The artifacts and the id of a run with these settings over no damage; made once."""
+    made = {"{}": (finished_once[0], finished_once[1].run_id)}
+
+    def of(settings: dict[str, Any]) -> tuple[Path, str]:
+        if str(settings) not in made:
+            root = tmp_path_factory.mktemp("whole")
+            made[str(settings)] = root, run(root, voc, **settings).run_id
+        return made[str(settings)]
+
+    return of
+
+
 @pytest.mark.parametrize(
     ("stage", "pattern", "spoil", "settings"),
     [
@@ -71,16 +86,18 @@ def tear(path: Path) -> None:
         ("metrics", "*.parquet", flip, {"force": "results"}),
     ],
 )
-def test_damaged_rows_are_computed_again(artifacts, voc, tmp_path, stage, pattern, spoil, settings):
+def test_damaged_rows_are_computed_again(
+    artifacts, voc, whole_run, stage, pattern, spoil, settings
+):
     spoil(next((artifacts / stage).rglob(pattern)))
     finished, notes = run_and_listen(artifacts, voc, **settings)
     (line,) = notes
     assert line.startswith(f"{stage}: ")
     assert "are damaged; they are computed again" in line
     assert finished.failures == {}
-    whole = run(tmp_path / "whole", voc, **{k: v for k, v in settings.items() if k != "force"})
+    root, run_id = whole_run({k: v for k, v in settings.items() if k != "force"})
     assert {r["image_id"]: r for r in areas_of(artifacts, finished.run_id)} == {
-        r["image_id"]: r for r in areas_of(tmp_path / "whole", whole.run_id)
+        r["image_id"]: r for r in areas_of(root, run_id)
     }
     again, notes = run_and_listen(
         artifacts, voc, **{k: v for k, v in settings.items() if k != "force"}

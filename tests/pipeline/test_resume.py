@@ -14,7 +14,7 @@ import pytest
 from ..conftest import TINY
 from .conftest import areas, computed, run, write_voc
 
-COUNT = 18
+COUNT = 12
 SETTINGS = {"pamr_steps": 4, "batch_size": 1, "workers": 0}
 
 
