@@ -62,10 +62,11 @@ def measured(names: Sequence[str], quick: bool) -> Iterator[Row]:
 
 def table_line(*cells: str) -> Table:
     """One line of the table, whose columns are as wide as those of every other line."""
-    line = Table.grid(padding=(0, 2, 1, 0), expand=True)
+    line = Table.grid(padding=(0, 2, 0, 0), expand=True)
     for width in WIDTHS.values():
         line.add_column(ratio=width)
     line.add_row(*cells)
+    line.add_row()
     return line
 
 

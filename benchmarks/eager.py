@@ -1,9 +1,9 @@
-"""The baseline: the reference protocol in plain eager PyTorch, the way research code does it.
+"""The baseline: docs/protocol.md in plain eager PyTorch, as research code does it.
 
-Structured as the public code is (SCLIP with MMSegmentation's ``slide_inference``, the ``PAMR``
-module of 1-stage-wseg), written from sections 4 to 6 of the reference protocol. Nothing here is
-slower than there by intention: every intermediate that exists here exists there, and it shares
-nothing with ``sclip_core.segmentation``.
+It follows sections 4 to 6 there and has the structure of the public code (SCLIP with
+MMSegmentation's ``slide_inference``, the ``PAMR`` module of 1-stage-wseg). It is not made slower
+than that code: every intermediate array exists there too. It shares no code with
+``sclip_core.segmentation``.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sclip_core.config import Geometry
 
 @torch.no_grad()
 def slide_logits(window_features: Tensor, embeddings: Tensor, geometry: Geometry) -> Tensor:
-    """Section 4: every window's logits at its pixels, added up, divided by how many covered it.
+    """Section 4: at each pixel, the mean of the logits of all windows that cover it.
 
     Args:
         window_features: (windows, rows, columns, D), unit length, windows row by row.
@@ -52,7 +52,7 @@ def _window_logits(features: Tensor, embeddings: Tensor) -> Tensor:
 
 @torch.no_grad()
 def pamr(image: Tensor, mask: Tensor, steps: int, dilations: Sequence[int]) -> Tensor:
-    """Section 5, by convolutions with fixed kernels.
+    """Section 5: PAMR by convolutions with fixed kernels.
 
     Args:
         image: (3, H, W), normalised, at the mask's size.
@@ -75,10 +75,10 @@ def pamr(image: Tensor, mask: Tensor, steps: int, dilations: Sequence[int]) -> T
 
 
 def _dilated(planes: Tensor, kernels: Tensor, dilations: Sequence[int]) -> Tensor:
-    """What fixed kernels see of every pixel's surroundings.
+    """Convolve every channel with fixed kernels at several dilations.
 
     Args:
-        planes: (C, H, W); each channel is an image of its own.
+        planes: (C, H, W).
         kernels: (K, 1, 3, 3).
         dilations: distances in pixels.
 

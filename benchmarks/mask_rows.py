@@ -42,41 +42,16 @@ SETTINGS: dict[str, Any] = {
 }
 
 
-def small_sam() -> Any:
-    """A tiny SAM of segment_anything's classes, for --quick."""
-    from segment_anything.modeling import (
-        ImageEncoderViT,
-        MaskDecoder,
-        PromptEncoder,
-        Sam,
-        TwoWayTransformer,
-    )
-
-    encoder = ImageEncoderViT(
-        img_size=128,
-        embed_dim=32,
-        depth=2,
-        num_heads=2,
-        out_chans=32,
-        use_rel_pos=True,
-        window_size=3,
-        global_attn_indexes=(1,),
-    )
-    prompts = PromptEncoder(
-        embed_dim=32, image_embedding_size=(8, 8), input_image_size=(128, 128), mask_in_chans=4
-    )
-    transformer = TwoWayTransformer(depth=2, embedding_dim=32, num_heads=2, mlp_dim=64)
-    return Sam(encoder, prompts, MaskDecoder(transformer_dim=32, transformer=transformer))
-
-
 @cache
 @torch.no_grad()
 def random_sam(quick: bool) -> Any:
     """A SAM with random weights whose masks vary in size, shape and score."""
     from segment_anything import sam_model_registry
 
+    from tests.masks.sam.models import build
+
     torch.manual_seed(0)
-    sam = small_sam() if quick else sam_model_registry["vit_b"]()
+    sam = build() if quick else sam_model_registry["vit_b"]()
     for name, weight in sam.image_encoder.named_parameters():
         if "rel_pos" in name or "pos_embed" in name:
             weight.normal_(std=0.05)

@@ -147,19 +147,19 @@ def available_gb() -> float:
     return min(limits) / 1e9
 
 
-def matmul_gflops(repeats: int = 5, size: int = 2048) -> float:
-    """GFLOP/s of an fp32 matrix product of size³: the median."""
-    a, b, out = torch.rand(size, size), torch.rand(size, size), torch.empty(size, size)
+def matmul_gflops(repeats: int = 5) -> float:
+    """The median GFLOP/s of an fp32 matrix product of 2048³."""
+    a, b, out = torch.rand(3, 2048, 2048)
     torch.mm(a, b, out=out)
     taken = [seconds_of(lambda: torch.mm(a, b, out=out)) for _ in range(repeats)]
-    return 2 * size**3 / statistics.median(taken) / 1e9
+    return 2 * 2048**3 / statistics.median(taken) / 1e9
 
 
-def bandwidth_gbs(repeats: int = 5, size: int = 2**28) -> float:
-    """GB/s of a copy of ``size`` bytes, read and written ones counted: the median."""
-    source, target = torch.ones(size // 4), torch.ones(size // 4)
-    taken = [seconds_of(lambda: target.copy_(source)) for _ in range(repeats)]
-    return 2 * size / statistics.median(taken) / 1e9
+def bandwidth_gbs() -> float:
+    """The median GB/s of a copy of 256 MiB, bytes read and written added up."""
+    source, target = torch.ones(2, 2**26)
+    taken = [seconds_of(lambda: target.copy_(source)) for _ in range(5)]
+    return 2**29 / statistics.median(taken) / 1e9
 
 
 @dataclass(frozen=True)
@@ -207,10 +207,10 @@ def machine() -> Machine:
     )
 
 
-def busy_cores(interval: float = 0.5) -> float:
-    """How many cores other processes use, observed for ``interval`` seconds."""
+def busy_cores() -> float:
+    """How many cores other processes use, observed for half a second."""
     before = _ticks()
-    time.sleep(interval)
+    time.sleep(0.5)
     worked, passed = (b - a for a, b in zip(before, _ticks(), strict=True))
     return round((os.cpu_count() or 1) * worked / max(passed, 1), 2)
 

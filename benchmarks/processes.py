@@ -11,8 +11,8 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -40,7 +40,6 @@ class Probe:
 
     wall: Span  # the process
     run: Span  # ``run_settings``: from finished settings to the result
-    opened: tuple[Span, ...]  # each ``Run``
     checked: tuple[Span, ...]  # each ``Run.check``: a flow repeats that of the command
     stages: dict[str, float]
     computed: dict[str, int]  # rows, by stage
@@ -127,8 +126,11 @@ def sclip_run(target: Path, settings: Mapping[str, object], direct: bool, **env:
     return Probe(wall=wall, **json.loads(target.read_text("utf-8")))
 
 
-def recorded(function: Callable[..., Any], calls: list[Call]) -> Callable[..., Any]:
-    """The function, with the time and the arguments of each call added to ``calls``."""
+@contextmanager
+def recorded(owner: object, name: str) -> Iterator[list[Call]]:
+    """The calls of a function of a module or a class, as they end."""
+    calls: list[Call] = []
+    function = getattr(owner, name)
 
     def call(*args: Any, **kwargs: Any) -> Any:
         begun = time.perf_counter()
@@ -136,7 +138,8 @@ def recorded(function: Callable[..., Any], calls: list[Call]) -> Callable[..., A
         calls.append(Call((begun, time.perf_counter()), args))
         return result
 
-    return call
+    with patch.object(owner, name, call):
+        yield calls
 
 
 def main(target: str, *arguments: str) -> int:
@@ -154,25 +157,17 @@ def main(target: str, *arguments: str) -> int:
 
     if os.environ.get(WARM):
         load_kernels()
-    run: list[Call] = []
-    opened: list[Call] = []
-    checked: list[Call] = []
-    finished: list[Call] = []
     imports_mb = status_mb("VmRSS")
-    with ExitStack() as stack:
-        for owner, name, calls in (
-            (running, "run_settings", run),
-            (Run, "__init__", opened),
-            (Run, "check", checked),
-            (console.ConsoleReporter, "finish", finished),
-        ):
-            stack.enter_context(patch.object(owner, name, recorded(getattr(owner, name), calls)))
+    with (
+        recorded(running, "run_settings") as run,
+        recorded(Run, "check") as checked,
+        recorded(console.ConsoleReporter, "finish") as finished,
+    ):
         code = cli.main(arguments)
     if code == 0:
         outcomes = [call.arguments[1] for call in finished]
         found = {
             "run": run[0].span,
-            "opened": [call.span for call in opened],
             "checked": [call.span for call in checked],
             "stages": {outcome.stage: outcome.seconds for outcome in outcomes},
             "computed": {outcome.stage: outcome.computed for outcome in outcomes},

@@ -32,7 +32,6 @@ from sclip_core import SCLIP, Protocol, Vocabulary, pamr, read_image
 from sclip_core.config import tables
 from sclip_core.demo.scenes import draw_scene, evaluation_rng
 from sclip_core.segmentation import decide
-from sclip_core.segmentation.backends import numba_decision
 
 REPEATS = 3  # of the eager form, which takes minutes
 EAGER_GB = 15  # memory that the eager form needs for one image, with a margin
@@ -271,12 +270,14 @@ def skipping_rows(quick: bool) -> Iterator[Row]:
 
 def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
     """The share of words that PAMR leaves out as they cannot win, and labels with all of them."""
+    from sclip_core.segmentation.backends import numba_decision  # needs Numba
+
     preset = tables()["presets"]["demo"]
     model = SCLIP.load(preset["model"], preset["pretrained"], device="cpu")
     fields = {name: preset[name] for name in Protocol.model_fields if name in preset}
     protocol = Protocol(**fields).replace(pamr_steps=10)
     bank = model.text_bank(Vocabulary.named("scenes"))
-    original, shares, different = numba_decision.hopeless, [], 0
+    original, shares, different = numba_decision.dominated, [], 0
 
     def recorded(cosines: Any) -> NDArray[np.bool_]:
         found = original(cosines)
@@ -288,9 +289,9 @@ def skipping_row(kind: str, images: Sequence[NDArray[np.uint8]]) -> Row:
 
     for image in images:
         refiner = model.refiner(image, bank, protocol)
-        with patch.object(numba_decision, "hopeless", recorded):
+        with patch.object(numba_decision, "dominated", recorded):
             ours = refiner.labels(bank.query_class, bank.num_classes)
-        with patch.object(numba_decision, "hopeless", none):
+        with patch.object(numba_decision, "dominated", none):
             by_all = refiner.labels(bank.query_class, bank.num_classes)
         different += int((ours != by_all).sum())
     return Row(

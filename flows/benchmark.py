@@ -26,12 +26,10 @@ from prefect.client.schemas.objects import State, TaskRun
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.cli.console import ConsoleReporter
-from flows.cli.signals import taken_back
-from flows.cli.tables import headline
 from flows.parameters import prefect_type, with_settings
+from flows.signals import taken_back
 from sclip_core.config import resolve_several
-from sclip_core.progress import Outcome
+from sclip_core.progress import LineReporter, Outcome
 from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
@@ -117,7 +115,7 @@ def _opened(config: str | None, preset: str | None, given: dict[str, Any]) -> li
     """The runs that a deployment's parameters ask for, told of in the log of the flow run."""
     from sclip_core.pipeline.run import Run
 
-    told = ConsoleReporter(get_run_logger().info)
+    told = LineReporter(get_run_logger().info)
     return Run.several(resolve_several(config, preset, told.note, **given), told)
 
 
@@ -131,6 +129,7 @@ def _show(publish: Callable[[Any], None], what: Any) -> None:
 
 def publish(finished: Finished) -> None:
     """Show the run in Prefect: a summary with a small picture, and a table of its classes."""
+    from sclip_core.report.headline import headline
     from sclip_core.report.summary import plain, saved_panel, score_lines, small_panel
 
     name = _key_part(finished)

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol
+
+from sclip_core.config import printable
+
+QUIET_SECONDS = 10.0  # between two lines about the progress of a stage
 
 
 @dataclass(frozen=True)
@@ -63,6 +69,76 @@ class Reporter(Protocol):
 
     def note(self, line: str) -> None:
         """Something that the user should know before the run."""
+
+
+class LineReporter:
+    """Progress as lines: one when a stage begins and ends, and now and then in between."""
+
+    def __init__(self, log: Callable[[str], None]) -> None:
+        """Start with no stage.
+
+        Args:
+            log: takes each line.
+        """
+        self._log = log
+        self._stage, self._unit = "", ""
+        self._total = self._done = self._new = 0
+        self._started = self._last_line = 0.0
+        self._warned: set[str] = set()
+
+    def start(self, stage: str, total: int, done: int, unit: str) -> None:
+        """Say how many rows are to be computed; ``done`` of them are cached."""
+        self._stage, self._unit = stage, unit
+        self._total, self._done, self._new = total, done, 0
+        self._started = self._last_line = time.monotonic()
+        self._begin()
+
+    def _begin(self) -> None:
+        self._log(f"{self._stage}: {self._total - self._done} of {self._total} {self._unit} to do")
+
+    def advance(self, stage: str, rows: int) -> None:
+        """Count stored rows; say how far it is where that was not said for a while."""
+        self._done += rows
+        self._new += rows
+        per_second = self._new / max(time.monotonic() - self._started, 1e-9)
+        self._progress(f"{per_second:.3g} {self._unit}/s", per_second)
+
+    def _progress(self, rate: str, per_second: float) -> None:
+        if time.monotonic() - self._last_line > QUIET_SECONDS:
+            self._last_line = time.monotonic()
+            left = duration((self._total - self._done) / max(per_second, 1e-9))
+            self._log(f"{self._stage}: {self._done} of {self._total}, {rate}, {left} left")
+
+    def finish(self, outcome: Outcome) -> None:
+        """Say what a stage did."""
+        if outcome.state == "cached":
+            line = f"cached    {outcome.cached} {outcome.unit}"
+        else:
+            line = f"computed  {outcome.computed} {outcome.unit} in {duration(outcome.seconds)}"
+            line += f", {outcome.cached} cached" if outcome.cached else ""
+        self._log(f"{outcome.stage:<15} {line}")
+
+    def warn(self, line: str) -> None:
+        """Name an image that is left out; once, though several runs may find it."""
+        if line not in self._warned:
+            self._warned.add(line)
+            self._remark("left out", line)
+
+    def note(self, line: str) -> None:
+        """Say something that the user should know before the run."""
+        self._remark("note", line)
+
+    def _remark(self, what: str, line: str) -> None:
+        self._log(f"{what}: {printable(line)}")
+
+
+def duration(seconds: float) -> str:
+    """``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 class Silent:

@@ -26,7 +26,8 @@ FLOORS = (
     ("sclip_core.results", "sclip_core.acquire", "sclip_core.demo", "sclip_core.model"),
     ("sclip_core.pipeline",),
     ("sclip_core.report", "sclip_core.maintenance"),
-    ("flows.benchmark", "flows.parameters"),
+    ("flows.parameters", "flows.signals"),
+    ("flows.benchmark",),
     ("flows.cli",),
 )
 BESIDE = {

@@ -24,7 +24,7 @@ from sclip_core.config import Geometry
 from sclip_core.encoder.attention import POLICIES
 from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.pixels import normalise, resize
-from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation import backends
 
 from .conftest import IMAGES, TINY
 
@@ -34,7 +34,7 @@ def path(request: pytest.FixtureRequest):
     """The path that the code takes by itself; the portable one too."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "portable":
-            patch.setattr(compiled, "available", lambda: False)
+            patch.setattr(backends, "numba_available", lambda: False)
         yield
 
 

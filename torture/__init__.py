@@ -1,4 +1,4 @@
-"""What `make torture` does to the store, and whether anything was lost, wrong or unclear then."""
+"""The runs of `make torture`, which disturb the command and count what goes wrong."""
 
 import os
 

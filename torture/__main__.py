@@ -1,4 +1,4 @@
-"""The store under torture: what is lost, silently wrong or unclear, in counts.
+"""Torture of the store: how often something is lost, silently wrong or unclear.
 
 python -m torture [--only NAME...] [--short] [--seed N] [--json FILE]
 """
@@ -9,6 +9,7 @@ import argparse
 import json
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -28,47 +29,45 @@ from torture.place import Place
 from torture.tally import BAD, Part
 
 PARTS: dict[str, Callable[[Place, bool], Part]] = {
-    "killed": killed,
-    "corrupted": corrupted,
-    "crowded": crowded,
-    "starved": starved,
-    "cut": cut,
-    "versions": versions,
-    "numbers": numbers,
+    part.__name__: part for part in (killed, corrupted, crowded, starved, cut, versions, numbers)
 }
 PICTURES = 16
 LOG_WIDTH = 150  # characters, where there is no terminal
-SHOWN = 8  # lines about what went wrong, of a part; all of them are in the JSON
+SHOWN = 8  # lines about what went wrong in a part; all of them are in the JSON
 
 
 def table_of(parts: Sequence[Part]) -> Table:
-    """The table as a person reads it."""
+    """The counts of all parts."""
     table = Table("part", "cases", "as it should be", "not so", "seconds", show_lines=True)
     for part in parts:
-        fine = [f"{n} {verdict}" for verdict, n in part.counts.most_common() if verdict not in BAD]
-        fine += [f"{name}: {number}" for name, number in part.more.items()]
-        bad = [f"{part.counts[v]} {v} ({BAD[v]})" for v in BAD if part.counts[v]]
-        cells = ("\n".join([*fine, *part.notes]), "\n".join(bad) or "–")
-        table.add_row(part.name, str(part.cases), *cells, f"{part.seconds:.0f}")
+        fine, bad = verdicts(part.counts, "\n", explain=True)
+        numbers = [f"{name}: {number}" for name, number in part.more.items()]
+        told = "\n".join(filter(None, [fine, *numbers, *part.notes]))
+        table.add_row(part.name, str(part.cases), told, bad, f"{part.seconds:.0f}")
     return table
 
 
 def kinds_table(part: Part) -> Table:
-    """The counts of a part by kind of file."""
+    """The counts of a part by kind of case."""
     table = Table(f"{part.name}, by kind", "as it should be", "not so")
     for kind, counts in sorted(part.kinds.items()):
-        fine, bad = (
-            ", ".join(
-                f"{n} {verdict}" for verdict, n in counts.items() if (verdict in BAD) == wrong
-            )
-            for wrong in (False, True)
-        )
-        table.add_row(kind, fine, bad or "–")
+        table.add_row(kind, *verdicts(counts, ", "))
     return table
 
 
+def verdicts(counts: Counter[str], between: str, explain: bool = False) -> tuple[str, str]:
+    """The good verdicts in one cell and the bad ones in another, the most frequent first."""
+    fine, bad = [], []
+    for verdict, number in counts.most_common():
+        if verdict not in BAD:
+            fine.append(f"{number} {verdict}")
+        else:
+            bad.append(f"{number} {verdict}" + (f" ({BAD[verdict]})" if explain else ""))
+    return between.join(fine), between.join(bad) or "–"
+
+
 def run_parts(names: Sequence[str], place: Place, long: bool, console: Console) -> list[Part]:
-    """Do the parts, one after the other; each prints its line when it is done."""
+    """Do the parts one after the other, and print a line about each as soon as it is done."""
     parts = []
     for name in names:
         started = time.monotonic()
@@ -86,7 +85,7 @@ def run_parts(names: Sequence[str], place: Place, long: bool, console: Console) 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Torture, print, write.
+    """Do the parts, print the tables, write the JSON.
 
     Args:
         arguments: of the command line; None: those of this process.

@@ -1,4 +1,4 @@
-"""Ways to damage a file of a store, and a store that is mended between one and the next."""
+"""Ways to damage a file of a store, and a store that is restored after each of them."""
 
 from __future__ import annotations
 
@@ -15,59 +15,55 @@ Kind = Literal["flip", "cut", "gone", "swap", "zeros"]
 
 @dataclass(frozen=True)
 class Damage:
-    """What is done to one file."""
+    """One damage to one file."""
 
     victim: str  # path below the store
     kind: Kind
-    at: int = 0  # of the byte that is flipped, or where the file is cut or the zeros begin
-    bits: int = 1  # that are flipped, as a mask; of zeros: how many
-    other: str = ""  # the file that it is exchanged with
+    at: int = 0  # the byte that is flipped, or where the file is cut or the zeros begin
+    bits: int = 1  # the mask of the bits that are flipped, or the number of zeros
+    other: str = ""  # the file with which it is exchanged
 
     def __str__(self) -> str:
-        """As it is named in a line."""
-        told = {
+        forms = {
             "flip": f"byte {self.at} xor {self.bits:#x}",
             "cut": f"cut after {self.at} bytes",
             "gone": "deleted",
             "swap": f"exchanged with {self.other}",
             "zeros": f"{self.bits} zeros from {self.at}",
         }
-        return f"{self.victim}: {told[self.kind]}"
+        return f"{self.victim}: {forms[self.kind]}"
 
     def do(self, store: Path) -> None:
         """Damage the file."""
         path = store / self.victim
+        content = bytearray(path.read_bytes())
         if self.kind == "gone":
             path.unlink()
             return
         if self.kind == "swap":
-            between = path.with_name(".between")
-            os.rename(path, between)
-            os.rename(store / self.other, path)
-            os.rename(between, store / self.other)
-            return
-        content = bytearray(path.read_bytes())
+            os.replace(store / self.other, path)
+            path = store / self.other
         if self.kind == "flip":
             content[self.at] ^= self.bits
         elif self.kind == "cut":
             del content[self.at :]
-        else:
+        elif self.kind == "zeros":
             content[self.at : self.at + self.bits] = bytes(len(content[self.at :][: self.bits]))
         path.write_bytes(content)
 
 
 class Mended:
-    """A store that can be put back as it was, quickly: only what was touched is written again."""
+    """A store that is quickly restored: only the files that were changed are written again."""
 
     def __init__(self, store: Path) -> None:
-        """Remember all files; the store is small."""
+        """Remember the content of all files of the store, which is small."""
         self.path = store
         self._content = {path: path.read_bytes() for path in _files(store)}
         self._folders = {path for path in store.rglob("*") if path.is_dir()}
         self._seen = {path: _signature(path) for path in self._content}
 
     def mend(self) -> None:
-        """Put back what was changed or deleted, take away what is new."""
+        """Restore what was changed or deleted, delete what is new."""
         for path in sorted(self.path.rglob("*"), reverse=True):
             if path.is_dir() and path not in self._folders:
                 shutil.rmtree(path)
@@ -90,7 +86,7 @@ def _signature(path: Path) -> tuple[int, int, int, int]:
 
 
 def kind_of(path: str) -> str:
-    """What kind of file lies at a path below a store; "" for one whose content says nothing."""
+    """The kind of a file by its path below a store; "" for one whose content does not matter."""
     parts = path.split("/")
     name = parts[-1]
     if name.endswith((".lock", ".partial")) or name.startswith(".") or parts[0] == "report":
@@ -106,22 +102,20 @@ def kind_of(path: str) -> str:
 
 @dataclass(frozen=True)
 class Extent:
-    """How much is done to the files of a store."""
+    """How many damages are done to the files of a store."""
 
-    swept: frozenset[str]  # kinds of which one file has every byte flipped
+    swept: frozenset[str]  # kinds of which every byte of one file is flipped
     victims: int  # files of each kind, at most
     flips: int  # single bits of each of them
     others: int  # cuts, and runs of zeros, of each of them
 
 
 def damages(store: Path, rng: random.Random, extent: Extent) -> list[Damage]:
-    """What to do to the files of a store, in any order.
+    """Damages to the files of a store, chosen at random and in random order."""
 
-    Args:
-        store: the folder.
-        rng: chooses.
-        extent: how much.
-    """
+    def differ(one: str, two: str) -> bool:
+        return (store / one).read_bytes() != (store / two).read_bytes()
+
     by_kind: dict[str, list[str]] = {}
     for path in _files(store):
         relative = str(path.relative_to(store))
@@ -138,17 +132,8 @@ def damages(store: Path, rng: random.Random, extent: Extent) -> list[Damage]:
             starts = [rng.randrange(size) for _ in range(extent.others)]
             found += [Damage(victim, "zeros", at, rng.choice((16, 512, 4096))) for at in starts]
             found.append(Damage(victim, "gone"))
-        pairs = _pairs(store, alike)
+        pairs = [(a, b) for a, b in pairwise(alike) if differ(a, b)]
         chosen = rng.sample(pairs, min(len(pairs), extent.victims))
         found += [Damage(victim, "swap", other=other) for victim, other in chosen]
-    rng.shuffle(found)  # so that all workers have the same to do
+    rng.shuffle(found)  # so that all workers have equally much to do
     return found
-
-
-def _pairs(store: Path, alike: list[str]) -> list[tuple[str, str]]:
-    """Neighbours among files of one kind that differ."""
-    return [
-        (one, two)
-        for one, two in pairwise(alike)
-        if (store / one).read_bytes() != (store / two).read_bytes()
-    ]

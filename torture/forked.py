@@ -1,8 +1,8 @@
 """The ``sclip`` command as a process that starts in milliseconds.
 
-This process imports torch and all the rest once and computes nothing with it: a library that has
-started no threads can be forked. Each run is a child whose output lies in files; it is killed,
-stopped and limited as any other process. ``spawned`` starts a new interpreter instead.
+This process imports all libraries and computes nothing: a library that has started no threads can
+be forked. Each run is a child that can be killed, stopped and limited like any other process.
+``spawned`` starts a new interpreter instead.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import itertools
 import os
 import signal
-import subprocess
 import sys
 import threading
 import time
@@ -22,35 +21,41 @@ from pathlib import Path
 from typing import Any
 
 LONGEST = 60.0  # seconds for a run of some small pictures; one that takes longer hangs
-HUNG = 999  # the exit code of one that does
+HUNG = 999  # our exit code for a run that hung
+FAULTS = ("Traceback", "internal error")  # as the command prints them
 _numbers = itertools.count()
 
 
 @dataclass(frozen=True)
 class Ended:
-    """What remains of a process."""
+    """The exit code and the output of a process that has ended."""
 
-    code: int  # as the shell gives it, 130 for one that died of SIGINT; HUNG where it was ended
+    code: int  # as in a shell, e.g. 130 after SIGINT; HUNG if it was killed since it did not end
     out: str
     err: str
     seconds: float
 
     @property
+    def output(self) -> str:
+        """What it printed as errors, and its exit code."""
+        return f"{self.err}\nexit code {self.code}"
+
+    @property
     def said(self) -> list[str]:
-        """The lines that are for the user, without those of progress."""
+        """The error lines, without those of progress."""
         return [line for line in self.err.splitlines() if line.startswith("sclip: ")]
 
     @property
     def unclear(self) -> bool:
-        """Whether a fault of the program showed."""
-        return "Traceback" in self.err or "this is a fault of ours" in self.err
+        """Whether a fault of the program was printed."""
+        return any(words in self.err for words in FAULTS)
 
 
 class Child:
     """A process that was started, and its output."""
 
-    def __init__(self, pid: int, out: Path, err: Path, group: bool = False) -> None:
-        """Take note of a process; ``group``: it leads one, which ends with it."""
+    def __init__(self, pid: int, out: Path, err: Path, group: bool) -> None:
+        """Watch a process; for ``group`` see ``forked``."""
         self.pid = pid
         self._files = out, err
         self._group = group
@@ -63,46 +68,46 @@ class Child:
             os.kill(self.pid, number)
 
     def running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is still running."""
         if self._code is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
                 self._code = os.waitstatus_to_exitcode(status)
-                if self._group:
-                    _end_group(self.pid)
+                if self._group:  # such as Prefect's server, which a killed run leaves behind
+                    with suppress(ProcessLookupError):
+                        os.killpg(self.pid, signal.SIGKILL)
         return self._code is None
 
     def wait(self, longest: float = LONGEST) -> Ended:
-        """Wait for the end; one that hangs is killed."""
+        """Wait for the end; after ``longest`` seconds the process is killed."""
         limit = time.monotonic() + longest
+        hung = False
         while self.running():
-            if time.monotonic() > limit:
+            if not hung and time.monotonic() > limit:
+                hung = True
                 os.kill(self.pid, signal.SIGCONT)
                 os.kill(self.pid, signal.SIGKILL)
-                while self.running():
-                    time.sleep(0.005)
-                self._code = HUNG
-                break
             time.sleep(0.003)
-        code = self._code if self._code is not None else HUNG
+        code = HUNG if hung or self._code is None else self._code
         out, err = (path.read_text("utf-8", errors="replace") for path in self._files)
         return Ended(code if code >= 0 else 128 - code, out, err, time.monotonic() - self._started)
 
 
-def forked(work: Callable[[], int], folder: Path) -> Child:
-    """Do something in a child.
+def forked(work: Callable[[], int], folder: Path, group: bool = False) -> Child:
+    """Start a child.
 
     Args:
-        work: gives the exit code.
+        work: what it does; returns its exit code.
         folder: for its output.
+        group: it makes itself the leader of a process group, which is killed when it ends.
     """
     out, err = _output(folder)
     sys.stdout.flush()
     sys.stderr.flush()
     pid = os.fork()
     if not pid:
-        _be(work, out, err)
-    return Child(pid, out, err)
+        _run_and_exit(work, out, err)
+    return Child(pid, out, err, group)
 
 
 def sclip(words: Sequence[str], folder: Path, prepare: Callable[[], object] | None = None) -> Child:
@@ -111,7 +116,7 @@ def sclip(words: Sequence[str], folder: Path, prepare: Callable[[], object] | No
     Args:
         words: its arguments.
         folder: for its output.
-        prepare: is called in the child before, e.g. to set limits.
+        prepare: called in the child first, e.g. to set limits.
     """
 
     def work() -> int:
@@ -132,23 +137,17 @@ def spawned(
     Args:
         words: its arguments.
         folder: for its output.
-        code: the checkout that is imported; None: the one that this is.
-        env: what differs in the environment.
+        code: the checkout to import from; None: this one.
+        env: variables to add to the environment.
     """
-    out, err = _output(folder)
-    here = str(code or Path(__file__).parents[1])
-    with out.open("wb") as to_out, err.open("wb") as to_err:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "flows.cli", *words],
-            stdin=subprocess.DEVNULL,
-            stdout=to_out,
-            stderr=to_err,
-            env={**os.environ, "PYTHONPATH": here, **env},
-            start_new_session=True,
-            preexec_fn=_usual_signals,
-        )
-    process.returncode = 0  # who waits for it is Child
-    return Child(process.pid, out, err, group=True)
+
+    def work() -> int:
+        os.setsid()
+        here = str(code or Path(__file__).parents[1])
+        command = [sys.executable, "-m", "flows.cli", *words]
+        os.execve(command[0], command, {**os.environ, "PYTHONPATH": here, **env})
+
+    return forked(work, folder, group=True)
 
 
 def _output(folder: Path) -> tuple[Path, Path]:
@@ -160,14 +159,8 @@ def _output(folder: Path) -> tuple[Path, Path]:
     return out, err
 
 
-def _usual_signals() -> None:
-    """As in a shell's foreground; what runs in the background ignores Ctrl-C."""
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-
-
-def _be(work: Callable[[], int], out: Path, err: Path) -> None:
-    """Do the work, then end as an interpreter does: threads are waited for, output is written."""
+def _run_and_exit(work: Callable[[], int], out: Path, err: Path) -> None:
+    """Do the work, then end as an interpreter does: wait for threads, flush the output."""
     code = 1
     try:
         for number, path in ((0, Path(os.devnull)), (1, out), (2, err)):
@@ -196,7 +189,7 @@ def _be(work: Callable[[], int], out: Path, err: Path) -> None:
 
 
 def _forget_parents_threads() -> None:
-    """Wait in the end for the threads of this process; those of the parent do not exist here."""
+    """Do not wait at the end for threads of the parent, which do not exist in this process."""
     kept = [call for call in threading._threading_atexits if _is_of_futures(call)]  # type: ignore[attr-defined]
     threading._threading_atexits[:] = kept  # type: ignore[attr-defined]
 
@@ -204,9 +197,3 @@ def _forget_parents_threads() -> None:
 def _is_of_futures(call: Any) -> bool:
     module = getattr(getattr(call, "func", call), "__module__", "") or ""
     return module.startswith("concurrent.futures")
-
-
-def _end_group(pid: int) -> None:
-    """End what a process that was killed has left behind, such as Prefect's server."""
-    with suppress(ProcessLookupError):
-        os.killpg(pid, signal.SIGKILL)

@@ -1,8 +1,8 @@
-"""What the forks of this process find imported, and the small SAM that stands in for Meta's."""
+"""The imports that all forks of this process share, and a small SAM in place of Meta's."""
 
 from __future__ import annotations
 
-SAM_SIZE = "vit_b"  # the one that it stands in for
+SAM_SIZE = "vit_b"  # the one that is replaced
 
 
 def load() -> None:
@@ -10,15 +10,15 @@ def load() -> None:
     import cv2  # noqa: F401
     import duckdb  # noqa: F401
     import numba.typed.typedlist  # noqa: F401
+    import open_clip  # noqa: F401
     import scipy.linalg  # noqa: F401
     import skimage.segmentation  # noqa: F401
     import zarr  # noqa: F401
 
-    import flows.cli
-    import flows.cli.comparing
-    import flows.cli.console
-    import flows.cli.listing
+    import flows.cli.exits  # and all commands
     import flows.cli.running  # noqa: F401
+    import sclip_core.pipeline.pipeline
+    import sclip_core.results  # noqa: F401
     from sclip_core.masks.sam import loading
     from tests.masks.sam.models import WIDTH, build
 

@@ -1,13 +1,13 @@
-"""Small and read-only disks, seen by one process and its children alone: none is left behind."""
+"""Small and read-only disks that only one process and its children see, and that end with them."""
 
 from __future__ import annotations
 
 import ctypes
 import os
+import subprocess
 from pathlib import Path
 
 NEW_NAMESPACE = 0x20000  # CLONE_NEWNS
-READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 1, 32, 4096, 1 << 14, 1 << 18  # MS_...
 
 
 class Refused(OSError):
@@ -15,44 +15,44 @@ class Refused(OSError):
 
 
 def alone() -> None:
-    """Let this process have mounts of its own, which end with it.
+    """Give this process mounts of its own, which end with it.
 
     Raises:
         Refused: it may not.
     """
-    _called("unshare", NEW_NAMESPACE)
-    _mount(None, Path("/"), None, RECURSIVE | PRIVATE)
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(NEW_NAMESPACE):
+        number = ctypes.get_errno()
+        raise Refused(number, f"unshare: {os.strerror(number)}")
+    _run("mount", "--make-rprivate", "/")
 
 
 def small_disk(path: Path, size: int) -> None:
     """Mount a disk in memory, of a size in bytes."""
     path.mkdir(parents=True, exist_ok=True)
-    _mount("torture", path, "tmpfs", 0, f"size={size}")
+    _run("mount", "-t", "tmpfs", "-o", f"size={size}", "torture", path)
 
 
-def larger(path: Path, size: int) -> None:
-    """Give a small disk another size in bytes."""
-    _mount(None, path, None, REMOUNT, f"size={size}")
+def resize(path: Path, size: int) -> None:
+    """Change the size of a small disk, in bytes."""
+    _run("mount", "-o", f"remount,size={size}", path)
 
 
 def read_only(path: Path) -> None:
-    """Let nothing be written below a folder."""
-    _mount(str(path), path, None, BIND)
-    _mount(None, path, None, BIND | REMOUNT | READ_ONLY)
+    """Make a folder read-only."""
+    _run("mount", "--bind", path, path)
+    _run("mount", "-o", "remount,bind,ro", path)
 
 
 def writable(path: Path) -> None:
-    """Let what was read-only be written again."""
-    _called("umount2", os.fsencode(path), 0)
+    """Make a folder that is read-only writable again."""
+    _run("umount", path)
 
 
-def _mount(source: str | None, target: Path, kind: str | None, flags: int, data: str = "") -> None:
-    words = (source and source.encode(), os.fsencode(target), kind and kind.encode())
-    _called("mount", *words, ctypes.c_ulong(flags), data.encode() or None)
-
-
-def _called(name: str, *arguments: object) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    if getattr(libc, name)(*arguments):
-        number = ctypes.get_errno()
-        raise Refused(number, f"{name}: {os.strerror(number)}")
+def _run(*command: str | Path) -> None:
+    try:
+        subprocess.run(command, check=True, capture_output=True, text=True)
+    except FileNotFoundError:
+        raise Refused(f"{command[0]} is not installed") from None
+    except subprocess.CalledProcessError as error:
+        raise Refused(f"{command}: {error.stderr.strip()}") from None

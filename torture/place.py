@@ -1,18 +1,21 @@
-"""The pictures, the settings, and what the command makes of them where nothing disturbs it."""
+"""The pictures, the settings, and the runs, undisturbed ones included."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import random
-import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from torture.forked import Child, Ended, forked, sclip
+from torture.spread import CORES, spread
+from torture.tally import DAMAGED, Figures, Finished, Part, difference, must_be_same
+
+Case = TypeVar("Case")
 
 SIZES = ((96, 128), (120, 90), (100, 100), (72, 160), (64, 64))  # height, width
 VOLATILE = ("run_id", "created_at", "seconds_", "state_", "key_", "versions", "schema_version")
@@ -34,36 +37,27 @@ METHODS: dict[str, dict[str, Any]] = {
         "box_nms_thresh": 1.0,
     },
 }
-DAMAGED = "damaged"  # instead of the digest of what cannot be read
-Figures = dict[str, str]  # what was measured: its name, and a digest of it
 
 
-@dataclass(frozen=True)
-class Finished:
-    """What a run gave, and what could be read of the store after it."""
+class Reference(NamedTuple):
+    """A run that nothing disturbed."""
 
-    ended: Ended
-    figures: Figures = field(default_factory=dict)
+    figures: Figures
+    seconds: float
 
 
 class Place:
-    """A folder with pictures and ground truth, where runs are disturbed."""
+    """A folder with pictures and ground truth, on which runs are disturbed."""
 
     def __init__(self, folder: Path, count: int, seed: int) -> None:
-        """Draw the pictures.
-
-        Args:
-            folder: for all of it.
-            count: how many pictures.
-            seed: of all that is random.
-        """
-        self.folder, self.count, self.seed = folder, count, seed
+        """Draw ``count`` pictures in a folder; ``seed``: of everything that is random."""
+        self.folder, self.seed = folder, seed
         self._output = folder / "output"
-        self._references: dict[str, tuple[Path, Figures, float]] = {}
-        _checked(forked(self._draw, self._output).wait())
+        self._references: dict[str, Reference] = {}
+        _check(forked(partial(_draw, folder / "data", count), self._output).wait())
 
     def random(self, *names: object) -> random.Random:
-        """Random numbers that depend on the seed and on what they are for."""
+        """Random numbers that depend only on the seed and on the names of what they are for."""
         return random.Random(f"{self.seed} {names}")
 
     def settings(self, method: str, artifacts: Path, **others: Any) -> dict[str, Any]:
@@ -85,17 +79,13 @@ class Place:
         return ["run", *(["--direct"] if direct else []), *flags]
 
     def start(
-        self,
-        method: str,
-        artifacts: Path,
-        prepare: Callable[[], object] | None = None,
-        **others: Any,
+        self, method: str, artifacts: Path, prepare: Callable[[], object] | None = None
     ) -> Child:
-        """Start a run."""
-        return sclip(self.words(method, artifacts, **others), self._output, prepare)
+        """Start a run; ``prepare`` is called in its process first."""
+        return sclip(self.words(method, artifacts), self._output, prepare)
 
     def finish(self, method: str, artifacts: Path, **others: Any) -> Finished:
-        """Run to the end, then read what is there, both in one process."""
+        """Run to the end, then read the store, both in one process."""
         target = artifacts.with_name(artifacts.name + ".figures")
         target.unlink(missing_ok=True)
 
@@ -112,39 +102,73 @@ class Place:
         read = json.loads(target.read_text()) if target.is_file() else {}
         return Finished(ended, read)
 
-    def reference(self, method: str, **others: Any) -> tuple[Path, Figures, float]:
-        """Artifacts and figures of a run that nothing disturbs, and the seconds that it took."""
+    def reference(self, method: str, **others: Any) -> Reference:
+        """A run that nothing disturbs; it is computed only once."""
         name = "-".join([method, *map(str, others.values())])
         if name not in self._references:
-            artifacts = self.folder / "reference" / name
-            done = self.finish(method, artifacts, **others)
-            _checked(done.ended)
-            self._references[name] = artifacts, done.figures, done.ended.seconds
+            done = self.finish(method, self.folder / "reference" / name, **others)
+            _check(done.ended)
+            self._references[name] = Reference(done.figures, done.ended.seconds)
         return self._references[name]
 
-    def _draw(self) -> int:
-        import cv2
-        import torch
+    def judge(self, part: Part, method: str, store: Path, what: str, kind: str = "") -> None:
+        """Run on a disturbed store; count whether it gives what the undisturbed run gave."""
+        done, wanted = self.finish(method, store), self.reference(method).figures
+        part.add(must_be_same(done, wanted), what, difference(done, wanted), kind)
 
-        from sclip_core.datasets import Vocabulary
-        from sclip_core.demo.scenes import draw_scene, evaluation_rng
-        from tests.masks.sam.models import make
+    def part(
+        self,
+        name: str,
+        cases: Sequence[Case],
+        work: Callable[[Part, Case, Path], object],
+        workers: int = CORES,
+        methods: Sequence[str] = (),
+    ) -> Part:
+        """Do cases side by side and count what became of them.
 
-        data = self.folder / "data"
-        for name in ("images", "labels"):
-            (data / name).mkdir(parents=True)
-        for number in range(self.count):
-            scene = draw_scene(evaluation_rng(number), *SIZES[number % len(SIZES)])
-            cv2.imwrite(str(data / "images" / f"{number:04d}.png"), scene.image[..., ::-1])
-            cv2.imwrite(str(data / "labels" / f"{number:04d}.png"), scene.labels)
-        names = Vocabulary.named("scenes").class_names
-        (data / "classes.txt").write_text("".join(f"{name}\n" for name in names))
-        torch.save(make(seed=0).state_dict(), data / "sam.pth")
-        return 0
+        Args:
+            name: of the part.
+            cases: what to do.
+            work: does one case in a folder and adds the verdicts to a part.
+            workers: how many at a time.
+            methods: whose reference the cases need.
+        """
+        for method in methods:
+            self.reference(method)  # before this process is forked, so that all have it
+
+        def one(case: Case, folder: Path) -> Part:
+            found = Part(name)
+            work(found, case, folder)
+            return found
+
+        part = Part(name)
+        for found in spread(cases, one, self.folder / name, workers):
+            part.take(found)
+        return part
+
+
+def _draw(data: Path, count: int) -> int:
+    import cv2
+    import torch
+
+    from sclip_core.datasets import Vocabulary
+    from sclip_core.demo.scenes import draw_scene, evaluation_rng
+    from tests.masks.sam.models import make
+
+    for name in ("images", "labels"):
+        (data / name).mkdir(parents=True)
+    for number in range(count):
+        scene = draw_scene(evaluation_rng(number), *SIZES[number % len(SIZES)])
+        cv2.imwrite(str(data / "images" / f"{number:04d}.png"), scene.image[..., ::-1])
+        cv2.imwrite(str(data / "labels" / f"{number:04d}.png"), scene.labels)
+    names = Vocabulary.named("scenes").class_names
+    (data / "classes.txt").write_text("".join(f"{name}\n" for name in names))
+    torch.save(make(seed=0).state_dict(), data / "sam.pth")
+    return 0
 
 
 def figures(settings: dict[str, Any]) -> Figures:
-    """Digests of all label maps and of the tables' rows; to be called in a child."""
+    """Digests of all label maps and of the rows of all tables; to be called in a child."""
     import pyarrow.parquet as pq
 
     from sclip_core.config import UserError, resolve
@@ -155,7 +179,7 @@ def figures(settings: dict[str, Any]) -> Figures:
     labels = pipeline.labels
     rows = labels.rows()
     found = {}
-    for digest, sample in pipeline.run.images.items():
+    for digest, sample in pipeline.run.inputs.images.items():
         name = f"label map {sample.image_id}"
         try:
             found[name] = hashlib.sha256(bytes(labels.read(rows[digest]))).hexdigest()
@@ -166,46 +190,40 @@ def figures(settings: dict[str, Any]) -> Figures:
         try:
             table = pq.ParquetFile(path).read()
             kept = [column for column in table.column_names if not column.startswith(VOLATILE)]
-            told = repr(table.select(kept).to_pylist())
-        except Exception:  # whatever Arrow makes of broken bytes
+            rows_read = repr(table.select(kept).to_pylist())
+        except Exception:  # Arrow raises many types for broken bytes
             found[f"table {name}"] = DAMAGED
         else:
-            found[f"table {name}"] = hashlib.sha256(told.encode()).hexdigest()
+            found[f"table {name}"] = hashlib.sha256(rows_read.encode()).hexdigest()
     return found
 
 
-def ledger_lines(artifacts: Path) -> Iterable[tuple[str, dict[str, Any]]]:
-    """The lines of all ledgers that can be read, with the artifact that they are of."""
-    for path in sorted(artifacts.glob("*/*/ledger.jsonl")):
-        for line in path.read_bytes().splitlines():
-            try:
-                entry = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(entry, dict) and isinstance(entry.get("rows"), list):
-                yield str(path.parent.relative_to(artifacts)), entry
-
-
 def stored_twice(artifacts: Path) -> int:
-    """Rows that were computed and stored again, by the lines of the ledgers."""
+    """Rows that were computed and stored again, by the ledger lines that can be read."""
     counts = Counter(
-        (artifact, row.get("id"))
-        for artifact, entry in ledger_lines(artifacts)
-        for row in entry["rows"]
+        (path.parent, row.get("id"))
+        for path in artifacts.glob("*/*/ledger.jsonl")
+        for row in _ledger_rows(path)
     )
     return sum(counts.values()) - len(counts)
 
 
-def copied(source: Path, target: Path) -> Path:
-    """A copy of a store that shares no file with it."""
-    return Path(shutil.copytree(source, target))
+def _ledger_rows(ledger: Path) -> Iterator[dict[str, Any]]:
+    for line in ledger.read_bytes().splitlines():
+        try:
+            yield from json.loads(line)["rows"]
+        except (ValueError, KeyError, TypeError):  # torn, or of another kind
+            continue
 
 
-def _checked(ended: Ended) -> None:
+def count_twice(part: Part, store: Path, what: str, allowed: bool = False) -> None:
+    """Count the rows that were computed twice, as a bad verdict unless it is ``allowed``."""
+    twice = stored_twice(store)
+    part.more["rows computed twice"] += twice
+    if twice and not allowed:
+        part.add("TWICE", what, f"{twice} rows")
+
+
+def _check(ended: Ended) -> None:
     if ended.code:
         raise RuntimeError(f"an undisturbed run ended with {ended.code}: {ended.err[-2000:]}")
-
-
-def sample(rng: random.Random, items: Sequence[Any], count: int) -> list[Any]:
-    """Some of the items, in order; all, where there are not more."""
-    return list(items) if len(items) <= count else sorted(rng.sample(list(items), count))

@@ -1,13 +1,11 @@
 """What a run writes, recorded step by step, and what a disk may hold of it after a power cut.
 
-Before anything is opened, renamed or removed, and when something is fsynced, the store is looked
-at: what has changed since is a write. That also sees what is written by C++. Three models say what
-a disk keeps:
+The store is compared with its last state before anything is opened, renamed or removed and when
+something is fsynced: what has changed is a write, by Python or by C++. Three models of a disk keep:
 
     ordered        everything up to the cut
     ordered-zeros  names and sizes; bytes that were not fsynced are zeros
-    strict         what was fsynced, and no more: a file's bytes by its own fsync, names by that of
-                   their folder
+    strict         what was fsynced: a file's bytes by its own fsync, names by that of their folder
 """
 
 from __future__ import annotations
@@ -26,10 +24,10 @@ LOOK = {"open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate",
 
 
 class Recorder:
-    """Records the steps of what this process does below a folder; cannot be taken away again."""
+    """Records the steps of what this process does below a folder; it cannot be stopped again."""
 
     def __init__(self, root: Path) -> None:
-        """Take the folder, which is empty."""
+        """Prepare for an empty folder."""
         self._root = os.path.abspath(root)
         self._seen: dict[str, tuple[int, int, int]] = {}
         self._lock = threading.RLock()
@@ -37,7 +35,7 @@ class Recorder:
         self.steps: list[Step] = []
 
     def start(self) -> None:
-        """From now on."""
+        """Begin to record."""
         sys.addaudithook(self._audit)
         fsync = os.fsync
 
@@ -51,7 +49,7 @@ class Recorder:
         os.fsync = os.fdatasync = recorded  # type: ignore[assignment]
 
     def look(self) -> None:
-        """Record what has been written since the last look."""
+        """Record what has been written since this was called last."""
         if getattr(self._busy, "now", False):
             return
         self._busy.now = True
@@ -94,14 +92,15 @@ class Recorder:
                 self._add("remove", paths[0])
 
     def _add(self, what: str, path: str, other: str = "", content: bytes = b"") -> None:
-        relative = [os.path.relpath(each, self._root) if each else "" for each in (path, other)]
-        if not relative[0].startswith(".."):
-            self.steps.append((what, *relative, content))
+        path = os.path.relpath(path, self._root)
+        other = os.path.relpath(other, self._root) if other else ""
+        if not path.startswith(".."):
+            self.steps.append((what, path, other, content))
 
 
 @dataclass
 class Node:
-    """A file or a folder, as a process sees it and as the disk has it."""
+    """A file or a folder, as processes see it and as it is on the disk."""
 
     content: bytes | None = None  # None: a folder
     kept: bytes | None = None  # what was fsynced of the content
@@ -135,7 +134,7 @@ def replayed(steps: list[Step]) -> Node:
 
 
 def _place(root: Node, path: str) -> tuple[Node, str]:
-    """The folder that a path lies in, and its name there."""
+    """The folder of a path, and its name there."""
     *folders, name = path.split("/")
     node = root
     for folder in folders:
@@ -144,13 +143,7 @@ def _place(root: Node, path: str) -> tuple[Node, str]:
 
 
 def write_tree(node: Node, target: Path, model: Model) -> None:
-    """Write what a disk has kept.
-
-    Args:
-        node: of the tree.
-        target: where to; must not exist.
-        model: see the module.
-    """
+    """Write what a disk of this model has kept to ``target``, which must not exist."""
     if node.content is None:
         target.mkdir(parents=True)
         entries = node.kept_entries if model == "strict" else node.entries

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from torture.forked import HUNG, Ended
-from torture.place import DAMAGED, Figures, Finished
 
-SAME = "same"  # the figures of the run that nothing disturbed
+SAME = "same"  # the figures of the undisturbed run
 SAID = "same, said so"  # and a line about what was found
-UNREAD = "damaged, not read"  # what that run had no need to read, and who reads it is told
+UNREAD = "damaged, not read"  # which the run did not need; whoever reads it gets an error
 REFUSED = "refused in a line"
 BAD = {
     "SILENT": "other figures, exit code 0",
@@ -21,6 +20,16 @@ BAD = {
     "HUNG": "did not end",
     "TWICE": "rows were computed again",
 }
+DAMAGED = "damaged"  # in place of the digest of what cannot be read
+Figures = dict[str, str]  # what was measured: its name, and a digest of it
+
+
+@dataclass(frozen=True)
+class Finished:
+    """How a run ended, and what could be read of the store after it."""
+
+    ended: Ended
+    figures: Figures = field(default_factory=dict)
 
 
 @dataclass
@@ -30,25 +39,25 @@ class Part:
     name: str
     counts: Counter[str] = field(default_factory=Counter)
     wrong: list[str] = field(default_factory=list)
-    more: Counter[str] = field(default_factory=Counter)  # figures that are no verdicts
+    more: Counter[str] = field(default_factory=Counter)  # numbers that are no verdicts
     kinds: dict[str, Counter[str]] = field(default_factory=dict)  # counts by kind
     notes: list[str] = field(default_factory=list)
     seconds: float = 0.0
 
-    def add(self, verdict: str, what: str, told: str = "", kind: str = "") -> None:
+    def add(self, verdict: str, what: str, output: str = "", kind: str = "") -> None:
         """Count a case.
 
         Args:
             verdict: one of the above, or any other word for what is as it should be.
-            what: was done, to find the case again.
-            told: of the end of its output, where it went wrong.
-            kind: of the cases that are counted together too.
+            what: was done, so that the case can be found again.
+            output: its end is shown if the verdict is a bad one.
+            kind: the cases of a kind are also counted together.
         """
         self.counts[verdict] += 1
         if kind:
             self.kinds.setdefault(kind, Counter())[verdict] += 1
         if verdict in BAD:
-            tail = " | ".join(told.strip().splitlines()[-3:])[-300:]
+            tail = " | ".join(output.strip().splitlines()[-3:])[-300:]
             self.wrong.append(f"{verdict}: {what}: {tail}")
 
     def take(self, other: Part) -> None:
@@ -56,19 +65,13 @@ class Part:
         self.counts += other.counts
         self.more += other.more
         self.wrong += other.wrong
+        self.notes += [note for note in other.notes if note not in self.notes]
         for kind, counts in other.kinds.items():
             self.kinds.setdefault(kind, Counter()).update(counts)
-        self.notes += other.notes
 
     def as_json(self) -> dict[str, Any]:
-        """All of it."""
-        return {
-            **asdict(replace(self, counts=Counter(), more=Counter(), kinds={})),
-            "counts": dict(self.counts),
-            "more": dict(self.more),
-            "kinds": {kind: dict(counts) for kind, counts in self.kinds.items()},
-            "bad": self.bad,
-        }
+        """All of it, and the number of bad verdicts."""
+        return {**vars(self), "bad": self.bad}
 
     @property
     def cases(self) -> int:
@@ -77,29 +80,22 @@ class Part:
 
     @property
     def bad(self) -> int:
-        """How many things went wrong."""
+        """How many of them are bad."""
         return sum(self.counts[verdict] for verdict in BAD)
 
 
 def verdict_of(done: Finished, wanted: Figures) -> str:
-    """What became of a run that should give the figures of the undisturbed one, or refuse.
-
-    Args:
-        done: the run.
-        wanted: its figures, were it not disturbed.
-    """
-    if done.ended.code == 0 and not done.ended.unclear:
-        differ = {
-            done.figures.get(name) for name in wanted if done.figures.get(name) != wanted[name]
-        }
-        if differ:
-            return UNREAD if differ == {DAMAGED} else "SILENT"
-        return SAID if done.ended.said else SAME
-    return refusal(done.ended)
+    """The verdict on a run that should give the figures of the undisturbed one, or refuse."""
+    if done.ended.code or done.ended.unclear:
+        return refusal(done.ended)
+    differ = {done.figures.get(name) for name in wanted if done.figures.get(name) != wanted[name]}
+    if differ:
+        return UNREAD if differ == {DAMAGED} else "SILENT"
+    return SAID if done.ended.said else SAME
 
 
 def refusal(ended: Ended) -> str:
-    """Whether a failure was told in one line."""
+    """The verdict on a failure, which should be told in one line."""
     if ended.code == HUNG:
         return "HUNG"
     if ended.unclear:
@@ -117,7 +113,7 @@ def must_be_same(done: Finished, wanted: Figures) -> str:
 
 
 def difference(done: Finished, wanted: Figures) -> str:
-    """What a line about a case says: which figures differ, and what was printed."""
+    """Which figures differ, and what the run printed."""
     names = [name for name in wanted if done.figures.get(name) != wanted[name]]
     shown = f"differ: {', '.join(names[:4])}" if done.figures and names else ""
-    return f"{shown}\n{done.ended.err}\nexit code {done.ended.code}"
+    return f"{shown}\n{done.ended.output}"

@@ -1,4 +1,7 @@
-"""The ``sclip`` command. Only the standard library here: the rest is imported under watch."""
+"""The ``sclip`` command.
+
+This module imports only the standard library; the rest is imported once signals are handled.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
-from flows.cli.signals import STOPPED, Watch
+from flows.signals import STOPPED, Watch
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -19,8 +22,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         arguments: of the command; None: those of the process, which ends with the command.
 
     Returns:
-        0 done, 2 the user's mistake (one line says what to do), 1 images left out, output that
-        cannot be written, or our fault; 130 stopped by Ctrl-C, 143 by SIGTERM.
+        0: done; 2: a mistake of the user's (one line says what to do); 1: images were left out,
+        output cannot be written, or an internal error; 130: stopped by Ctrl-C, 143: by SIGTERM.
     """
     if not _can_print():
         return 1
@@ -34,7 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
                     raise
                 _say(STOPPED)
                 return watch.exit_code(stop)
-    except KeyboardInterrupt as again:  # while the first one was being told
+    except KeyboardInterrupt as again:  # while the message about the first was printed
         return watch.exit_code(again)
 
 
@@ -46,15 +49,15 @@ def _run(arguments: Sequence[str] | None, watch: Watch) -> int:
 
 
 def _stops(error: BaseException) -> bool:
-    """Whether a signal was the cause; Prefect has a class of its own for SIGTERM."""
+    """Whether a signal was the cause; Prefect raises a class of its own for SIGTERM."""
     return isinstance(error, KeyboardInterrupt) or type(error).__name__ == "TerminationSignal"
 
 
 def _can_print() -> bool:
-    """See that a name with any sign can be printed; False: there is nothing to print to."""
+    """Let any character be printed, escaped if need be; False: standard output is closed."""
     if sys.stderr is None:  # closed by `2>&-`
         sys.stderr = open(os.devnull, "w")  # noqa: SIM115
-    if sys.stdout is None:  # the next file that is opened would be it
+    if sys.stdout is None:  # the next file that is opened would take its place
         _say("standard output is closed: leave it open, or send it to /dev/null")
         return False
     for stream in (sys.stdout, sys.stderr):
@@ -69,7 +72,7 @@ def _say(line: str) -> None:
 
 
 def __getattr__(name: str) -> Any:
-    """``app``, which has all commands, and ``run`` and ``plan``; imported on first use."""
+    """``app``, which has all commands, ``run`` and ``plan``, imported on first use."""
     if name not in ("app", "run", "plan"):
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from flows.cli import commands

@@ -19,7 +19,7 @@ app = App(
     version=__version__,
     default_parameter=Parameter(validator=only_local),
     result_action="return_value",
-    suppress_keyboard_interrupt=False,  # main says what became of the work
+    suppress_keyboard_interrupt=False,  # main handles it
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing

@@ -3,51 +3,44 @@
 from __future__ import annotations
 
 import sys
-import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from sclip_core.config import printable
-from sclip_core.progress import Outcome
+from sclip_core.progress import LineReporter, Outcome
 
 # Names of classes, files and models are shown as they are, whatever "[bold]" or ":cat:" is in them.
 PLAIN: dict[str, Any] = {"markup": False, "emoji": False, "highlight": False}
 STANDS_OUT, FAINT = "bold yellow", "dim"  # styles
+TITLE: dict[str, Any] = {"title_justify": "left", "title_style": "bold"}  # of a table
 USUAL_WIDTH = 150  # where there is no terminal
-QUIET_SECONDS = 10.0  # between progress lines where there is no terminal
 
 
-class ConsoleReporter:
-    """A progress bar a stage on a terminal, a line now and then elsewhere."""
+class ConsoleReporter(LineReporter):
+    """A progress bar a stage where standard error is a terminal, else lines."""
 
-    def __init__(self, log: Callable[[str], None] | None = None) -> None:
-        """Choose where lines go.
-
-        Args:
-            log: takes the lines where there is no terminal; None: standard error.
-        """
+    def __init__(self) -> None:
+        """Look whether standard error is a terminal."""
         self.console = Console(stderr=True, **PLAIN)
-        self._log = log or (lambda line: print(line, file=sys.stderr, flush=True))
+        super().__init__(self._print)
         self._bar: Progress | None = None
         self._task: Any = None
-        self._stage, self._unit = "", ""
-        self._total = self._done = self._new = 0
-        self._started = self._last_line = 0.0
-        self._warned: set[str] = set()
 
-    def start(self, stage: str, total: int, done: int, unit: str) -> None:
-        """Open a bar for a stage of which ``done`` rows are cached."""
+    def _print(self, line: str) -> None:
+        if self.console.is_terminal:
+            self.console.print(line)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+    def _begin(self) -> None:
         self.close()
-        self._stage, self._unit = stage, unit
-        self._total, self._done, self._new = total, done, 0
-        self._started = self._last_line = time.monotonic()
         if not self.console.is_terminal:
-            self._log(f"{stage}: {total - done} of {total} {unit} to do")
+            super()._begin()
             return
         self._bar = Progress(
             TextColumn("{task.description:<15}"),
@@ -59,51 +52,26 @@ class ConsoleReporter:
             transient=True,
         )
         self._bar.start()
-        self._task = self._bar.add_task(stage, total=total, completed=done, rate="")
+        self._task = self._bar.add_task(
+            self._stage, total=self._total, completed=self._done, rate=""
+        )
 
-    def advance(self, stage: str, rows: int) -> None:
-        """More rows are stored."""
-        self._done += rows
-        self._new += rows
-        per_second = self._new / max(time.monotonic() - self._started, 1e-9)
-        rate = f"{per_second:.3g} {self._unit}/s"
+    def _progress(self, rate: str, per_second: float) -> None:
         if self._bar:
             self._bar.update(self._task, completed=self._done, rate=rate)
-        elif time.monotonic() - self._last_line > QUIET_SECONDS:
-            self._last_line = time.monotonic()
-            left = duration((self._total - self._done) / max(per_second, 1e-9))
-            self._log(f"{self._stage}: {self._done} of {self._total}, {rate}, {left} left")
+        else:
+            super()._progress(rate, per_second)
 
     def finish(self, outcome: Outcome) -> None:
         """Close the bar; one line a stage."""
         self.close()
-        if outcome.state == "cached":
-            line = f"cached    {outcome.cached} {outcome.unit}"
-        else:
-            line = f"computed  {outcome.computed} {outcome.unit} in {duration(outcome.seconds)}"
-            line += f", {outcome.cached} cached" if outcome.cached else ""
-        line = f"{outcome.stage:<15} {line}"
-        if self.console.is_terminal:
-            self.console.print(line)
-        else:
-            self._log(line)
-
-    def warn(self, line: str) -> None:
-        """Name an image that is left out; once, though several runs may find it."""
-        if line not in self._warned:
-            self._warned.add(line)
-            self._remark("left out", line)
-
-    def note(self, line: str) -> None:
-        """Say something that the user should know before the run."""
-        self._remark("note", line)
+        super().finish(outcome)
 
     def _remark(self, what: str, line: str) -> None:
-        line = printable(line)
         if self.console.is_terminal:
-            self.console.print(Text.assemble((f"{what:<15} ", "yellow"), line))
+            self.console.print(Text.assemble((f"{what:<15} ", "yellow"), printable(line)))
         else:
-            self._log(f"{what}: {line}")
+            super()._remark(what, line)
 
     def close(self) -> None:
         """Remove the bar; what is printed next begins a line."""
@@ -132,6 +100,16 @@ def report_left_out(lines: Iterable[str]) -> int:
     return 1 if left_out else 0
 
 
+def right(name: str) -> Column:
+    """A column of numbers."""
+    return Column(name, justify="right")
+
+
+def whole(name: str) -> Column:
+    """A column in which nothing is wrapped."""
+    return Column(name, no_wrap=True)
+
+
 def full_width(table: Table) -> int:
     """The width of a console, in characters, in which no cell is cut."""
     return Console(width=1000, **PLAIN).measure(table).maximum
@@ -140,15 +118,6 @@ def full_width(table: Table) -> int:
 def least_width(table: Table) -> int:
     """The width of a console, in characters, in which no word and no ``min_width`` is cut."""
     return Console(width=1000, **PLAIN).measure(table).minimum
-
-
-def duration(seconds: float) -> str:
-    """``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
 def score(value: float | None) -> str:

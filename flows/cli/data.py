@@ -1,4 +1,4 @@
-"""``sclip data``: the benchmarks' data, from nothing to checked. Nothing here imports Prefect."""
+"""``sclip data list | download | prepare | check``: the benchmarks' data."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -23,7 +24,7 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from flows.cli.console import PLAIN, console
+from flows.cli.console import PLAIN, TITLE, console, right, whole
 from flows.cli.targets import check_target, save
 from sclip_core.acquire.trees import DEFAULT_ROOT, set_folders
 from sclip_core.config import UserError, printable, tables
@@ -37,33 +38,33 @@ if TYPE_CHECKING:
 Root = Annotated[
     Path,
     Parameter(
-        name=("--root", "--data-root"), help="Where the sets' trees are, or one of these trees."
+        name=("--root", "--data-root"), help="Folder of all datasets, or that of one dataset."
     ),
 ]
-From = Annotated[
+Source = Annotated[
     str | None,
     Parameter(
         name="--source",
-        help="What COCO-Object is made from: stuff (as the published numbers) or instances; "
-        "Cityscapes: labelIds, or the polygons that these were drawn from.",
+        help="Annotations to use. COCO-Object: stuff (as for the published numbers) or instances; "
+        "Cityscapes: labelIds, or the polygons that they were drawn from.",
     ),
 ]
 Force = Annotated[bool, Parameter(help="Replace files that differ.", negative=())]
 Json = Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())]
-SHOWN = 20  # faults that are printed
-ACROSS = 3  # classes in a line of the table of pixels
+FAULTS_SHOWN = 20
+CLASSES_A_LINE = 3  # of the table of pixels
 
 app = App(name="data", help="The benchmarks' data: list, download, prepare, check.")
 
 
 @app.command(name="list")
 def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
-    """The eight benchmarks: what each needs, its licence, and whether it is there."""
+    """The eight benchmarks: what each needs, its licence, and whether it is ready."""
     from sclip_core.acquire.sources import benchmarks
     from sclip_core.acquire.status import status
 
     if os.path.exists(root) and not os.path.isdir(root):
-        raise UserError(f"--root {root} is a file: expected a folder, which need not be there yet")
+        raise UserError(f"--root {root} is a file: expected a folder, which need not exist yet")
     rows = []
     for name, source in benchmarks().items():
         row = tables()["benchmarks"][name]
@@ -84,9 +85,8 @@ def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
     if json_:
         print(json.dumps(rows, indent=2))
         return 0
-    table = Table(title=printable(f"below {root}"), title_justify="left", title_style="bold")
-    for column in ("name", "images", "fetched", "on disk", "licence", "there?"):
-        table.add_column(column, no_wrap=column == "name", justify=_justify(column))
+    columns = (whole("name"), right("images"), "download", right("on disk"), "licence", "state")
+    table = Table(*columns, title=printable(f"below {root}"), **TITLE)
     for each in rows:
         files = "\n".join(each["archives"])
         shown = (each["name"], f"{each['images']:,}", files, each["disk"], each["licence"])
@@ -97,9 +97,9 @@ def list_(*, root: Root = DEFAULT_ROOT, json_: Json = False) -> int:
 
 @app.command
 def download(
-    name: str, *, root: Root = DEFAULT_ROOT, source: From = None, force: Force = False
+    name: str, *, root: Root = DEFAULT_ROOT, source: Source = None, force: Force = False
 ) -> int:
-    """Fetch a set and unpack its validation split; say what has to be fetched by hand."""
+    """Download a dataset and unpack its validation split; say what to download by hand."""
     from sclip_core.acquire.obtain import obtain
     from sclip_core.acquire.raw import CONVERSIONS
     from sclip_core.acquire.sources import source_of
@@ -115,30 +115,29 @@ def download(
         return 2
     if done.fetched:
         files = " ".join(map(str, done.fetched))
-        print(f"not needed any more, remove them if you like: {files}")
-    said = f" --source {source}" if source else ""
-    step = f"prepare {name} --root {root}{said}" if wanted.layout in CONVERSIONS else None
-    print(f"next: sclip data {step or f'check {name} --root {root}'}")
+        print(f"no longer needed, may be removed: {files}")
+    step = "prepare" if wanted.layout in CONVERSIONS else "check"
+    option = f" --source {source}" if source and step == "prepare" else ""
+    print(f"next: sclip data {step} {name} --root {root}{option}")
     return 0
 
 
 @app.command
 def prepare(
-    name: str, *, root: Root = DEFAULT_ROOT, source: From = None, force: Force = False
+    name: str, *, root: Root = DEFAULT_ROOT, source: Source = None, force: Force = False
 ) -> int:
-    """Convert a set's raw annotations to the label maps that are evaluated."""
+    """Convert a dataset's raw annotations to the label maps that are evaluated."""
     from sclip_core.acquire.prepare import prepare as convert
 
     name = benchmark_name(name)
     with Bars() as bars:
         done = convert(name, root, source, force, progress=bars)
     if done is None:
-        print(f"{name}: its label maps are used as they are published, nothing to convert")
-        print(f"next: sclip data check {name} --root {root}")
-        return 0
-    parts = [f"{done.written:,} maps written", f"{done.there:,} were there"]
-    print(f"{name}, from {done.source}: {', '.join(parts)}")
-    _refuse_unprepared(name, done)
+        print(f"{name}: its label maps are used as published, nothing to convert")
+    else:
+        counts = f"{done.written:,} maps written, {done.there:,} existed already"
+        print(f"{name}, from {done.source}: {counts}")
+        _refuse_unprepared(name, done)
     print(f"next: sclip data check {name} --root {root}")
     return 0
 
@@ -152,12 +151,12 @@ def check(
         Path | None,
         Parameter(
             name=("--panel", "-o"),
-            help="Picture of a few pairs: PNG, JPEG or WebP. [NAME-check.png]",
+            help="Picture to write of a few pairs: PNG, JPEG or WebP. [NAME-check.png]",
         ),
     ] = None,
     json_: Json = False,
 ) -> int:
-    """Read every pair of a set: counts, sizes, every label id; each fault by its file."""
+    """Read every image and label map: counts, sizes, label ids; report faults by file."""
     from sclip_core.acquire.check import check as examine
     from sclip_core.acquire.look import look
 
@@ -181,7 +180,7 @@ def check(
 
 
 def _print_checked(found: Checked) -> None:
-    """What was found, for a person."""
+    """Print what was found, for a person."""
     expected = f" of {found.expected:,}" if found.expected else ""
     print(printable(f"{found.name} in {found.root}: {found.found:,}{expected} images"))
     print(f"  sound pairs     {found.sound:,}")
@@ -193,79 +192,66 @@ def _print_checked(found: Checked) -> None:
     if found.absent:
         print(f"  never labelled  {', '.join(found.absent)}")
     total = max(int(found.pixels.sum()), 1)
-    table = Table(title="evaluated pixels", title_justify="left", title_style="bold")
-    for _ in range(ACROSS):
-        table.add_column("class")
-        table.add_column("pixels", justify="right")
-        table.add_column("%", justify="right")
+    table = Table(title="evaluated pixels", **TITLE)
+    for name in ("class", "pixels", "%") * CLASSES_A_LINE:
+        table.add_column(name, justify="left" if name == "class" else "right")
     cells = [
         (name, f"{count:,}", f"{count / total:.2%}".rstrip("%"))
         for name, count in zip(found.class_names, found.pixels.tolist(), strict=True)
     ]
-    down = -(-len(cells) // ACROSS)
-    for line in range(down):
-        row = [
-            cells[i] if i < len(cells) else ("", "", "") for i in range(line, down * ACROSS, down)
-        ]
-        table.add_row(*(text for cell in row for text in cell))
+    lines = -(-len(cells) // CLASSES_A_LINE)
+    for line in range(lines):
+        table.add_row(*chain(*cells[line::lines]))
     console().print(table)
-    for fault in found.faults[:SHOWN]:
+    for fault in found.faults[:FAULTS_SHOWN]:
         print(printable(f"{fault.file}: {fault.what}"))
-    if len(found.faults) > SHOWN:
-        print(f"and {len(found.faults) - SHOWN:,} faults more (--json lists all)")
+    if len(found.faults) > FAULTS_SHOWN:
+        print(f"and {len(found.faults) - FAULTS_SHOWN:,} more faults (--json lists all)")
 
 
 def _verdict(found: Checked) -> str:
     """What is wrong, in one line."""
-    said = list(found.causes)
-    if not said and found.faults:
-        said.append(f"{len(found.faults):,} faults, such as {': '.join(found.faults[0])}")
+    reasons = list(found.causes)
+    if not reasons and found.faults:
+        reasons.append(f"{len(found.faults):,} faults, such as {': '.join(found.faults[0])}")
     if found.expected is not None and found.found != found.expected:
-        said.append(
+        reasons.append(
             f"{found.found:,} images where the validation split has {found.expected:,}: "
-            "figures of another set of images cannot be compared"
+            "scores on other images cannot be compared"
         )
     if found.incomplete:
-        said.append(found.incomplete)
-    return f"{found.name} in {found.root}: {'; '.join(said)}"
+        reasons.append(found.incomplete)
+    return f"{found.name} in {found.root}: {'; '.join(reasons)}"
 
 
 def _as_json(found: Checked) -> dict[str, Any]:
-    """What was found, for a program."""
+    """What was found, as JSON values."""
     plain = {**asdict(found), "root": str(found.root), "right": found.right}
     counts = zip(found.class_names, found.pixels.tolist(), strict=True)
     return {**plain, "pixels": dict(counts), "faults": [f._asdict() for f in found.faults]}
 
 
 def _refuse_unprepared(name: str, done: Prepared) -> None:
-    """Raise where maps are not as they should be.
-
-    Raises:
-        UserError: some differ from what is there, or could not be made.
-    """
+    """Raise if label maps differ from those that exist, or could not be made."""
     if done.alone:
         raise UserError(
             f"{name}: {len(done.alone):,} label maps have no raw annotation in {done.source}: "
-            f"{_few([str(path) for path in done.alone])}; they are as they were: fetch the raw "
-            "ones again, or remove these"
+            f"{_few(done.alone)}; they were not changed: download the raw annotations again, or "
+            "remove these maps"
         )
     if done.failed:
         first = next(iter(done.failed.values()))
         raise UserError(f"{name}: {len(done.failed):,} maps could not be made, such as {first}")
     if done.differing:
-        shown = _few([str(path) for path in done.differing])
         raise UserError(
-            f"{name}: {len(done.differing):,} label maps are there and differ: {shown}; "
-            "they are as they were: pass --force to replace them"
+            f"{name}: {len(done.differing):,} existing label maps differ: {_few(done.differing)}; "
+            "they were not changed: pass --force to replace them"
         )
 
 
-def _few(names: Sequence[str], shown: int = 3) -> str:
-    return ", ".join(names[:shown]) + (", ..." if len(names) > shown else "")
-
-
-def _justify(column: str) -> Any:
-    return "right" if column in ("images", "on disk") else "left"
+def _few(paths: Sequence[Path]) -> str:
+    """The first three."""
+    return ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
 
 
 class Bars:
@@ -286,29 +272,29 @@ class Bars:
         self._task: Any = None
 
     def __enter__(self) -> Bars:
-        """Begin."""
+        """Show the bars."""
         self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take the bars away."""
+        """Remove the bars."""
         self._progress.stop()
 
     def start(self, name: str, total: int | None, done: int) -> None:
-        """Something begins, or begins anew."""
+        """Replace the bar by one for the next thing, or for the same from its beginning."""
         self.finish()
         self._task = self._progress.add_task(name, total=total, completed=done)
 
     def advance(self, count: int) -> None:
-        """So much more is done."""
+        """Move the bar by what was done."""
         self._progress.advance(self._task, count)
 
     def finish(self) -> None:
-        """It is done, or given up."""
+        """Remove the bar of what is done, or was given up."""
         if self._task is not None:
             self._progress.remove_task(self._task)
             self._task = None
 
     def say(self, line: str) -> None:
-        """A line above the bars."""
+        """Print a line above the bars."""
         self._progress.console.print(line, soft_wrap=True)

@@ -17,7 +17,7 @@ from cyclopts import Parameter
 from cyclopts.validators import Number
 from rich.table import Table
 
-from flows.cli.console import ConsoleReporter, console, report_left_out
+from flows.cli.console import ConsoleReporter, console, report_left_out, right, whole
 from flows.cli.options import Direct
 from sclip_core.config import UserError, resolve
 from sclip_core.progress import Outcome
@@ -72,9 +72,8 @@ class Demo:
 class BarsOnly(ConsoleReporter):
     """Bars while a stage runs, and no lines."""
 
-    def __init__(self) -> None:
+    def _print(self, line: str) -> None:
         """Drop the lines that replace bars where there is no terminal."""
-        super().__init__(log=lambda line: None)
 
     def finish(self, outcome: Outcome) -> None:
         """Close the bar."""
@@ -160,11 +159,9 @@ def what_ran(outcomes: Mapping[str, Outcome]) -> str:
 def method_table(finished: Mapping[str, Finished]) -> Table:
     """Scores of the methods, in percent."""
     scenes = next(iter(finished.values())).row["num_images"]
-    table = Table(title=f"{scenes} drawn scenes, 15 classes, toy CLIP", title_justify="left")
-    table.add_column("method")
-    for column in ("mIoU", "stuff", "things", "mAcc", "aAcc"):
-        table.add_column(column, justify="right")
-    table.add_column("run", no_wrap=True)
+    title = f"{scenes} drawn scenes, 15 classes, toy CLIP"
+    numbers = map(right, ("mIoU", "stuff", "things", "mAcc", "aAcc"))
+    table = Table("method", *numbers, whole("run"), title=title, title_justify="left")
     for method, run in finished.items():
         stuff, things = kind_means(run.classes)
         scores = (run.row["miou"], stuff, things, run.row["macc"], run.row["aacc"])
@@ -194,7 +191,7 @@ def save_sheet(demo: Demo, methods: Sequence[str]) -> Path:
     runs = {method: Run(resolve(**demo.settings(method))) for method in methods}
     stages = {method: Pipeline.of(run).labels for method, run in runs.items()}
     rows = {method: stage.rows() for method, stage in stages.items()}
-    first = next(iter(runs.values()))
+    first = next(iter(runs.values())).inputs
     labelled = [digest for digest in first.images if all(digest in row for row in rows.values())]
     digests = labelled[:SCENES_SHOWN]
     images = [first.image(digest) for digest in digests]

@@ -25,7 +25,7 @@ def gc(
     delete: Annotated[
         bool,
         Parameter(
-            help="Remove what was found; with --check strike damaged rows, so that the next run "
+            help="Remove what was found; with --check, strike damaged rows, so that the next run "
             "computes them again.",
             negative=(),
         ),
@@ -33,7 +33,7 @@ def gc(
     older_than: Annotated[
         float,
         Parameter(
-            help="Days without a change before an artifact that no run refers to is removed.",
+            help="Days for which an artifact that no run refers to is kept after its last change.",
             validator=Number(gte=0),
         ),
     ] = 7,
@@ -41,12 +41,12 @@ def gc(
 ) -> int:
     """Show what nothing refers to, or verify the store; nothing is removed without --delete."""
     if not artifacts.is_dir():
-        raise UserError(f"no folder {artifacts}: pass the folder of a run: --artifacts DIR")
+        raise UserError(f"no folder {artifacts}: pass the artifacts of your runs: --artifacts DIR")
     return _check(artifacts, delete) if check else _collect(artifacts, delete, older_than)
 
 
 def _check(artifacts: Path, delete: bool) -> int:
-    """Verify the store; 1 where something is wrong with it."""
+    """Verify the store; returns 1 if anything is damaged."""
     from rich.console import Console
     from rich.progress import Progress
 
@@ -101,7 +101,7 @@ def _collect(artifacts: Path, delete: bool, older_than: float) -> int:
     freed = _size(sum(garbage.size for garbage in found if garbage not in kept))
     out.print(f"{freed} removed")
     for garbage in kept:
-        out.print(f"{_relative(garbage, artifacts)} is in use now, and was kept")
+        out.print(f"{_relative(garbage, artifacts)} is now in use and was kept")
     return 0
 
 
@@ -110,7 +110,7 @@ def _relative(garbage: Garbage, artifacts: Path) -> str:
 
 
 def _size(size: float) -> str:
-    """Bytes as a person reads them."""
+    """``512 bytes``, ``2.9 KiB``."""
     for unit in UNITS[:-1]:
         if size < 1024:
             return f"{size:.0f} {unit}" if unit == "bytes" else f"{size:.1f} {unit}"

@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from flows.cli.console import FAINT, STANDS_OUT, full_width, score
@@ -122,16 +122,14 @@ def ladders(runs: Sequence[Row]) -> Iterator[Table]:
         if not rows:
             continue
         title = f"{printable(dataset)}: published mIoU and these runs"
-        table = Table(title=title, title_justify="left")
-        table.add_column("mIoU", justify="right", min_width=5, no_wrap=True)
-        table.add_column("method")
-        table.add_column("source")
+        miou = Column("mIoU", justify="right", min_width=5, no_wrap=True)
+        table = Table(miou, "method", "source", title=title, title_justify="left")
         own = [(run["miou"], run) for run in runs if run["dataset"] == dataset]
         steps: list[tuple[float, Row]] = [(row["miou"], row) for row in rows]
-        for miou, row in sorted(steps + own, key=lambda step: -step[0]):
+        for value, row in sorted(steps + own, key=lambda step: -step[0]):
             if "method" in row:
-                table.add_row(f"{miou:g}", row["method"], Text(row["source"], FAINT))
+                table.add_row(f"{value:g}", row["method"], Text(row["source"], FAINT))
                 continue
             note = "not comparable, see above" if beside(row).caveats else "comparable"
-            table.add_row(f"{miou:.2f}", f"> {printable(row['run_id'])}", note, style=STANDS_OUT)
+            table.add_row(f"{value:.2f}", f"> {printable(row['run_id'])}", note, style=STANDS_OUT)
         yield table

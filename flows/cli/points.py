@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from rich.table import Table
+from rich.table import Column, Table
 
 from flows.cli.comparing import few_images
-from flows.cli.console import STANDS_OUT, duration
+from flows.cli.console import STANDS_OUT, TITLE, right, whole
 from sclip_core.config import printable
 from sclip_core.evaluation import Interval
+from sclip_core.progress import duration
 from sclip_core.results.comparison import FEW
 from sclip_core.results.points import Points
 
@@ -17,14 +18,9 @@ from sclip_core.results.points import Points
 def points_table(points: Points) -> Table:
     """A line a point, in the order of the grid; the best one is marked."""
     title = f"{printable(points.dataset)}, {points.images} images, {_count(points)}"
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in points.varied:
-        table.add_column(name)
-    table.add_column("mIoU", justify="right")
-    table.add_column("95 % interval", justify="right", no_wrap=True)
-    for name in ("mAcc", "aAcc", "refine"):
-        table.add_column(name, justify="right")
-    table.add_column("run", no_wrap=True)
+    interval = Column("95 % interval", justify="right", no_wrap=True)
+    scores = (right("mIoU"), interval, *map(right, ("mAcc", "aAcc", "refine")))
+    table = Table(*points.varied, *scores, whole("run"), title=title, **TITLE)
     for point, run_id in enumerate(points.run_ids):
         best = len(points) > 1 and point == points.ranked[0]
         miou, seconds = points.miou(point), points.seconds[point]

@@ -1,4 +1,4 @@
-"""``sclip results | compare | report | query``: what was measured, shown and asked."""
+"""``sclip results | compare | report | query``: what was measured, listed and compared."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from sclip_core.config import UserError, printable
 
 Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
 Draws = Annotated[
-    int, Parameter(help="How often images are drawn.", validator=Number(gte=100, lte=100_000))
+    int, Parameter(help="Number of bootstrap samples.", validator=Number(gte=100, lte=100_000))
 ]
-HERE = Path("artifacts")
+DEFAULT_ARTIFACTS = Path("artifacts")
 
 
 @contextmanager
-def said_in_a_line() -> Iterator[None]:
-    """Meanwhile each file of results that is left out is named once, on standard error."""
+def warnings_as_lines() -> Iterator[None]:
+    """Name each file of results that is left out once, on standard error."""
     from sclip_core.results.files import ResultsWarning
 
-    told: set[str] = set()
+    shown: set[str] = set()
     usual = warnings.showwarning
 
     def show(message: Warning | str, category: type[Warning], *where: Any, **more: Any) -> None:
         if not issubclass(category, ResultsWarning):
             usual(message, category, *where, **more)
-        elif str(message) not in told:
-            told.add(str(message))
+        elif str(message) not in shown:
+            shown.add(str(message))
             print(f"sclip: {printable(str(message))}", file=sys.stderr)
 
     with warnings.catch_warnings():
@@ -45,22 +45,23 @@ def said_in_a_line() -> Iterator[None]:
 
 def results(
     *,
-    dataset: Annotated[str | None, Parameter(help="Only runs on this one.")] = None,
+    dataset: Annotated[str | None, Parameter(help="Only runs on this dataset.")] = None,
     last: Annotated[
-        int | None, Parameter(name=("--last", "-n"), help="Only so many.", validator=Number(gte=1))
+        int | None,
+        Parameter(name=("--last", "-n"), help="Only the newest N.", validator=Number(gte=1)),
     ] = None,
     against: Annotated[
         Literal["published"] | None,
-        Parameter(help="published: the literature's figures beside, and why not to compare."),
+        Parameter(help="published: figures of the literature, and why they may not compare."),
     ] = None,
-    artifacts: Artifacts = HERE,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
     from flows.cli.console import console
     from flows.cli.listing import against_lines, fitting_table, ladders
     from sclip_core.results.files import read_runs
 
-    with said_in_a_line():
+    with warnings_as_lines():
         runs = read_runs(artifacts)
     if not runs:
         raise UserError(f"no runs under {artifacts}/results: `sclip run` makes them")
@@ -69,9 +70,10 @@ def results(
         wanted = dataset.lower().replace("-", "_")
         runs = [r for r in runs if wanted in (r["dataset"], r["dataset"].lower().replace("-", "_"))]
         if not runs:
-            raise UserError(f"no runs on {dataset}: there are those on {', '.join(names)}")
+            raise UserError(f"no runs on {dataset}: there are runs on {', '.join(names)}")
     runs = runs[:last]
-    width = console().width if console().is_terminal else sys.maxsize
+    terminal = console()
+    width = terminal.width if terminal.is_terminal else sys.maxsize
     table = fitting_table(runs, against is not None, width)
     out = console(table)
     out.print(table)
@@ -85,15 +87,15 @@ def results(
 
 def compare(
     base: Annotated[str, Parameter(help="The run that the others are compared with.")],
-    *others: Annotated[str, Parameter(help="Its id or the beginning of it, latest, latest~1.")],
+    *others: Annotated[str, Parameter(help="Ids or how they begin, latest, latest~1.")],
     classes: Annotated[
-        int, Parameter(help="How many to show; 0: all.", validator=Number(gte=0))
+        int, Parameter(help="Number of classes to show; 0: all.", validator=Number(gte=0))
     ] = 15,
     resamples: Draws = 2000,
-    seed: Annotated[int, Parameter(help="Of the draws.", validator=Number(gte=0))] = 0,
+    seed: Annotated[int, Parameter(help="Seed of the bootstrap.", validator=Number(gte=0))] = 0,
     format: Format = None,
     output: Output = None,
-    artifacts: Artifacts = HERE,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
     """Tell whether runs differ: paired bootstrap over their images, 95 % intervals."""
     from flows.cli.comparing import comparison
@@ -101,7 +103,7 @@ def compare(
     from sclip_core.results.comparison import compare_paired, paired_runs
 
     chosen = chosen_format(format, output, artifacts)
-    with said_in_a_line():
+    with warnings_as_lines():
         pairs = paired_runs(base, *others, artifacts=artifacts)
     table = compare_paired(pairs, resamples, seed)
     if chosen != "table":
@@ -114,20 +116,20 @@ def compare(
 
 
 def report(
-    *runs: Annotated[str, Parameter(help="An id or its beginning, latest, latest~1. [latest]")],
+    *runs: Annotated[str, Parameter(help="Ids or how they begin, latest, latest~1. [latest]")],
     output: Annotated[
         Path | None,
-        Parameter(name=("--output", "-o"), help="Folder: gets index.html. [ARTIFACTS/report]"),
+        Parameter(name=("--output", "-o"), help="Folder for index.html. [ARTIFACTS/report]"),
     ] = None,
     data_root: Annotated[
-        Path | None, Parameter(help="Where the benchmark lies now, if not where it was.")
+        Path | None, Parameter(help="Folder of the benchmark, if it has moved.")
     ] = None,
-    artifacts: Artifacts = HERE,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
     """Write one page about runs: scores, classes, confusions, pictures, time, settings."""
     from sclip_core.report import write_report
 
-    with said_in_a_line():
+    with warnings_as_lines():
         page, notes = write_report(
             runs or ["latest"], output or artifacts / "report", artifacts, data_root
         )
@@ -140,26 +142,26 @@ def report(
 def query(
     sql: Annotated[
         str | None,
-        Parameter(help="SQL over runs, class_iou, image_areas, confusion; none: their columns."),
+        Parameter(help="SQL over runs, class_iou, image_areas, confusion. [lists their columns]"),
     ] = None,
     *,
     format: Format = None,
     output: Output = None,
-    artifacts: Artifacts = HERE,
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
-    """Ask the results a question in SQL (DuckDB)."""
+    """Query the results in SQL (DuckDB)."""
     from flows.cli.console import console
     from flows.cli.tables import rows_table
     from sclip_core.results.sql import described_tables
     from sclip_core.results.sql import query as answered
 
     chosen = chosen_format(format, output, artifacts)
-    with said_in_a_line():
+    with warnings_as_lines():
         answer: Any = described_tables(artifacts) if sql is None else answered(sql, artifacts)
     if chosen == "table":
         console().print(rows_table(answer))
         if sql is None:
-            print('sclip: a question is one statement: sclip query "from runs"', file=sys.stderr)
+            print('sclip: pass one SELECT statement: sclip query "from runs"', file=sys.stderr)
     else:
         write(answer, chosen, output)
     return 0

@@ -51,7 +51,7 @@ def run_settings(
 
 def _run_flow(runs: list[Run]) -> list[Finished]:
     """Run the Prefect flow in this process, over runs that are open already."""
-    from sclip_core.segmentation.backends import numba_decision
+    from sclip_core.segmentation.backends import warm_up
 
     for run in runs:
         run.check()
@@ -66,8 +66,8 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
             "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
             "or run the same stages without it: --direct"
         ) from None
-    if runs[0].device.type == "cpu":
-        numba_decision.warm_up()  # while Prefect's server starts
+    if runs[0].models.device.type == "cpu":
+        warm_up()  # while Prefect's server starts
     token = benchmark.prepared.set(runs)
     try:
         with _no_heartbeats():

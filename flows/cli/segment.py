@@ -1,4 +1,4 @@
-"""``sclip segment``: photographs and words to pictures."""
+"""``sclip segment``: photographs segmented with words of one's own, as pictures."""
 
 from __future__ import annotations
 
@@ -34,23 +34,23 @@ SEGMENT_SETTINGS = (
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
-MOST_HEAT = 15  # maps that a picture has room for
+MOST_HEAT = 15  # maps that fit in a picture
 
 Output = Annotated[
     Path | None,
     Parameter(
         name=("--output", "-o"),
-        help="Picture to write: PNG, JPEG or WebP; of several, their folder. [IMAGE.sclip.png]",
+        help="Picture to write: PNG, JPEG or WebP; for several images, a folder. [IMAGE.sclip.png]",
     ),
 ]
 LabelsOut = Annotated[
     Path | None,
-    Parameter(help="Label map to write: PNG, value k is class k; of several, their folder."),
+    Parameter(help="Label map to write: PNG, value k is class k; for several images, a folder."),
 ]
 Heat = Annotated[
     list[str] | None,
     Parameter(
-        help="Show how alike each pixel is to a class or to one of its words: 'cat; kitten'.",
+        help="Show how similar each pixel is to a class or to one of its words: 'cat; kitten'.",
         negative=(),
     ),
 ]
@@ -72,11 +72,11 @@ def segment(
     use_sam: UseSam = False,
     **given: Any,
 ) -> int:
-    """Segment photographs, or all in a folder, with your own words."""
+    """Segment photographs, or a folder of them, with your own words."""
     from sclip_core.datasets import Vocabulary, read_image
 
     if not images:
-        raise UserError("no image: sclip segment photo.jpg --classes 'cat, kitten; grass'")
+        raise UserError("no image given: sclip segment photo.jpg --classes 'cat, kitten; grass'")
     alone = len(images) == 1 and not os.path.isdir(images[0])
     pixels = read_image(images[0]) if alone else None
     is_file = os.path.isfile(local(classes))
@@ -90,7 +90,7 @@ def segment(
         jobs = [one_job(images[0], output, labels_out)]
     else:
         jobs = several_jobs(images, output, labels_out)
-    with _imported_for_good():
+    with _without_garbage_collection():
         from sclip_core import SCLIP
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
@@ -139,7 +139,8 @@ class Work:
 
 
 def _do_all(work: Work, jobs: Sequence[Job]) -> int:
-    """Do what can be done; 1 if there are images that cannot be used, which are named."""
+    """Segment the images that can be used and name the others; returns 1 if there are any."""
+    from flows.cli.console import report_left_out
     from sclip_core.datasets import decode_image, read_sample
 
     left_out = []
@@ -147,17 +148,15 @@ def _do_all(work: Work, jobs: Sequence[Job]) -> int:
         try:
             work.do(job, decode_image(read_sample(job.image), str(job.image)))
         except ImageError as error:
-            left_out.append(error)
-    for line in left_out:
-        print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if left_out else 0
+            left_out.append(str(error))
+    return report_left_out(left_out)
 
 
 def asked_heat(given: Sequence[str], vocabulary: Vocabulary) -> list[str]:
     """The classes and words that are asked for, each once: 'cat, kitten; grass', or 'cat,grass'.
 
     Raises:
-        UserError: no class or word of that name, or more than a picture has room for.
+        UserError: no class or word of that name, or more than fit in a picture.
     """
     names: dict[str, None] = {}
     for part in _parts(given, ";"):
@@ -176,22 +175,22 @@ def asked_heat(given: Sequence[str], vocabulary: Vocabulary) -> list[str]:
 
 
 def _parts(texts: Iterable[str], mark: str) -> list[str]:
-    """What stands between marks; nothing is no part."""
+    """The parts between marks, without empty ones."""
     return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
 
 
 def _mask_source(settings: Settings) -> Proposer | None:
-    """What proposes the masks that are to be filled; None: there are to be none.
+    """The source of the masks to fill; None: mode dense, which has no masks.
 
     Raises:
-        UserError: it is to be segmented as the baseline does, or the source cannot be opened.
+        UserError: mode baseline, or the source cannot be opened.
     """
     from sclip_core.masks import mask_source
 
     if settings.mode == "baseline":
         raise UserError(
-            "the baseline labels no pixel outside of masks, so it is for runs alone: "
-            "leave it out, and --hybrid-rule crop classifies the masks of one image in its way"
+            "--mode baseline leaves pixels outside of masks unlabelled, so only `sclip run` "
+            "takes it: pass --mode hybrid --hybrid-rule crop, which classifies masks the same way"
         )
     if settings.mode == "dense":
         return None
@@ -205,11 +204,10 @@ def _mask_source(settings: Settings) -> Proposer | None:
 
 
 @contextmanager
-def _imported_for_good() -> Iterator[None]:
-    """Around PyTorch's import: its millions of objects are there to stay.
+def _without_garbage_collection() -> Iterator[None]:
+    """Around PyTorch's import, whose millions of objects stay until the process ends.
 
-    The garbage collector would look through them again and again: a fifth of the seconds until
-    one photograph is done.
+    Scanning them again and again takes a fifth of the time until one photograph is done.
     """
     if "torch" in sys.modules or not gc.isenabled():
         yield
@@ -220,4 +218,4 @@ def _imported_for_good() -> Iterator[None]:
     finally:
         gc.enable()
         gc.freeze()
-        atexit.register(gc.unfreeze)  # or Triton's bindings print what they did not get back
+        atexit.register(gc.unfreeze)  # else Triton's bindings print what they have not freed

@@ -141,10 +141,8 @@ def check(several: Sequence[Settings], plot: Path | None) -> None:
 
 def drawn(points: Points, plot: Path | None) -> str:
     """Draw the plot; returns a line that says where it is, or why there is none."""
-    from sclip_core.pipeline.stages.results import run_name
     from sclip_core.report.sweep_plot import draw
     from sclip_core.store.files import writable_folder
-    from sclip_core.store.keys import artifact_key
 
     if not points.varied:
         return "no plot: there is one point"
@@ -153,8 +151,6 @@ def drawn(points: Points, plot: Path | None) -> str:
     except UserError as error:
         return f"no plot: {error}"
     if plot is None:
-        key = artifact_key({"stage": "sweep", "runs": list(points.run_ids)})
-        folder = writable_folder(points.settings[0].artifacts / "sweeps")
-        plot = folder / f"{run_name(points.dataset, key)}.png"
+        plot = writable_folder(points.settings[0].artifacts / "sweeps") / f"{points.name}.png"
     draw(points, plot)
     return printable(f"plot: {plot}")

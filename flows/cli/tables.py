@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 import pyarrow as pa
 from rich.table import Table
 
-from flows.cli.console import duration, score
+from flows.cli.console import TITLE, right, score, whole
 from flows.cli.output import plain, values_of
-from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread, value_text
-from sclip_core.progress import Status
+from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
+from sclip_core.progress import Status, duration
+from sclip_core.report.headline import UNSCORED, headline, unscored_row
 from sclip_core.results.comparison import SCORES
-from sclip_core.results.settings import described_mode
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
 
-UNSCORED = ", no ground truth: nothing scored"
 MOST_ROWS = 200  # of an answer that are printed
 EXPLAINED = ["explain_key", "explain_value"]  # columns of a plan that DuckDB draws in lines
 
 
 def summary_table(finished: Finished) -> Table:
     """Scores of a run, if there is ground truth, and what each stage did."""
-    table = _table(headline(finished), "stage", "state", ">cached", ">computed", ">time", "key")
+    numbers = (right("cached"), right("computed"), right("time"))
+    table = Table("stage", "state", *numbers, "key", title=headline(finished), **TITLE)
     for o in finished.outcomes.values():
         counts = (str(o.cached), str(o.computed))
         table.add_row(o.stage, o.state, *counts, duration(o.seconds), o.key)
@@ -41,9 +41,9 @@ def comparison_table(finished: list[Finished]) -> Table:
     differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
     names = differing or ["attention"]
     scores = SCORES if scored else {}
-    numbers = (f">{name}" for name in (*scores.values(), "encode", "refine"))
-    table = _table(title if scored else title + UNSCORED, *names, *numbers)
-    table.add_column("run" if scored else "folder", no_wrap=True)
+    numbers = map(right, (*scores.values(), "encode", "refine"))
+    last = whole("run" if scored else "folder")
+    table = Table(*names, *numbers, last, title=title if scored else title + UNSCORED, **TITLE)
     for row in rows:
         seconds = (computed_seconds(row, cost) for cost in ("encode", "refine"))
         table.add_row(
@@ -76,9 +76,7 @@ def stage_columns(finished: Finished) -> dict[str, Any]:
 
 def plan_table(statuses: Sequence[Status]) -> Table:
     """Every stage with its state and why."""
-    table = _table(None, "stage", "state", ">done", ">total")
-    table.add_column("key", no_wrap=True)
-    table.add_column("why")
+    table = Table("stage", "state", right("done"), right("total"), whole("key"), "why")
     for s in statuses:
         table.add_row(s.stage, s.state, str(s.done), str(s.total), s.key, printable(s.reason))
     return table
@@ -102,20 +100,6 @@ def rows_table(rows: pa.Table) -> Table:
     return table
 
 
-def headline(finished: Finished) -> str:
-    """Scores in one line, or that there are none."""
-    result = finished.row or _unscored_row(finished)
-    mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
-    what = f"{printable(result['dataset'])}, {result['num_images']} images{mode}"
-    if not finished.row:
-        return what + UNSCORED
-    numbers = "   ".join(
-        f"{name} {'undefined' if result[key] != result[key] else format(result[key], '.2f')}"
-        for key, name in SCORES.items()
-    )
-    return f"{what}: {numbers}"
-
-
 def saved_lines(finished: list[Finished]) -> Iterator[str]:
     """Where the pictures are, and the label maps of images without ground truth."""
     from sclip_core.pipeline.saving import LABEL_MAPS
@@ -131,34 +115,10 @@ def saved_lines(finished: list[Finished]) -> Iterator[str]:
         yield printable(f"label maps: {folder / LABEL_MAPS}")
 
 
-def _table(title: str | None, *columns: str) -> Table:
-    """A table without rows; what stands right in its column has a name that begins with ``>``."""
-    table = Table(title=title, title_justify="left", title_style="bold")
-    for name in columns:
-        table.add_column(name.lstrip(">"), justify="right" if name.startswith(">") else "left")
-    return table
-
-
 def _row(finished: Finished) -> dict[str, Any]:
     """The row of a run; None where the value of a setting changes nothing."""
-    row = finished.row or _unscored_row(finished)
+    row = finished.row or {**unscored_row(finished), **stage_columns(finished)}
     return {**row, **dict.fromkeys(unread(finished.settings) - {"hybrid_rule"})}
-
-
-def _unscored_row(finished: Finished) -> dict[str, Any]:
-    """What is shown of a run that has no row in the results; None: its mode does not read it."""
-    settings = finished.settings
-    dense = settings.mode != "baseline"
-    return {
-        **stage_columns(finished),
-        **settings.model_dump(include={"dataset", "proposals", "sam_model", *SEVERAL}),
-        "hybrid_rule": settings.rule,
-        "attention": settings.attention if dense else None,
-        "pamr_steps": settings.pamr_steps if dense else None,
-        "pamr_dilations": value_text(settings.pamr_dilations) if dense else None,
-        "num_images": finished.num_images,
-        "folder": finished.pictures.name if finished.pictures else None,
-    }
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""``sclip data check``: every pair of a set read, every value looked at, each fault by its file."""
+"""``sclip data check``: read all images and label maps of a benchmark, and list the faults."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
 from sclip_core.datasets.causes import IGNORE_LABEL, likely_cause, suspicion
+from sclip_core.datasets.labels import counted_values
+from sclip_core.datasets.layouts import Files, benchmark_files
 from sclip_core.datasets.record import incomplete, record_of
-from sclip_core.datasets.samples import Files, benchmark_files
 
 VALUES = 1 << 16  # of a 16-bit label map
-AT_ONCE = 256  # pairs that are read ahead
-SHOWN = 5  # values named in a fault
+AT_ONCE = 256  # pairs that are submitted to the threads
 
 
 class Fault(NamedTuple):
-    """What is wrong with a file."""
+    """A file, and what is wrong with it."""
 
     file: str
     what: str
@@ -35,20 +35,20 @@ class Fault(NamedTuple):
 
 @dataclass
 class Checked:
-    """What was found in a benchmark's tree.
+    """What was found in the tree of a benchmark.
 
     Attributes:
         name: the benchmark.
         root: the folder with its layout.
-        class_names: (C,) of its vocabulary.
-        expected: images that the validation split has; None: not a set of the field.
-        found: images that the tree lists.
-        made_from: what ``sclip data prepare`` made the maps from; None: it did not make them.
-        incomplete: why not all maps are made from it; None: they are, or it did not make them.
-        sound: pairs without a fault.
-        faults: by file.
-        causes: what the faults, or what is odd, most likely come from.
-        pixels: (C,) of each class.
+        class_names: the names (C,) of its classes.
+        expected: images of the validation split; None if it has no fixed number.
+        found: images that the tree has.
+        made_from: what ``sclip data prepare`` made the maps from; None if it did not make them.
+        incomplete: why not all maps are made from that; None if they are.
+        sound: images without a fault in them or their label maps.
+        faults: the faults, one a file.
+        causes: the likely causes of faults and oddities, with what to do.
+        pixels: pixels (C,) of each class.
         ignored: pixels that are not evaluated.
     """
 
@@ -67,46 +67,38 @@ class Checked:
 
     @property
     def ignored_share(self) -> float:
-        """Of all pixels, 0..1."""
+        """The share of pixels that are not evaluated, 0..1."""
         total = int(self.pixels.sum()) + self.ignored
         return self.ignored / total if total else 0.0
 
     @property
     def absent(self) -> list[str]:
-        """Classes without a pixel."""
+        """The classes without a pixel."""
         return [n for n, count in zip(self.class_names, self.pixels, strict=True) if not count]
 
     @property
     def right(self) -> bool:
-        """Whether it is the benchmark, whole and without a fault."""
+        """Whether all images of the benchmark are there, without a fault."""
         whole = self.expected is None or self.found == self.expected
         return whole and not (self.incomplete or self.faults or self.causes)
 
 
-@dataclass(frozen=True)
-class _Meaning:
+class _Values(NamedTuple):
     """What the values of a benchmark's label maps stand for."""
 
-    num_classes: int
-    reduce_zero_label: bool
-
-    @property
-    def first(self) -> int:
-        """The value of class 0."""
-        return int(self.reduce_zero_label)
+    first: int  # the value of class 0
+    end: int  # the value after the last class
+    known: NDArray[np.bool_]  # (VALUES,) whether a value is a class or ignored
 
     def stray(self, counts: NDArray[np.int64]) -> list[int]:
         """The values that occur and are neither a class nor ignored."""
-        known = np.zeros(len(counts), bool)
-        known[: self.num_classes + self.first] = True
-        known[IGNORE_LABEL] = True
-        return [int(value) for value in np.flatnonzero((counts > 0) & ~known)]
+        return [int(value) for value in np.flatnonzero((counts > 0) & ~self.known)]
 
 
 def check(
     name: str, root: Path, workers: int | None = None, progress: Progress = SILENT
 ) -> Checked:
-    """Read every image's header and every label map of a benchmark.
+    """Read the header of every image and every label map of a benchmark.
 
     Args:
         name: the benchmark, e.g. ``"coco_stuff"``.
@@ -115,10 +107,10 @@ def check(
         progress: shows how far it is.
 
     Returns:
-        What was found; faults are no errors here.
+        What was found; faults raise no error.
 
     Raises:
-        UserError: no such benchmark, or its layout is not there at all.
+        UserError: there is no such benchmark, or no part of its layout.
     """
     name = benchmark_name(name)
     row = tables()["benchmarks"][name]
@@ -133,19 +125,25 @@ def check(
         record.get("made_from"),
         incomplete(name, files.root, record),
     )
-    meaning = _Meaning(len(found.class_names), row["reduce_zero_label"])
+    first = int(row["reduce_zero_label"])
+    end = first + len(found.class_names)
+    known = np.zeros(VALUES, bool)
+    known[[*range(end), IGNORE_LABEL]] = True
+    values = _Values(first, end, known)
     by_value = np.zeros(VALUES, np.int64)
-    pairs = _parallel(files, meaning, workers or os.cpu_count() or 1)
+    pairs = _parallel(files, values, workers or os.cpu_count() or 1)
     for counts, faults in counted(pairs, name, len(files.ids), progress):
         found.faults += faults
         found.sound += not faults
         if counts is not None:
             by_value += counts
-    first, last = meaning.first, meaning.first + meaning.num_classes
-    found.pixels = by_value[first:last]
+    found.pixels = by_value[first:end]
     found.ignored = int(by_value[IGNORE_LABEL] + by_value[:first].sum())
     found.faults += _alone(files, "split" in tables()["layouts"][row["layout"]])
-    found.causes = _causes(row["layout"], meaning, by_value)
+    occurring = np.flatnonzero(by_value).tolist()
+    cause = likely_cause(occurring, row["layout"]) if values.stray(by_value) else None
+    odd = suspicion(row["layout"], occurring)
+    found.causes = [line for line in (cause, odd) if line]
     missing = len(set(files.ids) - files.labels)
     if missing and files.made:
         line = f"{missing:,} label maps are not there: run `sclip data prepare {name}{at(root)}`"
@@ -154,32 +152,25 @@ def check(
 
 
 def _alone(files: Files, listed: bool) -> list[Fault]:
-    """Label maps whose image is not there; where a file lists the images, others may lie there."""
+    """Label maps without image; if a split file lists the images, others are no fault."""
     extra = set() if listed else files.labels.difference(files.ids)
     return [Fault(str(files.label_of(i)), "no image of this name") for i in sorted(extra)]
 
 
-def _causes(layout: str, meaning: _Meaning, by_value: NDArray[np.int64]) -> list[str]:
-    """What the values of all maps together say."""
-    values = np.flatnonzero(by_value).tolist()
-    stray = likely_cause(values, layout) if meaning.stray(by_value) else None
-    return [line for line in (stray, suspicion(layout, values)) if line]
-
-
 def _parallel(
-    files: Files, meaning: _Meaning, workers: int
+    files: Files, values: _Values, workers: int
 ) -> Iterator[tuple[NDArray[np.int64] | None, list[Fault]]]:
-    """Each pair, in order: pixels by value (None: not to be read), and its faults."""
+    """Pixels by value (None if the map cannot be read) and faults of each pair, in order."""
     with ThreadPoolExecutor(workers) as pool:
         for start in range(0, len(files.ids), AT_ONCE):
             ids = files.ids[start : start + AT_ONCE]
-            yield from pool.map(lambda one: _examine(files, one, meaning), ids)
+            yield from pool.map(lambda one: _examine(files, one, values), ids)
 
 
 def _examine(
-    files: Files, image_id: str, meaning: _Meaning
+    files: Files, image_id: str, values: _Values
 ) -> tuple[NDArray[np.int64] | None, list[Fault]]:
-    """Read one pair."""
+    """Read an image and its label map."""
     image, label = files.image_of(image_id), files.label_of(image_id)
     faults, sizes, counts = [], [], None
     try:
@@ -190,8 +181,10 @@ def _examine(
         raw = decode_label(read_sample(label), str(label))
         sizes.append((raw.shape[0], raw.shape[1]))
         counts = np.bincount(np.clip(raw, 0, VALUES - 1).ravel(), minlength=VALUES)
-        if stray := meaning.stray(counts):
-            faults.append(Fault(str(label), _stray(stray, counts, meaning)))
+        if stray := values.stray(counts):
+            told = counted_values(stray, counts[stray].tolist())
+            expected = f"0..{values.end - 1} or {IGNORE_LABEL}"
+            faults.append(Fault(str(label), f"values without a class: {told}; expected {expected}"))
     except ImageError as error:
         faults.append(Fault(str(label), _without_path(error, label)))
     if len(sizes) == 2:
@@ -202,14 +195,6 @@ def _examine(
     return counts, faults
 
 
-def _stray(values: list[int], counts: NDArray[np.int64], meaning: _Meaning) -> str:
-    """The fault of values without a class."""
-    shown = ", ".join(f"{value} ({counts[value]:,} px)" for value in values[:SHOWN])
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
-    last = meaning.num_classes + meaning.first - 1
-    return f"values without a class: {shown}{more}; expected 0..{last} or {IGNORE_LABEL}"
-
-
 def _without_path(error: ImageError, path: Path) -> str:
-    """What is wrong, without the path that the fault has anyway."""
+    """The text of an error without the path, which the fault has already."""
     return str(error).removeprefix(str(path)).lstrip(": ")

@@ -1,6 +1,6 @@
-"""Raw annotations to the classes that are evaluated (PROTOCOL, section 7): arrays in, arrays out.
+"""Raw annotations to the classes that are evaluated (docs/protocol.md, section 7), as arrays.
 
-Painting masks takes pycocotools (extra ``data``).
+Painting masks needs pycocotools (extra ``data``).
 """
 
 from __future__ import annotations
@@ -13,11 +13,13 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from sclip_core.config import ImageError
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import few, shown
 from sclip_core.datasets.annotations import shapes
 
 UNLABELLED = 255
-REFUSED = 254  # in a table: a value that the raw maps cannot have
+REFUSED = 254  # in a table, a value that raw maps cannot have
+
+LONGEST_SIDE = 1 << 15  # pixels; a larger map is a mistake in its annotations
 
 # COCO-Stuff's raw maps hold (category id - 1): 0..181, of which 11 categories were never used.
 STUFF_IDS = 182
@@ -39,8 +41,7 @@ CITYSCAPES_VOID = frozenset(
         *("caravan", "trailer"),
     }
 )
-LONGEST_SIDE = 1 << 15  # pixels; a map of more is a mistake in its annotations
-CITYSCAPES_LEFT_OUT = "license plate"  # has no id: what is beneath it shows
+CITYSCAPES_LEFT_OUT = "license plate"  # has no id: the object beneath it counts
 
 # PASCAL Context: the categories, of 459, that are the 59 classes, in their order; 0 is the rest.
 CONTEXT_IDS = (
@@ -52,7 +53,9 @@ CONTEXT_IDS = (
 
 
 def stuff_table() -> NDArray[np.uint8]:
-    """Raw COCO-Stuff values (256,) to 171 classes in the order of their ids; 255 stays 255.
+    """The table (256,) from raw COCO-Stuff values to 171 classes in the order of their ids.
+
+    255 stays 255.
 
     >>> table = stuff_table()
     >>> table[[0, 10, 12, 181, 255]].tolist()
@@ -66,7 +69,7 @@ def stuff_table() -> NDArray[np.uint8]:
 
 
 def object_table() -> NDArray[np.uint8]:
-    """Raw COCO-Stuff values (256,) to COCO-Object: things to 1..80, all else, 255 too, to 0.
+    """The table (256,) from raw COCO-Stuff values to COCO-Object: 1..80 for things, else 0.
 
     >>> table = object_table()
     >>> table[[0, 12, 89, 90, 181, 255]].tolist()
@@ -81,7 +84,7 @@ def object_table() -> NDArray[np.uint8]:
 
 
 def cityscapes_table() -> NDArray[np.uint8]:
-    """Cityscapes' label ids (256,) to 19 train ids; all other labels to 255.
+    """The table (256,) from Cityscapes' label ids to the 19 train ids; 255 for all others.
 
     >>> cityscapes_table()[[0, 7, 8, 9, 33]].tolist()
     [255, 0, 1, 255, 18]
@@ -96,12 +99,12 @@ def cityscapes_table() -> NDArray[np.uint8]:
 def converted(
     raw: NDArray[np.integer], table: NDArray[np.uint8], expected: str, name: str = "label map"
 ) -> NDArray[np.uint8]:
-    """Look every pixel up.
+    """Replace every value of a raw label map by its class.
 
     Args:
-        raw: (H, W) values of a raw label map.
-        table: (256,) of this module.
-        expected: what the raw maps hold, for the error.
+        raw: (H, W) values.
+        table: (256,) the class of each value, from a function of this module.
+        expected: what raw maps hold, for the error.
         name: what to call the map in an error, e.g. its path.
 
     Returns:
@@ -116,20 +119,18 @@ def converted(
     out = table[raw.astype(np.uint8)]
     if (table == REFUSED).any() and (out == REFUSED).any():
         found = sorted(set(raw[out == REFUSED].tolist()))
-        more = ", ..." if len(found) > 5 else ""
-        shown = ", ".join(map(str, found[:5]))
         raise ImageError(
-            f"{name}: found the values {shown}{more}; expected {expected}: "
+            f"{name}: found the values {few(found, 5)}; expected {expected}: "
             "is it a raw map, as published?"
         )
     return out
 
 
 def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -> NDArray[np.uint8]:
-    """Draw a Cityscapes polygon file: train ids, 255 where nothing is evaluated.
+    """Draw a Cityscapes polygon file as train ids, 255 for pixels that are not evaluated.
 
-    Objects are drawn in their order, by Pillow, as the set's own scripts do; ``cargroup`` is
-    ``car``, deleted ones and license plates are left out.
+    Objects are drawn in their order, by Pillow, as the publisher's scripts do; ``cargroup`` is
+    ``car``; deleted objects and license plates are left out.
 
     Args:
         annotation: the parsed JSON: ``imgHeight``, ``imgWidth``, ``objects``.
@@ -139,7 +140,7 @@ def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -
         (H, W) uint8.
 
     Raises:
-        ImageError: it lacks a part, or a label that Cityscapes does not have.
+        ImageError: a part is missing, or a label is not one of Cityscapes.
     """
     try:
         size = checked_size((annotation["imgHeight"], annotation["imgWidth"]), name)
@@ -152,21 +153,21 @@ def cityscapes_polygons(annotation: Mapping[str, Any], name: str = "polygons") -
                 draw.polygon([(x, y) for x, y in entry["polygon"]], fill=value)
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise ImageError(
-            f"{name} is no Cityscapes polygon file ({type(error).__name__}: {error}): expected "
+            f"{name} is not a Cityscapes polygon file ({type(error).__name__}: {error}): expected "
             "imgHeight, imgWidth and objects with label and polygon"
         ) from None
     return np.asarray(image)
 
 
 def checked_size(size_hw: tuple[Any, Any], name: str) -> tuple[int, int]:
-    """The size of a map to be drawn, as its annotations tell it.
+    """The size of a map to be drawn, as its annotations give it.
 
     Args:
         size_hw: height and width, in pixels.
         name: what to call the annotations in an error.
 
     Raises:
-        ImageError: no whole numbers, or such that no picture has.
+        ImageError: they are not whole numbers, or larger than any picture.
     """
     for side in size_hw:
         if type(side) is not int or not 0 < side <= LONGEST_SIDE:
@@ -178,7 +179,7 @@ def checked_size(size_hw: tuple[Any, Any], name: str) -> tuple[int, int]:
 
 
 def _cityscapes_class(label: str, name: str) -> int | None:
-    """The train id of a label, 255 where it is not evaluated; None: it is not drawn."""
+    """The train id of a label, 255 if it is not evaluated; None if it is not drawn."""
     known = {*CITYSCAPES_NAMES, *CITYSCAPES_VOID, CITYSCAPES_LEFT_OUT}
     plain = label if label in known else label.removesuffix("group")
     if plain in CITYSCAPES_NAMES:
@@ -187,25 +188,25 @@ def _cityscapes_class(label: str, name: str) -> int | None:
         return UNLABELLED
     if plain == CITYSCAPES_LEFT_OUT:
         return None
-    raise ImageError(f"{name}: '{label}' is no label of Cityscapes; expected e.g. 'road', 'car'")
+    raise ImageError(f"{name}: '{label}' is not a label of Cityscapes; expected e.g. 'road', 'car'")
 
 
 def context_map(
     size: tuple[int, int], segments: Iterable[Mapping[str, Any]], name: str = "image"
 ) -> NDArray[np.uint8]:
-    """Paint the segments of an image of PASCAL Context: classes 1..59, 0 for the rest.
+    """Paint the segments of an image of PASCAL Context as classes 1..59, and 0 elsewhere.
 
     Args:
         size: height and width, in pixels.
         segments: entries of ``annos_segmentation``: ``category_id``, ``segmentation`` (RLE).
-            They do not overlap by design; where they do, the later is on top.
+            They should not overlap; where they do, the later is on top.
         name: what to call the image in an error.
 
     Returns:
         (H, W) uint8.
 
     Raises:
-        ImageError: a category that is none of the 60, or masks that cannot be read.
+        ImageError: a category is not one of the 60, or masks cannot be read.
         UserError: pycocotools is not installed.
     """
     classes = np.zeros(checked_size(size, name), np.uint8)
@@ -213,7 +214,7 @@ def context_map(
         category = segment["category_id"]
         if category not in CONTEXT_IDS:
             raise ImageError(
-                f"{name}: category {category} is none of the 60 of trainval_merged.json; "
+                f"{name}: category {category} is not one of the 60 of trainval_merged.json; "
                 "is it the file of another release?"
             )
         where = f"{name}, segment {number}"
@@ -227,9 +228,9 @@ def object_map(
     class_of: Mapping[int, int],
     name: str = "image",
 ) -> NDArray[np.uint8]:
-    """Paint the instances of a COCO image: the other definition of COCO-Object.
+    """Paint the instances of a COCO image, the other definition of COCO-Object.
 
-    Crowd regions lie beneath; then the larger is painted first, so that the smaller is seen.
+    Crowd regions are painted first, then objects from the largest to the smallest.
 
     Args:
         size: height and width, in pixels.
@@ -242,7 +243,7 @@ def object_map(
         (H, W) uint8, 0 where there is no instance.
 
     Raises:
-        ImageError: an unknown category, or masks that cannot be read.
+        ImageError: a category is unknown, or masks cannot be read.
         UserError: pycocotools is not installed.
     """
     classes = np.zeros(checked_size(size, name), np.uint8)
@@ -259,7 +260,7 @@ def paint(classes: NDArray[np.uint8], segmentation: Any, value: int, name: str =
 
     Args:
         classes: (H, W).
-        segmentation: a list of polygons, or an RLE, its counts packed or not.
+        segmentation: a list of polygons, or an RLE with packed or plain counts.
         value: for the pixels inside.
         name: what to call the annotation in an error.
 

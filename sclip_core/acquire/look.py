@@ -1,4 +1,4 @@
-"""A picture of a few pairs of a set: what a person sees at once and no count shows."""
+"""A picture of a few images and label maps, for mistakes that no count shows."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from PIL import Image
 from sclip_core.acquire.check import Checked
 from sclip_core.config import ImageError, tables
 from sclip_core.datasets import label_classes, read_image, read_label
-from sclip_core.datasets.samples import benchmark_files
+from sclip_core.datasets.layouts import benchmark_files
 from sclip_core.drawing import panel
 from sclip_core.drawing.layout import in_columns
 
@@ -18,15 +18,15 @@ COLUMNS = 2
 
 
 def look(found: Checked, root: Path, pairs: int = PAIRS) -> Image.Image | None:
-    """Draw image and label map, in the classes' colours, of a few pairs.
+    """Draw a few images, each with its label map in the colours of the classes.
 
     Args:
-        found: what ``check`` found in the set.
-        root: that was checked.
-        pairs: how many.
+        found: what ``check`` found.
+        root: the folder that was checked.
+        pairs: how many images.
 
     Returns:
-        The picture; None where there was nothing to draw.
+        The picture; None if nothing could be drawn.
     """
     files = benchmark_files(found.name, root)
     there = [i for i in files.ids if i in files.images and i in files.labels]

@@ -1,4 +1,4 @@
-"""``sclip data download``: what can be fetched is fetched and unpacked; the rest is asked for."""
+"""``sclip data download``: fetch and unpack what can be fetched, and name the rest."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ from sclip_core.datasets.record import image_and_label_folders
 from sclip_core.store.files import written_to
 
 DOWNLOADS = "downloads"  # below the root
-MIRROR = "SCLIP_DATA_URL"  # an address that has all archives, under their own names
+MIRROR = "SCLIP_DATA_URL"  # the variable with an address that has all archives, by their names
 
 
 @dataclass
 class Obtained:
-    """What became of a set's archives.
+    """What happened to the archives of a benchmark.
 
     Attributes:
-        there: archives whose files were there already.
-        unpacked: by archive, how many files were written.
-        by_hand: what a person has to fetch, a line each.
-        fetched: archives that lie in the folder for downloads and are not needed any more.
+        there: the archives whose files were there already.
+        unpacked: how many files were written, by archive.
+        by_hand: a line for each archive that a person has to fetch.
+        fetched: the archives in the folder for downloads, which are not needed any more.
     """
 
     there: list[str] = field(default_factory=list)
@@ -46,19 +46,20 @@ def obtain(
     progress: Progress = SILENT,
     say: Callable[[str], None] = lambda line: None,
 ) -> Obtained:
-    """Fetch and unpack the archives of a benchmark; those whose files are there are left alone.
+    """Fetch and unpack the archives of a benchmark whose files are not there yet.
 
     Args:
         name: the benchmark, e.g. ``"voc21"``.
         root: where the sets' trees are; archives go to ``downloads`` in it.
-        source: for COCO-Object, ``"stuff"`` or ``"instances"``: what its maps will be made from.
+        source: what the label maps of COCO-Object will be made from, ``"stuff"`` or
+            ``"instances"``.
         force: replace files that are there with other content.
         progress: shows how far it is.
-        say: takes a line at each step.
+        say: called with a line at each step.
 
     Raises:
-        UserError: a file cannot be fetched or unpacked; see ``fetch`` and ``unpack``.
-        DiskError: it cannot be written.
+        UserError: a file cannot be fetched or unpacked.
+        DiskError: a file cannot be written.
     """
     wanted = source_of(name)
     chosen = checked_source(name, source)
@@ -92,7 +93,7 @@ def obtain(
 
 
 def _refuse_tree(layout: str, root: Path) -> None:
-    """Raise where the root is a set's own tree: its archives would be unpacked within it."""
+    """Raise if the root is the tree of a set, within which its archives would be unpacked."""
     inside = [part for part in image_and_label_folders(layout) if os.path.isdir(root / part)]
     if inside:
         raise UserError(
@@ -102,7 +103,7 @@ def _refuse_tree(layout: str, root: Path) -> None:
 
 
 def _mirrored(archive: Archive) -> Archive:
-    """The archive as a mirror has it, where there is one."""
+    """The archive with its address on the mirror, if the user has named one."""
     mirror = os.environ.get(MIRROR)
     if mirror and not mirror.lower().startswith(("http://", "https://")):
         raise UserError(f"{MIRROR} is {shown(mirror)}: expected an address, https://...")
@@ -110,11 +111,11 @@ def _mirrored(archive: Archive) -> Archive:
 
 
 def _placed(archive: Archive, root: Path, progress: Progress) -> bool:
-    """Whether a file that is used as it is lies in its place; a fetched one is moved."""
+    """Whether a file that is used as it is lies in its place; a fetched one is moved there."""
     assert archive.to
     target = root / archive.to
     if target.is_file() and target.name == archive.name:
-        fetch(archive, target.parent, progress)  # it is there: only looked at
+        fetch(archive, target.parent, progress)  # it is there, and only checked
         return True
     lying = [folder for folder in (root / DOWNLOADS, root) if (folder / archive.name).is_file()]
     if not lying:
@@ -127,7 +128,7 @@ def _placed(archive: Archive, root: Path, progress: Progress) -> bool:
 
 
 def _fetched(archive: Archive, root: Path, progress: Progress) -> Path:
-    """The archive, in ``downloads`` or, where a person put it there, in the root itself."""
+    """The archive, in ``downloads`` or, if a person put it there, in the root itself."""
     if (root / archive.name).is_file() and not (root / DOWNLOADS / archive.name).exists():
         return fetch(archive, root, progress)
     return fetch(archive, root / DOWNLOADS, progress)

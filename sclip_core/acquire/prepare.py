@@ -1,7 +1,7 @@
 """``sclip data prepare``: raw annotations to the label maps that are evaluated, file by file.
 
-A map is drawn, compared with the file that is there, and written whole; one that differs stays as
-it is unless ``force``. Run it again and it goes on, or finds everything as it should be.
+Each map is drawn, compared with an existing file, and written whole; a file that differs stays as
+it is without ``force``. A second call continues where the first stopped.
 """
 
 from __future__ import annotations
@@ -30,23 +30,22 @@ from sclip_core.datasets.samples import ids_below
 from sclip_core.store.files import write_whole, written_to
 
 COMPRESSION = 1  # of zlib: 5,000 maps in half the time, and a tenth larger
-SHOWN = 3  # files named in an error
 
-State = Literal["written", "there", "differs", "failed"]
+State = Literal["written", "there", "differs"]
 
 
 @dataclass
 class Prepared:
-    """What became of the maps of a set.
+    """What happened to the label maps of a layout.
 
     Attributes:
-        layout: the set.
+        layout: the name of the layout.
         source: what they were made from, e.g. ``"stuff"``.
         written: how many were written.
-        there: how many were there, pixel for pixel.
-        differing: files that are there and differ; as they were.
-        failed: by raw file, why it could not be converted.
-        alone: maps for which there is no raw annotation; as they were.
+        there: how many were there already, with the same pixels.
+        differing: files that have other pixels, and were left as they are.
+        failed: why a map could not be made, by image id.
+        alone: maps without a raw annotation, which were left as they are.
     """
 
     layout: str
@@ -59,7 +58,7 @@ class Prepared:
 
     @property
     def complete(self) -> bool:
-        """Whether all maps of the set are those that are made from the source."""
+        """Whether all label maps of the layout are those made from the source."""
         return not (self.differing or self.failed or self.alone)
 
 
@@ -71,7 +70,7 @@ def prepare(
     workers: int | None = None,
     progress: Progress = SILENT,
 ) -> Prepared | None:
-    """Convert the validation split of a benchmark.
+    """Make the label maps of a benchmark's validation split.
 
     Args:
         name: the benchmark, e.g. ``"coco_object"``.
@@ -84,10 +83,10 @@ def prepare(
         progress: shows how far it is.
 
     Returns:
-        What was done; None where the maps are used as they are published.
+        What was done; None for a benchmark whose published maps are used as they are.
 
     Raises:
-        UserError: the raw annotations are not there, or maps of another source are.
+        UserError: the raw annotations are missing, or maps made from another source are there.
     """
     layout = source_of(name).layout
     said = checked_source(name, source)
@@ -96,7 +95,7 @@ def prepare(
     conversion = CONVERSIONS[layout]
     tree = find_root(layout, root)
     chosen = said or _chosen(conversion, tree)
-    if not conversion.choose_what_is_there:  # else any source will do, and maps are compared
+    if not conversion.choose_what_is_there:  # else all sources give the same maps
         _refuse_mixture(name, layout, tree, chosen, force)
     jobs = _jobs(layout, root, tree, chosen)
     image_ids = [job.image_id for job in jobs]
@@ -104,34 +103,30 @@ def prepare(
     record = {"set": layout, "made_from": chosen, "version": conversion.version}
     _make_folders(jobs)
     before = record_of(tree, layout)
-    begun = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
+    note_begin = _Once(lambda: write_record(tree, layout, {**record, "complete": False}))
     done = Prepared(layout, chosen, alone=_alone(layout, tree, jobs))
-    states = _parallel(jobs, force, begun, workers or os.cpu_count() or 1)
+    states = _parallel(jobs, force, note_begin, workers or os.cpu_count() or 1)
     for job, state in counted(states, name, len(jobs), progress):
         _count(done, job, state)
     if done.complete:
         conversion.finish(tree, image_ids, force)
         write_record(tree, layout, {**record, "complete": True, "maps": len(jobs)})
     elif done.written or (before and (done.differing or done.alone)):
-        # else the maps, if there are any, are what they were noted to be, or another's
+        # else the note that is there, if any, still holds
         counts = {n: len(getattr(done, n)) for n in ("differing", "failed", "alone")}
         write_record(tree, layout, {**record, "complete": False, **counts})
     return done
 
 
 def _make_folders(jobs: Iterable[Job]) -> None:
-    """Make the folders of the maps.
-
-    Raises:
-        DiskError: one cannot be made.
-    """
+    """Make the folders of the maps."""
     for folder in {job.target.parent for job in jobs}:
         with written_to(folder, "choose a --root that can be written to"):
             folder.mkdir(parents=True, exist_ok=True)
 
 
 def _jobs(layout: str, root: Path, tree: Path, source: str) -> list[Job]:
-    """The maps to be made; an annotation file of another form is the user's to mend."""
+    """The maps to be made; if the annotations lie in another tree, the error names it."""
     conversion = CONVERSIONS[layout]
     try:
         return conversion.listed(tree, source)
@@ -156,7 +151,7 @@ def _alone(layout: str, tree: Path, jobs: Sequence[Job]) -> list[Path]:
 
 
 def _chosen(conversion: Conversion, tree: Path) -> str:
-    """What the maps are made from where the user did not say."""
+    """What the maps are made from if the user did not choose."""
     if not conversion.choose_what_is_there:
         return conversion.sources[0]
     there = [one for one in conversion.sources if conversion.present(tree, one)]
@@ -164,18 +159,18 @@ def _chosen(conversion: Conversion, tree: Path) -> str:
 
 
 def _refuse_mixture(name: str, layout: str, tree: Path, chosen: str, force: bool) -> None:
-    """Raise where maps of another source are there, even if only some."""
+    """Raise if some of the maps that are there were made from another source."""
     record = record_of(tree, layout)
     before = record and record.get("made_from")
     if before and before != chosen and not force:
         raise UserError(
             f"{name}: the maps in {tree} were made from {before}, not {chosen}: pass "
-            f"--source {before} to go on with them, or --force to make all of them anew"
+            f"--source {before} to continue with them, or --force to make all of them again"
         )
 
 
 class _Once:
-    """What the first of several threads does, before any of them goes on."""
+    """An action for the first of several threads, for which the others wait."""
 
     def __init__(self, act: Callable[[], None]) -> None:
         self._act: Callable[[], None] | None = act
@@ -189,14 +184,16 @@ class _Once:
 
 
 def _parallel(
-    jobs: Sequence[Job], force: bool, begun: _Once, workers: int
+    jobs: Sequence[Job], force: bool, note_begin: _Once, workers: int
 ) -> Iterator[tuple[Job, State | ImageError]]:
-    """Each job with what became of it, in order; few are ahead, so that Ctrl-C is soon heard."""
+    """Each job and its result, in order; few jobs are submitted ahead, so that Ctrl-C is quick."""
     remaining = iter(jobs)
     with ThreadPoolExecutor(workers) as pool:
 
         def ahead(count: int) -> list[tuple[Job, Future[State | ImageError]]]:
-            return [(job, pool.submit(_do, job, force, begun)) for job in islice(remaining, count)]
+            return [
+                (job, pool.submit(_do, job, force, note_begin)) for job in islice(remaining, count)
+            ]
 
         waiting = ahead(2 * workers)
         try:
@@ -209,15 +206,15 @@ def _parallel(
                 future.cancel()
 
 
-def _do(job: Job, force: bool, begun: _Once) -> State | ImageError:
-    """Draw one map and see that it is in its file; ``begun`` is noted before the first is."""
+def _do(job: Job, force: bool, note_begin: _Once) -> State | ImageError:
+    """Draw one map and write it if need be; ``note_begin`` is called before that."""
     try:
         classes = job.draw()
     except ImageError as error:
         return error
     except (KeyError, TypeError, AttributeError, ValueError, ArithmeticError) as error:
         return ImageError(
-            f"{job.image_id}: its annotations lack a part or have another form: {error!r}"
+            f"{job.image_id}: its annotations lack a part or have an unexpected form: {error!r}"
         )
     if os.path.lexists(job.target):
         if _holds(job.target, classes):
@@ -225,13 +222,13 @@ def _do(job: Job, force: bool, begun: _Once) -> State | ImageError:
         if not force:
             return "differs"
     data = png(classes)
-    begun()
+    note_begin()
     write_whole(job.target, lambda path: path.write_bytes(data))
     return "written"
 
 
 def _holds(path: Path, classes: NDArray[np.uint8]) -> bool:
-    """Whether a file is this map; one that cannot be read is not."""
+    """Whether a file holds this map; false if it cannot be read."""
     try:
         return np.array_equal(decode_label(read_sample(path), str(path)), classes)
     except (ImageError, OSError):

@@ -1,9 +1,8 @@
-"""Raw annotations as published: where they lie, and how each becomes a label map."""
+"""The raw annotations of each benchmark: where they lie, and how they become label maps."""
 
 from __future__ import annotations
 
 import functools
-import json
 import os
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -28,8 +27,9 @@ from sclip_core.config import ImageError, UserError, unknown
 from sclip_core.config.errors import shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets import read_label
+from sclip_core.datasets.annotations.reading import read_json
 from sclip_core.datasets.record import image_and_label_folders
-from sclip_core.datasets.samples import read_split
+from sclip_core.datasets.samples import entries, read_split
 from sclip_core.store.files import write_whole, written_to
 
 Classes = NDArray[np.uint8]
@@ -40,11 +40,11 @@ INSTANCES = "instances_val2017.json"
 OBJECTS = 80  # COCO's things
 CONTEXT_FILE = "trainval_merged.json"
 CONTEXT_SPLIT = "ImageSets/SegmentationContext/val.txt"
-FETCH_AGAIN = "it is not as published, fetch it again"
+FETCH_AGAIN = "it is not the file as published, download it again"
 
 
 class Job(NamedTuple):
-    """One label map to be made."""
+    """A label map to be made."""
 
     image_id: str
     target: Path
@@ -53,14 +53,14 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Conversion:
-    """How a set's maps are made.
+    """How the label maps of a layout are made.
 
     Attributes:
-        sources: what they can be made from; the first by default.
-        jobs: the maps of a tree, made from one of these.
-        version: hand-bumped where the maps change.
-        choose_what_is_there: whether all sources mean the same maps, so that any will do.
-        check: looks, before any map is drawn, at what `finish` will write.
+        sources: what they can be made from; the default is the first.
+        jobs: lists the maps of a tree, made from one of the sources.
+        version: raised by hand whenever the maps change.
+        choose_what_is_there: whether all sources give the same maps, so that any will do.
+        check: checks, before any map is drawn, what ``finish`` will write.
         finish: writes what remains once all maps are there. Both take the tree, the images in
             order, and whether files that differ are replaced.
     """
@@ -76,14 +76,14 @@ class Conversion:
         """The maps to be made.
 
         Raises:
-            UserError: the raw annotations are not there, or not as they are published.
+            UserError: the raw annotations are missing, or not as published.
         """
         try:
             return self.jobs(tree, source)
         except (KeyError, TypeError, AttributeError, ValueError) as error:
             raise UserError(
-                f"the annotations in {tree} lack a part or have another form ({error!r}): "
-                "are they the files that their publisher has? sclip data list names them"
+                f"the annotations in {tree} lack a part or have an unexpected form ({error!r}): "
+                "are they the files as published? sclip data list names them"
             ) from None
 
     def present(self, tree: Path, source: str) -> bool:
@@ -236,30 +236,30 @@ def _context(tree: Path) -> tuple[list[dict[str, Any]], dict[int, list[dict[str,
     """The images of the validation split, and the segments of each image."""
     hint = "sclip data download context60 says where to get it"
     data = _json(tree / CONTEXT_FILE, ("images", "annos_segmentation"), hint)
-    images = list(_seen(data["images"], lambda image: image["phase"] == "val"))
+    images = list(_kept_by_detail(data["images"], lambda image: image["phase"] == "val"))
     ids = {image["image_id"] for image in images}
     segments: dict[int, list[dict[str, Any]]] = defaultdict(list)
-    for segment in _seen(data["annos_segmentation"], lambda one: one["image_id"] in ids):
+    for segment in _kept_by_detail(data["annos_segmentation"], lambda one: one["image_id"] in ids):
         segments[segment["image_id"]].append(segment)
     return images, segments
 
 
-def _seen(
+def _kept_by_detail(
     entries: list[dict[str, Any]], wanted: Callable[[dict[str, Any]], bool]
 ) -> Iterator[dict[str, Any]]:
-    """What the Detail API keeps of a list: the published maps and their split come from it.
+    """The entries of a list that the Detail API keeps, which made the published maps and split.
 
-    It takes what is not wanted out of the list that it walks through, and so never sees the entry
-    behind each of these. That is why the split has 5,104 of the 5,105 images.
+    It removes unwanted entries from the list while iterating over it, and so skips the entry after
+    each of them. That is why the split has 5,104 of the 5,105 images.
     """
-    unseen = False
+    skip_next = False
     for entry in entries:
-        if unseen:
-            unseen = False
+        if skip_next:
+            skip_next = False
         elif wanted(entry):
             yield entry
         else:
-            unseen = True
+            skip_next = True
 
 
 def _context_split_is_there(tree: Path, stems: list[str], force: bool) -> bool:
@@ -282,8 +282,8 @@ def _context_split_is_there(tree: Path, stems: list[str], force: bool) -> bool:
     odd = sorted(set(there) ^ set(stems))
     raise UserError(
         f"{path} is another split: it has {len(there):,} images, that of {CONTEXT_FILE} "
-        f"{len(stems):,}, and {odd[0]} is in one of them only; it is as it was: pass --force to "
-        "replace it"
+        f"{len(stems):,}, and {odd[0]} is in only one of them; it was left unchanged: pass --force "
+        "to replace it"
     )
 
 
@@ -299,33 +299,22 @@ def _write_context_split(tree: Path, stems: list[str], force: bool) -> None:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """What is in a folder, sorted; nothing where there is none."""
-    try:
-        return sorted(Path(folder, name) for name in os.listdir(folder))
-    except FileNotFoundError:
-        return []
-    except OSError as error:
-        raise UserError(f"cannot list {error.filename}: {error.strerror}") from None
+    """What is in a folder, sorted; nothing if there is no such folder."""
+    return [folder / name for name in entries(folder)] if folder.exists() else []
 
 
 def _json(path: Path, parts: tuple[str, ...], hint: str) -> dict[str, Any]:
-    """A JSON file with these parts."""
-    try:
-        data = json.loads(path.read_bytes())
-    except FileNotFoundError:
-        raise UserError(f"no {path}: {hint}") from None
-    except OSError as error:
-        raise UserError(f"cannot read {path}: {error.strerror}") from None
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is torn or no JSON ({error}): fetch it again") from None
-    missing = [part for part in parts if not isinstance(data, dict) or part not in data]
+    """The object in a JSON file, which has these parts."""
+    if not path.exists():
+        raise UserError(f"no {path}: {hint}")
+    data = read_json(path)
+    missing = [part for part in parts if part not in data]
     if missing:
         raise UserError(f"{path} has no {', '.join(missing)}: is it another file? {hint}")
-    found: dict[str, Any] = data
-    return found
+    return data
 
 
-# By layout. COCO-Object's two definitions differ: it is never chosen by what happens to be there.
+# By layout. COCO-Object's two definitions differ, so none is chosen because it happens to be there.
 CONVERSIONS: dict[str, Conversion] = {
     "coco_stuff": Conversion(("stuff",), _stuff_jobs),
     "coco_object": Conversion(("stuff", "instances"), _object_jobs),
@@ -340,20 +329,20 @@ CONVERSIONS: dict[str, Conversion] = {
 
 
 def checked_source(name: str, source: str | None) -> str | None:
-    """What a benchmark's maps are to be made from, as it is spelt; None: nothing was said.
+    """The source that a user chose for a benchmark's label maps, in its usual spelling.
 
     Args:
         name: the benchmark.
-        source: as a user wrote it.
+        source: as the user wrote it; None: no choice was made.
 
     Raises:
-        UserError: there is no choice, or not this one.
+        UserError: the benchmark's maps have one source only, or none of this name.
     """
     if source is None:
         return None
     conversion = CONVERSIONS.get(source_of(name).layout)
     if conversion is None:
-        raise UserError(f"{name}: there is one source of its label maps, leave --source out")
+        raise UserError(f"{name}: its label maps have one source, leave --source out")
     known = {one.lower(): one for one in conversion.sources}
     if source.lower() not in known:
         raise unknown("source", source, conversion.sources)

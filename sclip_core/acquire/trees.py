@@ -1,4 +1,4 @@
-"""Where a set's tree is below the root that the user names."""
+"""Where the tree of a benchmark lies below the root that the user names."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import os
 from pathlib import Path
 
 from sclip_core.config import UserError, tables
+from sclip_core.datasets.layouts import nearest_tree, trees_below
 from sclip_core.datasets.record import image_and_label_folders
-from sclip_core.datasets.samples import nearest_tree, trees_below
+from sclip_core.datasets.samples import own_folder
 
-DEFAULT_ROOT = Path("data")  # where the sets' trees are, unless the user says otherwise
+DEFAULT_ROOT = Path("data")
 
 
 def find_root(layout: str, root: Path) -> Path:
@@ -22,14 +23,11 @@ def find_root(layout: str, root: Path) -> Path:
     Raises:
         UserError: there is no such folder, or no part of the layout in it.
     """
-    root = Path(os.path.expanduser(root))
-    if not os.path.isdir(root):
-        found = "is a file" if os.path.exists(root) else "does not exist"
-        raise UserError(f"--root {root} {found}: expected the folder that the sets are in")
+    root = own_folder(root, "--root")
     row = tables()["layouts"][layout]
-    found_tree = nearest_tree(row, root)
-    if found_tree.there:
-        return found_tree.place
+    tree = nearest_tree(row, root)
+    if tree.there:
+        return tree.place
     raise UserError(
         f"no {' or '.join(image_and_label_folders(layout))} in {root} or in its "
         f"{', '.join(row['subfolders'])}: pass the folder that holds them as --root, or fetch the "
@@ -38,7 +36,7 @@ def find_root(layout: str, root: Path) -> Path:
 
 
 def other_trees(layout: str, root: Path, tree: Path) -> list[Path]:
-    """Other places below a root with a part of the layout than the tree that was found."""
+    """Places below a root that have a part of the layout, other than ``tree``."""
     row = tables()["layouts"][layout]
     below = trees_below(row, Path(os.path.expanduser(root)))
     return [other.place for other in below if other.there and other.place != tree]
@@ -52,5 +50,5 @@ def set_folders(name: str, root: Path) -> list[Path]:
 
 
 def at(root: Path) -> str:
-    """The flag that names a root, where it is not the default one."""
+    """The flag that names a root, for a command; empty for the default root."""
     return "" if root == DEFAULT_ROOT else f" --root {root}"

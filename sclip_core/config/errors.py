@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 import errno
 import reprlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 LONGEST = 200  # characters of a value that are shown
 
@@ -77,6 +77,11 @@ def shown(value: object) -> str:
     short = reprlib.Repr()
     short.maxstring = short.maxother = LONGEST
     return short.repr(value)
+
+
+def few(names: Sequence[object], most: int = 3) -> str:
+    """The first names of a list, separated by commas; ``...`` stands for the others."""
+    return ", ".join(map(str, names[:most])) + (", ..." if len(names) > most else "")
 
 
 def printable(text: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -63,14 +63,18 @@ class MaskSettings(Checked):
         return self
 
     def relevant(self) -> dict[str, Any]:
-        """The settings that the chosen source reads; those of crops where there are any."""
+        """The settings that the chosen source reads, by name.
+
+        A source other than SAM reads those whose names begin with its own.
+        """
         values = self.model_dump(include=set(MaskSettings.model_fields), exclude={"proposals"})
-        others = {"felzenszwalb", "slic"} - {self.proposals}
-        read = {k: v for k, v in values.items() if k.split("_")[0] not in others}
+        of_source = {name: name.split("_")[0] for name in values}
         if self.proposals != "sam":
-            return {k: v for k, v in read.items() if k.split("_")[0] == self.proposals}
-        layers = self.crop_n_layers > 0
-        unread = set() if layers else set(OF_CROPS)
-        if not layers and not self.min_mask_region_area:  # mended masks go through it too
-            unread.add("crop_nms_thresh")
-        return {k: v for k, v in read.items() if k not in unread}
+            return {name: v for name, v in values.items() if of_source[name] == self.proposals}
+        unread = {name for name, source in of_source.items() if source in get_args(Source)}
+        unread.discard("sam_model")
+        if not self.crop_n_layers:
+            unread.update(OF_CROPS)
+            if not self.min_mask_region_area:  # masks whose regions were cleaned pass it too
+                unread.add("crop_nms_thresh")
+        return {name: value for name, value in values.items() if name not in unread}

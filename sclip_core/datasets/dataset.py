@@ -6,23 +6,28 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.datasets.samples import Sample, benchmark_root, benchmark_samples, folder_samples
+from sclip_core.datasets.labels import decode_label, label_classes
+from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
+from sclip_core.datasets.samples import Sample, folder_samples
 from sclip_core.datasets.vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """What is segmented: images with or without ground truth, and the classes of the labels.
+    """Images with or without ground truth, and the classes of the labels.
 
     Attributes:
-        name: the benchmark, or the name given to a folder of one's own.
+        name: the benchmark, or the name that the user gave to a folder.
         samples: images and label maps, in a fixed order.
         vocabulary: classes and words; class k is label k (k+1 with ``reduce_zero_label``).
         reduce_zero_label: label 0 is not evaluated and label k means class k-1.
         ignore_label: label values that are not evaluated.
-        root: the folder with a benchmark's layout; None: images of one's own.
+        root: the folder with a benchmark's layout; None for the user's own images.
     """
 
     name: str
@@ -33,7 +38,7 @@ class Dataset:
     root: Path | None = None
 
     def __len__(self) -> int:
-        """Number of images."""
+        """The number of images."""
         return len(self.samples)
 
     @property
@@ -41,20 +46,38 @@ class Dataset:
         """The name of the benchmark's layout; None for the user's own images."""
         return None if self.root is None else str(tables()["benchmarks"][self.name]["layout"])
 
+    def classes(self, path: Path, data: bytes) -> NDArray[np.int32]:
+        """The classes (H, W) of a label map's pixels; -1 where they are not evaluated.
+
+        Args:
+            path: of the label map, for the errors.
+            data: what is in it.
+
+        Raises:
+            ImageError: not a label map, or with values beyond the classes.
+        """
+        return label_classes(
+            decode_label(data, str(path)),
+            self.vocabulary.num_classes,
+            self.reduce_zero_label,
+            self.ignore_label,
+            str(path),
+            self.layout,
+        )
+
     def head(self, n: int) -> Self:
-        """The same dataset with its first n samples (all, where it has fewer)."""
+        """The same dataset with its first n samples, or all if it has fewer."""
         return replace(self, samples=self.samples[:n])
 
 
 def open_dataset(settings: Settings) -> Dataset:
-    """Find the files of the dataset that the settings name. No image is opened.
+    """Find the files of the dataset that the settings name; no image is opened.
 
-    A benchmark is looked up below ``data_root``; ``images``, ``labels`` and ``classes`` are a
-    folder of one's own, without ground truth where ``labels`` is left out. With ``num_samples``
-    only the first so many are taken and looked for.
+    A benchmark is looked up below ``data_root``. The user's own images are given by ``images`` and
+    ``classes``, their ground truth by ``labels``. ``num_samples`` takes only the first so many.
 
     Raises:
-        UserError: an option is missing, or what it names is not there or does not fit.
+        UserError: an option is missing, or what it names is missing or does not fit.
     """
     if settings.images is None:
         name = _benchmark(settings)
@@ -62,7 +85,7 @@ def open_dataset(settings: Settings) -> Dataset:
         samples = benchmark_samples(name, settings.data_root, settings.num_samples)
     else:
         name = settings.dataset
-        vocabulary = _own_vocabulary(settings)
+        vocabulary = own_vocabulary(settings)
         _refuse_ignored_class(settings, vocabulary)
         samples = folder_samples(settings.images, settings.labels, settings.num_samples)
     root = benchmark_root(name, settings.data_root) if settings.images is None else None
@@ -75,23 +98,33 @@ def _benchmark(settings: Settings) -> str:
     """The canonical name of the benchmark that the settings name."""
     if settings.dataset == "custom" or settings.labels is not None:
         raise UserError(
-            "--images is missing: give --images DIR --classes FILE and, to be scored, --labels DIR "
-            "for images of your own, or --dataset NAME --data-root DIR for a benchmark"
+            "--images is missing: give --images DIR --classes FILE (and --labels DIR to score) for "
+            "your own images, or --dataset NAME --data-root DIR for a benchmark"
         )
     return benchmark_name(settings.dataset)
 
 
-def _own_vocabulary(settings: Settings) -> Vocabulary:
-    """The vocabulary of a folder of one's own: a file, or a built-in one by its name."""
+def own_vocabulary(
+    settings: Settings, expected: str = "one class a line, in label order"
+) -> Vocabulary:
+    """The vocabulary of the user's own images: a file, or a built-in one by its name.
+
+    Args:
+        settings: the settings of a run.
+        expected: what the file should hold, for the error.
+
+    Raises:
+        UserError: none is given, or it cannot be read.
+    """
     if settings.classes is not None:
         return Vocabulary.from_file(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
-    raise UserError("--classes is missing: pass a text file with one class a line, in label order")
+    raise UserError(f"--classes is missing: pass a text file with {expected}")
 
 
 def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
-    """Raise where nobody said what is ignored, and the value that stands for it is a class."""
+    """Raise if the default value of ignored pixels is the value of a class."""
     if settings.labels is None or not settings.ignores_as_usual:
         return
     (ignored,) = settings.ignore_label
@@ -99,8 +132,8 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     if index < vocabulary.num_classes:
         raise UserError(
             f"with {vocabulary.num_classes:,} classes, the value {ignored} of a label map is "
-            f"'{vocabulary.class_names[index]}' and would not be evaluated: say which value is "
-            "not, --ignore-label 65535"
+            f"'{vocabulary.class_names[index]}' and would not be evaluated: pass another value "
+            "for pixels that are not, --ignore-label 65535"
         )
 
 

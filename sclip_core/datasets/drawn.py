@@ -1,4 +1,4 @@
-"""The dataset of a run, with label maps drawn where its ground truth is annotations."""
+"""The dataset of a run, with label maps drawn if its ground truth is annotations."""
 
 from __future__ import annotations
 
@@ -11,23 +11,22 @@ from pathlib import Path
 from sclip_core.config import Settings, UserError
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import label_maps, unlabelled
-from sclip_core.datasets.dataset import Dataset, open_dataset
-from sclip_core.datasets.vocabulary import Vocabulary
+from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 
 DRAWN = "ground_truth"  # below the artifacts
 
 
 def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
-    """The dataset that the settings name, its ground truth drawn where it is annotations.
+    """The dataset that the settings name; annotations are drawn as label maps.
 
     Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        keep: whether drawn maps are kept below the artifacts; False: those that are not there lie
-            elsewhere for as long as the dataset is used.
+        settings: the settings of a run.
+        say: called with what a user should know before the run.
+        keep: whether the maps are kept below the artifacts; False: missing ones are drawn into a
+            temporary folder, which lasts as long as the dataset.
 
     Raises:
-        UserError: see ``drawn`` and ``open_dataset``.
+        UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
     if keep or settings.labels is None or not is_annotations(settings.labels):
         return open_dataset(drawn(settings, say))
@@ -44,14 +43,14 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
 def drawn(
     settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
 ) -> Settings:
-    """The settings with label maps in place of annotations: COCO, LabelMe or YOLO files.
+    """The settings with label maps in place of COCO, LabelMe or YOLO annotations.
 
     The maps are kept below the artifacts, so that they are drawn once.
 
     Args:
-        settings: of a run.
-        say: takes what a user should know before the run.
-        elsewhere: a folder to draw in what is not there; None: below the artifacts.
+        settings: the settings of a run.
+        say: called with what a user should know before the run.
+        elsewhere: a folder for maps that are not there yet; None: below the artifacts.
 
     Raises:
         UserError: the annotations cannot be used, or do not fit the classes.
@@ -64,15 +63,8 @@ def drawn(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
-    if settings.classes is not None:
-        vocabulary = Vocabulary.from_file(settings.classes)
-    elif settings.vocabulary is not None:
-        vocabulary = Vocabulary.named(settings.vocabulary)
-    else:
-        raise UserError(
-            f"--classes is missing: pass a text file with the categories of {labels} that are to "
-            "be found, one a line, synonyms split by ', '"
-        )
+    expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
+    vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
     maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
     given = () if settings.ignores_as_usual else settings.ignore_label

@@ -1,4 +1,4 @@
-"""Images as the reference reads them: RGB uint8, and never half a file."""
+"""Images as the reference reads them, as RGB uint8; truncated files are refused."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # EXIF: values that swap width and height
 
-# OpenCV writes lines of its own about a broken image, which is ours to report, in one error.
+# OpenCV prints its own lines about a damaged image, which is reported here, in one error.
 if "OPENCV_LOG_LEVEL" not in os.environ:
     # OpenCV 5 moved the function.
     set_log_level = getattr(cv2, "setLogLevel", None) or cv2.utils.logging.setLogLevel
@@ -27,7 +27,7 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
 
 
 def read_image(path: str | Path) -> NDArray[np.uint8]:
-    """Read an image file; see `decode_image`.
+    """Read an image file, as `decode_image` does.
 
     Args:
         path: a file in any format that OpenCV knows (JPEG, PNG, BMP, TIFF, WebP, ...).
@@ -72,7 +72,7 @@ def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
 
 
 def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
-    """Height and width of an image as `decode_image` gives it, from its header where that will do.
+    """Height and width of the image that `decode_image` gives, from its header if possible.
 
     Args:
         data: the file's bytes.
@@ -116,10 +116,10 @@ def read_bytes(path: str | Path) -> bytes:
 
 
 def read_sample(path: str | Path) -> bytes:
-    """The bytes of a dataset's file. Of a pipe, that ``read_bytes`` would wait for, none.
+    """The bytes of a dataset's file; a pipe, for which ``read_bytes`` would wait, is refused.
 
     Raises:
-        ImageError: no such file, not a file, or no permission.
+        ImageError: there is no such file, it is not a file, or it cannot be read.
     """
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
@@ -128,13 +128,14 @@ def read_sample(path: str | Path) -> bytes:
 
 
 def refuse_damaged(data: bytes, name: str) -> None:
-    """Refuse a file that is not there whole. Nothing is decoded: well under a millisecond.
+    """Refuse a truncated or damaged file, without decoding it, in less than a millisecond.
 
-    Some versions of OpenCV return a JPEG that was cut short with its lower part grey, and Pillow
-    does not look at the checksums of a PNG's pixels: neither says a word.
+    Some versions of OpenCV return the lower part of a truncated JPEG as grey, and Pillow ignores
+    the checksums of a PNG's pixels, both without an error.
 
     Raises:
-        ImageError: no bytes, a JPEG or PNG without its end, or a PNG with a wrong checksum.
+        ImageError: it has no bytes, is a JPEG or PNG without its end, or a PNG with a wrong
+            checksum.
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes): copy or download it again")
@@ -148,7 +149,7 @@ def refuse_damaged(data: bytes, name: str) -> None:
 
 
 def _jpeg_fault(data: bytes) -> str | None:
-    """What is wrong with a JPEG; bytes behind its end are allowed, cameras append some."""
+    """What is wrong with a JPEG; bytes after its end are allowed, since cameras append some."""
     if data.endswith(JPEG_END):
         return None
     at = 2
@@ -160,7 +161,7 @@ def _jpeg_fault(data: bytes) -> str | None:
 
 
 def _png_fault(data: bytes) -> str | None:
-    """What is wrong with a PNG; bytes behind its end are allowed."""
+    """What is wrong with a PNG; bytes after its end are allowed."""
     view = memoryview(data)
     at = len(PNG_START)
     while at + 12 <= len(data):
@@ -168,7 +169,7 @@ def _png_fault(data: bytes) -> str | None:
         end = at + 8 + int.from_bytes(data[at : at + 4], "big")
         if end + 4 > len(data):
             break
-        # A capital first letter: the pixels depend on it.
+        # The first letter is a capital if the pixels depend on the chunk.
         critical = not kind[0] & 0x20
         if critical and zlib.crc32(view[at + 4 : end]) != int.from_bytes(
             view[end : end + 4], "big"

@@ -1,8 +1,9 @@
-"""Ground truth: label maps as they are in the file, and the classes that they mean."""
+"""Label maps as they are in the file, and the classes that their values stand for."""
 
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from sclip_core.datasets.causes import likely_cause
 from sclip_core.datasets.images import read_sample, refuse_damaged
 
 IGNORED = -1  # class of a pixel that is not evaluated
-BEYOND = -2  # class of a value that the vocabulary has no class for
+STRAY = -2  # class of a value that the vocabulary has no class for
 TABLE_SIZE = 1 << 16  # values of a 16-bit label map
 SHOWN = 5  # values named in an error
 MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
@@ -30,11 +31,11 @@ SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 
 
 class StrayValueError(ImageError):
-    """A label map holds values without a class: more likely than not, others of its set do too."""
+    """A label map holds values without a class; most likely others of its set do, too."""
 
 
 def read_label(path: str | Path) -> NDArray[np.int32]:
-    """Read a label map; see `decode_label`.
+    """Read a label map, as `decode_label` does.
 
     Args:
         path: a PNG, TIFF or BMP with one channel of 1, 8, 16 or 32 bits.
@@ -67,7 +68,7 @@ def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
     reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
     if reader is None:
         raise ImageError(
-            f"{name} is no label map (it starts {data[:8]!r}): "
+            f"{name} is not a label map (it starts {data[:8]!r}): "
             "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
         )
     try:
@@ -119,20 +120,31 @@ def label_classes(
     """
     first = 1 if reduce_zero_label else 0
     in_table = [value for value in ignore_label if 0 <= value < TABLE_SIZE - 1]
-    table = np.full(max([num_classes + first, *in_table]) + 2, BEYOND, np.int32)
+    table = np.full(max([num_classes + first, *in_table]) + 2, STRAY, np.int32)
     table[first : num_classes + first] = np.arange(num_classes)
     table[in_table] = IGNORED
     if reduce_zero_label:
         table[0] = IGNORED
-    classes = table.take(raw, mode="clip")  # the last entry stands for all that is larger
+    classes = table.take(raw, mode="clip")  # the last entry stands for all larger values
     if raw.dtype.kind == "i" and raw.size and raw.min() < 0:
-        classes[raw < 0] = BEYOND
+        classes[raw < 0] = STRAY
     for value in set(ignore_label).difference(in_table):
         classes[raw == value] = IGNORED
-    if classes.size and classes.min() == BEYOND:
-        stray = raw[classes == BEYOND]
-        raise _beyond(stray, num_classes, reduce_zero_label, ignore_label, name, layout)
+    if classes.size and classes.min() == STRAY:
+        found = raw[classes == STRAY]
+        raise _stray_error(found, num_classes, reduce_zero_label, ignore_label, name, layout)
     return classes
+
+
+def counted_values(values: Sequence[int], pixels: Sequence[int]) -> str:
+    """Values of a label map and how many pixels have them, as an error names them.
+
+    >>> counted_values([171, 180], [1024, 3])
+    '171 (1,024 px), 180 (3 px)'
+    """
+    pairs = list(zip(values, pixels, strict=True))[:SHOWN]
+    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    return ", ".join(f"{value} ({count:,} px)" for value, count in pairs) + more
 
 
 def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str) -> None:
@@ -160,7 +172,7 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
     raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
 
 
-def _beyond(
+def _stray_error(
     found: NDArray[np.integer],
     num_classes: int,
     reduce_zero_label: bool,
@@ -170,9 +182,7 @@ def _beyond(
 ) -> StrayValueError:
     """The error for values without a class; ``found`` holds those pixels."""
     values, counts = np.unique(found, return_counts=True)
-    pairs = zip(values.tolist()[:SHOWN], counts.tolist(), strict=False)
-    shown = ", ".join(f"{value} ({count:,} px)" for value, count in pairs)
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
+    stray = counted_values(values.tolist(), counts.tolist())
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
@@ -181,6 +191,6 @@ def _beyond(
         keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
         advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
     return StrayValueError(
-        f"{name}: {found.size:,} pixels have a value without a class: {shown}{more}; "
+        f"{name}: {found.size:,} pixels have a value without a class: {stray}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"
     )

@@ -1,4 +1,4 @@
-"""Vocabularies: the classes of a dataset and the words by which CLIP is asked for each of them."""
+"""Vocabularies: the classes of a dataset and the words that stand for each in CLIP's queries."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ MOST_CLASSES = 1 << 16  # of label maps in 16 bits
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """Classes in label order, each with one or more words (queries).
+    """Classes in label order, each with one or more words, which are the queries.
 
     Attributes:
         class_names: one name a class, all different.
@@ -43,18 +43,18 @@ class Vocabulary:
 
     @property
     def num_classes(self) -> int:
-        """Number of classes, the background included."""
+        """The number of classes, including the background."""
         return len(self.words)
 
     def words_of(self, name: str) -> tuple[int, ...]:
         """The queries that a name stands for, as indices into ``queries``.
 
         Args:
-            name: of a class, or all its words (``"cat, kitten"``), for each of its words; or one
-                word, for that alone.
+            name: the name of a class or all its words (``"cat, kitten"``), which stand for all
+                its queries; or one word, which stands for its query alone.
 
         Raises:
-            UserError: no class and no word is called so.
+            UserError: there is neither a class nor a word of this name.
 
         >>> pets = Vocabulary.from_classes(["cat, kitten", "grass"])
         >>> pets.words_of("cat"), pets.words_of("kitten")
@@ -69,7 +69,7 @@ class Vocabulary:
 
     @classmethod
     def named(cls, name: str) -> Self:
-        """A built-in vocabulary, e.g. ``Vocabulary.named("voc21")``; ``-`` and ``_`` are the same.
+        """A built-in vocabulary, e.g. ``Vocabulary.named("voc21")``; ``-`` stands for ``_``.
 
         Raises:
             UserError: there is none of that name.
@@ -84,14 +84,14 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read a text file: a class a line, its words split by ``", "`` as the reference does.
+        """Read a text file with one class a line, its words separated by ``", "``.
 
-        The first word is the name of the class. Blank lines are allowed at the end only: line k
-        is label k-1, and a gap would leave it open which label the next line stands for.
+        The first word is the name of the class. Line k is label k-1, so that blank lines are
+        allowed only at the end.
 
         Raises:
-            UserError: no such file, not UTF-8, empty, a blank line, an empty word, or two classes
-                of the same name.
+            UserError: the file cannot be read, is not UTF-8 or is empty; it has a blank line, an
+                empty word, or two classes of the same name.
         """
         lines = _read_text(Path(path)).rstrip().split("\n")
         if lines == [""]:
@@ -107,10 +107,11 @@ class Vocabulary:
 
     @classmethod
     def from_classes(cls, classes: Sequence[str] | Sequence[Sequence[str]] | Vocabulary) -> Self:
-        """From a list: ``"grass, lawn"`` or ``["grass", "lawn"]`` is one class with two words.
+        """From a list, in which ``"grass, lawn"`` or ``["grass", "lawn"]`` is one class.
 
         Raises:
-            UserError: not a list of those, empty, an empty word, or two classes of the same name.
+            UserError: it is not such a list or is empty, or it has an empty word or two classes of
+                the same name.
         """
         if isinstance(classes, Vocabulary):
             return cls(classes.class_names, classes.words)
@@ -125,14 +126,14 @@ class Vocabulary:
 
     @property
     def has_background(self) -> bool:
-        """Whether class 0 is what no other class names."""
+        """Whether class 0 is the background: what no other class names."""
         return self.class_names[0] == BACKGROUND
 
     def with_background(self) -> Self:
-        """A copy whose class 0 is named ``background``; its words stay.
+        """A copy whose class 0 is named ``background`` and keeps its words.
 
         Raises:
-            UserError: a later class has that name.
+            UserError: another class has that name.
         """
         if BACKGROUND in self.class_names[1:]:
             index = self.class_names.index(BACKGROUND, 1)
@@ -144,7 +145,7 @@ class Vocabulary:
 
     @classmethod
     def _checked(cls, words: Sequence[Sequence[str]], place: Callable[[int], str]) -> Self:
-        """Strip the words, refuse what is no vocabulary; ``place`` says where a class stands."""
+        """Check and strip the words of each class; ``place`` names a class in an error."""
         if len(words) > MOST_CLASSES:
             raise UserError(
                 f"{len(words):,} classes, the first in {place(0)}: at most {MOST_CLASSES:,}; "

@@ -1,1 +1,1 @@
-"""The embedded default: a tiny CLIP of its own, and how it was trained."""
+"""The embedded default: a tiny CLIP, the drawn scenes that it knows, and its training."""

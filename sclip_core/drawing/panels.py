@@ -60,11 +60,9 @@ def panel(
         truth = painted(photo, label, image, ALPHA)
         pictures = {"image": shown, "ground truth": truth, result: predicted}
         maps = {"truth": label, "prediction": prediction}
-    cell = max(NARROWEST, photo.width)
-    entries = entries_of(class_names, maps)
-    return captioned_rows(
-        [list(pictures.values())], list(pictures), entries, cell, title, caption_ink=FAINT
-    )
+    row, captions = list(pictures.values()), list(pictures)
+    entries, cell = entries_of(class_names, maps), max(NARROWEST, photo.width)
+    return captioned_rows([row], captions, entries, cell, title, caption_ink=FAINT)
 
 
 def overlay(
@@ -124,14 +122,11 @@ def painted(
     Raises:
         ValueError: the labels have another size than the image.
     """
-    labels = _checked(labels, image)
-    width, height = photo.size
-    rows, columns = _nearest(height, labels.shape[0]), _nearest(width, labels.shape[1])
-    shown = labels[np.ix_(rows, columns)].astype(np.int64)
+    shown = _sampled(labels, photo, image)
     colours = palette(max(1, int(shown.max()) + 1))[shown.clip(0)]
     out = (1 - alpha) * in_grey(photo) + np.float32(alpha) * colours
     ignored = shown == IGNORED
-    out[ignored] = hatched(height, width)[ignored]
+    out[ignored] = hatched(*shown.shape)[ignored]
     border = _borders(shown)
     out[border] += EDGE * (255 - out[border])
     return Image.fromarray(out.round().astype(np.uint8))
@@ -151,14 +146,11 @@ def mistaken(
     Raises:
         ValueError: a map has another size than the image.
     """
-    label, prediction = _checked(label, image), _checked(prediction, image)
-    width, height = photo.size
-    grid = np.ix_(_nearest(height, label.shape[0]), _nearest(width, label.shape[1]))
-    truth, predicted = label[grid], prediction[grid]
+    truth, predicted = (_sampled(labels, photo, image) for labels in (label, prediction))
     out = np.repeat(in_grey(photo), 3, axis=2)
     wrong = (truth != predicted) & (truth != IGNORED)
     out[wrong] += WRONG_ALPHA * (np.array(WRONG, np.float32) - out[wrong])
-    out[truth == IGNORED] = hatched(height, width)[truth == IGNORED]
+    out[truth == IGNORED] = hatched(*truth.shape)[truth == IGNORED]
     return Image.fromarray(out.round().astype(np.uint8))
 
 
@@ -181,12 +173,17 @@ def _outlined(
     return Image.fromarray(out.round().astype(np.uint8))
 
 
-def _nearest(shown: int, given: int) -> NDArray[np.intp]:
-    """For each row (or column) shown, the given one at its centre."""
-    return ((np.arange(shown) + 0.5) * given / shown).astype(np.intp)
+def _sampled(labels: Labels, photo: Image.Image, image: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The labels at the pixels of the photo, each from its centre."""
+    given, (width, height) = _checked(labels, image), photo.size
+    rows, columns = (
+        ((np.arange(shown) + 0.5) * size / shown).astype(np.intp)
+        for shown, size in zip((height, width), given.shape, strict=True)
+    )
+    return given[np.ix_(rows, columns)].astype(np.int64)
 
 
-def _borders(labels: Labels) -> NDArray[np.bool_]:
+def _borders(labels: NDArray[np.int64]) -> NDArray[np.bool_]:
     """True where the pixel to the right or below is of another class: (H, W)."""
     border = np.zeros(labels.shape, bool)
     border[:, :-1] |= labels[:, :-1] != labels[:, 1:]

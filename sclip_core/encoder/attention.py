@@ -1,14 +1,14 @@
-"""What replaces the attention of CLIP's last block: a registry of policies, one function each.
+"""Policies: what replaces the attention of CLIP's last block; a registry, one function each.
 
 SCLIP, "Rethinking Self-Attention for Dense Vision-Language Inference" (ECCV 2024, arXiv
 2312.01597), section 3.2: Correlative Self-Attention. MaskCLIP (ECCV 2022), ClearCLIP (ECCV 2024)
-and NACLIP (WACV 2025) as restated in the latter's public code.
+and NACLIP (WACV 2025) as in NACLIP's public code. See docs/protocol.md, section 3.
 
-A policy gets queries, keys and values (B, heads, 1+N, d_head) with CLS first, and the patch grid
-(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head) in their dtype. Those of
-users get tensors of their own, which they may overwrite and give back, and their code is part of
-the key of their features; those of this file only read, and what they do is pinned by
-``DenseFeaturesStage.version``.
+A policy takes queries, keys and values (B, heads, 1+N, d_head) with CLS first, and the patch grid
+(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head) in their dtype. Policies
+of users get copies, which they may overwrite and return, and their code is part of the key of their
+features. Those of this file only read their arguments, and ``DenseFeaturesStage.version`` stands
+for their code.
 """
 
 from __future__ import annotations
@@ -37,20 +37,20 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
     """Register a policy.
 
     Args:
-        name: how it is chosen: ``--attention NAME``. One that is taken is refused, unless it is the
-            same function that is defined again: a module reloaded, a notebook's cell run again.
-        arch: what surrounds it unless asked otherwise: ``vanilla`` keeps the block's residual and
-            MLP, ``reduced`` is the attention output alone.
+        name: for ``--attention NAME``. A function may be defined again under its name, as by a
+            reloaded module or a notebook's cell that runs again.
+        arch: what surrounds the attention by default: ``vanilla`` keeps the block's residual and
+            MLP, ``reduced`` is the attention's output alone.
 
     Raises:
-        UserError: a name that cannot be chosen or is taken, or an unknown arch.
+        UserError: the name is invalid or taken by another function, or the arch is unknown.
     """
     _check_name(name)
     if arch not in ARCHS:
         raise unknown("arch", arch, ARCHS)
 
     def register(function: PolicyFunction) -> PolicyFunction:
-        """Add the function to the registry and give it back unchanged."""
+        """Add the function to the registry and return it unchanged."""
         if not callable(function):
             kind = type(function).__name__
             raise UserError(
@@ -65,29 +65,28 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
 
 
 def _check_name(name: object) -> None:
-    """Refuse what ``--attention`` could not choose."""
+    """Refuse names that ``--attention`` could not take."""
     if not isinstance(name, str):
         raise UserError('an attention policy needs a name: write @policy("my_name") above it')
     if not name or name != name.strip() or set(name) & {":", ","}:
         raise UserError(
-            f"attention '{name}' is no name that can be chosen: expected one without ':', ',' and "
-            "spaces around it"
+            f"invalid attention name '{name}': expected one without ':', ',' and spaces around it"
         )
 
 
 def _check_own(name: str, known: PolicyFunction, function: PolicyFunction) -> None:
-    """Refuse to replace another function."""
+    """Refuse to replace a built-in policy or another function."""
     if name in BUILT_IN:
-        raise UserError(f"attention '{name}' is built in: register yours by another name")
+        raise UserError(f"attention '{name}' is built in: register yours under another name")
     if _where(known) != _where(function):
         raise UserError(
-            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} by "
-            "another name"
+            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} "
+            "under another name"
         )
 
 
 def _where(function: Any) -> str:
-    """Module and name of a function, or of what a callable object is of."""
+    """Module and name of a function, or of a callable object's class."""
     while isinstance(function, partial):
         function = function.func
     if not hasattr(function, "__qualname__"):
@@ -97,13 +96,13 @@ def _where(function: Any) -> str:
 
 @policy("csa")
 def csa(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-    """SCLIP: S(q·qᵀ)·v + S(k·kᵀ)·v; the rows of the weights sum to 2, as in the public code."""
+    """SCLIP: S(q·qᵀ)·v + S(k·kᵀ)·v; rows of weights sum to 2, as in the public code."""
     return sdpa(q, q, v) + sdpa(k, k, v)
 
 
 @policy("vanilla")
 def vanilla(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
-    """CLIP as it was trained: S(q·kᵀ)·v."""
+    """CLIP as trained: S(q·kᵀ)·v."""
     return sdpa(q, k, v)
 
 
@@ -141,7 +140,7 @@ def _neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
     return pad(gaussian, (1, 0, 1, 0))
 
 
-BUILT_IN = dict(POLICIES)  # of this file: they only read, and their code is in no key
+BUILT_IN = dict(POLICIES)  # of this file: their code is in no key
 
 
 class Attention(NamedTuple):
@@ -152,10 +151,10 @@ class Attention(NamedTuple):
 
     @classmethod
     def parse(cls, text: str) -> Attention:
-        """Read ``"naclip"`` or, with another surrounding than its own, ``"naclip:vanilla"``.
+        """Read ``"naclip"`` or, with another arch than its own, ``"naclip:vanilla"``.
 
         Raises:
-            UserError: no such policy or arch.
+            UserError: there is no such policy or arch.
         """
         name, _, arch = text.partition(":")
         if name not in POLICIES:
@@ -174,7 +173,7 @@ class Attention(NamedTuple):
 
     @property
     def code(self) -> str | None:
-        """The digest of a user's function and its arch; None: it is built in."""
+        """A digest of a user's function and its arch; None for built-in policies."""
         function, arch = POLICIES[self.policy]
         if self._built_in:
             return None
@@ -188,7 +187,7 @@ class Attention(NamedTuple):
         """Run the policy's function.
 
         Raises:
-            UserError: a user's function returns something else than it should.
+            UserError: a user's function returned another type, shape or dtype, or NaN.
         """
         function, _ = POLICIES[self.policy]
         if self._built_in:
@@ -201,7 +200,7 @@ class Attention(NamedTuple):
         return mixed
 
     def _check(self, mixed: object, q: Tensor, k: Tensor, v: Tensor) -> None:
-        """Refuse what a user's function should not return."""
+        """Refuse what a user's function must not return."""
         expected = f"expected (B, heads, 1+N, d_head) = {_kind(v)}"
         if not isinstance(mixed, Tensor):
             found = type(mixed).__name__
@@ -210,7 +209,7 @@ class Attention(NamedTuple):
             raise UserError(f"attention '{self.policy}' returned {_kind(mixed)}: {expected}")
         if not is_finite(mixed) and all(map(is_finite, (q, k, v))):
             raise UserError(
-                f"attention '{self.policy}' returned numbers that are not finite, from queries, "
+                f"attention '{self.policy}' returned numbers that are not finite, for queries, "
                 "keys and values that are: look for a division by 0 or an overflow in it"
             )
 

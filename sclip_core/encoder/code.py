@@ -1,16 +1,16 @@
-"""What a function does, as a digest: the code of a user's method belongs in the key of its results.
+"""A digest of what a function does, for the keys of artifacts that a user's function made.
 
-The same in every process and on every machine: no addresses, no paths, no order of a hash. A
-function counts with its source and the whole file that it is in, its defaults, closure and
-attributes, and the globals that it reads: numbers, texts, arrays by their values, other functions
-and classes by their code. Where there is no source, or another than the one that runs (the file was
-edited and not loaded again), its bytecode counts, which differs between versions of Python.
+It is the same in every process and on every machine: it depends on no addresses, paths or hash
+order. It covers the function's source and the whole file that it is in, its defaults, closure and
+attributes, and the globals that it reads: numbers, strings and arrays by their values, other
+functions and classes by their code. Where there is no source, or not the one that runs (the file
+was edited and not loaded again), it covers the bytecode, which differs between versions of Python.
 
-What is not seen: modules that are imported inside a function, what is looked up by a computed name,
-files that are read, and the inside of objects that have no attributes to look at (a lock, an object
-of a C library): those count by their type. What an installed package holds counts by its name. A
-global that the function itself writes to, such as a dict of what it computed before, changes the
-digest while it does so: ``functools.lru_cache`` does not.
+It does not cover modules that are imported inside a function, attributes looked up by a computed
+name, files that are read, and objects without attributes (a lock, an object of a C library), of
+which only the type counts. Of installed packages only names count. A global that the function
+itself writes to, such as a dict used as a cache, changes the digest; ``functools.lru_cache`` does
+not.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 import sysconfig
 import types
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from enum import Enum
 from pathlib import Path, PurePath
 from typing import Any
@@ -33,23 +33,23 @@ import torch
 from sclip_core.encoder.source import globals_read, names_in, source_of
 
 DIGITS = 16  # of the digest, hexadecimal
-PLAIN = (
+PLAIN = (  # types whose repr says everything
     *(type(None), bool, int, float, complex, str, bytes, type(...), range, slice, PurePath),
     *(torch.dtype, torch.device, torch.Size, torch.layout, torch.memory_format),
 )
-ORIGINALS = ("__wrapped__", "py_func", "fn")  # what a compiler or a cache was made of
+ORIGINALS = ("__wrapped__", "py_func", "fn")  # where compilers and caches keep their function
 PACKAGE = str(Path(__file__).parents[1])
 INSTALLED = (PACKAGE, *{sysconfig.get_path(name) for name in ("stdlib", "platstdlib")})
 
 
 def code_digest(function: Callable[..., Any]) -> str:
-    """The digest of what a function, or a callable object, does.
+    """The digest of what a function or a callable object does.
 
     Args:
         function: a function, a method, a ``functools.partial``, an object with ``__call__``.
 
     Returns:
-        16 hexadecimal digits; another after every change that is seen (see above).
+        16 hexadecimal digits; others after every change that the module's docstring covers.
     """
     described = _Description(_package(function))
     described.add(function)
@@ -57,28 +57,30 @@ def code_digest(function: Callable[..., Any]) -> str:
 
 
 class _Description:
-    """A value and all that it refers to, one after the other into a digest."""
+    """Feeds a value and all that it refers to into a digest, one after the other."""
 
     def __init__(self, own: str) -> None:
-        """Begin; ``own`` is the package whose code is looked into wherever it is installed."""
+        """Begin; the code of the package ``own`` counts even where it is installed."""
         self.sha256 = hashlib.sha256()
         self._own = own
-        self._met: dict[object, tuple[int, object]] = {}  # with the value: its id is taken
+        self._met: dict[object, tuple[int, object]] = {}  # with the value, which keeps its id
 
     def add(self, value: Any, names: frozenset[str] = frozenset()) -> None:
         """Add a value.
 
         Args:
-            value: any.
-            names: of a module, the attributes that may be read of it.
+            value: any object.
+            names: the attributes that may be read of it, if it is a module.
         """
+        if not isinstance(value, types.ModuleType):
+            names = frozenset()
         if isinstance(value, np.generic):
             value = np.asarray(value)
         self._tell(type(value).__qualname__)
         if isinstance(value, PLAIN):
             self._tell(repr(value))
             return
-        if not isinstance(value, tuple | frozenset | types.CodeType):  # shared or not: by chance
+        if not isinstance(value, tuple | frozenset | types.CodeType):  # which are shared by chance
             which = id(value), names
             if which in self._met:
                 self._tell(f"number {self._met[which][0]}")
@@ -96,7 +98,7 @@ class _Description:
         self._object(value)
 
     def _kinds(self) -> Iterator[tuple[Any, Callable[[Any], None]]]:
-        """How each kind of value is described."""
+        """The types, in order of precedence, and how each is described."""
         yield types.FunctionType, self._function
         yield types.CodeType, self._code
         yield types.MethodType, lambda v: self._each(v.__func__, v.__self__)
@@ -115,7 +117,7 @@ class _Description:
         yield (set, frozenset), self._set
 
     def _tell(self, *texts: str | bytes) -> None:
-        """Add texts, each with its length, so that none runs into the next."""
+        """Add texts, each with its length, so that their boundaries count."""
         for text in texts:
             data = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
             self.sha256.update(b"%d:" % len(data) + data)
@@ -125,8 +127,16 @@ class _Description:
         for value in values:
             self.add(value)
 
+    def _named(
+        self, values: Mapping[str, Any], wanted: Iterable[str], names: frozenset[str] = frozenset()
+    ) -> None:
+        """Add some of the values, each with its name; ``names`` as of ``add``."""
+        for name in sorted(wanted):
+            self._tell(name)
+            self.add(values[name], names)
+
     def _function(self, function: types.FunctionType) -> None:
-        """Source and file, or bytecode; what is bound to it; the globals that it reads."""
+        """Source and file, or bytecode; defaults, attributes, closure; globals that it reads."""
         code, scope = function.__code__, function.__globals__
         cells = [_content(cell) for cell in function.__closure__ or ()]
         if self._is_installed(str(scope.get("__name__")), code.co_filename):
@@ -136,32 +146,24 @@ class _Description:
             return
         written = source_of(code)
         self._tell(*written)
-        if not written or code.co_name == "<lambda>":  # several may be in one line
+        if not written or code.co_name == "<lambda>":  # one line may hold several
             self._code(code)
         self._each(function.__defaults__, function.__kwdefaults__, vars(function), *cells)
-        names = frozenset(names_in(code))
-        for name in sorted(globals_read(code) & scope.keys()):
-            self._tell(name)
-            of_module = isinstance(scope[name], types.ModuleType)
-            self.add(scope[name], names if of_module else frozenset())
+        self._named(scope, globals_read(code) & scope.keys(), frozenset(names_in(code)))
 
     def _code(self, code: types.CodeType) -> None:
-        """Bytecode."""
         self._tell(code.co_code)
         self._each(code.co_names, code.co_varnames, code.co_freevars, code.co_consts)
 
     def _module(self, module: types.ModuleType, names: frozenset[str]) -> None:
-        """What is read of a module."""
+        """A module's name and, unless it is installed, what is read of it."""
         self._tell(module.__name__)
         if self._is_installed(module.__name__, getattr(module, "__file__", None) or "<frozen>"):
             return
-        for name in sorted(names & vars(module).keys()):
-            self._tell(name)
-            value = vars(module)[name]
-            self.add(value, names if isinstance(value, types.ModuleType) else frozenset())
+        self._named(vars(module), names & vars(module).keys(), names)
 
     def _class(self, kind: type) -> None:
-        """Methods and attributes, also those of its bases."""
+        """Methods and attributes of a class and its bases."""
         for base in kind.__mro__:
             self._tell(base.__module__, base.__qualname__)
             module = sys.modules.get(base.__module__)
@@ -193,7 +195,7 @@ class _Description:
             self._tell(array.tobytes())
 
     def _set(self, values: set[Any]) -> None:
-        """In an order that is the same in every process."""
+        """The digests of the values, sorted."""
         each = []
         for value in values:
             described = _Description(self._own)
@@ -202,17 +204,15 @@ class _Description:
         self._tell(*sorted(each))
 
     def _object(self, value: Any) -> None:
-        """What it was made of, or its attributes."""
+        """An object's attributes, or the function that a compiler or a cache wraps."""
         slots = [name for base in type(value).__mro__ for name in _slots(base)]
         held = {name: getattr(value, name) for name in slots if hasattr(value, name)}
         held.update(getattr(value, "__dict__", {}))
         made_of = [name for name in ORIGINALS if isinstance(held.get(name), types.FunctionType)]
         file = getattr(sys.modules.get(type(value).__module__), "__file__", None) or "<frozen>"
         if made_of and self._is_installed(type(value).__module__, file):
-            held = {"made of": held[made_of[0]]}  # the rest is a state that changes
-        for name in sorted(held):
-            self._tell(name)
-            self.add(held[name])
+            held = {"made of": held[made_of[0]]}  # the other attributes change at run time
+        self._named(held, held)
 
     def _is_installed(self, module: str, file: str) -> bool:
         """Whether code belongs to Python, to a package that is installed, or to this one."""
@@ -224,7 +224,7 @@ class _Description:
 
 
 def _package(function: Any) -> str:
-    """The first name of the module that a callable is defined in."""
+    """The top-level package that a callable is defined in."""
     while isinstance(function, functools.partial | types.MethodType):
         function = function.func if isinstance(function, functools.partial) else function.__func__
     is_function = isinstance(function, types.FunctionType)
@@ -233,7 +233,7 @@ def _package(function: Any) -> str:
 
 
 def _content(cell: types.CellType) -> Any:
-    """What a closure holds; nothing yet: None."""
+    """The value of a closure's cell; None if it has none yet."""
     try:
         return cell.cell_contents
     except ValueError:
@@ -241,7 +241,7 @@ def _content(cell: types.CellType) -> Any:
 
 
 def _slots(kind: type) -> list[str]:
-    """Attributes that a class keeps outside a dict."""
+    """The attributes that a class keeps in slots."""
     slots = vars(kind).get("__slots__", ())
     names = [slots] if isinstance(slots, str) else slots
     return [name for name in names if not name.startswith("__")]

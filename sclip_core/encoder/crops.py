@@ -1,7 +1,8 @@
-"""Masked crops of an image, as CLIP's own image embedding takes them.
+"""Masked crops of an image, for CLIP's own image embedding.
 
-A mask's crop is the square around its box, so that nothing is cut off or stretched; what is not of
-the mask has the mean colour, which is zero to CLIP. Resized as CLIP's images were: bicubic.
+A mask's crop is the square around its box, so that nothing is cut off or stretched; outside of the
+mask it has the mean colour, which normalises to zero. It is resized as CLIP's training images were,
+bicubic.
 """
 
 from __future__ import annotations
@@ -22,15 +23,15 @@ def masked_crop(
     mean: tuple[float, ...],
     std: tuple[float, ...],
 ) -> Tensor:
-    """What CLIP sees of a mask.
+    """The crop of a mask, ready for CLIP.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         inside: (h, w) bool, the mask within its box.
         corner: row and column of the box in the image.
         side: of the result, in pixels.
-        mean: of the colours, on the 0-255 scale.
-        std: likewise.
+        mean: of the model's training images, for each channel, on the 0–255 scale.
+        std: of them, on the same scale.
 
     Returns:
         (3, side, side) float32, normalised.

@@ -1,7 +1,8 @@
 """Dense CLIP features: the image tower with another attention in its last block.
 
-SCLIP (arXiv 2312.01597), section 3: all blocks but the last are unchanged; the last block's
-attention is a policy of ``attention.py``; then ln_post and the projection, for every token.
+SCLIP (arXiv 2312.01597), section 3, and docs/protocol.md, section 3: all blocks but the last are
+unchanged; the last block's attention is a policy of ``attention.py``; then ln_post and the
+projection, for every token.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from torch.nn.functional import interpolate, normalize
 from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
-from sclip_core.tensors import Room, is_finite
+from sclip_core.tensors import Buffers, is_finite
 
 TRAINED = Attention.parse("vanilla")
 PLAIN = {"ResidualAttentionBlock"}
 NOT_A_VIT = {"ModifiedResNet": "is a ResNet", "TimmModel": "comes from timm"}
-REMEMBERED = 16  # resized position tables: a table for each shape of image would fill a GPU
+REMEMBERED = 16  # resized position tables: one for each shape of image would fill a GPU
 
 
 class DenseEncoder:
@@ -36,7 +37,7 @@ class DenseEncoder:
             attention: the last block's policy.
 
         Raises:
-            UserError: a tower without the needed parts.
+            UserError: the tower is not a plain ViT.
         """
         check_tower("this model", visual)
         tower: Any = visual.eval().requires_grad_(False)
@@ -56,12 +57,12 @@ class DenseEncoder:
 
     @property
     def image_side(self) -> int:
-        """Pixels of a side of the images that the tower was trained on."""
+        """Side of the images that the tower was trained on, in pixels."""
         return int(self.visual.grid_size[0]) * self.patch
 
     @property
     def dtype(self) -> torch.dtype:
-        """In what the tower computes."""
+        """The tower's dtype."""
         dtype: torch.dtype = self.visual.proj.dtype
         return dtype
 
@@ -70,13 +71,13 @@ class DenseEncoder:
         """Projected tokens of every window.
 
         Args:
-            pixels: (B, 3, h, w), normalised; what exceeds a whole number of patches is left out.
+            pixels: (B, 3, h, w), normalised; pixels beyond a whole number of patches are ignored.
 
         Returns:
             (B, 1+N, D) in the tower's dtype, not normalised, CLS first.
 
         Raises:
-            UserError: pixels of another shape, or less than a patch.
+            UserError: the pixels have another shape, or are smaller than a patch.
         """
         return next(self._last(self.trunk(pixels), self.grid(pixels), [self.attention]))
 
@@ -91,7 +92,7 @@ class DenseEncoder:
             (B, h // patch, w // patch, D) float32.
 
         Raises:
-            UserError: they are not finite numbers.
+            UserError: the features are not finite numbers.
         """
         features = self.features_of(pixels, [self.attention])[0]
         if not is_finite(features):
@@ -101,20 +102,20 @@ class DenseEncoder:
         return features
 
     def features_of(self, pixels: Tensor, attentions: Sequence[Attention]) -> list[Tensor]:
-        """The same under several policies: one pass through all blocks but the last.
+        """Patch features by several policies, with one pass through all blocks but the last.
 
         Args:
             pixels: (B, 3, h, w), normalised.
-            attentions: of the last block.
+            attentions: policies of the last block.
 
         Returns:
-            Of each, (B, h // patch, w // patch, D) float32.
+            For each policy (B, h // patch, w // patch, D) float32, unit length.
         """
         return self.features_from(self.trunk(pixels), self.grid(pixels), attentions)
 
     @torch.no_grad()
     def trunk(self, pixels: Tensor) -> Tensor:
-        """What the last block gets: it depends on no policy.
+        """The input of the last block, which depends on no policy.
 
         Args:
             pixels: (B, 3, h, w), normalised.
@@ -123,15 +124,15 @@ class DenseEncoder:
             (B, 1+N, width) in the tower's dtype, CLS first.
         """
         x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
-        room = Room.of(x)
+        buffers = Buffers.of(x)
         for block in self.visual.transformer.resblocks[:-1]:
-            mixed = vanilla(*heads_of(block, x, room), self.grid(pixels))
-            x = complete(block, x, project(block, mixed, room), room)
+            mixed = vanilla(*heads_of(block, x, buffers), self.grid(pixels))
+            x = complete(block, x, project(block, mixed, buffers), buffers)
         return x
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor) -> Tensor:
-        """CLIP's own embedding of whole images, pooled as it was trained: no policy.
+        """CLIP's own embedding of whole images, pooled as in training, without a policy.
 
         Args:
             pixels: (B, 3, h, w), normalised.
@@ -147,15 +148,15 @@ class DenseEncoder:
     def features_from(
         self, trunk: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> list[Tensor]:
-        """Unit-length features from what ``trunk`` gave.
+        """Unit-length patch features from the input of the last block.
 
         Args:
-            trunk: (B, 1+N, width).
-            grid: patch rows and columns, N of them.
+            trunk: (B, 1+N, width), as of ``trunk``.
+            grid: patch rows and columns; their product is N.
             attentions: policies of the last block.
 
         Returns:
-            Of each, (B, rows, columns, D) float32.
+            For each policy (B, rows, columns, D) float32.
         """
         trunk = trunk.to(self.device, self.dtype)
         return [
@@ -166,7 +167,7 @@ class DenseEncoder:
     def _last(
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
-        """Projected tokens (B, 1+N, D) by each policy in the last block, from its input ``x``."""
+        """Projected tokens (B, 1+N, D) by each policy, from the last block's input ``x``."""
         for mixed in self._last_block(x, grid, attentions):
             projected: Tensor = self.visual.ln_post(mixed) @ self.visual.proj
             yield projected
@@ -174,13 +175,13 @@ class DenseEncoder:
     def _last_block(
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
-        """What comes out of the last block (B, 1+N, width) by each policy."""
-        block, room = self.visual.transformer.resblocks[-1], Room.of(x)
-        heads = heads_of(block, x, room)
+        """The last block's output (B, 1+N, width) by each policy, from its input ``x``."""
+        block, buffers = self.visual.transformer.resblocks[-1], Buffers.of(x)
+        heads = heads_of(block, x, buffers)
         for attention in attentions:
-            mixed = project(block, attention(*heads, grid), room)
+            mixed = project(block, attention(*heads, grid), buffers)
             if attention.arch != "reduced":
-                mixed = complete(block, x.clone(), mixed, room)
+                mixed = complete(block, x.clone(), mixed, buffers)
             yield mixed
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
@@ -203,7 +204,7 @@ class DenseEncoder:
         return embedded
 
     def _position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """The table as it is if the token counts agree, else resized as the reference does."""
+        """The position table, resized as in the reference unless the numbers of tokens agree."""
         table: Tensor = self.visual.positional_embedding
         if 1 + grid[0] * grid[1] == len(table):
             return table
@@ -211,15 +212,15 @@ class DenseEncoder:
 
 
 def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """A position table for another patch grid: section 3 of the reference protocol.
+    """Resize a position table to another patch grid: docs/protocol.md, section 3.
 
-    The 0.1 keeps the size from being rounded down, and enters the sampling coordinates: PyTorch is
-    told the scale, not the size.
+    The 0.1 keeps the size from being rounded down. It enters the sampling coordinates too, because
+    PyTorch is given the scale, not the size.
 
     Args:
         table: (1+rows·columns, width), CLS first, for the native grid.
-        native: its rows and columns; the same number in all of OpenAI's models.
-        grid: rows and columns that are wanted.
+        native: rows and columns of the table; equal in all of OpenAI's models.
+        grid: rows and columns of the result.
 
     Returns:
         (1+rows·columns, width) in the table's dtype, computed in float32.
@@ -233,14 +234,14 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
 
 
 def check_tower(name: str, visual: nn.Module) -> None:
-    """Refuse an image tower that gives no dense features.
+    """Check that an image tower can give dense features.
 
     Args:
         name: of the model, for the error.
-        visual: its image tower; on the ``meta`` device will do.
+        visual: its image tower, on any device; ``meta`` suffices.
 
     Raises:
-        UserError: not a plain ViT; says what is missing and what can be used.
+        UserError: it is not a plain ViT; says why, and which models are.
     """
     tower: Any = visual
     kind = type(visual).__name__

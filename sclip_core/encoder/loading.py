@@ -1,7 +1,7 @@
 """CLIP models by name or file, through open_clip.
 
-Two steps, because a run whose artifacts are all there must not load a model: ``find_model`` says
-which architecture and which weights file are meant, ``load_model`` builds and fills it.
+In two steps, because a run whose artifacts all exist must not load a model: ``find_model`` finds
+the architecture and the weights file, ``load_model`` builds the model and fills it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from sclip_core.encoder.pretrained import find_tag, weights_of
 from sclip_core.tensors import is_torchscript, one_line
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
-EMBEDDED = "sclip-demo"  # comes with the package; its weights' tag is the world that it knows
+EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
 EMBEDDED_TAG = "scenes"
 EMBEDDED_FILES = Path(__file__).parents[1] / "demo" / "sclip_demo"
 SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
@@ -34,14 +34,14 @@ SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 @dataclass(frozen=True)
 class ModelSpec:
-    """Which model is meant: its architecture and its weights, not yet loaded."""
+    """An architecture and its weights, not yet loaded."""
 
     name: str  # open_clip's name, or the stem of a JSON file
     pretrained: str  # the tag, or the file's name
     config: dict[str, Any]  # open_clip's model config, QuickGELU decided
     weights: Path
-    mean: tuple[float, ...]  # on the 0–255 scale
-    std: tuple[float, ...]
+    mean: tuple[float, ...] = MEAN  # of each channel, on the 0–255 scale
+    std: tuple[float, ...] = STD
 
     @property
     def patch(self) -> int:
@@ -62,12 +62,12 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
             scenes that comes with the package), or the path of a model JSON.
         pretrained: a tag of open_clip (``scenes`` for ``sclip-demo``), or the path of a checkpoint
             (.safetensors, .pt, .bin).
-        download: fetch the weights of a tag where they are not in the cache; False: never touch
-            the network.
+        download: download the weights of a tag if they are not cached; False: never touch the
+            network.
 
     Raises:
-        UserError: unknown name or tag, no such file, weights that cannot be had, or an image tower
-            that gives no dense features.
+        UserError: the name or tag is unknown, a file does not exist, weights cannot be downloaded,
+            or the image tower gives no dense features.
     """
     name, config = _architecture(model)
     config["vision_cfg"]["patch_size"] = _patch_size(name, config)
@@ -75,13 +75,11 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
     if path is not None:
         if is_torchscript(path):  # OpenAI's own files, trained with QuickGELU
             config["quick_gelu"] = True
-        return ModelSpec(name, path.name, config, path, MEAN, STD)
+        return ModelSpec(name, path.name, config, path)
     if name == EMBEDDED:
         if pretrained != EMBEDDED_TAG:
             raise unknown(f"pretrained tag for {name}:", pretrained, [EMBEDDED_TAG])
-        return ModelSpec(
-            name, pretrained, config, EMBEDDED_FILES.with_suffix(".safetensors"), MEAN, STD
-        )
+        return ModelSpec(name, pretrained, config, EMBEDDED_FILES.with_suffix(".safetensors"))
     tag = find_tag(name, pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
@@ -96,8 +94,8 @@ def load_model(spec: ModelSpec, device: torch.device) -> Any:
     """Build the model and fill it, in fp32 and eval mode. Pickled code is never executed.
 
     Raises:
-        UserError: a config that cannot be built; a corrupt file, one of another architecture, or
-            one that holds pickled code.
+        UserError: open_clip cannot build the config; the file is corrupt, of another architecture,
+            or holds pickled code.
     """
     model = _build(spec.name, spec.config)
     fill(model, spec.weights, spec.name)
@@ -105,10 +103,10 @@ def load_model(spec: ModelSpec, device: torch.device) -> Any:
 
 
 def load_tokenizer(spec: ModelSpec) -> Any:
-    """The tokenizer that the architecture names; CLIP's own BPE unless it names another.
+    """The tokenizer that the architecture names; CLIP's own BPE if it names none.
 
     Raises:
-        UserError: another one, and it cannot be had.
+        UserError: it names another one, which cannot be loaded.
     """
     text = spec.config["text_cfg"]
     context = text.get("context_length", 77)
@@ -128,7 +126,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
 
 
 def _architecture(model: str) -> tuple[str, dict[str, Any]]:
-    """Name and config; the config is a copy."""
+    """The name of an architecture and a copy of its config."""
     path = Path(model).expanduser()
     if path.suffix == ".json":
         return path.stem, _read_config(path)
@@ -146,7 +144,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     """The config in an open_clip model JSON, or in the ``open_clip_config.json`` of a hub's repo.
 
     Raises:
-        UserError: no such file, not JSON, or a key missing.
+        UserError: the file cannot be read, is not JSON, or lacks a key.
     """
     try:
         config = json.loads(path.read_text("utf-8"))
@@ -167,13 +165,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _as_path(pretrained: str) -> Path | None:
-    """The checkpoint that is meant by path; None: a tag is meant.
+    """The path of a checkpoint; None if a tag is meant.
 
-    What is called as a tag of open_clip is that tag, whatever lies in the current folder; with
-    ``./`` before it, it is a path.
+    The name of a tag of open_clip means the tag, whatever files the current folder has; with ``./``
+    before it, it is a path.
 
     Raises:
-        UserError: a path, and no file there.
+        UserError: it is a path, and no file.
     """
     tags = {EMBEDDED_TAG, *(tag for _, tag in open_clip.list_pretrained())}
     if pretrained.lower().replace("-", "_") in tags:  # as open_clip compares them
@@ -191,8 +189,8 @@ def _as_path(pretrained: str) -> Path | None:
 def _patch_size(name: str, config: dict[str, Any]) -> int:
     """Side of a patch in pixels, of an image tower that gives dense features.
 
-    The tower is built without memory: what open_clip makes of the config decides, and no second
-    list of what is a plain ViT has to be kept.
+    The tower is built without memory, so that open_clip decides what the config means, and no
+    second list of plain ViTs has to be kept.
     """
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     image_only = {"embed_dim": config["embed_dim"], "vision_cfg": vision, "text_cfg": SMALLEST_TEXT}
@@ -203,10 +201,10 @@ def _patch_size(name: str, config: dict[str, Any]) -> int:
 
 
 def _build(name: str, config: dict[str, Any]) -> Any:
-    """The model of a config, with random weights.
+    """Build the model of a config, with random weights.
 
     Raises:
-        UserError: the config cannot be built.
+        UserError: open_clip cannot build it.
     """
     config = copy.deepcopy(config)
     text = config["text_cfg"]

@@ -1,4 +1,4 @@
-"""From an RGB picture to the pixels that CLIP reads: section 2 of the reference protocol."""
+"""From an RGB image to the pixels that CLIP takes: docs/protocol.md, section 2."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ STD = (68.501, 66.632, 70.323)
 
 
 def check_protocol(protocol: Protocol, patch: int) -> None:
-    """Refuse settings that leave no patch of any image, before one is read.
+    """Check, before an image is read, that images and windows hold at least one patch.
 
     Args:
         protocol: ``slide_crop`` and ``short_side``.
-        patch: side of a patch of the model, pixels.
+        patch: side of a patch of the model, in pixels.
 
     Raises:
-        UserError: one of them is smaller than a patch.
+        UserError: ``slide_crop`` or ``short_side`` is smaller than a patch.
     """
     sides = {"short_side": protocol.short_side, "slide_crop": protocol.slide_crop or patch}
     for name, side in sides.items():
@@ -39,10 +39,10 @@ def check_protocol(protocol: Protocol, patch: int) -> None:
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
-    """An (H, W, 3) uint8 RGB array, or a PIL image, as such an array.
+    """Check an (H, W, 3) uint8 RGB array, or convert a PIL image to one.
 
     Raises:
-        UserError: anything else; a path is read with ``sclip_core.read_image``.
+        UserError: it is something else; a path is read with ``sclip_core.read_image``.
     """
     if isinstance(image, Image.Image):
         image = _from_pil(image)
@@ -58,7 +58,7 @@ def as_rgb(image: Any) -> NDArray[np.uint8]:
 
 
 def _from_pil(image: Image.Image) -> NDArray[np.uint8]:
-    """A PIL image as an array; PIL decodes it only now."""
+    """A PIL image as an array; PIL decodes it only here."""
     try:
         return np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError) as error:
@@ -86,7 +86,7 @@ def normalise(
 
 
 def cut_windows(pixels: Tensor, geometry: Geometry) -> Tensor:
-    """The windows of a resized image.
+    """Cut the windows out of a resized image.
 
     Args:
         pixels: (3, h, w), the normalised resized image.

@@ -1,4 +1,4 @@
-"""Weights by name: the file of a tag, from the hub's cache or by open_clip's own download."""
+"""Weights by name: the file of a tag, from the hub's cache or by open_clip's download."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DEFAULT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 def find_tag(name: str, pretrained: str) -> dict[str, Any]:
-    """What open_clip knows of a tag: where its weights lie, mean, std, QuickGELU or not.
+    """Open_clip's entry of a tag: where its weights are, mean, std, QuickGELU or not.
 
     Raises:
         UserError: the model has no such tag.
@@ -33,19 +33,19 @@ def find_tag(name: str, pretrained: str) -> dict[str, Any]:
 
 
 def weights_of(name: str, pretrained: str, tag: dict[str, Any], download: bool) -> Path:
-    """The weights file of a tag.
+    """Find the weights file of a tag, or download it.
 
-    What is in the cache is taken without asking the hub whether it is still the newest: a run
-    that was begun goes on with the weights that it was begun with, with or without a network.
+    A cached file is used without asking the hub for a newer one, so that a run goes on with the
+    weights that it began with, with or without a network.
 
     Args:
         name: open_clip's name of the architecture.
         pretrained: the tag's name.
-        tag: what open_clip knows of it.
-        download: fetch what is not there; False: never touch the network.
+        tag: open_clip's entry, as of ``find_tag``.
+        download: download a file that is not cached; False: never touch the network.
 
     Raises:
-        UserError: not in the cache, and not to be had; says how to fetch it and to pass a path.
+        UserError: it is not cached and cannot be downloaded; says how to fetch it elsewhere.
     """
     cached = _cached(tag)
     if cached is not None:
@@ -60,7 +60,7 @@ def weights_of(name: str, pretrained: str, tag: dict[str, Any], download: bool) 
 
 
 def _cached(tag: dict[str, Any]) -> Path | None:
-    """The file in the hub's cache, under the names that open_clip looks for."""
+    """The file in the hub's cache, under one of the names that open_clip looks for."""
     repository, filename = os.path.split(tag.get("hf_hub") or "")
     stem, suffix = os.path.splitext(filename)
     safe = [stem + ".safetensors"] if suffix in (".bin", ".pth") else []
@@ -72,7 +72,7 @@ def _cached(tag: dict[str, Any]) -> Path | None:
 
 
 def _missing(name: str, pretrained: str, tag: dict[str, Any], reason: str) -> UserError:
-    """The error for weights that are not there: how to fetch them, how to pass a path."""
+    """The error for missing weights: how to fetch them, and which options take the file."""
     plain = name.removesuffix("-quickgelu")
     by_path = f"{plain}-quickgelu" if tag.get("quick_gelu") else name
     if by_path not in open_clip.list_models():

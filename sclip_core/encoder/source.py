@@ -1,4 +1,4 @@
-"""The text that a function was made from, and the names that it reads."""
+"""The source that a function was compiled from, and the names that it reads."""
 
 from __future__ import annotations
 import __future__
@@ -14,15 +14,15 @@ FUTURE = [getattr(__future__, name).compiler_flag for name in __future__.all_fea
 
 
 def source_of(code: types.CodeType) -> list[str]:
-    """The text of a function and of the file that it is in; of a notebook's cell the first alone.
+    """The source of a function and of the file that it is in; in a notebook the first alone.
 
     Returns:
-        Nothing where there is no text, or where it is not the one that the function was made from.
+        One or two texts; none if there is no source, or the code was compiled from another.
     """
     try:
         lines = "".join(inspect.getsourcelines(code)[0])
         whole = "".join(linecache.getlines(code.co_filename))
-        flags = sum(flag for flag in set(FUTURE) if code.co_flags & flag)  # a notebook's go on
+        flags = sum(flag for flag in set(FUTURE) if code.co_flags & flag)  # of all cells before
         compiled = compile(whole, code.co_filename, "exec", flags=flags, dont_inherit=True)
     except (OSError, SyntaxError, ValueError, TypeError, IndexError):
         return []
@@ -32,7 +32,7 @@ def source_of(code: types.CodeType) -> list[str]:
 
 
 def all_codes(code: types.CodeType) -> Iterator[types.CodeType]:
-    """A code and all that is defined inside it."""
+    """A code object and all that are defined inside it."""
     yield code
     for constant in code.co_consts:
         if isinstance(constant, types.CodeType):
@@ -40,12 +40,12 @@ def all_codes(code: types.CodeType) -> Iterator[types.CodeType]:
 
 
 def names_in(code: types.CodeType) -> set[str]:
-    """Names of globals and attributes that a code mentions."""
+    """The names of globals and attributes in a code object."""
     return {name for inner in all_codes(code) for name in inner.co_names}
 
 
 def globals_read(code: types.CodeType) -> set[str]:
-    """Names of globals that a code reads."""
+    """The names of globals that a code object reads."""
     return {
         str(step.argval)
         for inner in all_codes(code)

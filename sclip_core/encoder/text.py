@@ -1,13 +1,13 @@
-"""The text bank: one vector a word, the mean over OpenAI's 80 ImageNet templates.
+"""The text bank: one vector a query, the mean over OpenAI's 80 ImageNet templates.
 
-Section 1 of the reference protocol. Words, not classes: a class with three synonyms has three
-vectors, and the decision takes the best of them.
+docs/protocol.md, section 1. A query is one word or phrase whose embedding scores pixels. A class
+has one or several: one with three synonyms has three vectors, and the decision takes the best.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import open_clip
@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from sclip_core.config import UserError
 from sclip_core.tensors import is_finite
 
-# By name: OpenAI's 80 of ImageNet, and four plain ones, as methods take that classify crops.
+# By name: OpenAI's 80 for ImageNet; and four plain ones, usual in methods that classify crops.
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
     "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
     "simple": (
@@ -32,18 +32,18 @@ TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
 
 @dataclass(frozen=True)
 class TextBank:
-    """Embeddings of the words of a vocabulary, Q words of C classes."""
+    """Embeddings of a vocabulary: Q queries of C classes."""
 
     embeddings: Tensor  # (Q, D) float32, unit length
-    query_class: Tensor  # (Q,) int64, the class of each word
+    query_class: Tensor  # (Q,) int64, the class of each query
     class_names: tuple[str, ...]  # C names
-    queries: tuple[str, ...]  # Q words
+    queries: tuple[str, ...]  # Q words or phrases
 
     def __post_init__(self) -> None:
         """Refuse vectors that are not finite numbers: every pixel would silently be class 0.
 
         Raises:
-            UserError: names the first such word.
+            UserError: some are not; names the first such query.
         """
         if not is_finite(self.embeddings):
             finite = self.embeddings.isfinite().all(dim=1).tolist()
@@ -51,34 +51,31 @@ class TextBank:
 
     @property
     def num_classes(self) -> int:
-        """C."""
+        """The number of classes, C."""
         return len(self.class_names)
 
     def to(self, device: torch.device) -> TextBank:
         """The same bank on another device."""
-        return TextBank(
-            self.embeddings.to(device),
-            self.query_class.to(device),
-            self.class_names,
-            self.queries,
+        return replace(
+            self, embeddings=self.embeddings.to(device), query_class=self.query_class.to(device)
         )
 
 
 @torch.no_grad()
 def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai") -> Tensor:
-    """The vector of one word: its prompts, each L2-normalised, their mean L2-normalised.
+    """The vector of one query: the mean of its prompts' unit-length vectors, at unit length.
 
     Args:
         model: an open_clip model.
         tokenizer: its tokenizer.
-        word: one query word.
+        word: the query.
         templates: a name in ``TEMPLATES``.
 
     Returns:
         (D,) float32, unit length, on the model's device.
 
     Raises:
-        UserError: its numbers are not finite.
+        UserError: the vector is not finite.
     """
     device = next(model.parameters()).device
     prompts = tokenizer([template(word) for template in TEMPLATES[templates]]).to(device)
@@ -97,10 +94,10 @@ def _not_finite(word: str) -> UserError:
 
 
 def encode_prompts(model: Any, prompts: Tensor) -> Tensor:
-    """Text features (B, D) of token ids (B, 77).
+    """Text features (B, D), in the model's dtype, of token ids (B, 77).
 
-    In a causal tower nothing after the end token has a say in its feature, and 80 prompts of one
-    word are short: cutting the padding off gives the same vectors in a fifth of the time.
+    In a causal tower no token after the end token affects its feature, and the prompts of a query
+    are short: without the padding the same vectors take a fifth of the time.
     """
     mask = getattr(model, "attn_mask", None)
     if not isinstance(model, open_clip.CLIP) or mask is None or model.text_pool_type != "argmax":

@@ -1,4 +1,4 @@
-"""Verifying a store: every checksum, size and reference, without computing anything."""
+"""Verifying every checksum, size and reference of a store, without computing anything."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from sclip_core.store.records import RecordTable
 
 @dataclass(frozen=True)
 class Fault:
-    """What is wrong with a file of the store."""
+    """A fault of a file of the store."""
 
     path: Path
-    what: str  # in words
-    rows: tuple[Row, ...] = ()  # that cannot be read, of an artifact
-    table: Any = None  # which they are of
+    what: str  # a clause that follows the path
+    rows: tuple[Row, ...] = ()  # of an artifact, that cannot be read
+    table: Any = None  # of these rows
 
 
 def artifacts_in(root: Path) -> list[Artifact]:
@@ -44,14 +44,14 @@ def artifacts_in(root: Path) -> list[Artifact]:
 def check_store(
     root: Path, advance: Callable[[int], object] = lambda rows: None
 ) -> Iterator[Fault]:
-    """Look at everything that is stored.
+    """Check everything that is stored.
 
     Args:
         root: the folder of all artifacts.
-        advance: is told how many rows were read since it was last called.
+        advance: called with the number of rows that were read since the last call.
 
     Yields:
-        What is wrong, as it is found.
+        Faults, as they are found.
     """
     for artifact in artifacts_in(root):
         yield from _check_artifact(artifact, advance)
@@ -65,9 +65,7 @@ def _check_artifact(artifact: Artifact, advance: Callable[[int], object]) -> Ite
     elif not is_intact(manifest.read_bytes()):
         yield Fault(manifest, "is damaged; the next run that uses the folder writes it again")
     else:
-        with_fault = _wrong_key(artifact, manifest)
-        if with_fault:
-            yield with_fault
+        yield from _wrong_key(artifact, manifest)
     ledger = artifact.path / "ledger.jsonl"
     for number, fault in artifact.ledger.odd_lines().items():
         yield Fault(ledger, f"line {number} cannot be used ({fault}); its rows are computed again")
@@ -85,24 +83,23 @@ def _check_artifact(artifact: Artifact, advance: Callable[[int], object]) -> Ite
             yield Fault(artifact.path / _place(batch[0]), what, tuple(damaged), table)
 
 
-def _wrong_key(artifact: Artifact, manifest: Path) -> Fault | None:
-    """A manifest that describes another folder than the one that it lies in."""
+def _wrong_key(artifact: Artifact, manifest: Path) -> Iterator[Fault]:
+    """A fault if the manifest describes another folder than its own."""
     content = json.loads(manifest.read_bytes())
     same = content.get("key") == artifact.path.name == artifact.identity.key
-    if same and content.get("stage") == artifact.path.parent.name:
-        return None
-    return Fault(manifest, "does not say what its folder's name says; move the folder away")
+    if not same or content.get("stage") != artifact.path.parent.name:
+        yield Fault(manifest, "does not match the name of its folder; move the folder away")
 
 
 def open_table(artifact: Artifact, rows: Sequence[Row]) -> Any:
-    """The table of an artifact of which nothing is known but its files.
+    """The table of an artifact, from its files alone.
 
     Args:
-        artifact: ``Artifact.at``.
-        rows: of its ledger.
+        artifact: the artifact, as ``Artifact.at`` gives it.
+        rows: the rows of its ledger.
 
     Returns:
-        Where no file says how the rows are stored, None or a ``PartFiles`` without columns.
+        None or a bare ``PartFiles`` where no file says how the rows are stored.
     """
     if any(row.segment.endswith(".parquet") for row in rows):
         for part in sorted({row.segment for row in rows}):
@@ -119,7 +116,7 @@ def open_table(artifact: Artifact, rows: Sequence[Row]) -> Any:
 
 
 def _by_segment(rows: Iterable[Row]) -> Iterator[list[Row]]:
-    """Rows of one segment side by side, so that a file is read once."""
+    """The rows of each segment together, so that each file is read once."""
     segments: dict[str, list[Row]] = {}
     for row in rows:
         segments.setdefault(row.segment, []).append(row)
@@ -135,13 +132,13 @@ def _can_be_read(table: Any, row: Row) -> bool:
 
 
 def _place(row: Row) -> str:
-    """Where in its artifact a row lies."""
+    """The file of a row, relative to its artifact."""
     part = row.segment.endswith(".parquet")
     return f"parts/{row.segment}" if part else f"segments/{row.segment}.zarr"
 
 
 def _check_results(root: Path) -> Iterator[Fault]:
-    """Every file of the tables of results, each by itself, and the artifacts that runs name."""
+    """Check each file of the results, and that the artifacts that runs name exist."""
     for run_id in run_ids(root):
         for table in TABLES:
             for path in files_of(root, table, [run_id]):
@@ -155,13 +152,10 @@ def _check_results(root: Path) -> Iterator[Fault]:
 
 
 def _missing_artifacts(root: Path, path: Path, run: dict[str, Any]) -> Iterator[Fault]:
-    """Artifacts that a run was made from and that are gone; its scores are still right."""
+    """Faults for artifacts of a run that are gone; its scores are still valid."""
     for name, key in run.items():
         stage = name.removeprefix("key_")
-        if (
-            name.startswith("key_")
-            and key
-            and stage != "results"
-            and not (root / stage / key).is_dir()
-        ):
-            yield Fault(path, f"refers to {stage}/{key}, which is not there any more")
+        if stage in (name, "results") or not key:  # not a key, or the run's own
+            continue
+        if not (root / stage / key).is_dir():
+            yield Fault(path, f"refers to {stage}/{key}, which no longer exists")

@@ -1,4 +1,4 @@
-"""What nothing in a store refers to any more: found, measured, removed."""
+"""Finding and removing what nothing in a store refers to any more."""
 
 from __future__ import annotations
 
@@ -11,15 +11,13 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from sclip_core.config import UserError
 from sclip_core.maintenance.check import artifacts_in, open_table
 from sclip_core.results.files import TABLES, read_table, run_ids
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import TEMPORARY, is_leftover
-from sclip_core.store.leases import Lease
+from sclip_core.store.leases import Lease, is_free
 
 HOUR, DAY = 3600.0, 86_400.0  # seconds
 
@@ -32,20 +30,20 @@ class Garbage:
     why: str
     files: tuple[Path, ...]  # empty: the whole folder
     size: int  # bytes
-    changed: float = math.inf  # when an artifact was written to, in seconds since the epoch
+    changed: float = math.inf  # the last write to an artifact, in seconds since the epoch
 
 
 def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbage]:
-    """What can be removed. What a run in progress uses is not among it.
+    """Find what can be removed, except what a run in progress uses.
 
     Args:
         root: the folder of all artifacts.
         lease: of this process; it knows what others use.
-        older_than: days; whole artifacts that no run refers to are only named if nothing was
-            written to them for so long, as a run that was stopped may still go on.
+        older_than: days; an artifact that no run refers to counts only if it was not written to for
+            so long, since a run that was stopped may still be continued.
 
     Raises:
-        UserError: the tables of results cannot be read, so that it is not known what they refer to.
+        UserError: the tables of results cannot be read, so what they refer to is not known.
     """
     used, referred = lease.in_use(), referred_to(root)
     for artifact in artifacts_in(root):
@@ -68,7 +66,7 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
 
 
 def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
-    """Remove what was found, unless a run has begun to use it since.
+    """Remove garbage, unless a run has begun to use it since.
 
     Returns:
         Whether it was removed.
@@ -77,7 +75,7 @@ def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
         name = f"{garbage.path.parent.name}/{garbage.path.name}"
         if name in lease.in_use():
             return False
-        if garbage.files:  # looked at again: a run may have written there, and be done
+        if garbage.files:  # checked again: a run may have written there since
             artifact = Artifact.at(garbage.path)
             unused = {*_unused_files(artifact), *garbage.path.glob(f"{TEMPORARY}*")}
             for path in unused.intersection(garbage.files):
@@ -85,14 +83,14 @@ def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
             return True
         if name in referred_to(root) or _last_change(garbage.path) > garbage.changed:
             return False
-        # The ledger first: from then on the folder holds no row, whatever happens.
+        # The ledger first: without it the folder holds no rows, even if removing the rest fails.
         (garbage.path / "ledger.jsonl").unlink(missing_ok=True)
         shutil.rmtree(garbage.path)
         return True
 
 
 def referred_to(root: Path) -> set[str]:
-    """The artifacts, as ``<stage>/<key>``, that some run was made from, directly or not.
+    """The artifacts, as ``<stage>/<key>``, that some run was made from, directly or indirectly.
 
     Raises:
         UserError: a table of results cannot be read.
@@ -100,7 +98,7 @@ def referred_to(root: Path) -> set[str]:
     try:
         runs = read_table(root, "runs", run_ids(root)).to_pylist()
     except UserError as error:
-        raise UserError(f"what the runs refer to is not known: {error}") from None
+        raise UserError(f"cannot tell what the runs refer to: {error}") from None
     names = {
         f"{column.removeprefix('key_')}/{key}"
         for run in runs
@@ -117,7 +115,7 @@ def referred_to(root: Path) -> set[str]:
 
 
 def _upstream(folder: Path) -> set[str]:
-    """What the manifest of an artifact says that it was made from."""
+    """The artifacts that an artifact was made from, by its manifest."""
     with suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
         upstream = json.loads((folder / "manifest.json").read_bytes()).get("upstream") or {}
         return {f"{stage}/{key}" for stage, key in upstream.items()}
@@ -128,7 +126,7 @@ def _unused_files(artifact: Artifact) -> Iterator[Path]:
     """Chunks and parts that no line of the ledger needs, and temporary files."""
     rows = list(artifact.ledger.rows().values())
     if any(artifact.ledger.odd_lines()):
-        return  # of a later version, perhaps: what it needs is not known
+        return  # perhaps of a later version: what they need is not known
     parts = {row.segment for row in rows}
     for path in artifact.path.glob("parts/*"):
         leftover = path.name.startswith(TEMPORARY) and is_leftover(path)
@@ -140,29 +138,18 @@ def _unused_files(artifact: Artifact) -> Iterator[Path]:
     if isinstance(table, ArrayTable):
         needed = {path for row in rows for path in table.files_of(row)}
         for segment in artifact.path.glob("segments/*.zarr"):
-            if _is_free(segment.with_suffix(".lock")):
+            if is_free(segment.with_suffix(".lock")):
                 chunks = (path for path in segment.glob("c/**/*") if path.is_file())
                 yield from (path for path in chunks if path not in needed)
 
 
-def _is_free(lock: Path) -> bool:
-    """Whether nobody writes to a segment, an older version included."""
-    segment = FileLock(lock)
-    try:
-        segment.acquire(timeout=0)
-    except Timeout:
-        return False
-    segment.release()
-    return True
-
-
 def _is_old(path: Path) -> bool:
-    """Whether no writer can be about to name a file in the ledger; version 0.1.0 has no lease."""
+    """Whether no writer can still be about to add a file to the ledger; 0.1.0 has no leases."""
     return time.time() - path.stat().st_mtime > HOUR
 
 
 def _last_change(folder: Path) -> float:
-    """When something was last written to an artifact, in seconds since the epoch."""
+    """The time of the last write to an artifact, in seconds since the epoch."""
     times = [path.stat().st_mtime for path in (folder, *folder.glob("*.json*"))]
     return max(times)
 

@@ -1,11 +1,11 @@
-"""Masks filled with labels: what a mask is, and which mask is on top.
+"""Masks filled with labels: which label a mask gets, and which mask is on top.
 
-Three rules say what a mask is: ``vote``, the label that most of its pixels have; ``pool``, the
-best class of the mean of its pixels' scores; ``crop``, the class that CLIP sees in the masked crop.
-The last one without any dense labels is the method that dense CLIP is compared with.
+Three rules label a mask: ``vote``, the label of most of its pixels; ``pool``, the best class of the
+mean logits of its pixels; ``crop``, the best class of CLIP's embedding of the masked crop. The last
+one without any dense labels is the method that dense CLIP is compared with.
 
-Where masks overlap the smaller one is on top: proposals hold wholes and their parts, and a part
-that lies below its whole would never be seen.
+Where masks overlap the smaller one is on top: proposals hold objects and their parts, and a part
+below its object would never be seen.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from torch import Tensor
 
 from sclip_core.config import Protocol, UserError
 from sclip_core.masks.proposals import Proposals
-from sclip_core.segmentation.decision import Below, Labels, settle, winners_of
+from sclip_core.segmentation.decision import Below, Labels, apply_thresholds, decisions
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a rule may look at; only what it reads is made."""
+    """What a rule may read; the scores are computed only if it does."""
 
     proposals: Proposals
-    base: Labels  # (H, W), what pixels without a mask get
-    query_class: Tensor  # (Q,) int64, the class of each word, ascending
+    base: Labels  # (H, W), the labels of pixels without a mask
+    query_class: Tensor  # (Q,) int64, the class of each query, ascending
     num_classes: int
     protocol: Protocol
-    scores: Callable[[], Tensor] | None = None  # (M, Q), a logit for each mask and word
+    scores: Callable[[], Tensor] | None = None  # (M, Q), a logit for each mask and query
 
 
 def vote(evidence: Evidence) -> Labels:
-    """Every mask gets the label that most of its pixels have in ``base``; ties: the lower class.
+    """Fill every mask with the label of most of its pixels in ``base``; ties: the lower class.
 
-    Labels of no class have no vote; a mask in which there are no others stays as it is.
+    Labels of no class do not count; a mask that holds no others keeps them.
 
     Returns:
         (H, W), of the dtype of ``base``.
@@ -59,49 +59,49 @@ def vote(evidence: Evidence) -> Labels:
 
 
 def by_scores(evidence: Evidence) -> Labels:
-    """Every mask gets the class of its scores, by the protocol's rules for pixels.
+    """Fill every mask with the best class of its scores, by the protocol's rules for pixels.
 
-    ``prob_thd``: masks whose best class is less probable get class 0; ``area_thd``: classes of too
-    small an area in the whole map are dropped, and their masks get their next best.
+    ``prob_thd``: masks whose best class is less probable get class 0; ``area_thd``: classes whose
+    area in the whole map is too small are excluded, and their masks get the next best class.
 
     Returns:
         (H, W), of the dtype of ``base``.
 
     Raises:
-        UserError: scores that are not finite numbers.
+        UserError: the scores are not finite numbers.
     """
     if evidence.scores is None:
-        raise ValueError("this rule needs scores")
+        raise ValueError("this rule needs scores; found Evidence without them")
     if not len(evidence.proposals):
         return evidence.base.copy()
-    logits = evidence.scores().T[:, :, None]  # (Q, M, 1): masks as the pixels of a picture
+    logits = evidence.scores().T[:, :, None]  # (Q, M, 1): masks as the pixels of an image
     if not is_finite(logits):
         raise UserError(
             "the scores of masks and words hold NaN or infinite numbers: try --dtype fp32, and "
             "check the weights"
         )
-    (decide,) = winners_of(
+    (of_masks,) = decisions(
         lambda: [logits], evidence.query_class, evidence.num_classes, [evidence.protocol]
     )
 
-    def winners(removed: NDArray[np.bool_] | None) -> tuple[Below, Labels]:
-        """The decision of masks, as a decision of pixels."""
-        below, classes = decide(removed)
+    def of_pixels(excluded: NDArray[np.bool_] | None) -> tuple[Below, Labels]:
+        """The decision of masks, painted over the pixels."""
+        below, classes = of_masks(excluded)
         fill = partial(painted, evidence.proposals)
         unsure = None
         if below is not None:
             unsure = fill(below[:, 0], np.zeros(evidence.base.shape, np.bool_))
         return unsure, fill(classes[:, 0], evidence.base)
 
-    return settle(winners, evidence.num_classes, evidence.protocol)
+    return apply_thresholds(of_pixels, evidence.num_classes, evidence.protocol)
 
 
 def painted(proposals: Proposals, values: NDArray[Any], base: NDArray[Any]) -> NDArray[Any]:
-    """Masks painted over a map, the larger ones first.
+    """Paint masks over a map, the larger ones first.
 
     Args:
-        proposals: M masks; of equal ones in size the earlier is on top, for it is the better.
-        values: (M,); of a negative one the mask is left out.
+        proposals: M masks; of those of one size the earlier is on top, as it is the better one.
+        values: (M,) what to paint; masks with a negative value are left out.
         base: (H, W).
 
     Returns:
@@ -118,16 +118,17 @@ def painted(proposals: Proposals, values: NDArray[Any], base: NDArray[Any]) -> N
 def pooled_logits(
     proposals: Proposals, stitcher: Stitcher, features: Tensor, embeddings: Tensor
 ) -> Tensor:
-    """The mean of the words' logits over the pixels of each mask, without making those of pixels.
+    """The mean of every query's logits over the pixels of each mask, without PAMR.
 
-    Stitching and resizing are linear: a mask's mean of pixels is a weighted mean of patches. Before
-    PAMR, which moves a boundary by a few pixels that the mask decides anyway.
+    Stitching and resizing are linear, so a mean over pixels is a weighted mean over patches, and
+    logits of pixels are never computed. PAMR would move boundaries by a few pixels, and a mask has
+    its own boundary.
 
     Args:
         proposals: M masks.
-        stitcher: of the image, on the CPU.
+        stitcher: of the image's windows, on the CPU.
         features: (windows, rows, columns, D), unit length.
-        embeddings: (Q, D), unit length.
+        embeddings: (Q, D) of the queries, unit length.
 
     Returns:
         (M, Q) float32; zeros for an empty mask.

@@ -2,36 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import UserError
+from sclip_core.config.optional import optional
 
 MEASURED = 50  # masks at a time: under NumPy 2, pycocotools 2.0.11 refuses to measure 256
 
 
 def coco() -> Any:
-    """Pycocotools' masks.
+    """The module ``pycocotools.mask``.
 
     Raises:
-        UserError: it is not installed.
+        UserError: pycocotools is not installed.
     """
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError:
-        raise UserError(
-            "pycocotools is not installed: pip install 'sclip-benchmark[sam]' or "
-            "'sclip-benchmark[superpixels]'"
-        ) from None
-    return mask
+    return optional("pycocotools.mask", "sam", " or 'sclip-benchmark[superpixels]'")
 
 
 class Region(NamedTuple):
-    """One mask, cut to its box and turned: images lie column by column in this encoding."""
+    """One mask, cut to its box and transposed: COCO's encoding goes column by column."""
 
     columns: slice
     rows: slice
@@ -46,10 +39,10 @@ class Proposals:
     counts: tuple[bytes, ...]  # M compressed run lengths, as pycocotools writes them
     boxes: NDArray[np.int64]  # (M, 4) x, y, width, height, as SAM counts: last pixel minus first
     areas: NDArray[np.int64]  # (M,) pixels
-    predicted_iou: NDArray[np.float64]  # (M,) SAM's own; NaN of other sources
+    predicted_iou: NDArray[np.float64]  # (M,) by SAM; NaN of other sources
     stability_score: NDArray[np.float64]  # (M,) likewise
     points: NDArray[np.float64]  # (M, 2) x, y of the prompt, likewise
-    crop_boxes: NDArray[np.int64]  # (M, 4) as boxes: the crop that the mask was found in
+    crop_boxes: NDArray[np.int64]  # (M, 4) like boxes: the crop that the mask was found in
 
     def __len__(self) -> int:
         """M."""
@@ -60,8 +53,8 @@ class Proposals:
         """Encode masks.
 
         Args:
-            masks: (M, W, H) bool, each turned: memory as in Fortran.
-            known: fields that the source knows, ``size`` not.
+            masks: (M, W, H) bool, each transposed.
+            known: fields that the source knows, other than ``size``.
         """
         count, width, height = masks.shape
         turned = np.ascontiguousarray(masks).view(np.uint8)
@@ -70,7 +63,7 @@ class Proposals:
 
     @classmethod
     def of_runs(cls, counts: Sequence[bytes], size: tuple[int, int], **known: Any) -> Proposals:
-        """Take encoded masks; what is not known of them is measured or NaN.
+        """Take encoded masks; boxes and areas that are not known are measured, the rest is NaN.
 
         Args:
             counts: compressed run lengths.
@@ -90,17 +83,27 @@ class Proposals:
         return cls(size, tuple(counts), **{**measured, **known})
 
     def chosen(self, which: NDArray[Any]) -> Proposals:
-        """Those of the masks, in this order.
+        """Some of the masks.
 
         Args:
-            which: numbers, or (M,) bool.
+            which: their indices, in the order wanted, or (M,) bool.
         """
         numbers = np.arange(len(self))[which]
         arrays = {f.name: getattr(self, f.name)[numbers] for f in fields(self)[2:]}
         return Proposals(self.size, tuple(self.counts[n] for n in numbers), **arrays)
 
+    @classmethod
+    def joined(cls, parts: Iterable[Proposals], size: tuple[int, int]) -> Proposals:
+        """The masks of several proposals of one image of ``size`` (H, W), in order."""
+        parts = [cls.of_runs([], size), *parts]
+        arrays = {
+            f.name: np.concatenate([getattr(part, f.name) for part in parts])
+            for f in fields(cls)[2:]
+        }
+        return cls(size, tuple(c for part in parts for c in part.counts), **arrays)
+
     def masks(self) -> NDArray[np.bool_]:
-        """All of them: (M, H, W)."""
+        """All masks, decoded: (M, H, W) bool."""
         if not len(self):
             return np.zeros((0, *self.size), np.bool_)
         rles = [{"size": list(self.size), "counts": one} for one in self.counts]
@@ -108,10 +111,10 @@ class Proposals:
         return decoded
 
     def regions(self, order: Sequence[int] | None = None) -> Iterator[Region]:
-        """One after the other, each within its box.
+        """Decode masks one by one, each within its box.
 
         Args:
-            order: numbers of masks; None: all.
+            order: indices of masks; None: all.
         """
         for number in range(len(self)) if order is None else order:
             x, y, width, height = (int(value) for value in self.boxes[number])
@@ -119,10 +122,10 @@ class Proposals:
             yield Region(columns, rows, self._within(number, columns)[:, rows])
 
     def _within(self, number: int, columns: slice) -> NDArray[np.bool_]:
-        """A mask in the columns that it reaches: (columns, H)."""
+        """A mask in some columns, which must hold all of it: (columns, H)."""
         height = self.size[0]
         runs = run_lengths(self.counts[number])
-        runs = runs[: len(runs) // 2 * 2]  # what follows the last pixel is not needed
+        runs = runs[: len(runs) // 2 * 2]  # without what follows the last pixel
         inside = np.zeros((columns.stop - columns.start) * height, np.bool_)
         if len(runs):
             runs[0] -= columns.start * height
@@ -147,11 +150,11 @@ def _measured(
 
 
 def run_lengths(counts: bytes) -> NDArray[np.int64]:
-    """Lengths of the runs of a mask, column by column, the first one outside of it.
+    """Decompress the lengths of a mask's runs, column by column; the first one is outside of it.
 
-    COCO's compression: numbers in groups of five bits with a sign, from the fourth on differences
-    to the one before the last. pycocotools, which has no function for it, decodes whole pictures;
-    a mask within its box is a seventh of the time.
+    COCO's compression: signed numbers in groups of five bits, from the fourth on differences to the
+    one before the last. pycocotools has no function for it and decodes whole images; decoding a
+    mask within its box takes a seventh of that time.
     """
     codes = np.frombuffer(counts, np.uint8).astype(np.int64) - 48
     last = np.flatnonzero(codes & 32 == 0)  # of each number
@@ -166,7 +169,7 @@ def run_lengths(counts: bytes) -> NDArray[np.int64]:
 
 
 def outlined(proposals: Proposals) -> NDArray[np.bool_]:
-    """Where the masks of an image end: (H, W) bool, the border's own pixels."""
+    """The outermost pixels of all masks: (H, W) bool."""
     turned = np.zeros(proposals.size[::-1], np.bool_)
     for columns, rows, inside in proposals.regions():
         framed = np.pad(inside, 1)

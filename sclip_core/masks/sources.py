@@ -1,11 +1,13 @@
-"""Where mask proposals come from: a registry of sources behind one interface."""
+"""Where mask proposals come from: an object for each source."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
-from functools import partial
+from dataclasses import dataclass
+from functools import cached_property, partial
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -17,6 +19,105 @@ from sclip_core.masks.proposals import Proposals
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
 Proposer = Callable[[NDArray[np.uint8]], Proposals]  # an image (H, W, 3) uint8 RGB to masks
+
+
+@dataclass
+class MaskSource(ABC):
+    """A source of masks; nothing is loaded before it is opened.
+
+    Attributes:
+        settings: its name and what it reads of them.
+        checkpoint: the file of its weights; None: fetched by name.
+        download: whether weights may be fetched.
+        points_at_once: prompts in a pass; 0: as many as suit the device.
+    """
+
+    settings: MaskSettings
+    checkpoint: Path | None = None
+    download: bool = True
+    points_at_once: int = 0
+
+    has_encoder: ClassVar[bool] = False  # whose embeddings of an image can be kept
+
+    def identity(self, dtype: str) -> dict[str, Any]:
+        """The settings that decide the masks, as plain JSON values; ``dtype``: of the encoder."""
+        precision = {"dtype": dtype} if self.has_encoder else {}
+        return {"source": self.settings.proposals, **precision, **self.settings.relevant()}
+
+    @property
+    def weights(self) -> Path | None:
+        """The weights file, found but not loaded; None: the source has none."""
+        return None
+
+    @abstractmethod
+    def check(self) -> None:
+        """See that it can be opened, without opening it.
+
+        Raises:
+            UserError: a library is not installed; weights that are not there, torn or of another
+                model.
+        """
+
+    @abstractmethod
+    def open(self, device: torch.device, dtype: torch.dtype) -> Proposer:
+        """Make it ready to be called with images.
+
+        Raises:
+            UserError: a library or weights that are not there.
+        """
+
+
+class Sam(MaskSource):
+    """Segment Anything's automatic generator."""
+
+    has_encoder = True
+
+    @cached_property
+    def weights(self) -> Path:
+        """Meta's file, or the one that was given."""
+        from sclip_core.masks.sam.loading import find_checkpoint
+
+        return find_checkpoint(self.settings.sam_model, self.checkpoint, self.download)
+
+    def check(self) -> None:
+        """See that the library is installed and that the weights are whole and of this SAM."""
+        from sclip_core.masks.sam import loading
+
+        loading.library()  # before anything is fetched for it
+        loading.check_checkpoint(self.settings.sam_model, self.weights)
+
+    def open(self, device: torch.device, dtype: torch.dtype) -> Proposer:
+        """A ``MaskGenerator`` on a device."""
+        from sclip_core.masks.sam.loading import library, load_sam
+
+        library()  # before anything is fetched for it
+        sam = load_sam(self.settings.sam_model, self.weights, device, dtype)
+        from sclip_core.masks.sam.generator import MaskGenerator
+
+        generator = MaskGenerator(sam, self.settings)
+        generator.points_at_once = self.points_at_once or generator.points_at_once
+        return generator
+
+
+class Superpixels(MaskSource):
+    """Segments by scikit-image; they need no weights, and no device."""
+
+    def check(self) -> None:
+        """See that scikit-image is installed."""
+        superpixels.library()
+
+    def open(self, device: torch.device, dtype: torch.dtype) -> Proposer:
+        """A function of an image."""
+        self.check()
+        segment = getattr(superpixels, self.settings.proposals)
+        return partial(superpixels.propose, settings=self.settings, segment=segment)
+
+
+SOURCES: dict[str, type[MaskSource]] = {
+    "sam": Sam,
+    "felzenszwalb": Superpixels,
+    "slic": Superpixels,
+}
 
 
 def open_source(
@@ -36,32 +137,7 @@ def open_source(
     Raises:
         UserError: a library or weights that are not there.
     """
-    return SOURCES[settings.proposals](settings, checkpoint, torch.device(device), dtype)
-
-
-def _sam(
-    settings: MaskSettings, checkpoint: Path | None, device: torch.device, dtype: torch.dtype
-) -> Proposer:
-    from sclip_core.masks.sam.loading import find_checkpoint, library, load_sam
-
-    library()  # before anything is fetched for it
-    weights = find_checkpoint(settings.sam_model, checkpoint)
-    sam = load_sam(settings.sam_model, weights, device, dtype)
-    from sclip_core.masks.sam.generator import MaskGenerator
-
-    return MaskGenerator(sam, settings)
-
-
-def _superpixels(method: Any, settings: MaskSettings, *_: Any) -> Proposer:
-    superpixels.library()  # before there is an image
-    return partial(superpixels.propose, settings=settings, segment=method)
-
-
-SOURCES: dict[str, Callable[..., Proposer]] = {
-    "sam": _sam,
-    "felzenszwalb": partial(_superpixels, superpixels.felzenszwalb),
-    "slic": partial(_superpixels, superpixels.slic),
-}
+    return SOURCES[settings.proposals](settings, checkpoint).open(torch.device(device), dtype)
 
 
 def mask_source(

@@ -1,4 +1,4 @@
-"""Masks without weights: superpixels, by scikit-image. They cover the image and do not overlap.
+"""Superpixels by scikit-image as masks; they cover the image and do not overlap.
 
 Felzenszwalb and Huttenlocher, "Efficient Graph-Based Image Segmentation" (IJCV 2004); Achanta et
 al., "SLIC Superpixels" (TPAMI 2012).
@@ -13,17 +13,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import UserError
 from sclip_core.config.masks import MaskSettings
+from sclip_core.config.optional import optional
 from sclip_core.masks.proposals import Proposals, coco
 
-MOST_PIXELS = 2**20  # larger images are segmented smaller, and the segments enlarged
+MOST_PIXELS = 2**20  # larger images are shrunk first, and the segments enlarged
 
 Segments = NDArray[np.int64]  # (H, W), numbers of segments
 
 
 def felzenszwalb(image: NDArray[np.uint8], settings: MaskSettings) -> Segments:
-    """Segments of a graph of pixels, as large as the picture is smooth."""
+    """Segments of a graph of pixels; the smoother a part of the image, the larger they are."""
     found: Segments = library().felzenszwalb(
         image,
         scale=settings.felzenszwalb_scale,
@@ -34,7 +34,7 @@ def felzenszwalb(image: NDArray[np.uint8], settings: MaskSettings) -> Segments:
 
 
 def slic(image: NDArray[np.uint8], settings: MaskSettings) -> Segments:
-    """Segments of about one size, by k-means over place and colour."""
+    """Segments of about one size, by k-means over position and colour."""
     found: Segments = library().slic(
         image,
         n_segments=settings.slic_segments,
@@ -49,12 +49,12 @@ def propose(
     settings: MaskSettings,
     segment: Callable[[NDArray[np.uint8], MaskSettings], Segments],
 ) -> Proposals:
-    """Segments as masks.
+    """Segment an image, one mask for each segment.
 
     Args:
         image: (H, W, 3) uint8 RGB.
         settings: of the method.
-        segment: the method.
+        segment: the method: ``felzenszwalb`` or ``slic``.
 
     Raises:
         UserError: scikit-image is not installed.
@@ -74,7 +74,7 @@ def propose(
 def of_segments(segments: NDArray[Any]) -> Proposals:
     """One mask for each number in a map (H, W) of segments, in ascending order.
 
-    Run lengths are read off the map, all at once: no mask is ever drawn.
+    Run lengths are read off the map, all at once; no mask is decoded.
     """
     height, width = segments.shape
     flat = np.ascontiguousarray(segments.T).ravel()
@@ -86,23 +86,17 @@ def of_segments(segments: NDArray[Any]) -> Proposals:
     for runs in np.split(order, np.flatnonzero(numbers[1:] != numbers[:-1]) + 1):
         edges = np.stack([starts[runs], ends[runs]], axis=1).ravel()
         lengths = np.diff(edges, prepend=0, append=flat.size)
-        told = lengths[:-1] if lengths[-1] == 0 else lengths  # as pycocotools ends a mask
-        given = {"size": [height, width], "counts": told.tolist()}
-        counts.append(coco().frPyObjects(given, height, width)["counts"])
+        lengths = lengths[:-1] if lengths[-1] == 0 else lengths  # as pycocotools ends a mask
+        runs_of = {"size": [height, width], "counts": lengths.tolist()}
+        counts.append(coco().frPyObjects(runs_of, height, width)["counts"])
     return Proposals.of_runs(counts, (height, width))
 
 
 def library() -> Any:
-    """scikit-image's segmentation.
+    """The module ``skimage.segmentation``.
 
     Raises:
-        UserError: it is not installed, or pycocotools is not.
+        UserError: scikit-image or pycocotools is not installed.
     """
     coco()
-    try:
-        from skimage import segmentation
-    except ModuleNotFoundError:
-        raise UserError(
-            "scikit-image is not installed: pip install 'sclip-benchmark[superpixels]'"
-        ) from None
-    return segmentation
+    return optional("skimage.segmentation", "superpixels")

@@ -1,8 +1,7 @@
-"""How the missing rows of a stage get there: claimed, computed, stored; damaged ones mended.
+"""How the missing rows of a stage get there: claimed, computed, stored.
 
 Processes that were started together share the rows of an artifact: each claims a few at a time, and
-waits in the end for those that another one computes. Stored rows that turn out to be damaged when
-they are read are struck from their ledger and computed again, in the same run.
+waits in the end for those that another one computes.
 """
 
 from __future__ import annotations
@@ -10,10 +9,10 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from sclip_core.config import UserError
+from sclip_core.pipeline.rows import Batch
 from sclip_core.store.arrays import DamagedRow, RowGone
 from sclip_core.store.files import writable_folder
 
@@ -26,20 +25,6 @@ SHORTEST, LONGEST = 0.02, 0.5  # seconds between looks at what another process c
 QUICK = 0.2  # seconds that the rows of one claim took: below it the next claim is twice as large
 MOST_CLAIMED = 64  # rows of one claim
 MOST_MISSED = 20  # times that a row waits for another one that was struck from its ledger
-MOST_MENDED = 2  # times that a row is computed again in one run; then the disk itself is at fault
-
-
-@dataclass(frozen=True)
-class Todo:
-    """What a stage is to compute."""
-
-    rows: Mapping[Stage, Sequence[str]]  # ids, of the stage and of those together with it
-    claimed: Claims  # the stage's own, as they are taken: what is not taken is not to be computed
-
-    @property
-    def wanting(self) -> dict[Stage, Set[str]]:
-        """The rows that each stage lacks."""
-        return {stage: frozenset(ids) for stage, ids in self.rows.items()}
 
 
 class Claims:
@@ -129,9 +114,9 @@ class Filling:
         left_out = stage.failed | self._given_up
         missing = stage.missing([row_id for row_id in self._ids if row_id not in left_out])
         if missing:  # what it is computed from may have been found damaged meanwhile
-            images = stage.images_of(missing)
+            images = list(dict.fromkeys(map(stage.image_of, missing)))
             for upstream in stage.upstream:
-                upstream.complete(upstream.needed_for(images), self._shard)
+                upstream.mending.complete(upstream.needed_for(images), self._shard)
         return list(stage.computable(missing))
 
     def _compute(self, todo: Sequence[str], claims: Claims) -> int:
@@ -141,13 +126,14 @@ class Filling:
             How many rows were stored or refused.
         """
         stage = self._stage
-        rows = {stage: todo, **{other: other.missing(todo) for other in stage.together}}
+        lacking = {other: frozenset(other.missing(todo)) for other in stage.together}
+        others = {other: ids for other, ids in lacking.items() if ids}
         before = {each: len(ids) for each, ids in self.stored.items()}
         started = time.perf_counter()
         own = set(self._ids)
         failed = len(stage.failed & own)
         try:
-            self._store(Todo(rows, claims), rows)
+            self._store(claims, others)
         except RowGone:
             self._missed += 1
             if self._missed == MOST_MISSED:
@@ -155,7 +141,8 @@ class Filling:
         except DamagedRow as error:
             self._damage.append(error)
         else:
-            done = {*self.stored[stage], *stage.failed, *stage.damage, *stage.missed}
+            mending = stage.mending
+            done = {*self.stored[stage], *stage.failed, *mending.damage, *mending.missed}
             self._given_up.update(row_id for row_id in claims.taken if row_id not in done)
         finally:
             stage.run.lease.release(stage.artifact.path, claims.taken)
@@ -167,19 +154,18 @@ class Filling:
                 each.made.update(dict.fromkeys(ids, per_row))
         return len(new[stage]) + len(stage.failed & own) - failed
 
-    def _store(self, todo: Todo, rows: Mapping[Stage, Sequence[str]]) -> None:
+    def _store(self, claims: Claims, others: Mapping[Stage, Set[str]]) -> None:
         """Commit batch after batch, the last ones also where the stage is stopped."""
         stage = self._stage
         with ExitStack() as open_batches:
-            batches: dict[Stage, Any] = {
+            batches: dict[Stage, Batch] = {
                 each: open_batches.enter_context(
                     each.storing(self.stored.setdefault(each, []), tells=each is stage)
                 )
-                for each, ids in rows.items()
-                if ids
+                for each in (stage, *others)
             }
-            for each, new in stage.compute(todo, self._shard):
-                batches[each].add(new)
+            for each, rows in stage.compute_shared(claims, others, self._shard):
+                batches[each].add(rows)
                 self._stop_if_asked()
 
     def _stop_if_asked(self) -> None:
@@ -189,9 +175,10 @@ class Filling:
     def _mend(self) -> None:
         """Compute the damaged rows again that this pass has found."""
         stage, own = self._stage, set(self._ids)
-        found = [stage.damage.pop(row_id) for row_id in list(stage.damage) if row_id in own]
+        damage = stage.mending.damage
+        found = [damage.pop(row_id) for row_id in list(damage) if row_id in own]
         errors, self._damage = self._damage + found, []
-        stage.mend(errors, self._shard)
+        stage.mending.mend(errors, self._shard)
 
     def _wait(self, todo: Sequence[str]) -> None:
         """Wait a moment for the rows that other processes compute; say so, once."""

@@ -13,16 +13,16 @@ from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
 from sclip_core.drawing import panel
 from sclip_core.masks.proposals import outlined
-from sclip_core.pipeline.prefetch import prefetch
+from sclip_core.pipeline.rows import prefetch
 from sclip_core.pipeline.saving import label_map_path, picture_path
 from sclip_core.pipeline.stages.hybrid import HybridStage
-from sclip_core.pipeline.stages.refine import RefineStage
+from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.ledger import Row
 
 
-def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
+def save_panels(labels: LabelMapStage, folder: Path) -> int:
     """Write a panel for every segmented image of the run; without ground truth its label map too.
 
     Args:
@@ -36,17 +36,17 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     Raises:
         UserError: the folder cannot be written to.
     """
-    run = labels.run
-    rows, vocabulary = labels.rows(), run.dataset.vocabulary
+    run, inputs = labels.run, labels.run.inputs
+    rows, vocabulary = labels.rows(), inputs.dataset.vocabulary
     masks = _mask_rows(labels)
-    pairs = zip(run.samples, run.image_digests, strict=True)
-    usable = [(s, d) for s, d in pairs if d in rows and s.image_id not in run.failures]
+    pairs = zip(inputs.samples, inputs.image_digests, strict=True)
+    usable = [(s, d) for s, d in pairs if d in rows and s.image_id not in run.journal.failures]
     run.reporter.start("save_vis", len(usable), 0, "pictures")
 
     def draw(pair: tuple[Sample, str]) -> Path:
         """Write the files of a sample with this digest of its image; gives the panel's path."""
         sample, digest = pair
-        truth = run.ground_truth(sample) if sample.label else None
+        truth = inputs.ground_truth(sample) if sample.label else None
         prediction: NDArray[Any] = labels.read(rows[digest])
         if sample.label is None:
             _save(label_map(labels, prediction), label_map_path(folder, sample.image_id))
@@ -56,7 +56,7 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
         outlines = None
         if isinstance(labels, HybridStage):
             outlines = outlined(labels.proposals.read(masks[digest]))
-        picture = panel(run.image(digest), truth, prediction, names, sample.image_id, outlines)
+        picture = panel(inputs.image(digest), truth, prediction, names, sample.image_id, outlines)
         path = picture_path(folder, sample.image_id)
         _save(picture, path)
         return path
@@ -65,38 +65,39 @@ def save_panels(labels: RefineStage | HybridStage, folder: Path) -> int:
     while usable:
         damaged: list[tuple[tuple[Sample, str], DamagedRow]] = []
         for pair, path in prefetch(draw, usable, run.settings.workers):
-            if isinstance(path, DamagedRow) and labels.can_be_mended(path):
+            if isinstance(path, DamagedRow) and labels.mending.possible(path):
                 damaged.append((pair, path))
             elif isinstance(path, ImageError):
-                run.fail([pair[0]], path)
+                run.journal.fail([pair[0]], path)
             else:
                 written += 1
                 run.reporter.advance("save_vis", 1)
         usable = [pair for pair, _ in damaged]
-        labels.mend(error for _, error in damaged)
+        labels.mending.mend(error for _, error in damaged)
         rows, masks = labels.rows(), _mask_rows(labels)
         usable = [pair for pair in usable if pair[1] in rows and (not masks or pair[1] in masks)]
     return written
 
 
-def _mask_rows(labels: RefineStage | HybridStage) -> dict[str, Row]:
+def _mask_rows(labels: LabelMapStage) -> dict[str, Row]:
     """The rows of the masks that the label maps were filled from; none of dense labels."""
     return labels.proposals.rows() if isinstance(labels, HybridStage) else {}
 
 
-def label_map(labels: RefineStage | HybridStage, prediction: NDArray[Any]) -> Image.Image:
+def label_map(labels: LabelMapStage, prediction: NDArray[Any]) -> Image.Image:
     """The label map (H, W) as one channel: value k is class k.
 
     8 bits, or 16 where the values need them; pixels without a label, which only the baseline has,
     get the highest value, 255 or 65535.
     """
-    unlabelled = labels.unlabelled
-    highest = labels.run.dataset.vocabulary.num_classes - 1 if unlabelled is None else unlabelled
+    highest = labels.unlabelled
+    if highest is None:
+        highest = labels.run.inputs.dataset.vocabulary.num_classes - 1
     return Image.fromarray(prediction.astype(np.min_scalar_type(highest)))
 
 
 def _save(picture: Image.Image, path: Path) -> None:
     """Write a PNG, whole or not at all, and the folders above it."""
-    with written_to(path.parent, "pass a folder that can: --save-vis DIR"):
+    with written_to(path.parent, "pass another folder: --save-vis DIR"):
         path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, lambda target: picture.save(target, "PNG"))

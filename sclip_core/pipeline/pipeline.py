@@ -28,17 +28,22 @@ from sclip_core.config import Settings
 from sclip_core.pipeline.pictures import save_panels
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.saving import picture_path
+from sclip_core.pipeline.sharing import share, share_fresh
 from sclip_core.pipeline.stage import Stage
+from sclip_core.pipeline.stages.crop_features import CropFeaturesStage
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
-from sclip_core.pipeline.stages.hybrid import CropFeaturesStage, HybridStage
+from sclip_core.pipeline.stages.hybrid import HybridStage
+from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.pipeline.stages.metrics import MetricsStage
-from sclip_core.pipeline.stages.proposals import ProposalsStage, SamEmbeddingsStage
+from sclip_core.pipeline.stages.proposals import ProposalsStage
 from sclip_core.pipeline.stages.refine import RefineStage
-from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable, run_name
+from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable
+from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddingsStage
 from sclip_core.pipeline.stages.text_bank import TextBankStage
 from sclip_core.pipeline.stages.trunk import TrunkStage
 from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
+from sclip_core.results.build import run_name
 from sclip_core.store.keys import canonical_json
 
 AnyStage = Stage | ResultsStage
@@ -67,10 +72,11 @@ class Pipeline:
         """Connect the stages of a run."""
         bank = TextBankStage(run)
         trunk = TrunkStage(run)
-        features = DenseFeaturesStage(run, trunk)
+        features = DenseFeaturesStage(run, kept=trunk)
         dense = RefineStage(run, features, bank)
         embeddings = SamEmbeddingsStage(run)
-        proposals = ProposalsStage(run, embeddings)
+        has_encoder = run.models.source.has_encoder
+        proposals = ProposalsStage(run, kept=embeddings if has_encoder else None)
         crops = CropFeaturesStage(run, proposals)
         hybrid = HybridStage(run, proposals, bank, features, dense, crops)
         areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
@@ -82,15 +88,17 @@ class Pipeline:
     @classmethod
     def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
         """Connect runs that differ in what may have several values: they share their passes."""
+        _ = runs[0].inputs.dataset  # what is wrong with it is told before what is with a model
         pipelines = [cls.of(run) for run in runs]
         if len(pipelines) > 1:
-            fresh: dict[str, set[str]] = defaultdict(set)
-            for stage in (stage for pipeline in pipelines for stage in pipeline):
-                if isinstance(stage, Stage):
-                    stage.fresh = fresh[stage.key]
+            stages = (stage for pipeline in pipelines for stage in pipeline)
+            share_fresh(stage for stage in stages if isinstance(stage, Stage))
             dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
             share([pipeline.dense_features for pipeline in dense])
-            for alike in _grouped([pipeline.refine for pipeline in dense]):
+            passes: dict[str, list[RefineStage]] = defaultdict(list)
+            for pipeline in dense:
+                passes[canonical_json(pipeline.refine.pass_settings())].append(pipeline.refine)
+            for alike in passes.values():
                 share(alike)
         return pipelines
 
@@ -100,7 +108,7 @@ class Pipeline:
         return self.results.run
 
     @property
-    def labels(self) -> RefineStage | HybridStage:
+    def labels(self) -> LabelMapStage:
         """The stage whose label maps are scored, or saved where there is no ground truth."""
         return self.refine if self.run.settings.mode == "dense" else self.hybrid
 
@@ -109,32 +117,12 @@ class Pipeline:
         """The run's id; of a run that is not scored, a name by its label maps."""
         if self.run.settings.scored:
             return self.results.run_id
-        return run_name(self.run.dataset.name, self.labels.key)
+        return run_name(self.run.inputs.dataset.name, self.labels.key)
 
     def __iter__(self) -> Iterator[AnyStage]:
         """Stage after stage."""
         for name in self.run.settings.stages:
             yield getattr(self, name)
-
-
-def _grouped(stages: Sequence[RefineStage]) -> list[list[RefineStage]]:
-    """Those that one pass can fill, side by side."""
-    groups: dict[str, list[RefineStage]] = defaultdict(list)
-    for stage in stages:
-        groups[canonical_json(stage.pass_settings())].append(stage)
-    return list(groups.values())
-
-
-def share(stages: Sequence[Stage]) -> None:
-    """Let the first of these stages that lacks a row compute it for all.
-
-    Several may have one artifact, as runs do that differ in PAMR steps alone: the first is told.
-    """
-    first_of: dict[str, Stage] = {}
-    for stage in stages:
-        first_of.setdefault(stage.key, stage)
-    for stage in stages:
-        stage.together = tuple(other for key, other in first_of.items() if key != stage.key)
 
 
 @dataclass(frozen=True)
@@ -196,8 +184,8 @@ def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: b
     run, results = pipeline.run, pipeline.results
     folder, saved = _save(pipeline, alone)
     finished = Finished(
-        outcomes=dict(run.outcomes),
-        failures=dict(run.failures),
+        outcomes=dict(run.journal.outcomes),
+        failures=dict(run.journal.failures),
         settings=run.settings,
         num_images=saved,
         pictures=folder,
@@ -229,7 +217,7 @@ def _save(pipeline: Pipeline, alone: bool) -> tuple[Path | None, int]:
 
 def _first_picture(run: Run, folder: Path | None) -> Path | None:
     """The picture of the first image that was not left out."""
-    usable = (s.image_id for s in run.samples if s.image_id not in run.failures)
+    usable = (s.image_id for s in run.inputs.samples if s.image_id not in run.journal.failures)
     return next((picture_path(folder, image_id) for image_id in usable if folder), None)
 
 

@@ -11,6 +11,7 @@ from sclip_core.datasets import (
     check_sizes,
     decode_label,
     image_size,
+    read_bytes,
     read_sample,
 )
 from sclip_core.datasets.causes import suspicion
@@ -27,16 +28,16 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sclip_core.datasets import Dataset, Sample
-    from sclip_core.pipeline.run import Run
 
 LOOK_AT = 16  # pairs
 
 
-def look_at(run: Run) -> list[str]:
+def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
     """Look at a few pairs before an hour goes into features that cannot be scored.
 
     Args:
-        run: whose dataset has ground truth.
+        dataset: with ground truth.
+        num_samples: how many samples were asked for; None: all.
 
     Returns:
         What a user should know before the run, a line each.
@@ -45,16 +46,15 @@ def look_at(run: Run) -> list[str]:
         UserError: every one of them is wrong, as those of another dataset would be; or it is a
             benchmark, and one of them has values without a class, or they were not all made.
     """
-    samples = run.dataset.samples
-    _refuse_incomplete(run.dataset)
-    looked_at = samples[:: -(-len(samples) // LOOK_AT)]
+    _refuse_incomplete(dataset)
+    looked_at = dataset.samples[:: -(-len(dataset) // LOOK_AT)]
     stray: list[str] = []  # maps with values without a class
     faults: list[str] = []  # what else is wrong
     ignored: set[int] = set()  # values
     evaluated = False  # any pixel
     for sample in looked_at:
         try:
-            classes = _classes(run, sample)
+            classes = _classes(dataset, sample)
             ignored |= _ignored(sample, classes)
             evaluated |= bool((classes != IGNORED).any())
         except StrayValueError as error:
@@ -65,20 +65,20 @@ def look_at(run: Run) -> list[str]:
     if len(stray) + len(faults) == len(looked_at):
         first = (stray + faults)[0]
         raise UserError(f"no label map that was looked at can be used, such as {first}")
-    if stray and run.dataset.layout:  # a published set has none: the others are of this kind too
+    if stray and dataset.layout:  # a published set has none: the others are of this kind too
         raise UserError(f"{wrong} have values without a class, such as {stray[0]}")
     notes = [f"{wrong} will be left out, such as {stray[0]}"] if stray else []
     if not evaluated:
         shown = ", ".join(map(str, sorted(ignored)))
         blank = "the label maps that were looked at have no pixel to evaluate, only the ignored"
         notes.append(f"{blank} {shown}")
-    return notes + _notes(run, ignored)
+    return notes + _notes(dataset, num_samples is None, ignored)
 
 
-def _classes(run: Run, sample: Sample) -> NDArray[np.int32]:
+def _classes(dataset: Dataset, sample: Sample) -> NDArray[np.int32]:
     """The classes (H, W) of a sample's label map, if it fits its image and the vocabulary."""
     assert sample.label is not None
-    classes = run.ground_truth(sample)
+    classes = dataset.classes(sample.label, read_bytes(sample.label))
     try:
         size = image_size(read_sample(sample.image), str(sample.image))
     except ImageError:  # left out later, and named; its label map may be right
@@ -96,24 +96,23 @@ def _ignored(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
     return set(map(int, set(raw[classes == IGNORED].tolist())))
 
 
-def _notes(run: Run, values: set[int]) -> list[str]:
-    """What is odd about a benchmark's data."""
-    settings, found = run.settings, len(run.dataset)
-    row = benchmark_row(run.dataset)
+def _notes(dataset: Dataset, whole: bool, values: set[int]) -> list[str]:
+    """What is odd about a benchmark's data; ``whole``: all its samples were asked for."""
+    row, found = benchmark_row(dataset), len(dataset)
     if row is None:
         return []
     notes = []
     expected = row.get("num_images")
-    if expected and settings.num_samples is None and found != expected:
-        command = f"sclip data check {run.dataset.name} --root {run.dataset.root}"
+    if expected and whole and found != expected:
+        command = f"sclip data check {dataset.name} --root {dataset.root}"
         notes.append(
-            f"{run.dataset.name}: {found:,} images, the validation split has {expected:,}: "
+            f"{dataset.name}: {found:,} images, the validation split has {expected:,}: "
             f"figures cannot be compared ({command})"
         )
-    if row["layout"] == "coco_object" and made_from(run.dataset) == "instances":
+    if row["layout"] == "coco_object" and made_from(dataset) == "instances":
         notes.append(f"coco_object: {OTHER_DEFINITION}")
     odd = suspicion(row["layout"], values)
-    return [*notes, f"{run.dataset.name}: {odd}"] if odd else notes
+    return [*notes, f"{dataset.name}: {odd}"] if odd else notes
 
 
 def _refuse_incomplete(dataset: Dataset) -> None:

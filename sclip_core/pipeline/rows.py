@@ -1,13 +1,22 @@
-"""Rows on their way to the disk: a few at a time, and whatever ends the stage, all of them."""
+"""Rows on their way: what they are computed from is read ahead, and they are stored behind.
+
+Stored they are a few at a time and, whatever ends the stage, all of them.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Protocol
+from contextlib import AbstractContextManager
+from typing import Protocol, TypeVar
 
+from sclip_core.config import ImageError
 from sclip_core.store.arrays import NewRow
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 MOST_SECONDS = 5.0  # between commits; a killed process loses two batches at most
 MOST_BYTES = 2**26  # of rows that wait
@@ -18,6 +27,13 @@ class Writer(Protocol):
 
     def commit(self, rows: Sequence[NewRow], seconds: float) -> None:
         """Store a batch; it exists from then on, whatever happens."""
+
+
+class Table(Protocol):
+    """How the rows of a stage are stored."""
+
+    def writer(self) -> AbstractContextManager[Writer]:
+        """A place of one's own to append to."""
 
 
 class Batch:
@@ -82,3 +98,42 @@ class Batch:
     def _store(self, rows: Sequence[NewRow], seconds: float) -> None:
         self._writer.commit(rows, seconds)
         self._stored([row.id for row in rows])
+
+
+def prefetch(
+    load: Callable[[Item], Result], items: Iterable[Item], workers: int
+) -> Iterator[tuple[Item, Result | ImageError]]:
+    """Load items in threads, in order, at most twice as many ahead as there are threads.
+
+    Args:
+        load: reads one item; OpenCV, Zarr and numpy release the GIL.
+        items: what to read.
+        workers: threads; 0: in the caller's own.
+
+    Yields:
+        Each item with what ``load`` gave, or with the ``ImageError`` that it raised.
+    """
+
+    def attempt(item: Item) -> Result | ImageError:
+        try:
+            return load(item)
+        except ImageError as error:
+            return error
+
+    if workers == 0:
+        yield from ((item, attempt(item)) for item in items)
+        return
+    with ThreadPoolExecutor(workers, thread_name_prefix="prefetch") as pool:
+        ahead: deque[tuple[Item, Future[Result | ImageError]]] = deque()
+        try:
+            for item in items:
+                ahead.append((item, pool.submit(attempt, item)))
+                if len(ahead) > 2 * workers:
+                    first, future = ahead.popleft()
+                    yield first, future.result()
+            while ahead:
+                first, future = ahead.popleft()
+                yield first, future.result()
+        finally:
+            for _, future in ahead:
+                future.cancel()

@@ -8,35 +8,29 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import cached_property
-from threading import RLock
-from typing import Any, ClassVar, Literal, Protocol
+from typing import Any, ClassVar, TypeVar
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import Sample
-from sclip_core.pipeline.filling import MOST_MENDED, MOST_MISSED, Filling, Todo
-from sclip_core.pipeline.rows import Batch, Writer
+from sclip_core.pipeline.filling import Filling
+from sclip_core.pipeline.mending import Mending
+from sclip_core.pipeline.rows import Batch, Table, prefetch
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.status import status_of
 from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
-from sclip_core.store.artifact import Artifact, Identity, identity_in
-from sclip_core.store.files import DiskError
+from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.ledger import Place, Row
 
-
-class Table(Protocol):
-    """How the rows of a stage are stored."""
-
-    def writer(self) -> AbstractContextManager[Writer]:
-        """A place of one's own to append to."""
+Loaded = TypeVar("Loaded")
 
 
 class Stage(ABC):
-    """One box of the picture."""
+    """A stage of one run; its rows are in an artifact, which other runs may share."""
 
     name: ClassVar[str]
     version: ClassVar[int]  # bump it when the same settings give another result
@@ -45,33 +39,33 @@ class Stage(ABC):
     batch_rows: ClassVar[int] = 1  # that are worth a commit
     work: Work  # the stage as plain data, while its command is executed
 
-    def __init__(self, run: Run, *upstream: Stage) -> None:
+    def __init__(self, run: Run, *upstream: Stage, kept: Stage | None = None) -> None:
         """Place the stage in a run.
 
         Args:
             run: what all stages share.
             upstream: the stages whose artifacts this one reads.
+            kept: a stage whose rows save work where they are there. It is no upstream stage: the
+                result is the same without them.
         """
         self.run = run
         self.upstream = upstream
+        self.kept = kept
+        self.mending = Mending(self)
         self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
         self.made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
         self.fresh: set[str] = set()  # rows that were made in this process, of all with this key
         self.failed: set[str] = set()  # rows that cannot be computed
-        self.damage: dict[str, DamagedRow] = {}  # rows that need another one, which is damaged
-        self._mended: Counter[str] = Counter()  # rows of this stage that were computed again
-        self.missed: Counter[str] = Counter()  # rows for which another one was gone
-        self._mending = RLock()  # one shard at a time
-        self._executed = False
+        self.executed = False  # or is being so
         self._old: dict[str, Place] | None = None  # where a forced stage began, what was there
 
     @abstractmethod
     def settings(self) -> dict[str, Any]:
         """The settings that decide this stage's result, as plain JSON values."""
 
-    @abstractmethod
     def wanted(self) -> Sequence[str]:
-        """Ids of the rows that the run's dataset asks for, in order, each once."""
+        """Ids of the rows that the run's dataset asks for, in order, each once: of its images."""
+        return list(self.run.inputs.images)
 
     def read(self, row: Row) -> Any:
         """What is stored of a row, as the stages above take it.
@@ -82,16 +76,43 @@ class Stage(ABC):
         raise NotImplementedError(f"rows of {self.name} are read by its table")
 
     @abstractmethod
-    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compute rows, a few at a time; those whose image fails are left out (``leave_out``).
 
         Args:
-            todo: the rows to compute, of this stage and of those ``together`` with it.
+            ids: the rows to compute, each claimed when it is asked for.
             shard: number of the worker, to choose a device by.
+        """
+
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """Compute rows of this stage, and of those ``together`` with it.
+
+        Args:
+            ids: as in ``compute``.
+            others: the rows that those lack.
+            shard: number of the worker.
 
         Yields:
-            Rows, and the stage that they are of.
+            Rows that are to be committed together, and the stage that they are of.
         """
+        return ((self, [row]) for row in self.compute(ids, shard))
+
+    def loaded(
+        self, load: Callable[[str], Loaded], ids: Iterable[str]
+    ) -> Iterator[tuple[str, Loaded]]:
+        """What rows are computed from, read ahead in threads; those that fail are left out.
+
+        Args:
+            load: reads what the row of an id is computed from.
+            ids: of the rows.
+        """
+        for row_id, found in prefetch(load, ids, self.run.settings.workers):
+            if isinstance(found, ImageError):
+                self.leave_out(row_id, found)
+            else:
+                yield row_id, found
 
     @property
     @abstractmethod
@@ -106,22 +127,23 @@ class Stage(ABC):
         """The rows of this stage that a stage above it reads for some images."""
         return image_ids
 
-    def images_of(self, ids: Sequence[str]) -> Sequence[str]:
-        """The digests of the images that rows of this stage are of."""
-        return ids
+    def image_of(self, row_id: str) -> str:
+        """The digest of the image that a row of this stage is of."""
+        return row_id
 
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
-        """Those ids whose upstream rows are there."""
-        return ids
+        """Those ids for whose images the stages upstream have rows."""
+        there = [stage.rows() for stage in self.upstream if stage.unit == "images"]
+        return [i for i in ids if all(self.image_of(i) in rows for rows in there)]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples that a row stands for: copies of a file share one."""
-        return self.run.samples_of(row_id)
+        return self.run.inputs.samples_of(row_id)
 
     @property
     def reads(self) -> Sequence[Stage]:
         """The stages whose rows this one reads, be they upstream or only kept."""
-        return self.upstream
+        return (*self.upstream, self.kept) if self.kept else self.upstream
 
     def leave_out(self, row_id: str, error: ImageError) -> None:
         """Take note of a row that cannot be computed, or not before another one is mended.
@@ -129,22 +151,12 @@ class Stage(ABC):
         Raises:
             UserError: the run is strict.
         """
-        if self._again_later(row_id, error):
+        if self.mending.again_later(row_id, error):
             return
         self.failed.add(row_id)
         self.run.lease.release(self.artifact.path, [row_id])
-        self.run.fail(self.samples_of(row_id), error)
+        self.run.journal.fail(self.samples_of(row_id), error)
         self.run.reporter.advance(self.name, 1)
-
-    def _again_later(self, row_id: str, error: ImageError) -> bool:
-        """Whether a row is to be tried again when what it reads was mended."""
-        if isinstance(error, RowGone):
-            self.missed[row_id] += 1
-            return self.missed[row_id] < MOST_MISSED
-        if isinstance(error, DamagedRow) and self.can_be_mended(error):
-            self.damage[row_id] = error
-            return True
-        return False
 
     def row(self, row_id: str, rows: Mapping[str, Row]) -> Row:
         """One of the rows of this stage.
@@ -160,91 +172,29 @@ class Stage(ABC):
             raise RowGone(f"{row_id} in {self.artifact.path} is being computed again")
         return rows[row_id]
 
-    def kept_of(self, stage: Stage, row_id: str, rows: Mapping[str, Row]) -> Any:
-        """What a stage that this one can do without has kept of an image.
+    def kept_of(self, row_id: str, rows: Mapping[str, Row]) -> Any:
+        """What the stage ``kept`` has of an image.
 
         Args:
-            stage: of ``reads``, not upstream: the trunk, SAM's embeddings.
             row_id: digest of the image.
             rows: of that stage.
 
         Returns:
-            What ``stage.read`` gives; None: nothing is kept, or it was damaged and the run does not
+            What its ``read`` gives; None: nothing is kept, or it was damaged and the run does not
             have that stage.
 
         Raises:
             DamagedRow: it is damaged, and is computed again first.
         """
-        if row_id not in rows:
+        if self.kept is None or row_id not in rows:
             return None
         try:
-            return stage.read(rows[row_id])
+            return self.kept.read(rows[row_id])
         except DamagedRow as error:
-            if stage.name in self.run.settings.stages:
+            if self.kept.name in self.run.settings.stages:
                 raise
             error.table.strike(error.rows)
             return None
-
-    def mend(self, errors: Iterable[DamagedRow], shard: int = 0) -> None:
-        """Strike damaged rows, of this stage or of those below it, and compute them again.
-
-        Args:
-            errors: the damage that was found.
-            shard: number of the worker.
-
-        Raises:
-            DamagedRow: rows that were computed again more than once already.
-            UserError: they cannot be computed.
-        """
-        by_stage: dict[Stage, list[DamagedRow]] = {}
-        for error in errors:
-            stage = self._stage_of(error)
-            if stage is None or not self.can_be_mended(error):
-                raise error
-            by_stage.setdefault(stage, []).append(error)
-        for stage, of_stage in by_stage.items():
-            stage._compute_again(of_stage, shard)
-
-    def _compute_again(self, errors: Sequence[DamagedRow], shard: int) -> None:
-        """Strike rows of this stage, unless that was done already, and compute them."""
-        damaged = {row.place: row for error in errors for row in error.rows}
-        with self._mending:
-            now = self.rows()
-            there = [r for r in damaged.values() if r.id in now and now[r.id].place == r.place]
-            if there:  # else another shard or process has seen to it
-                errors[0].table.strike(there)
-                self.run.reporter.note(
-                    f"{self.name}: stored data of {len(there)} {self.unit} in "
-                    f"{self.artifact.path} are damaged; they are computed again"
-                )
-                struck = [row.id for row in there]
-                self._mended.update(struck)
-                self.fresh.difference_update(struck)
-                self.failed.difference_update(struck)
-            wanted = set(self.wanted())  # the store may hold other datasets too
-            ids = dict.fromkeys(row.id for row in damaged.values())
-            Filling(self, [row_id for row_id in ids if row_id in wanted], shard).run()
-
-    def complete(self, ids: Sequence[str], shard: int) -> None:
-        """Compute what a stage above this one needs and what was struck since this one was done."""
-        if not self._executed:
-            return
-        with self._mending:
-            lacking = [row_id for row_id in self.missing(ids) if row_id not in self.failed]
-            if lacking:
-                Filling(self, lacking, shard).run()
-
-    def can_be_mended(self, error: DamagedRow) -> bool:
-        """Whether damaged rows are of a stage of the run, and were not mended too often already."""
-        stage = self._stage_of(error)
-        return stage is not None and all(stage._mended[row.id] < MOST_MENDED for row in error.rows)
-
-    def _stage_of(self, error: DamagedRow) -> Stage | None:
-        """The stage that computes damaged rows: this one, or one that it reads."""
-        if error.table.artifact.path == self.artifact.path:
-            return self
-        found = (stage._stage_of(error) for stage in self.reads)
-        return next((stage for stage in found if stage), None)
 
     @cached_property
     def artifact(self) -> Artifact:
@@ -293,8 +243,11 @@ class Stage(ABC):
             shards: how many parts there are.
         """
         started = time.perf_counter()
-        self._look_at_artifact()
-        self._executed = True
+        with self.run.lock:
+            if self.forced and self._old is None:
+                self._old = {row_id: row.place for row_id, row in self.rows().items()}
+            self.mending.mend_artifact()
+        self.executed = True
         ids = self.wanted()[shard::shards]
         missing = self.missing(ids)
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
@@ -313,34 +266,8 @@ class Stage(ABC):
             seconds=elapsed - per_row * others + sum(made),
             unit=self.unit,
         )
-        self.run.finished(outcome, shards)
+        self.run.journal.finished(outcome, shards)
         return outcome
-
-    def _look_at_artifact(self) -> None:
-        """Before the first row: mend what describes the artifact, remember what is to be replaced.
-
-        Raises:
-            UserError: the folder holds other settings than its name says.
-        """
-        with self.run.lock:
-            if self.forced and self._old is None:
-                self._old = {row_id: row.place for row_id, row in self.rows().items()}
-            if not self.artifact.path.is_dir():
-                return
-            note, path = self.run.reporter.note, self.artifact.path
-            with suppress(DiskError):  # where nothing can be written, reading is still possible
-                if self.artifact.create(self.run.provenance()):
-                    note(f"{self.name}: manifest.json in {path} was damaged; it is written again")
-            odd = self.artifact.ledger.odd_lines()
-            if odd:
-                number, fault = next(iter(odd.items()))
-                others = f" and {len(odd) - 1} others" if len(odd) > 1 else ""
-                note(
-                    f"{self.name}: line {number} of {path / 'ledger.jsonl'}{others} cannot be used "
-                    f"({fault}); rows that no other line has are computed again"
-                )
-                with suppress(DiskError):
-                    self.artifact.ledger.repair()
 
     @contextmanager
     def storing(self, stored: list[str], tells: bool) -> Iterator[Batch]:
@@ -368,53 +295,4 @@ class Stage(ABC):
 
     def status(self) -> Status:
         """What ``execute`` would do, and why."""
-        wanted = self.wanted()
-        missing = len(self.missing(wanted))
-        done = len(wanted) - missing
-        state: Literal["complete", "partial", "missing"] = "partial"
-        if missing == 0:
-            state, reason = "complete", f"all {len(wanted)} {self.unit} are there"
-        elif self.forced:
-            state, reason = "missing", "asked for by --force, or reads a stage that is"
-        elif done:
-            reason = f"{missing} of {len(wanted)} {self.unit} are not there yet"
-        else:
-            state, reason = "missing", self._difference()
-        path = str(self.artifact.path)
-        return Status(self.name, self.key, state, reason, path, done, len(wanted))
-
-    def _difference(self) -> str:
-        """What sets this artifact apart from the most similar one of the stage."""
-        manifests = sorted(self.artifact.path.parent.glob("*/manifest.json"))
-        identity = _flat(self.artifact.identity.as_dict())
-        if self.artifact.path.is_dir():
-            return "these settings are new for these " + self.unit
-        differences: list[list[str]] = []
-        for path in manifests:
-            try:
-                other = _flat(identity_in(path).as_dict())
-            except (OSError, ValueError):
-                continue
-            differences.append(
-                [
-                    _change(key, other.get(key), now)
-                    for key, now in identity.items()
-                    if other.get(key) != now
-                ]
-            )
-        if not differences:
-            return "nothing computed yet"
-        return "changed: " + ", ".join(sorted(differences, key=len)[0])
-
-
-def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
-    """Settings and upstream keys side by side."""
-    flat = {"version": identity.get("version"), "weights": identity.get("weights_sha256")}
-    upstream = {f"another {stage}": key for stage, key in identity.get("upstream", {}).items()}
-    return {**flat, **identity.get("settings", {}), **upstream}
-
-
-def _change(name: str, before: Any, now: Any) -> str:
-    """``pamr_steps 10 -> 5``; what is long, or a key, by name alone."""
-    text = f"{name} {before} -> {now}"
-    return name if len(text) > 60 or name.startswith("another ") else text
+        return status_of(self)

@@ -1,4 +1,4 @@
-"""What a class is mistaken for, as the report shows it."""
+"""Which classes are mistaken for which, as the report shows it."""
 
 from __future__ import annotations
 
@@ -13,30 +13,30 @@ from numpy.typing import NDArray
 from sclip_core.report.pictures import hex_colour
 from sclip_core.results.tables import Paired, confusion
 
-NAMED = 3  # classes that one is mistaken for
-IN_MATRIX = 30  # classes
-UNSAID = "#707070"  # the colour of pixels without a label
+NAMED = 3  # mistakes that are named for a class
+IN_MATRIX = 30  # classes in the matrix
+NO_CLASS_COLOUR = "#707070"  # of pixels whose prediction is no class
 
 
 @dataclass(frozen=True)
 class Mistake:
-    """Part of the pixels of a class."""
+    """The pixels of a class that were labelled as one other class."""
 
     name: str
     colour: str
-    percent: float
+    percent: float  # of the class's pixels
 
 
 @dataclass(frozen=True)
 class ConfusionLine:
-    """What the pixels of a class were called."""
+    """How the pixels of a class were labelled."""
 
     name: str
     colour: str
     pixels: int
     right: float  # percent
     mistakes: list[Mistake]  # largest first
-    rest: float  # percent, called something else still
+    rest: float  # percent, all other mistakes
 
 
 @dataclass(frozen=True)
@@ -50,40 +50,41 @@ class Confused:
 
 
 def confused_run(place: int, pairs: Paired, artifacts: Path) -> Confused | None:
-    """What the pixels of each class were called in one of the runs; None: it was not kept."""
+    """The confusion of one of the runs; None if it was not kept."""
     table = confusion(pairs.run_ids[place], artifacts)
     if not table.num_rows:
         return None
     names = [*pairs.class_names, "no label"]
     count = len(pairs.class_names)
     label, pixels = table["label_id"].to_numpy(), table["pixels"].to_numpy()
-    said = table["prediction_id"].fill_null(count).to_numpy()
+    predicted = table["prediction_id"].fill_null(count).to_numpy()
     lines = []
     for i in np.unique(label).tolist():
         mine = label == i
-        total, parts = int(pixels[mine].sum()), dict(zip(said[mine], pixels[mine], strict=True))
+        total = int(pixels[mine].sum())
+        parts = dict(zip(predicted[mine], pixels[mine], strict=True))
         share = {int(j): 100 * float(n) / total for j, n in parts.items()}
         right = share.pop(i, 0.0)
         first = sorted(share, key=lambda j: -share[j])[:NAMED]
         mistakes = [Mistake(names[j], _colour(j, count), share[j]) for j in first]
         rest = max(0.0, 100 - right - sum(each.percent for each in mistakes))
         lines.append(ConfusionLine(names[i], hex_colour(i), total, right, mistakes, rest))
-    return Confused(place, lines, *_matrix(label, said, pixels, names))
+    return Confused(place, lines, *_matrix(label, predicted, pixels, names))
 
 
 def _matrix(
-    label: NDArray[Any], said: NDArray[Any], pixels: NDArray[Any], names: Sequence[str]
+    label: NDArray[Any], predicted: NDArray[Any], pixels: NDArray[Any], names: Sequence[str]
 ) -> tuple[list[str], NDArray[np.float64]]:
     """The names and shares of the classes with the most pixels, in the vocabulary's order."""
     totals = np.bincount(label, pixels, len(names))
     kept = np.sort(np.argsort(-totals, kind="stable")[: min(IN_MATRIX, int((totals > 0).sum()))])
     place = np.full(len(names), -1)
     place[kept] = np.arange(len(kept))
-    shown = (place[label] >= 0) & (place[said] >= 0)
+    shown = (place[label] >= 0) & (place[predicted] >= 0)
     matrix = np.zeros((len(kept), len(kept)))
-    matrix[place[label[shown]], place[said[shown]]] = pixels[shown]
+    matrix[place[label[shown]], place[predicted[shown]]] = pixels[shown]
     return [names[i] for i in kept], 100 * matrix / totals[kept, None]
 
 
 def _colour(class_id: int, count: int) -> str:
-    return hex_colour(class_id) if class_id < count else UNSAID
+    return hex_colour(class_id) if class_id < count else NO_CLASS_COLOUR

@@ -1,4 +1,4 @@
-"""What stands on the page: rows of the store turned into what the template shows."""
+"""What the page says: rows of the tables of results, as the template shows them."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
-from sclip_core.results.comparison import FEW, FEWEST, SCORES
+from sclip_core.results.comparison import FEW, FEWEST, SCORES, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
 from sclip_core.results.tables import Paired, find_run, paired
@@ -27,13 +27,13 @@ PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "ground_tr
 
 @dataclass(frozen=True)
 class Scored:
-    """A run: its letter, its row, its scores."""
+    """A run: its letter on the page, its row in ``runs``, its scores."""
 
     letter: str
     row: Row
     scores: dict[str, Interval]  # mIoU, mAcc, aAcc
-    gains: dict[str, Interval]  # to the first run; none for itself
-    what: str  # the settings that set it apart; of a run alone, its method
+    gains: dict[str, Interval]  # over the first run; empty for that one
+    what: str  # the settings that differ from other runs; of a single run, its method
 
 
 @dataclass(frozen=True)
@@ -42,15 +42,15 @@ class ClassLine:
 
     name: str
     colour: str
-    images: int  # that have it
+    images: int  # that have the class
     share: float  # percent of the evaluated pixels
     ious: list[Interval]
-    gains: list[Interval | None]  # to the first run; None: too few images
+    gains: list[Interval | None]  # over the first run; None: too few images
 
 
 @dataclass(frozen=True)
 class StageLine:
-    """A stage: seconds and state in every run; None: the run does not have it."""
+    """A stage: seconds and state in every run; None where the run does not have it."""
 
     name: str
     seconds: list[float | None]
@@ -59,20 +59,20 @@ class StageLine:
 
 @dataclass(frozen=True)
 class Setting:
-    """A setting, or what a run was made with."""
+    """A setting or a fact of provenance, by run."""
 
     name: str
     values: list[str]
 
     @property
     def differs(self) -> bool:
-        """Whether the runs do not agree."""
+        """Whether the runs have different values."""
         return len(set(self.values)) > 1
 
 
 @dataclass
 class Content:
-    """Everything but pictures and plots."""
+    """Everything on the page but pictures and plots."""
 
     pairs: Paired
     runs: list[Scored]
@@ -81,12 +81,12 @@ class Content:
     stages: list[StageLine]
     settings: list[Setting]
     provenance: list[Setting]
-    literature: list[tuple[str, list[int]]]  # what is to be said of which runs
+    literature: list[tuple[str, list[int]]]  # a sentence, and which runs it is about
     notes: list[str] = field(default_factory=list)
 
 
 def gather(names: Sequence[str], artifacts: Path) -> Content:
-    """Read what is to be shown of some runs over the same classes.
+    """Read what a page shows of some runs over the same classes.
 
     Args:
         names: as ``find_run`` takes them.
@@ -112,32 +112,27 @@ def gather(names: Sequence[str], artifacts: Path) -> Content:
         provenance=_provenance(rows),
         literature=_literature(rows),
     )
-    content.notes += _few(pairs, content.classes)
+    content.notes += _warnings(pairs, content.classes)
     if len(confused) < len(rows):
         content.notes.append(
-            "No confusions of runs that an older version made: run them again to see them."
+            "Runs of an older version have no confusions: run them again to see them."
         )
     if pairs.left_out or pairs.other_truth:
         content.notes.append(
             f"Scores, classes and pictures are of the {len(pairs.images):,} images that all runs "
-            f"have; left out: {pairs.left_out:,} that not all have, {pairs.other_truth:,} with "
-            "another ground truth."
+            f"have; left out: {pairs.left_out:,} that only some have, {pairs.other_truth:,} with "
+            "a different ground truth."
         )
     return content
-
-
-def _sure(each: Interval, images: int) -> Interval:
-    """Without its interval where that would be of too few images."""
-    return each if images >= FEWEST else each.alone()
 
 
 def _scored(
     number: int, row: Row, images: int, drawn: Resampled, settings: Sequence[Setting]
 ) -> Scored:
-    """One run; its settings are those at its place."""
+    """One run; `settings` are those of all runs."""
     of = {s: (drawn.of(s, number), drawn.difference(s, number)) for s in SCORES}
-    scores = {name: _sure(of[s][0], images) for s, name in SCORES.items()}
-    gains = {name: _sure(of[s][1], images) for s, name in SCORES.items()} if number else {}
+    scores = {name: sure(of[s][0], images) for s, name in SCORES.items()}
+    gains = {name: sure(of[s][1], images) for s, name in SCORES.items()} if number else {}
     apart = [s for s in settings if s.differs and s.values[number] != "-"]
     own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
     what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
@@ -145,36 +140,32 @@ def _scored(
     return Scored(letter, row, scores, gains, what)
 
 
-def _few(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
-    """What intervals do not tell for want of images."""
+def _warnings(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
+    """Notes where there are too few images."""
     notes = []
     if len(pairs.images) < FEW:
         count = f"{len(pairs.images)} image{'s' if len(pairs.images) > 1 else ''}"
-        notes.append(f"{count}: intervals of so few say little.")
+        notes.append(f"{count}: with so few, intervals say little.")
     rare = sum(line.images < FEWEST for line in classes)
     if rare:
         notes.append(
-            f"{rare} of the {len(classes)} classes are in fewer than {FEWEST} images: of another "
-            "set of images the mIoU would be over other classes."
+            f"{rare} of the {len(classes)} classes are in fewer than {FEWEST} images: on other "
+            "images the mIoU would be a mean over other classes."
         )
     return notes
 
 
 def _literature(rows: Sequence[Row]) -> list[tuple[str, list[int]]]:
-    """What was published beside each run, and why not to compare; alike ones together."""
-    said: dict[str, list[int]] = {}
+    """How each run compares with published figures; runs with the same sentence together."""
+    places: dict[str, list[int]] = {}
     for place, row in enumerate(rows):
         found = beside(row)
-        parts = []
+        parts = found.remarks()
         if found.miou is not None:
-            parts.append(f"published for {found.method}: {found.miou:.2f}")
-            parts.append(f"here {row['miou'] - found.miou:+.2f}")
-        elif not found.caveats:
-            parts.append("no published figure for this method")
-        if found.caveats:
-            parts.append(f"not comparable with what was published: {'; '.join(found.caveats)}")
-        said.setdefault(", ".join(parts), []).append(place)
-    return list(said.items())
+            parts.insert(1, f"here {row['miou'] - found.miou:+.2f}")
+        sentence = ", ".join(parts) or "no published figure for this method"
+        places.setdefault(sentence, []).append(place)
+    return list(places.items())
 
 
 def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
@@ -190,7 +181,7 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
             colour=hex_colour(i),
             images=int(present[i]),
             share=100 * float(label[i]) / max(1, int(label.sum())),
-            ious=[_sure(ious[k][i], present[i]) for k in runs],
+            ious=[sure(ious[k][i], present[i]) for k in runs],
             gains=[gains[k][i] if k and present[i] >= FEWEST else None for k in runs],
         )
         for i, name in enumerate(pairs.class_names)
@@ -199,11 +190,8 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
 
 
 def _stages(rows: Sequence[Row]) -> list[StageLine]:
-    """In the order of execution."""
-    prefix = "seconds_"
-    names = dict.fromkeys(
-        k.removeprefix(prefix) for row in rows for k in row if k.startswith(prefix)
-    )
+    """Seconds and states by stage, in the order of execution."""
+    names = [k.removeprefix("seconds_") for k in _columns(rows) if k.startswith("seconds_")]
     return [
         StageLine(
             name,
@@ -215,23 +203,27 @@ def _stages(rows: Sequence[Row]) -> list[StageLine]:
 
 
 def _settings(rows: Sequence[Row]) -> list[Setting]:
-    """Every setting that a run reads; those that differ first."""
+    """Every setting that a run reads, those that differ first."""
     own = {*PROVENANCE, *SCORES, "versions"}
-    names = dict.fromkeys(
-        k for row in rows for k in row if k not in own and not k.startswith(TIMES)
-    )
-    found = [Setting(name, [_text(row.get(name)) for row in rows]) for name in names]
-    used = [setting for setting in found if set(setting.values) != {"-"}]
-    return sorted(used, key=lambda setting: not setting.differs)
+    names = [k for k in _columns(rows) if k not in own and not k.startswith(TIMES)]
+    return sorted(_lines(names, rows), key=lambda setting: not setting.differs)
 
 
 def _provenance(rows: Sequence[Row]) -> list[Setting]:
-    """What the runs were made with: weights, keys of the artifacts, versions."""
+    """What the runs were made with: weights, keys of the artifacts, versions of packages."""
+    keys = [k for k in _columns(rows) if k.startswith("key_")]
     versions = [json.loads(row.get("versions") or "{}") for row in rows]
-    keys = dict.fromkeys(k for row in rows for k in row if k.startswith("key_"))
-    found = [Setting(name, [_text(row.get(name)) for row in rows]) for name in (*PROVENANCE, *keys)]
-    packages = dict.fromkeys(name for each in versions for name in each)
-    found += [Setting(name, [_text(each.get(name)) for each in versions]) for name in packages]
+    return [*_lines([*PROVENANCE, *keys], rows), *_lines(_columns(versions), versions)]
+
+
+def _columns(rows: Sequence[Row]) -> list[str]:
+    """The columns that some row has, in order."""
+    return list(dict.fromkeys(name for row in rows for name in row))
+
+
+def _lines(names: Sequence[str], rows: Sequence[Row]) -> list[Setting]:
+    """The values of some columns, without those that no row has."""
+    found = [Setting(name, [_text(row.get(name)) for row in rows]) for name in names]
     return [setting for setting in found if set(setting.values) != {"-"}]
 
 

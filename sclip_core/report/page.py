@@ -1,4 +1,4 @@
-"""The page: one HTML file that holds everything it shows and asks the network for nothing."""
+"""The report as one self-contained HTML file, which loads nothing from the network."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sclip_core import __version__
 from sclip_core.config import UserError, printable
+from sclip_core.config.optional import optional
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
 from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
@@ -19,9 +23,9 @@ from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.store.files import writable_folder, write_whole
 
 PAGE = "index.html"
-GENERATOR = "sclip report"  # in every page: only such a one is replaced
-MOST_BYTES = 4_900_000  # of a page, a little aside for legends and captions
-LONGEST = 40  # signs of a name in a plot
+GENERATOR = "sclip report"  # marks every page; other files are not replaced
+MOST_BYTES = 4_900_000  # of a page: below 5 MB with some reserve for legends and captions
+LONGEST = 40  # characters of a name in a plot
 MOST_RUNS = 12  # that a page can show side by side
 
 
@@ -35,23 +39,23 @@ def write_report(
 
     Args:
         names: the runs, as ``find_run`` takes them; the others are compared with the first.
-        folder: where to; gets ``index.html``, of less than 5 MB.
+        folder: gets ``index.html``, of less than 5 MB.
         artifacts: the folder of all artifacts.
-        data_root: where the benchmark lies now; None: where it lay when it was run.
+        data_root: where the benchmark lies now; None: where it lay during the run.
 
     Returns:
-        The page, and what is not on it and why, a line each.
+        The page, and a line for each thing that it does not show, with the reason.
 
     Raises:
-        UserError: no such run, runs that cannot be shown together, a folder that takes nothing, or
-            a library is not installed.
+        UserError: no such run, runs that cannot be shown together, a folder that cannot be written
+            to, or a library is not installed.
     """
     template = _template()
     if len(names) > MOST_RUNS:
         raise UserError(f"{len(names)} runs: a page shows up to {MOST_RUNS} side by side")
     if os.path.lexists(folder) and not os.path.isdir(folder):
         raise UserError(f"{folder} is a file: pass a folder for the page, -o DIR")
-    plots.library()
+    optional("matplotlib.figure", "report")
     _check_place(folder / PAGE)
     content = gather(names, artifacts)
     writable_folder(folder, "-o")
@@ -68,7 +72,9 @@ def write_report(
         written=datetime.now(UTC),
     )
     rest = len(render(choices=[], notes=content.notes).encode())
-    choices, notes = _pictures(content, artifacts, data_root, min(BUDGET, MOST_BYTES - rest))
+    choices, notes = _pictures(
+        content, scores, artifacts, data_root, min(BUDGET, MOST_BYTES - rest)
+    )
     text = render(choices=choices, notes=[*content.notes, *notes])
     page = folder / PAGE
     write_whole(page, partial(Path.write_text, data=text, encoding="utf-8"))
@@ -76,7 +82,7 @@ def write_report(
 
 
 def _check_place(page: Path) -> None:
-    """Refuse to replace a page that is not ours.
+    """Refuse to replace a file that is not a report.
 
     Raises:
         UserError: there is one.
@@ -92,10 +98,7 @@ def _check_place(page: Path) -> None:
 
 
 def _template() -> Any:
-    try:
-        import jinja2
-    except ModuleNotFoundError:
-        raise UserError("Jinja2 is not installed: pip install 'sclip-benchmark[report]'") from None
+    jinja2 = optional("jinja2", "report")
     environment = jinja2.Environment(
         autoescape=True,
         undefined=jinja2.StrictUndefined,
@@ -108,13 +111,13 @@ def _template() -> Any:
 
 
 def _short(name: str) -> str:
-    """A class's name in a plot, which needs room for more than names."""
+    """A class's name, cut for a plot."""
     name = printable(name)
     return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
 
 
 def _plain(value: Any) -> Any:
-    """Text as the page shows it: what is no sign is escaped; our own markup stays as it is."""
+    """Escape non-printable characters in text, but not in Jinja's own markup."""
     return printable(value) if type(value) is str else value
 
 
@@ -123,7 +126,7 @@ def _part(name: str) -> str:
 
 
 def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
-    """A number with so many digits; what is undefined is a dash.
+    """A number with the given number of decimals; a dash where it is undefined.
 
     >>> number(1.005), number(2, 1, True), number(None), number(float("nan"))
     ('1.00', '+2.0', '–', '–')
@@ -133,7 +136,7 @@ def number(value: float | None, digits: int = 2, sign: bool = False) -> str:
     return f"{value:{'+' if sign else ''}.{digits}f}"
 
 
-def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
+def _plots(content: Content, scores: NDArray[np.float64]) -> dict[str, Any]:
     """The plots, by name."""
     letters = [run.letter for run in content.runs]
     by_score = {name: [run.scores[name] for run in content.runs] for name in content.runs[0].scores}
@@ -147,7 +150,7 @@ def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
     spent = {name: values for name, values in seconds.items() if any(values)}
     return {
         "intervals": plots.intervals(by_score, letters),
-        "histogram": plots.histogram(image_scores, letters),
+        "histogram": plots.histogram(scores, letters),
         "seconds": plots.stage_seconds(spent, letters) if spent else "",
         "confusion": [
             plots.confusion_matrix(each.matrix, [_short(name) for name in each.names])
@@ -157,17 +160,20 @@ def _plots(content: Content, image_scores: Any) -> dict[str, Any]:
 
 
 def _pictures(
-    content: Content, artifacts: Path, data_root: Path | None, budget: int
+    content: Content,
+    scores: NDArray[np.float64],
+    artifacts: Path,
+    data_root: Path | None,
+    budget: int,
 ) -> tuple[list[Choice], list[str]]:
-    """Panels of some images that take no more bytes, and why there are none of others."""
+    """Panels of some images within a budget of bytes, and why others have none."""
     pairs = content.pairs
-    scores = image_scores(pairs.areas)
     choices = choose(pairs.images, scores)
     try:
         source = Source(artifacts, content.runs[0].row, data_root)
         maps = [(run.letter, LabelMaps(artifacts, run.row)) for run in content.runs]
     except UserError as error:
-        return [], [f"no pictures: {error} (paths are as the run was given them)"]
+        return [], [f"no pictures: {error} (paths are those that the run was given)"]
     by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
     truths = dict(zip(pairs.images, pairs.areas[0].label, strict=True))
     painter = Painter(source, maps, pairs.class_names, by_image, truths)

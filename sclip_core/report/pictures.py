@@ -1,4 +1,4 @@
-"""Panels of the report: image, truth, and for each run what it said and where it errs."""
+"""Panels of the report: image, ground truth, and each run's prediction and errors."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sclip_core.evaluation.scores import mean_defined, percent
 from sclip_core.results.past_run import LabelMaps, Source
 
 SIDE = 320  # pixels, the long side of a picture
-EACH = 5  # images that are worst, best, drawn by lot; and of several runs, changed most
+EACH = 5  # images in each choice
 BUDGET = 3_000_000  # bytes of all pictures
 WEBP: dict[str, Any] = {"quality": 72, "method": 4}
 LEGEND = 12  # classes in the legend of a panel
@@ -33,7 +33,7 @@ class Swatch:
 
     colour: str
     name: str
-    share: float  # percent of the image's pixels that are labelled so
+    share: float  # percent of the image's pixels
 
 
 @dataclass
@@ -48,12 +48,12 @@ class Panel:
 
 @dataclass
 class Choice:
-    """Images that have something in common."""
+    """Images that are shown under one title."""
 
     title: str
     image_ids: list[str]
     panels: list[Panel] = field(default_factory=list)
-    above: list[str] = field(default_factory=list)  # images that an earlier choice shows
+    above: list[str] = field(default_factory=list)  # images that an earlier choice already shows
 
 
 def image_scores(areas: Sequence[Areas]) -> NDArray[np.float64]:
@@ -62,12 +62,12 @@ def image_scores(areas: Sequence[Areas]) -> NDArray[np.float64]:
 
 
 def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) -> list[Choice]:
-    """Images to look at: the worst, the best, some by lot, and what changed most between runs.
+    """Images to look at: the worst, the best, a random sample, and the most changed between runs.
 
     Args:
         images: N ids.
         scores: (K, N) mIoU of each, in percent; the first run decides what is worst and best.
-        seed: of the lot.
+        seed: of the random sample.
     """
     known = np.flatnonzero(~np.isnan(scores).any(axis=0))
     order = known[np.argsort(scores[0, known], kind="stable")]
@@ -80,8 +80,8 @@ def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) ->
         chosen = {"images that changed most between the runs": [int(i) for i in most], **chosen}
     taken = {i for places in chosen.values() for i in places}
     rest = [int(i) for i in known if i not in taken]
-    lot = np.random.default_rng(seed).permutation(len(rest))[:EACH].tolist()
-    chosen["images by lot"] = sorted(rest[i] for i in lot)
+    sample = np.random.default_rng(seed).permutation(len(rest))[:EACH].tolist()
+    chosen["random images"] = sorted(rest[i] for i in sample)
     return [
         Choice(title, [images[i] for i in places]) for title, places in chosen.items() if places
     ]
@@ -98,14 +98,14 @@ class Painter:
     truths: Mapping[str, NDArray[np.int64]]  # by image: pixels of each class that were scored
 
     def draw(self, choices: Sequence[Choice], budget: int = BUDGET) -> list[str]:
-        """Draw the panels, those that come first in each choice first, while there is room.
+        """Draw panels within a budget, the first images of every choice first.
 
         Args:
-            choices: get their panels.
+            choices: the panels are added to them.
             budget: bytes of all pictures.
 
         Returns:
-            Why images are not shown, a line each.
+            The reasons why images are not shown, a line each.
         """
         skipped: dict[str, None] = {}
         left, smallest = budget, 0
@@ -133,20 +133,20 @@ class Painter:
         return list(skipped)
 
     def panel(self, image_id: str) -> Panel:
-        """One image.
+        """The panel of an image.
 
         Raises:
-            ImageError: it, its ground truth or a label map cannot be read, or does not fit.
+            ImageError: the image, its ground truth or a label map cannot be read or has changed.
         """
         if image_id not in self.source:
-            raise ImageError(f"{image_id} is not in the dataset any more")
+            raise ImageError(f"{image_id} is no longer in the dataset")
         digest = self.source.digest(image_id)
         if any(digest not in maps for _, maps in self.runs):
-            raise ImageError(f"{image_id} is not the image any more that was segmented")
+            raise ImageError(f"{image_id} has changed since it was segmented")
         image, truth = self.source.image(image_id), self.source.truth(image_id)
         found = np.bincount(truth[truth >= 0], minlength=len(self.class_names))
         if not np.array_equal(found, self.truths[image_id]):
-            raise ImageError(f"{image_id}: its label map is not the one that was scored any more")
+            raise ImageError(f"{image_id}: its label map has changed since it was scored")
         photo = resized(image, SIDE)
         try:
             pictures = [
@@ -154,11 +154,11 @@ class Painter:
                 ("truth", data_uri(painted(photo, truth, image, ALPHA))),
             ]
             for letter, maps in self.runs:
-                said = maps.read(digest)
+                prediction = maps.read(digest)
                 name = f"{letter} " if len(self.runs) > 1 else ""
                 pictures += [
-                    (f"{name}prediction", data_uri(painted(photo, said, image, ALPHA))),
-                    (f"{name}errors", data_uri(mistaken(photo, truth, said, image))),
+                    (f"{name}prediction", data_uri(painted(photo, prediction, image, ALPHA))),
+                    (f"{name}errors", data_uri(mistaken(photo, truth, prediction, image))),
                 ]
         except ValueError as error:
             raise ImageError(f"{image_id}: {error}") from None
@@ -178,12 +178,12 @@ def _in_turn(choices: Sequence[Choice]) -> Iterator[tuple[Choice, str]]:
 
 
 def hex_colour(class_id: int) -> str:
-    """The colour of a class, as CSS writes it."""
+    """The colour of a class in CSS notation."""
     return "#" + bytes(palette(class_id + 1)[class_id]).hex()
 
 
 def data_uri(picture: Image.Image) -> str:
-    """A picture that a page holds in itself."""
+    """A picture as a data URI, in WebP."""
     into = BytesIO()
     picture.save(into, "WEBP", **WEBP)
     return "data:image/webp;base64," + base64.b64encode(into.getvalue()).decode()

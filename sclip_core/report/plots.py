@@ -1,4 +1,4 @@
-"""Plots of the report, by matplotlib, as SVG that a page holds in itself."""
+"""Plots of the report by matplotlib, as SVG elements."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import UserError
+from sclip_core.config.optional import optional
 from sclip_core.evaluation.bootstrap import Interval
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#7a5195", "#6b6b6b")
 INK, FAINT = "#1c1e22", "#7a7f87"
 WIDTH = 7.2  # inches
-SHOWN = 4  # percent of a row, from which a cell of a small matrix has its number
+NUMBERED = 4  # percent of a row from which a cell of a small matrix shows its number
 
 
 def colour(run: int) -> str:
-    """Of a run, by its place: told apart by the colour-blind (Okabe & Ito)."""
+    """The colour of a run by its place, safe for colour-blind readers (Okabe & Ito 2008)."""
     return COLOURS[run % len(COLOURS)]
 
 
 def intervals(scores: Mapping[str, Sequence[Interval]], letters: Sequence[str]) -> str:
-    """Values with their intervals: a row a run, a panel a score.
+    """Scores with their intervals: a panel for each score, a row for each run.
 
     Args:
-        scores: by name, of each run, in percent.
+        scores: by name, for each run, in percent.
         letters: of the runs.
     """
     figure, axes = _figure(0.5 + 0.32 * len(letters), len(scores), sharey=True)
@@ -46,7 +46,7 @@ def intervals(scores: Mapping[str, Sequence[Interval]], letters: Sequence[str]) 
 
 
 def histogram(scores: NDArray[np.float64], letters: Sequence[str]) -> str:
-    """How many images have which mIoU; (K, N) in percent."""
+    """The number of images by their mIoU, for scores (K, N) in percent."""
     figure, axis = _figure(2.0)
     bins = np.linspace(0, 100, 21)
     for run, values in enumerate(scores):
@@ -62,10 +62,10 @@ def histogram(scores: NDArray[np.float64], letters: Sequence[str]) -> str:
 
 
 def stage_seconds(seconds: Mapping[str, Sequence[float]], letters: Sequence[str]) -> str:
-    """Where the time of each run went: a bar a run, a piece a stage.
+    """The time of each run: a bar for each run, divided by stage.
 
     Args:
-        seconds: by stage, of each run; 0 where it was cached.
+        seconds: by stage, for each run; 0 where it was cached.
         letters: of the runs.
     """
     figure, axis = _figure(0.8 + 0.32 * len(letters))
@@ -81,7 +81,7 @@ def stage_seconds(seconds: Mapping[str, Sequence[float]], letters: Sequence[str]
 
 
 def confusion_matrix(shares: NDArray[np.float64], names: Sequence[str]) -> str:
-    """What the pixels of each class were called: (C, C) in percent of a row."""
+    """A confusion matrix (C, C) in percent of each row."""
     count = len(names)
     side = min(WIDTH, 2.2 + 0.27 * count)
     figure, axis = _figure(side * 0.82, width=side)
@@ -89,36 +89,19 @@ def confusion_matrix(shares: NDArray[np.float64], names: Sequence[str]) -> str:
     size = 9 if count <= 15 else 6.5
     axis.set_xticks(range(count), names, rotation=90, fontsize=size, parse_math=False)
     axis.set_yticks(range(count), names, fontsize=size, parse_math=False)
-    axis.set_xlabel("called", color=INK)
-    axis.set_ylabel("is", color=INK)
+    axis.set_xlabel("prediction", color=INK)
+    axis.set_ylabel("ground truth", color=INK)
     if count <= 15:
         for (row, column), share in np.ndenumerate(shares):
-            if share >= SHOWN:
+            if share >= NUMBERED:
                 ink = "white" if share > 55 else INK
                 axis.text(column, row, f"{share:.0f}", ha="center", va="center", color=ink, size=7)
-    return _svg(
-        figure, "Confusion matrix: percent of the pixels of a class, by what they were called"
-    )
-
-
-def library() -> type[Any]:
-    """What draws.
-
-    Raises:
-        UserError: it is not installed.
-    """
-    try:
-        from matplotlib.figure import Figure
-    except ModuleNotFoundError:
-        raise UserError(
-            "matplotlib is not installed: pip install 'sclip-benchmark[report]'"
-        ) from None
-    return Figure
+    return _svg(figure, "Confusion matrix: percent of the pixels of a class, by prediction")
 
 
 def _figure(height: float, columns: int = 1, width: float = WIDTH, **options: Any) -> Any:
-    """A figure and its axes, plain."""
-    figure = library()((width, height), layout="constrained")
+    """A figure and its axes in a plain style."""
+    figure = optional("matplotlib.figure", "report").Figure((width, height), layout="constrained")
     axes = figure.subplots(1, columns, **options)
     for axis in np.atleast_1d(axes):
         axis.spines[["top", "right"]].set_visible(False)
@@ -128,14 +111,14 @@ def _figure(height: float, columns: int = 1, width: float = WIDTH, **options: An
 
 
 def _svg(figure: Any, described: str) -> str:
-    """The figure as an element of a page; names within it are its own."""
+    """The figure as an SVG element, with ids that clash with no other figure's."""
     import matplotlib
 
     into = StringIO()
-    # text as text: searchable, and a tenth of the size of outlines
+    # Text stays text: searchable, and a tenth of the size of outlines.
     options = {"svg.fonttype": "none", "svg.hashsalt": described}
     with matplotlib.rc_context(options), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has them
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser has those glyphs
         figure.savefig(into, format="svg", metadata={"Date": None, "Creator": None})
     text = into.getvalue()
     body = re.sub(r"<metadata>.*?</metadata>", "", text[text.index("<svg") :], flags=re.DOTALL)

@@ -13,7 +13,7 @@ from sclip_core.config import UserError
 from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.report.pictures import data_uri, image_scores
-from sclip_core.results.comparison import FEWEST, SCORES
+from sclip_core.results.comparison import SCORES, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.results.published import beside
@@ -24,7 +24,7 @@ HARDEST = 5  # classes that are named
 
 
 def score_lines(run_id: str, artifacts: Path) -> list[str]:
-    """Markdown: scores with their intervals, the hardest classes, what was published.
+    """Lines of Markdown: scores with their intervals, the hardest classes, published figures.
 
     Args:
         run_id: of a run that is listed.
@@ -36,18 +36,13 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
     classes = [row for row in read_run(artifacts, run_id, "class_iou") if row["iou"] is not None]
     worst = sorted(classes, key=lambda row: row["iou"])[:HARDEST]
     named = ", ".join(f"{plain(row['class_name'])} {row['iou']:.1f}" for row in worst)
-    found = beside(read_run(artifacts, run_id)[0])
     lines += ["", f"- hardest classes, IoU: {named}"]
-    if found.miou is not None:
-        lines.append(f"- published for {found.method}: {found.miou:.2f}")
-    lines += [f"- not comparable with what was published: {'; '.join(found.caveats)}"] * bool(
-        found.caveats
-    )
-    return lines
+    remarks = beside(read_run(artifacts, run_id)[0]).remarks()
+    return lines + [f"- {remark}" for remark in remarks]
 
 
 def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
-    """By the name of each score ``78.86 [76.80, 80.64]``; without the interval of too few images.
+    """Each score by name, as ``78.86 [76.80, 80.64]``; of few images without the interval.
 
     Args:
         run_id: of a run that is listed.
@@ -55,23 +50,22 @@ def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
     """
     pairs = paired([run_id], artifacts)
     drawn = bootstrap(pairs.areas)
-    found = {name: drawn.of(score) for score, name in SCORES.items()}
-    sure = len(pairs.images) >= FEWEST
+    found = {name: sure(drawn.of(score), len(pairs.images)) for score, name in SCORES.items()}
     return {
-        name: f"{each.value:.2f}" + (f" [{each.low:.2f}, {each.high:.2f}]" if sure else "")
-        for name, each in found.items()
+        name: f"{value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
+        for name, (value, low, high) in found.items()
     }
 
 
 def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
-    """The image whose mIoU is the median: its name, and image, truth and prediction as a data URI.
+    """The id of the image with the median mIoU, and a panel of it as a data URI.
 
     Args:
         run_id: of a run that is listed.
         artifacts: the folder of all artifacts.
 
     Returns:
-        None where it cannot be shown: it was moved meanwhile, or has no evaluated pixel.
+        None where it cannot be shown: it was moved since, or no image has an evaluated pixel.
     """
     try:
         run: Mapping[str, Any] = read_run(artifacts, run_id)[0]
@@ -81,16 +75,16 @@ def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
         middle = known[np.argsort(scores[known], kind="stable")[len(known) // 2]]
         image_id = pairs.images[int(middle)]
         source, maps = Source(artifacts, run), LabelMaps(artifacts, run)
-        said = maps.read(source.digest(image_id))
+        prediction = maps.read(source.digest(image_id))
         truth = source.truth(image_id)
-        picture = panel(source.image(image_id), truth, said, list(pairs.class_names))
+        picture = panel(source.image(image_id), truth, prediction, list(pairs.class_names))
     except (UserError, OSError, KeyError, IndexError, ValueError):
         return None
     return image_id, inlined(picture)
 
 
 def saved_panel(path: Path) -> tuple[str, str]:
-    """A picture that a run without ground truth saved, likewise."""
+    """The id of the image in a picture that a run saved, and the picture as a data URI."""
     with Image.open(path) as picture:
         return path.stem, inlined(picture)
 
@@ -104,9 +98,9 @@ def inlined(picture: Image.Image) -> str:
 
 
 def plain(text: str) -> str:
-    r"""Text that Markdown shows as it is, also within a table.
+    r"""Text escaped so that Markdown shows it as it is, also within a table.
 
     >>> print(plain("a|b *c* <d>"))
     a\|b \*c\* \<d\>
     """
-    return "".join(f"\\{sign}" if sign in "\\`*_{}[]<>()#+!|~" else sign for sign in text)
+    return "".join(f"\\{c}" if c in "\\`*_{}[]<>()#+!|~" else c for c in text)

@@ -1,6 +1,6 @@
-"""What was measured, as Arrow tables: one call a table, one for a question, one for a comparison.
+"""What was measured, as Arrow tables: a function for each table, for SQL and for comparisons.
 
-Files that cannot be read are left out with a ``ResultsWarning`` where all runs are asked for.
+Where all runs are read, files that cannot be read are left out with a ``ResultsWarning``.
 
 >>> from sclip_core import results
 >>> results.runs("no/such/folder").num_rows

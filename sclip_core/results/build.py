@@ -9,6 +9,15 @@ import pyarrow as pa
 
 from sclip_core.evaluation import NO_PREDICTION, Areas, Confusion, Scores
 
+LONGEST_NAME = 40  # characters of the dataset's name in the id of a run, which names files
+
+
+def run_name(dataset: str, key: str) -> str:
+    """A name for files, of the dataset and the key; never that of a hidden file or a flag."""
+    letters = dataset[:LONGEST_NAME]
+    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
+    return f"{name or 'run'}-{key[:12]}"
+
 
 def image_table(run_id: str, by_image: Mapping[str, Areas]) -> pa.Table:
     """The table ``image_areas``: a row for each class that an image has or was given."""

@@ -1,4 +1,4 @@
-"""Runs against each other: differences, and whether they mean anything."""
+"""Differences between runs, with confidence intervals."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from sclip_core.results.files import ARTIFACTS
 from sclip_core.results.tables import Paired, paired
 
 SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
-FEWEST = 5  # images, below which resamples say nothing
-FEW = 30  # images, below which they say little
+FEWEST = 5  # images; with fewer no interval is given
+FEW = 30  # images; with fewer an interval says little
 SCHEMA = pa.schema(
     {
         "run_id": pa.string(),
         "score": pa.string(),  # miou, macc, aacc, or iou, which is of one class
         "class_id": pa.int32(),
         "class_name": pa.string(),
-        "images": pa.int64(),  # that have the class; of the other scores, all that are compared
-        "base": pa.float64(),  # percent, of the run that the others are compared with
+        "images": pa.int64(),  # that have the class; for the other scores all images compared
+        "base": pa.float64(),  # percent, of the base run
         "value": pa.float64(),  # percent
         "difference": pa.float64(),  # percentage points
         "low": pa.float64(),  # of the difference's interval
@@ -38,50 +38,55 @@ def compare(
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pa.Table:
-    """Differences to a run, with 95 % intervals by paired bootstrap over images.
+    """Differences from a base run, with 95 % intervals by paired bootstrap over images.
 
     Args:
         base: the run that the others are compared with, as ``find_run`` takes it.
         *others: one or more runs over the same classes.
         artifacts: the folder of all artifacts.
-        resamples: how often the images are drawn anew.
+        resamples: how often the images are drawn.
         seed: of the draws.
 
     Returns:
-        For each other run three rows (``score``: ``miou``, ``macc``, ``aacc``), then one a class
-        (``iou``), those that moved most first. Values in percent, differences in percentage points;
-        null where a class is in neither, intervals also where fewer than five images have it. Only
-        images that all of the runs have are counted.
+        For each other run three rows (``score``: ``miou``, ``macc``, ``aacc``), then one for each
+        class (``iou``), those with the largest difference first. Values in percent, differences in
+        percentage points; null where neither run has the class, intervals also where fewer than
+        five images have it. Only images that all runs share are counted.
 
     Raises:
-        UserError: no such run, one run alone, or runs that cannot be compared.
+        UserError: no such run, fewer than two, or runs that cannot be compared.
     """
     return compare_paired(paired_runs(base, *others, artifacts=artifacts), resamples, seed)
 
 
 def paired_runs(base: str, *others: str, artifacts: Path | str = ARTIFACTS) -> Paired:
-    """The runs of a comparison.
+    """The common images of two or more different runs.
 
     Raises:
-        UserError: see ``compare``.
+        UserError: no such run, fewer than two, or runs that cannot be compared.
     """
     pairs = paired([base, *others], artifacts)
     twice = {run_id for run_id in pairs.run_ids if pairs.run_ids.count(run_id) > 1}
     if len(pairs.run_ids) < 2 or twice:
         found = f"{min(twice)} twice" if twice else f"{pairs.run_ids[0]} alone"
-        raise UserError(f"{found}: a comparison needs two runs or more that are not the same")
+        raise UserError(f"{found}: a comparison needs two or more different runs")
     return pairs
 
 
+def sure(each: Interval, images: int) -> Interval:
+    """A value with its interval, or without where that would be of too few images."""
+    return each if images >= FEWEST else each.alone()
+
+
 def compare_paired(pairs: Paired, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
-    """The table of ``compare``."""
+    """The table of ``compare`` for images that were paired before."""
     drawn = bootstrap(pairs.areas, resamples, seed, by_class=True)
     rows = [row for run in range(1, len(pairs.run_ids)) for row in _rows(pairs, drawn, run)]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
-    """The rows of one run."""
+    """The rows of one of the other runs."""
     count = len(pairs.images)
     rows = [
         _row(pairs, run, score, drawn.of(score, 0), drawn.of(score, run), gain, images=count)
@@ -107,15 +112,14 @@ def _row(
     gain: Interval,
     images: int,
 ) -> dict[str, object]:
-    """One row; what is undefined is null."""
+    """One row, with null for what is undefined."""
+    difference, low, high = sure(gain, images)
     numbers = {
         "base": base.value,
         "value": value.value,
-        "difference": gain.value,
-        "low": gain.low,
-        "high": gain.high,
+        "difference": difference,
+        "low": low,
+        "high": high,
     }
-    if images < FEWEST:
-        numbers |= dict.fromkeys(("low", "high"), float("nan"))
     known = {name: None if np.isnan(number) else number for name, number in numbers.items()}
     return {"run_id": pairs.run_ids[run], "score": score, "images": images, **known}

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, resolve
-from sclip_core.datasets import decode_image, decode_label, label_classes, read_sample
+from sclip_core.datasets import decode_image, read_sample
 from sclip_core.datasets.drawn import opened
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact, Identity, identity_in
@@ -153,13 +153,6 @@ class Source:
         Raises:
             ImageError: it cannot be read.
         """
-        sample = self._samples[image_id]
-        assert sample.label is not None
-        return label_classes(
-            decode_label(read_sample(sample.label), str(sample.label)),
-            self._dataset.vocabulary.num_classes,
-            self._dataset.reduce_zero_label,
-            self._dataset.ignore_label,
-            str(sample.label),
-            self._dataset.layout,
-        )
+        path = self._samples[image_id].label
+        assert path is not None
+        return self._dataset.classes(path, read_sample(path))

@@ -10,7 +10,9 @@ import numpy as np
 
 from sclip_core.config import SEVERAL, Settings, unread, usual_value, value_text
 from sclip_core.evaluation import Interval, Resampled, bootstrap
+from sclip_core.results.build import run_name
 from sclip_core.results.tables import paired
+from sclip_core.store.keys import artifact_key
 
 
 @dataclass(frozen=True, eq=False)
@@ -46,6 +48,11 @@ class Points:
     def dataset(self) -> str:
         """The name of the dataset."""
         return self.settings[0].dataset
+
+    @property
+    def name(self) -> str:
+        """A name of the sweep for files; the same runs give the same name."""
+        return run_name(self.dataset, artifact_key({"stage": "sweep", "runs": list(self.run_ids)}))
 
     @cached_property
     def varied(self) -> tuple[str, ...]:

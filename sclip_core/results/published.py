@@ -1,7 +1,7 @@
-"""What the literature reports, and whether a run can be put beside it.
+"""Published figures, and whether a run can be compared with them.
 
-The figures are in ``published.csv``, with where each was read. All are mIoU in percent on the whole
-validation split; those of methods that this project has too name their settings.
+The figures are in ``published.csv`` with their sources. All are mIoU in percent on the whole
+validation split; those of methods that this project implements name their settings.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from sclip_core.config.protocol import benchmark_protocol, is_benchmark
 
 OPENAI = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"  # of its ViT-B-16.pt
 THEIR_MODELS = ("ViT-B-16", "ViT-B-16-quickgelu")
-OF_PROTOCOL = (  # settings that a benchmark fixes and that change a label
+OF_PROTOCOL = (  # settings that a benchmark fixes and that change labels
     "short_side",
     "slide_crop",
     "slide_stride",
@@ -27,16 +27,16 @@ OF_PROTOCOL = (  # settings that a benchmark fixes and that change a label
     "area_thd",
     "reduce_zero_label",
 )
-THEIR_STEPS = {"pamr_steps": 10, "pamr_dilations": "8,16"}  # where there is PAMR at all
+THEIR_STEPS = {"pamr_steps": 10, "pamr_dilations": "8,16"}  # for runs with PAMR
 
 
 @cache
 def published() -> pa.Table:
-    """Figures of the literature: a row a method and dataset.
+    """Published figures: a row for each method and dataset.
 
     Returns:
-        ``method``, ``dataset``, ``miou`` in percent, ``attention`` and ``pamr_steps`` where the
-        method is one of this project's, else null, and ``source``: where the figure was read.
+        ``method``, ``dataset``, ``miou`` in percent, ``attention`` and ``pamr_steps`` (null for
+        methods that this project does not implement) and ``source``.
     """
     file = resources.files("sclip_core.results").joinpath("published.csv")
     options = csv.ConvertOptions(strings_can_be_null=True)
@@ -45,22 +45,27 @@ def published() -> pa.Table:
 
 
 class Beside(NamedTuple):
-    """A run and the published figure of its method."""
+    """The published figure of a run's method."""
 
-    method: str | None  # None: there is no such figure
+    method: str | None  # None: no such figure
     miou: float | None  # percent
     caveats: tuple[str, ...]  # why the two cannot be compared; empty: they can
 
+    def remarks(self) -> list[str]:
+        """The figure and the caveats as text, where there are any."""
+        remarks = []
+        if self.miou is not None:
+            remarks.append(f"published for {self.method}: {self.miou:.2f}")
+        if self.caveats:
+            remarks.append(f"not comparable with published figures: {'; '.join(self.caveats)}")
+        return remarks
+
 
 def beside(run: Mapping[str, Any]) -> Beside:
-    """What to put beside a run.
-
-    Args:
-        run: a row of the table ``runs``.
-    """
+    """The figure to compare a run with; takes a row of the table ``runs``."""
     rows = published().to_pylist()
     if run["dataset"] not in {row["dataset"] for row in rows}:
-        return Beside(None, None, (f"nobody has published figures for {run['dataset']}",))
+        return Beside(None, None, (f"no published figures for {run['dataset']}",))
     steps = THEIR_STEPS["pamr_steps"] if run["pamr_steps"] else 0
     own = run["attention"], steps
     alike = [
@@ -77,7 +82,7 @@ def beside(run: Mapping[str, Any]) -> Beside:
 
 
 def _caveats(run: Mapping[str, Any]) -> list[str]:
-    """What sets a run on a benchmark apart from those that were published."""
+    """How a run on a benchmark differs from the published ones."""
     expected = tables()["benchmarks"][run["dataset"]]["num_images"]
     found = [
         _weights(run),
@@ -95,14 +100,14 @@ def _caveats(run: Mapping[str, Any]) -> list[str]:
 
 
 def _weights(run: Mapping[str, Any]) -> str | None:
-    """What is to be said of a model that is not OpenAI's ViT-B/16."""
+    """Names the weights unless they are OpenAI's ViT-B/16."""
     model, tag = run["model"], run["pretrained"]
     if model == "sclip-demo":
         return "a toy CLIP"
     if model in THEIR_MODELS and (tag == "openai" or run["weights_sha256"] == OPENAI):
         return None
     if "." in tag:  # a file's name
-        return f"weights of a file that is not known here ({tag}): any, even random ones"
+        return f"weights of an unknown file ({tag}), which may be random"
     return f"{model} {tag}, not OpenAI's ViT-B/16"
 
 
@@ -117,7 +122,7 @@ def _images(found: int, expected: int) -> str | None:
 
 
 def _settings(run: Mapping[str, Any]) -> list[str]:
-    """Settings that differ from the benchmark's, where that changes a label."""
+    """Settings that differ from the benchmark's and change labels."""
     assert is_benchmark(run["dataset"])
     theirs = {**Protocol().model_dump(include={*OF_PROTOCOL, "logit_scale"})}
     theirs |= {k: v for k, v in benchmark_protocol(run["dataset"]).items() if k in theirs}

@@ -24,11 +24,6 @@ def typed(table: pa.Table) -> pa.Table:
     return table.cast(pa.schema(fields))
 
 
-def by_sam(settings: Settings) -> bool:
-    """Whether the run has masks of SAM's."""
-    return settings.mode != "dense" and settings.proposals == "sam"
-
-
 def _unset(name: str) -> pa.DataType:
     """The type of a setting's column that has no value."""
     field = Settings.model_fields.get(name)
@@ -50,7 +45,7 @@ def recorded(settings: Settings) -> dict[str, Any]:
     read = {"proposals", *settings.relevant()} if masks else set()
     if settings.mode == "baseline":
         plain.update(dict.fromkeys(OF_DENSE))
-    if not by_sam(settings):
+    if not masks or settings.proposals != "sam":
         plain["sam_checkpoint"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}

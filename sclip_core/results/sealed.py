@@ -1,9 +1,9 @@
-"""Tables as the bytes of Parquet files, of which every byte is covered by a digest.
+"""Parquet files of which every byte is covered by a digest.
 
-The checksums of Parquet's pages cover neither their headers nor the footer. So a file also holds a
-sha256 of itself, in the metadata of its footer: of the whole file, with zeros in the place of the
-digest's own digits. A second entry says that there is a digest: damage to the name of one of the
-two does not make the file pass for one of version 0.1.0, which had neither.
+The checksums of Parquet's pages cover neither their headers nor the footer. So the metadata in the
+footer holds a sha256 of the whole file, computed with zeros in place of the digest's own digits. A
+second entry says that there is a digest: damage to the name of either entry does not turn the file
+into one of version 0.1.0, which had neither.
 """
 
 from __future__ import annotations
@@ -16,22 +16,18 @@ import pyarrow.parquet as pq
 DIGEST_KEY = b"sclip_sha256"
 SEAL_KEY = b"sclip_sealed"
 ZEROS = b"0" * 64
-# How the footer holds them (Thrift's compact protocol): a type, a length, the bytes; twice.
+# The entries in the footer (Thrift's compact protocol): type, length and bytes of key and value.
 DIGEST_ENTRY = b"\x18" + bytes([len(DIGEST_KEY)]) + DIGEST_KEY + b"\x18" + bytes([len(ZEROS)])
 SEAL_ENTRY = b"\x18" + bytes([len(SEAL_KEY)]) + SEAL_KEY + b"\x18\x011"
-NOT_AS_WRITTEN = "it is not as it was written: its sha256 is another"
+NOT_AS_WRITTEN = "its content has changed since it was written: the sha256 differs"
 
 
 class DamagedError(Exception):
-    """Bytes that are no table, or not those that were written; one line says why."""
+    """Bytes that are not a table, or not those that were written; one line says why."""
 
 
 def seal(table: pa.Table) -> bytes:
-    """A table as a Parquet file with checksums and the digest.
-
-    Args:
-        table: its metadata is kept beside the digest.
-    """
+    """The bytes of a Parquet file with checksums, the digest and the table's own metadata."""
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink, table.schema, compression="zstd", write_page_checksum=True
@@ -41,27 +37,24 @@ def seal(table: pa.Table) -> bytes:
     data = bytearray(sink.getvalue())
     place = data.rfind(DIGEST_ENTRY) + len(DIGEST_ENTRY)
     if data[place : place + len(ZEROS)] != ZEROS or SEAL_ENTRY not in data:
-        raise RuntimeError("pyarrow wrote the metadata of a Parquet file otherwise than expected")
+        raise RuntimeError("pyarrow wrote the metadata of a Parquet file in an unexpected layout")
     data[place : place + len(ZEROS)] = _digest(data, place)
     return bytes(data)
 
 
 def unseal(data: bytes) -> pa.Table:
-    """The table in a Parquet file, with the file's metadata.
+    """The table in the bytes of a Parquet file, with the file's metadata.
 
-    A file without a digest is read as it is: version 0.1.0 wrote none.
-
-    Args:
-        data: all bytes of the file.
+    A file without a digest is accepted: version 0.1.0 wrote none.
 
     Raises:
-        DamagedError: no Parquet, or the bytes are not those that were written.
+        DamagedError: not a Parquet file, or not the bytes that were written.
     """
     sealed = is_intact(data)
     try:
         file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
         table = file.read()
-        if not sealed:  # text that is no UTF-8, lists that overlap: nothing else would find them
+        if not sealed:  # finds invalid UTF-8 and lists that overlap
             table.validate(full=True)
             _ = table.column_names
     except (OSError, pa.ArrowException, ValueError) as error:
@@ -70,13 +63,10 @@ def unseal(data: bytes) -> pa.Table:
 
 
 def is_intact(data: bytes) -> bool:
-    """Whether a file has a digest, which is right.
-
-    Returns:
-        False where it has none.
+    """Whether a file has a correct digest; False if it has none.
 
     Raises:
-        DamagedError: it has one, and that is wrong.
+        DamagedError: the digest is wrong.
     """
     found = data.rfind(DIGEST_ENTRY)
     if found < 0 and SEAL_ENTRY not in data:
@@ -88,7 +78,7 @@ def is_intact(data: bytes) -> bool:
 
 
 def _digest(data: bytes | bytearray, place: int) -> bytes:
-    """The digits that belong at a place of a file."""
+    """The sha256 of a file whose digest lies at `place`, in hexadecimal digits."""
     view = memoryview(data)
     digest = hashlib.sha256(view[:place])
     digest.update(ZEROS)

@@ -1,4 +1,4 @@
-"""The tables of the store by the names that people give to runs."""
+"""The tables of results, read by the names that users give to runs."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Named = str | Sequence[str] | None
 def runs(artifacts: Path | str = ARTIFACTS) -> pa.Table:
     """The table ``runs``, newest first: a row a run, with scores in percent and every setting.
 
-    A file that is damaged, not ours, or of a later version is left out with a ``ResultsWarning``.
+    Files that cannot be read are left out with a ``ResultsWarning``.
 
     Raises:
         UserError: no file can be read.
@@ -36,8 +36,8 @@ def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
     """The table ``class_iou``: a row for each run and class; areas in pixels, IoU in percent.
 
     Args:
-        named: a run, or several, as ``find_run`` takes them; None: all whose files can be read,
-            with a ``ResultsWarning`` for each that cannot.
+        named: one run or several, as ``find_run`` takes them; None: all runs, without those whose
+            files cannot be read (a ``ResultsWarning`` each).
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -47,14 +47,14 @@ def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
 
 
 def image_areas(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
-    """The table ``image_areas``: pixels of each class in each image; arguments as above."""
+    """The table ``image_areas``: pixels of each class in each image; see ``class_iou``."""
     return _table("image_areas", named, artifacts)
 
 
 def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
-    """The table ``confusion``: pixels of one class that were called another; arguments as above.
+    """The table ``confusion``: pixels for each pair of label and prediction; see ``class_iou``.
 
-    Runs that were made before this table have no rows.
+    Runs that were made before this table existed have no rows.
     """
     return _table("confusion", named, artifacts)
 
@@ -63,12 +63,12 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
     """The id of a run.
 
     Args:
-        name: the id; its beginning, or that of its last part, if no other run has it; ``latest``,
-            or ``latest~2`` for the second before that, of those whose files can be read.
+        name: the id; a prefix of the id or of its last part that fits one run only; ``latest``, or
+            ``latest~2`` for the second before it (of the runs whose files can be read).
         artifacts: the folder of all artifacts.
 
     Raises:
-        UserError: no run has this name, or several.
+        UserError: no run fits the name, or several do.
     """
     root = Path(artifacts)
     ids = some_run_ids(root)
@@ -89,7 +89,7 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
         return found[0]
     if found:
         raise UserError(
-            f"{len(found)} runs are called {name}...: {', '.join(found[:6])}: write more of it"
+            f"{len(found)} runs match {name}: {', '.join(found[:6])}: write more of the id"
         )
     raise UserError(
         f"no run {shown(name)}: expected latest, latest~1, or an id as `sclip results` lists them"
@@ -98,25 +98,25 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Paired:
-    """The same images in several runs."""
+    """The areas of the same images in several runs."""
 
     run_ids: tuple[str, ...]
     images: tuple[str, ...]  # N ids
     class_names: tuple[str, ...]  # C
     areas: tuple[Areas, ...]  # of each run, each (N, C)
-    left_out: int  # images that not all of the runs have
-    other_truth: int  # images that were scored against another ground truth; left out too
+    left_out: int  # images that only some of the runs have
+    other_truth: int  # images left out because their ground truth differs
 
 
 def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
-    """Areas of the images that all of some runs have, to be compared image by image.
+    """The areas of the images that all given runs share, to be compared image by image.
 
     Args:
         named: the runs, as ``find_run`` takes them.
         artifacts: the folder of all artifacts.
 
     Raises:
-        UserError: no such run, runs of different classes, or without an image in common.
+        UserError: no such run, or runs without common classes or images.
     """
     root = Path(artifacts)
     ids = tuple(find_run(name, root) for name in named)
@@ -124,8 +124,8 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
     for run_id, other in zip(ids, names, strict=True):
         if other != names[0]:
             raise UserError(
-                f"{ids[0]} and {run_id} have other classes ({len(names[0])}: {_few(names[0])}; "
-                f"{len(other)}: {_few(other)}): only runs over the same classes can be compared"
+                f"{ids[0]} and {run_id} have different classes ({_listed(names[0])}; "
+                f"{_listed(other)}): only runs over the same classes can be compared"
             )
     tables = [image_areas(i, root) for i in ids]
     of_each = [set(pc.unique(table["image_id"]).to_pylist()) for table in tables]
@@ -136,7 +136,7 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
         same &= (areas.label == everything[0].label).all(axis=1)
     images = tuple(image for image, kept in zip(common, same, strict=True) if kept)
     if not images:
-        why = "another ground truth for every image" if common else "no image in common"
+        why = "a different ground truth for every image" if common else "no image in common"
         raise UserError(f"{' and '.join(ids)} have {why}: nothing can be compared")
     return Paired(
         run_ids=ids,
@@ -151,7 +151,7 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
 
 
 def _table(table: str, named: Named, artifacts: Path | str) -> pa.Table:
-    """A table of some runs."""
+    """A table of the named runs, or of all."""
     root = Path(artifacts)
     if named is not None:
         named = [find_run(name, root) for name in ([named] if isinstance(named, str) else named)]
@@ -159,7 +159,7 @@ def _table(table: str, named: Named, artifacts: Path | str) -> pa.Table:
 
 
 def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
-    """Rows of ``image_areas`` as areas (N, C); a class without a row is nowhere in its image."""
+    """Rows of ``image_areas`` as areas (N, C), zero where an image has no row for a class."""
     places = pc.index_in(table["image_id"], value_set=pa.array(images, pa.string()))
     known = pc.is_valid(places)
     rows = places.filter(known).to_numpy()
@@ -167,7 +167,7 @@ def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
     if len(columns) and not 0 <= columns.min() <= columns.max() < num_classes:
         raise UserError(
             f"image areas of {table['run_id'][0]} name a class outside 0..{num_classes - 1}: "
-            "that file is damaged; --force results writes it again"
+            "the file is damaged; --force results writes it again"
         )
     found = Areas(*np.zeros((3, len(images), num_classes), np.int64))
     for name, area in zip(found._fields, found, strict=True):
@@ -175,5 +175,5 @@ def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
     return found
 
 
-def _few(names: Sequence[str]) -> str:
-    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+def _listed(names: Sequence[str]) -> str:
+    return f"{len(names)}: {', '.join(names[:3])}" + (", ..." if len(names) > 3 else "")

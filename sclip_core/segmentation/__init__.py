@@ -1,4 +1,7 @@
-"""From dense features to label maps: stitching, PAMR, decision."""
+"""From dense features to label maps: stitching, PAMR, decision.
+
+A query is one word or phrase whose text embedding scores pixels; a class has one or several.
+"""
 
 from sclip_core.segmentation.decision import decide
 from sclip_core.segmentation.pamr import pamr

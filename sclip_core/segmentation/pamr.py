@@ -1,11 +1,14 @@
 """Pixel-Adaptive Mask Refinement.
 
 Araslanov and Roth, "Single-Stage Semantic Segmentation from Image Labels" (CVPR 2020, arXiv
-2005.08104), section 4.2, with the settings that SCLIP's public code uses; section 5 of the
-reference protocol. Every step replaces a pixel's logits by a mean over its neighbours, weighted by
-how alike their colours are. It is linear in the logits, the words are independent of each other,
-and the weights depend on the image alone: words are taken in chunks, and nothing of size
-words × neighbours × height × width is ever built.
+2005.08104), section 4.2, with the settings that SCLIP's public code uses: docs/protocol.md,
+section 5. Every step replaces a pixel's logits by a mean over its neighbours, weighted by how alike
+their colours are. It is linear in the logits, the queries are independent of each other, and the
+weights depend on the image alone: queries are taken in chunks, and nothing of size
+queries × neighbours × height × width is ever built.
+
+``pamr`` is the public function. It takes the fastest implementation that the device has
+(``backends``); the portable one is below.
 """
 
 from __future__ import annotations
@@ -17,8 +20,7 @@ from torch import Tensor
 from torch.nn.functional import pad
 
 from sclip_core.config import UserError
-from sclip_core.segmentation.backends import numba_decision as compiled
-from sclip_core.segmentation.backends.numba_pamr import refine
+from sclip_core.segmentation import backends
 from sclip_core.tensors import is_finite
 
 NEIGHBOURS = tuple((dy, dx) for dy in (-1, 0, 1) for dx in (-1, 0, 1) if dy or dx)
@@ -35,31 +37,27 @@ def pamr(
     Args:
         image: (3, H, W), normalised, at the logits' size.
         logits: (Q, H, W), before scale and softmax.
-        steps: iterations; 0 gives the logits back.
+        steps: iterations; 0 returns a copy of the logits.
         dilations: distances of the neighbours in pixels; 8 neighbours each.
 
     Returns:
         (Q, H, W) float32, a new tensor.
 
     Raises:
-        UserError: shapes that do not go together, steps below 0, no dilation or one below 1, or
-            numbers that are not finite.
+        UserError: the shapes do not match, steps are below 0, there is no dilation or one below 1,
+            or numbers are not finite.
     """
     image, logits = torch.as_tensor(image), torch.as_tensor(logits)
     _check(image, logits, steps, dilations)
-    if steps and logits.device.type == "cuda":
-        from sclip_core.segmentation.backends import (
-            triton_pamr as gpu,  # Triton takes a while to import
-        )
-
-        if gpu.available(logits.device):
-            return gpu.refine(image.to(logits.device), logits, steps, dilations)
-    refined = logits.to(torch.float32, copy=True)
     if steps == 0:
-        return refined
-    if refined.device.type == "cpu" and compiled.available():
-        refine(image.to(refined), refined, steps, dilations)
-        return refined
+        return logits.to(torch.float32, copy=True)
+    implementation = backends.fast_pamr(logits.device) or portable_pamr
+    return implementation(image.to(logits.device), logits, steps, dilations)
+
+
+def portable_pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> Tensor:
+    """PAMR by PyTorch's own operations, on any device; arguments and result as of ``pamr``."""
+    refined = logits.to(torch.float32, copy=True)
     weights = pamr_weights(image.to(refined), dilations)
     per_chunk = max(1, CHUNK_BYTES // (4 * refined[0].numel()))
     for chunk in refined.split(per_chunk):
@@ -69,14 +67,14 @@ def pamr(
 
 
 def pamr_weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """What each neighbour counts.
+    """The weights of a pixel's neighbours.
 
     Args:
         image: (3, H, W) float32, normalised.
         dilations: distances of the neighbours in pixels.
 
     Returns:
-        (8·len(dilations), H, W) float32, summing to 1 over the neighbours, dilation by dilation.
+        (8·len(dilations), H, W) float32, dilation by dilation; those of a pixel sum to 1.
     """
     shifted = [view for d in dilations for view in _neighbours(image, d)]
     weights = image.new_empty(len(shifted), *image.shape[1:])
@@ -90,12 +88,12 @@ def pamr_weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 def _softmax_of_affinities(image: Tensor, shifted: Sequence[Tensor], centres: int) -> Tensor:
-    """Weights (neighbours, H, W) of a strip.
+    """The weights (neighbours, H, W) of a strip of the image.
 
     Args:
         image: (3, H, W).
         shifted: the same size, one for each neighbour.
-        centres: how often a pixel is a sample of its own deviation: once a dilation.
+        centres: how often a pixel itself is a sample of its deviation: once a dilation.
     """
     count = len(shifted) + centres
     mean = sum(shifted, centres * image) / count
@@ -108,12 +106,12 @@ def _softmax_of_affinities(image: Tensor, shifted: Sequence[Tensor], centres: in
 
 
 def receptive_field(steps: int, dilations: Sequence[int]) -> int:
-    """How far, in pixels, a pixel's refined value looks."""
+    """How many pixels away a refined value still depends on the logits."""
     return steps * max(dilations)
 
 
 def _neighbours(planes: Tensor, dilation: int) -> list[Tensor]:
-    """The eight views of (Q, H, W) at an offset, the border pixel repeated beyond the border."""
+    """Eight views of (Q, H, W), shifted by a dilation; the border is repeated beyond it."""
     height, width = planes.shape[-2:]
     padded = pad(planes[None], [dilation] * 4, mode="replicate")[0]
     return [
@@ -127,7 +125,7 @@ def _neighbours(planes: Tensor, dilation: int) -> list[Tensor]:
 
 
 def _step(planes: Tensor, weights: Tensor, dilations: Sequence[int]) -> Tensor:
-    """One iteration on (Q, H, W): the weighted mean of the neighbours, without the centre."""
+    """One iteration on (Q, H, W): the weighted mean of the neighbours, without the pixel itself."""
     total = torch.zeros_like(planes)
     remaining = iter(weights)
     for dilation in dilations:
@@ -151,6 +149,6 @@ def _check(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) 
     for name, values in (("image", image), ("logits", logits)):
         if not is_finite(values):
             raise UserError(
-                f"pamr: the {name} hold{'s' * (name == 'image')} NaN or infinite numbers; every "
-                "pixel is a mean of its neighbours, and they would spread: expected finite ones"
+                f"pamr: the {name} hold{'s' * (name == 'image')} NaN or infinite numbers, which "
+                "would spread to all their neighbours; expected finite ones"
             )

@@ -1,4 +1,4 @@
-"""One image from dense features to labels: stitch, refine, decide, in blocks of rows that fit."""
+"""One image from dense features to labels: stitch, refine, decide, in blocks that fit in memory."""
 
 from __future__ import annotations
 
@@ -12,9 +12,8 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol, UserError
-from sclip_core.segmentation.backends import numba_decision as compiled
-from sclip_core.segmentation.backends.candidates import Stitching
-from sclip_core.segmentation.decision import Labels, Winners, settle, winners_of
+from sclip_core.segmentation import backends
+from sclip_core.segmentation.decision import Decision, Labels, apply_thresholds, decisions
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
@@ -24,10 +23,10 @@ BLOCK_ELEMENTS = 2**28  # of everything that a block of rows needs at once: 1 GB
 
 @dataclass(frozen=True)
 class Refiner:
-    """What turns the features of one image into logits and labels.
+    """Turns the features of one image into logits and labels.
 
-    Everything that it gives raises a ``UserError`` where features, embeddings or pixels are not
-    finite numbers: of a NaN no class is the best, and the first would win everywhere.
+    All methods raise a ``UserError`` where features, embeddings or pixels are not finite numbers:
+    comparisons with NaN are false, and the first class would win everywhere.
     """
 
     geometry: Geometry
@@ -42,16 +41,16 @@ class Refiner:
         return blocks[0] if len(blocks) == 1 else torch.cat(blocks, dim=1)
 
     def best_of(self, groups: Sequence[Sequence[int]]) -> Tensor:
-        """The best word of each of some groups; no other words are stitched and refined.
+        """The best logit of each of some groups of queries; no others are stitched and refined.
 
         Args:
-            groups: K groups of words, each of indices into the embeddings.
+            groups: K groups of queries, each of indices into the embeddings.
 
         Returns:
             (K, H, W) float32, on the CPU: the highest of the group's logits, as of ``logits``.
         """
-        asked = sorted({word for group in groups for word in group})
-        places = [[asked.index(word) for word in group] for group in groups]
+        asked = sorted({query for group in groups for query in group})
+        places = [[asked.index(query) for query in group] for group in groups]
         some = replace(self, embeddings=self.embeddings[asked])
         found = torch.empty(len(groups), *self.geometry.original)
         top = 0
@@ -66,7 +65,7 @@ class Refiner:
         """Labels (H, W) of all pixels.
 
         Args:
-            query_class: (Q,) int64, the class of each word.
+            query_class: (Q,) int64, the class of each query.
             num_classes: C.
         """
         return self.labels_at([self.protocol], query_class, num_classes)[0]
@@ -74,49 +73,49 @@ class Refiner:
     def labels_at(
         self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
     ) -> list[Labels]:
-        """Labels (H, W) by each of several protocols, in one pass.
+        """Labels (H, W) by each of several protocols; what they have in common is done once.
 
         Args:
             protocols: this one, with other ``pamr_steps``, ``logit_scale``, ``prob_thd`` and
                 ``area_thd``; in any order.
-            query_class: (Q,) int64, the class of each word.
+            query_class: (Q,) int64, the class of each query.
             num_classes: C.
         """
-        # those that may ask the same of the winners follow each other
+        # Protocols that may exclude the same classes follow each other.
         order = sorted(
             range(len(protocols)), key=lambda k: (protocols[k].pamr_steps, protocols[k].area_thd)
         )
         ordered = [protocols[k] for k in order]
-        by = self._compiled_winners if self._compiled() else self._portable_winners
-        each = by(ordered, query_class, num_classes)
+        by_numba = backends.decides_by_numba(self.features.device)
+        implementation = self._numba_decisions if by_numba else self._portable_decisions
+        each = implementation(ordered, query_class, num_classes)
         labels = {
-            place: settle(winners, num_classes, protocols[place])
-            for place, winners in zip(order, each, strict=True)
+            place: apply_thresholds(decision, num_classes, protocols[place])
+            for place, decision in zip(order, each, strict=True)
         }
         return [labels[place] for place in range(len(protocols))]
 
-    def _compiled(self) -> bool:
-        """Whether the kernels of the CPU can be used."""
-        return self.features.device.type == "cpu" and compiled.available()
-
-    def _compiled_winners(
+    def _numba_decisions(
         self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
-    ) -> Iterator[Winners]:
-        """The decisions by the compiled kernels; the protocols by ascending steps."""
+    ) -> Iterator[Decision]:
+        """The decisions by ``backends.numba_decision``; the protocols by ascending steps."""
+        from sclip_core.segmentation.backends import numba_decision
+        from sclip_core.segmentation.backends.numba_stitch import Stitching
+
         stitcher = Stitcher(self.geometry)
-        laid = stitcher.laid(self.features)
-        stitching = Stitching.of(laid, self.embeddings, stitcher.rows, stitcher.columns)
+        patches = stitcher.mosaic(self.features)
+        stitching = Stitching.of(patches, self.embeddings, stitcher.rows, stitcher.columns)
         self._check_finite(torch.from_numpy(stitching.cosines))
         image = self._image_at_original_size() if protocols[-1].pamr_steps else None
-        words = query_class.numpy()
-        yield from compiled.winners_of(stitching, image, words, num_classes, protocols)
+        classes = query_class.numpy()
+        yield from numba_decision.decisions(stitching, image, classes, num_classes, protocols)
 
-    def _portable_winners(
+    def _portable_decisions(
         self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
-    ) -> Iterator[Winners]:
-        """The decisions by PyTorch; the protocols by ascending steps.
+    ) -> Iterator[Decision]:
+        """The decisions by ``decision.decisions``; the protocols by ascending steps.
 
-        What was refined is refined on, where an image fits at once.
+        Where the image fits in one block, each number of steps goes on from the one before.
         """
         last = replace(self, protocol=protocols[-1])
         fits = last._rows_per_block() >= self.geometry.original[0]
@@ -125,7 +124,7 @@ class Refiner:
             together = list(alike)
             now = replace(self, protocol=together[0])
             if not fits:
-                yield from winners_of(now._blocks, query_class, num_classes, together)
+                yield from decisions(now._blocks, query_class, num_classes, together)
                 continue
             if logits is None:
                 logits = next(now._blocks())
@@ -133,15 +132,15 @@ class Refiner:
                 dilations = self.protocol.pamr_dilations
                 logits = pamr(last._image_at_original_size(), logits, steps - done, dilations)
             done = steps
-            yield from winners_of(partial(iter, [logits]), query_class, num_classes, together)
+            yield from decisions(partial(iter, [logits]), query_class, num_classes, together)
 
     def _halo(self) -> int:
-        """Rows beyond a block that its refined values look at."""
+        """Rows beyond a block that its refined values depend on."""
         steps = self.protocol.pamr_steps
         return receptive_field(steps, self.protocol.pamr_dilations) if steps else 0
 
     def _rows_per_block(self) -> int:
-        """As many rows as keep a block, with its halo, within the limit."""
+        """Rows of a block that keep it, with its halo, within ``BLOCK_ELEMENTS``."""
         height, width = self.geometry.original
         fitting = BLOCK_ELEMENTS // (self._planes() * width)
         if fitting >= height:
@@ -150,11 +149,11 @@ class Refiner:
 
     def _planes(self) -> int:
         """Numbers that a block keeps for each of its pixels."""
-        words = len(self.embeddings)
+        queries = len(self.embeddings)
         if not self.protocol.pamr_steps:
-            return words + 4
+            return queries + 4
         # Logits before and after; for each dilation eight weights and a padded copy of the colours.
-        return 2 * words + 11 * len(self.protocol.pamr_dilations) + 8
+        return 2 * queries + 11 * len(self.protocol.pamr_dilations) + 8
 
     @torch.no_grad()
     def _blocks(self) -> Iterator[Tensor]:
@@ -164,21 +163,21 @@ class Refiner:
         """
         height = self.geometry.original[0]
         stitcher = Stitcher(self.geometry, self.features.device)
-        laid = stitcher.side_by_side(self.features, self.embeddings)
-        self._check_finite(laid)
+        cosines = stitcher.side_by_side(self.features, self.embeddings)
+        self._check_finite(cosines)
         image = self._image_at_original_size() if self.protocol.pamr_steps else None
         rows, halo = self._rows_per_block(), self._halo()
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             first, last = max(top - halo, 0), min(bottom + halo, height)
-            block = stitcher.stitch(laid, first, last)
+            block = stitcher.stitch(cosines, first, last)
             if image is not None:
                 steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
                 block = pamr(image[:, first:last], block, steps, dilations)
             yield block[:, top - first : bottom - first]
 
     def _check_finite(self, cosines: Tensor) -> None:
-        """Refuse cosines that are not finite: all logits are mixtures of them."""
+        """Refuse cosines that are not finite: all logits are weighted means of them."""
         if is_finite(cosines):
             return
         for what, vectors in (("words", self.embeddings), ("patches", self.features)):
@@ -190,7 +189,7 @@ class Refiner:
                     "numbers: try --dtype fp32, and check the weights"
                 )
         raise UserError(
-            "the products of patches and words overflow float32: expected vectors of unit length"
+            "the cosines of patches and words overflow float32; expected vectors of unit length"
         )
 
     def _image_at_original_size(self) -> Tensor:
@@ -200,7 +199,7 @@ class Refiner:
         resized = self.pixels().to(self.features.device)
         if not is_finite(resized):
             raise UserError(
-                "the image's normalised pixels hold NaN or infinite numbers: check the mean and "
-                "std that the model is given with"
+                "the image's normalised pixels hold NaN or infinite numbers: check the model's "
+                "mean and std"
             )
         return interpolate(resized[None], size=self.geometry.original, mode="bilinear")[0]

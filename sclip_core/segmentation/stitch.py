@@ -1,9 +1,9 @@
 """From the windows' logits to logits of every pixel: two small matrices.
 
-Section 4 of the reference protocol. Windows form a product grid and bilinear resizing is separable,
+docs/protocol.md, section 4. Windows form a product grid and bilinear resizing is separable,
 so interpolating every window to its pixels, averaging where they overlap and resizing the result to
-the original size is ``logits[q] = My · L[q] · Mxᵀ``, with L the windows' logits laid side by side.
-Any block of rows can be had without the others.
+the original size is ``logits[q] = My · L[q] · Mxᵀ``, with L[q] the windows' logits side by side.
+Any block of rows can be computed without the others.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from sclip_core.config import Geometry
 def bilinear_matrix(source: int, target: int) -> Tensor:
     """The matrix (target, source), float64, of bilinear resizing with align_corners=False.
 
-    PyTorch itself is asked for it: it computes the sampling positions in float32, and over 2,000
+    PyTorch itself computes it, because it rounds the sampling positions to float32: over 2,000
     pixels exact ones would differ from the reference's by more than everything else together. So
     would those of its ``linear`` mode, which rounds in another order.
     """
@@ -32,7 +32,7 @@ def bilinear_matrix(source: int, target: int) -> Tensor:
 def axis_matrix(
     starts: tuple[int, ...], window: int, tokens: int, resized: int, original: int
 ) -> Tensor:
-    """Stitching along one axis, then resizing.
+    """The matrix that stitches along one axis, then resizes.
 
     Args:
         starts: first pixel of each window.
@@ -54,14 +54,14 @@ def axis_matrix(
 
 
 class Stitcher:
-    """The two matrices of one image, on one device."""
+    """The two matrices that stitch the windows of one image, on one device."""
 
     def __init__(self, geometry: Geometry, device: torch.device | str = "cpu") -> None:
         """Build the matrices.
 
         Args:
             geometry: the windows of the image.
-            device: where the products are to run.
+            device: where to stitch.
         """
         self.geometry = geometry
         rows, columns = (
@@ -84,7 +84,7 @@ class Stitcher:
         )
 
     def side_by_side(self, features: Tensor, embeddings: Tensor) -> Tensor:
-        """Cosines of every patch with every word, the windows laid side by side.
+        """Cosines of every patch with every query, the windows side by side.
 
         Args:
             features: (windows, rows, columns, D), unit length, windows row by row.
@@ -93,23 +93,23 @@ class Stitcher:
         Returns:
             (Q, window rows·rows, window columns·columns) float32.
         """
-        laid = self.laid(features)
-        cosines = laid.flatten(0, 1).float() @ embeddings.to(laid.device).T.float()
-        by_word: Tensor = cosines.T.reshape(len(embeddings), laid.shape[0], laid.shape[1])
-        return by_word.contiguous()
+        patches = self.mosaic(features)
+        cosines = patches.flatten(0, 1).float() @ embeddings.to(patches.device).T.float()
+        by_query: Tensor = cosines.T.reshape(len(embeddings), *patches.shape[:2])
+        return by_query.contiguous()
 
-    def laid(self, features: Tensor) -> Tensor:
-        """The windows' features (windows, rows, columns, D) laid side by side: (h, w, D)."""
+    def mosaic(self, features: Tensor) -> Tensor:
+        """The windows' features (windows, rows, columns, D), side by side: (h, w, D)."""
         grid = (len(self.geometry.tops), len(self.geometry.lefts))
-        laid: Tensor = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
-        return laid
+        patches: Tensor = features.unflatten(0, grid).transpose(1, 2).flatten(0, 1).flatten(1, 2)
+        return patches
 
     def stitch(self, side_by_side: Tensor, top: int = 0, bottom: int | None = None) -> Tensor:
         """Logits of the pixels of a block of rows, at the original size.
 
         Args:
-            side_by_side: what ``side_by_side`` gave.
-            top: first row.
+            side_by_side: (Q, h, w), as of the method ``side_by_side``.
+            top: first row of pixels.
             bottom: row after the last one; None: to the end.
 
         Returns:

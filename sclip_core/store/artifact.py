@@ -1,6 +1,6 @@
-"""One artifact: a folder ``<root>/<stage>/<key>/`` with a manifest, a ledger and data.
+"""An artifact: a folder ``<root>/<stage>/<key>/`` with a manifest, a ledger and data.
 
-Settings decide the folder, images decide the rows: it is a table that grows.
+Settings decide the folder and images decide the rows, so an artifact is a table that grows.
 """
 
 from __future__ import annotations
@@ -22,16 +22,16 @@ from sclip_core.store.ledger import Ledger, Row
 
 @dataclass(frozen=True)
 class Identity:
-    """What an artifact holds, in plain words; its hash is the key."""
+    """What an artifact holds; the hash of this is its key."""
 
     stage: str
-    version: int  # bumped by hand when the stage computes something else
+    version: int  # raised by hand when the stage computes something else
     settings: Mapping[str, Any]  # those that the stage reads
     upstream: Mapping[str, str]  # keys of the artifacts that it reads, by stage
     weights_sha256: str | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """As written to the manifest and hashed."""
+        """The identity as plain JSON values, as it is hashed and written to the manifest."""
         identity = {
             "stage": self.stage,
             "version": self.version,
@@ -44,7 +44,7 @@ class Identity:
 
     @cached_property
     def key(self) -> str:
-        """16 hex digits."""
+        """The key of the artifact: 16 hex digits."""
         return artifact_key(self.as_dict())
 
 
@@ -55,14 +55,14 @@ class Artifact:
     """A folder of the store."""
 
     def __init__(self, root: Path, identity: Identity) -> None:
-        """Name the artifact; nothing is read or written yet."""
+        """Name the artifact, without reading or writing anything."""
         self.identity = identity
         self.path = root / identity.stage / identity.key
         self.ledger = Ledger(self.path / "ledger.jsonl")
 
     @classmethod
     def at(cls, folder: Path) -> Artifact:
-        """The artifact in a folder, whatever it is; what its manifest does not say is empty."""
+        """The artifact in a folder; without a readable manifest its identity is empty."""
         identity = Identity(folder.parent.name, 0, {}, {})
         with suppress(OSError, ValueError):
             identity = identity_in(folder / "manifest.json")
@@ -71,10 +71,10 @@ class Artifact:
         return artifact
 
     def create(self, provenance: Mapping[str, Any]) -> bool:
-        """Make the folder and its manifest, or check the one that is there.
+        """Make the folder and its manifest, or check the existing one.
 
-        A manifest that is missing or damaged is written again: the folder's name, which is the hash
-        of the settings, says as much.
+        A manifest that is missing or damaged is written again: the folder's name, the hash of the
+        identity, says as much.
 
         Args:
             provenance: versions, commit, device; recorded, not compared.
@@ -83,7 +83,7 @@ class Artifact:
             Whether a damaged manifest was written again.
 
         Raises:
-            UserError: the folder holds other settings than its key says, or cannot be written.
+            UserError: the folder's manifest does not match its name, or cannot be written.
         """
         manifest = self.path / "manifest.json"
         with written_to(self.path):
@@ -99,23 +99,23 @@ class Artifact:
         return there
 
     def make_durable(self) -> None:
-        """Ask the disk to keep the names of the folder, whoever has made it."""
+        """Flush the names of the folder and its parents to the disk, whoever made them."""
         with written_to(self.path):
             for folder in (self.path, self.path.parent, self.path.parents[1]):
                 fsync(folder)
 
     def _is_damaged(self, manifest: Path) -> bool:
-        """Whether a manifest is not what was written; of one without a checksum, if it is JSON."""
+        """Whether a manifest is damaged."""
         try:
             return not is_intact(manifest.read_bytes())
         except OSError:
-            return False  # reading it again says what is wrong
+            return False  # the next read reports the error
 
     def check(self) -> None:
-        """Compare the manifest, where there is one that is whole, with what is wanted.
+        """Compare an undamaged manifest with the identity.
 
         Raises:
-            UserError: it holds something else: nothing may be added to it.
+            UserError: they differ, so nothing may be added to the folder.
         """
         manifest = self.path / "manifest.json"
         if not manifest.exists() or self._is_damaged(manifest):
@@ -128,50 +128,54 @@ class Artifact:
             different = ["the file, which is not readable,"]
         if different:
             raise UserError(
-                f"{manifest} does not say what its folder's name says ({', '.join(different)} "
+                f"{manifest} does not match the name of its folder ({', '.join(different)} "
                 "differ): it was edited or copied; move the folder away and run again"
             )
 
     def rows(self) -> dict[str, Row]:
-        """The rows that are there, by id."""
+        """The stored rows by id.
+
+        Raises:
+            UserError: the manifest does not match.
+        """
         self.check()
         return self.ledger.rows()
 
     def missing(self, ids: Iterable[str]) -> list[str]:
-        """Those of the ids that are not there, in order."""
+        """The ids that have no row, in order."""
         rows = self.rows()
         return [row_id for row_id in ids if row_id not in rows]
 
 
 def identity_in(manifest: Path) -> Identity:
-    """What a manifest says that its folder holds.
+    """The identity in a manifest.
 
     Raises:
-        OSError: it cannot be read.
-        ValueError: it says nothing of that kind.
+        OSError: the file cannot be read.
+        ValueError: it holds no identity.
     """
     try:
         found = json.loads(manifest.read_bytes())
         if not isinstance(found, dict) or not Identity.__dataclass_fields__.keys() <= found.keys():
-            raise ValueError("no manifest")
+            raise ValueError("not a manifest")
         identity = Identity(**{name: found[name] for name in Identity.__dataclass_fields__})
         named = isinstance(identity.stage, str) and isinstance(identity.version, int)
         mapped = isinstance(identity.settings, dict) and isinstance(identity.upstream, dict)
         if not (named and mapped and identity.key):
-            raise ValueError("values of other kinds")
+            raise ValueError("values of wrong types")
     except RecursionError:
-        raise ValueError("nested too deep") from None
+        raise ValueError("nested too deeply") from None
     return identity
 
 
 def manifest_text(content: Mapping[str, Any]) -> str:
-    """A manifest as it is written: the content, and a checksum of it as the last key."""
+    """A manifest as it is written: the content, then its checksum."""
     plain = json.loads(json.dumps(content, default=str))
     return json.dumps({**plain, "check": _checksum(plain)}, indent=2) + "\n"
 
 
 def is_intact(manifest: bytes) -> bool:
-    """Whether the bytes are those of a manifest that was written; version 0.1.0 had no checksum."""
+    """Whether bytes are an undamaged manifest; one of version 0.1.0 has no checksum."""
     try:
         content = json.loads(manifest)
         if not isinstance(content, dict):
@@ -186,5 +190,5 @@ def is_intact(manifest: bytes) -> bool:
 
 
 def _checksum(content: Mapping[str, Any]) -> int:
-    """CRC-32 of the canonical JSON."""
+    """CRC-32 of the content as canonical JSON."""
     return zlib.crc32(json.dumps(content, sort_keys=True, separators=(",", ":")).encode())

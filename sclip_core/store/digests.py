@@ -1,7 +1,7 @@
 """Digests of files, remembered by path, size, both times and inode.
 
-A second run over 5,000 images takes 5,000 looks at a directory entry instead of reading 800 MB.
-Size and modification time alone would not do: ``cp -p``, ``rsync -a`` and archives keep them.
+A second run over 5,000 images stats 5,000 files instead of reading 800 MB. Size and modification
+time alone do not identify a file's content: ``cp -p``, ``rsync -a`` and archives preserve them.
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from sclip_core.store.files import write_whole
 from sclip_core.store.keys import canonical_json
 
 TRIES = 3  # to read a file that is being written
-TICK = 20_000_000  # nanoseconds; two writes within a clock tick of the kernel have one time
-LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each six characters in JSON
-SPARE = 1000  # lines that are of no use any more, beyond which the memory is written anew
+TICK = 20_000_000  # nanoseconds; two writes within a tick of the kernel's clock have equal times
+LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each up to six characters in JSON
+SPARE = 1000  # outdated lines after which the memory is rewritten
 AGAIN = "was changed while it was in use: run again"
 
 
@@ -33,39 +33,39 @@ class State(NamedTuple):
 
     size: int  # bytes
     mtime: int  # nanoseconds, as are all times
-    ctime: int  # set by the kernel, so no program can keep it
+    ctime: int  # set by the kernel, so programs cannot preserve it
     inode: int
 
     @classmethod
     def of(cls, status: os.stat_result) -> State:
-        """What was said by ``os.stat``."""
+        """The state in a result of ``os.stat``."""
         return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class Known(NamedTuple):
-    """A file as it was when it was read."""
+    """The state and digest of a file when it was read."""
 
     state: State
-    sha256: str  # 64 hex digits; none: the file was forgotten
+    sha256: str  # 64 hex digits; empty: the file was forgotten
 
 
 FORGOTTEN = Known(State(-1, -1, -1, -1), "")
 
 
 class Digests:
-    """sha256 of files; the memory is a file of JSON lines, each with a checksum of its own."""
+    """sha256 of files, remembered in a file of JSON lines with a checksum each."""
 
     def __init__(self, memory: Path, keep: bool = True) -> None:
         """Read what is remembered.
 
         Args:
-            memory: the JSON-lines file; need not exist.
-            keep: whether what is found is written there.
+            memory: the file of JSON lines; it need not exist.
+            keep: whether new digests are written to it.
         """
         self._memory = memory
         self._keep = keep
         self._known: dict[str, Known] = {}
-        self._lines = 0  # in the file, those of no use included
+        self._lines = 0  # in the file, including outdated ones
         for line in _lines_of(memory):
             self._lines += 1
             if (read := _read_line(line)) is not None:
@@ -75,7 +75,7 @@ class Digests:
         """The sha256 of one file, 64 hex digits.
 
         Raises:
-            ImageError: it cannot be read, or does not stay the same for long enough.
+            ImageError: the file cannot be read, or changes while it is read.
         """
         (digest,) = self.of_many([path])
         if isinstance(digest, ImageError):
@@ -83,7 +83,7 @@ class Digests:
         return digest
 
     def of_many(self, paths: Iterable[Path]) -> list[str | ImageError]:
-        """The sha256 of each file, in order; of one that cannot be read, the reason."""
+        """The sha256 of each file, in order; for one that cannot be read, the error."""
         absolute = [os.path.abspath(path) for path in paths]
         once = list(dict.fromkeys(absolute))
         with ThreadPoolExecutor(max_workers=4) as pool:
@@ -94,19 +94,19 @@ class Digests:
         return [now.sha256 if isinstance(now, Known) else now for now in looked_at]
 
     def forget(self, path: Path) -> None:
-        """Read a file anew the next time, though it may seem to be the same."""
+        """Read a file again the next time, even if it seems unchanged."""
         self._remember({os.path.abspath(path): FORGOTTEN})
 
     @contextmanager
     def unchanged(self, path: Path, digest: str) -> Iterator[None]:
-        """Around what reads a file that a digest stands for: its bytes are read before that.
+        """Make sure that a file has a given digest while the block reads it.
 
         Args:
-            path: of the file.
-            digest: what ``of`` said of it.
+            path: the file.
+            digest: its digest, as ``of`` returned it.
 
         Raises:
-            UserError: it is another file, or becomes one meanwhile; the digest is forgotten.
+            UserError: the file has changed, or changes within the block; its digest is forgotten.
         """
         before = _hashed(os.path.abspath(path))
         if isinstance(before, ImageError):
@@ -118,25 +118,25 @@ class Digests:
         try:
             after = State.of(os.stat(path))
         except OSError as error:
-            raise UserError(f"{path} cannot be read any more: {error.strerror}") from None
+            raise UserError(f"{path} can no longer be read: {error.strerror}") from None
         if after != before.state:
             self.forget(path)
             raise UserError(f"{path} {AGAIN}")
 
     def _look_at(self, path: str) -> Known | ImageError:
-        """What is known of a file, or what reading it gives."""
+        """The known digest of an unchanged file, or the result of reading it."""
         known = self._known.get(path, FORGOTTEN)
-        with suppress(OSError):  # for ``_hashed`` to tell
+        with suppress(OSError):  # ``_hashed`` reports the error
             if known.state == State.of(os.stat(path)):
                 return known
         return _hashed(path)
 
     def _remember(self, files: Mapping[str, Known]) -> None:
-        """One append for all: lines of several processes do not mix, nor with a torn one."""
+        """Append all lines at once, so that those of several processes do not mix."""
         self._known.update(files)
         if not files or not self._keep:
             return
-        # It only saves time: where it cannot be written, the stage that needs the disk says so.
+        # The memory only saves time; a stage that needs the disk reports an error.
         with suppress(OSError, UserError):
             self._memory.parent.mkdir(parents=True, exist_ok=True)
             if self._lines + len(files) > 2 * len(self._known) + SPARE:
@@ -147,22 +147,22 @@ class Digests:
             self._lines += len(files)
 
     def _write_anew(self) -> None:
-        """Write one line a file. What other processes append meanwhile is read again, if lost."""
+        """Rewrite the memory with one line for each file; lines that others append may be lost."""
         latest = dict(filter(None, map(_read_line, _lines_of(self._memory))))
         self._known = {**latest, **self._known}
         lines = [_line(path, known) for path, known in self._known.items() if known.sha256]
         text = "".join(f"{line}\n" for line in lines)
-        mode = stat.S_IMODE(self._memory.stat().st_mode)  # a group may share it
+        mode = stat.S_IMODE(self._memory.stat().st_mode)  # it may be shared by a group
         write_whole(self._memory, lambda path: path.write_text(text, encoding="ascii"), sync=False)
         self._memory.chmod(mode)
         self._lines = len(lines)
 
 
 def _hashed(path: str) -> Known | ImageError:
-    """A file as reading it gives it; the state is that of what was read, whatever came after."""
+    """Read a file; the state returned is that of the bytes that were read."""
     try:
         for _ in range(TRIES):
-            # before it is opened, as a pipe would wait for a writer
+            # Checked before opening: opening a pipe would wait for a writer.
             if not stat.S_ISREG(os.stat(path).st_mode):
                 return ImageError(f"{path} is not a file")
             with open(path, "rb") as file:
@@ -177,14 +177,14 @@ def _hashed(path: str) -> Known | ImageError:
 
 
 def _let_the_clock_tick(state: State) -> None:
-    """Wait until a further change of a file that was just written would have another time."""
+    """Wait until a further change of a file that was just written would get another time."""
     age = time.time_ns() - max(state.mtime, state.ctime)
     if 0 <= age < TICK:
         time.sleep((TICK - age) / 1e9)
 
 
 def _lines_of(memory: Path) -> list[bytes]:
-    """The lines of the memory; none where it cannot be read, since it only saves time."""
+    """The lines of the memory; none if it cannot be read."""
     with suppress(OSError):
         if memory.is_file():
             return [line for line in memory.read_bytes().split(b"\n") if line]
@@ -192,25 +192,25 @@ def _lines_of(memory: Path) -> list[bytes]:
 
 
 def _line(path: str, known: Known) -> str:
-    """A line of the memory: path, size, both times, inode, digest, and a checksum of all these."""
+    """A line of the memory: path, size, both times, inode, digest, and their checksum."""
     content = [path, *known.state, known.sha256]
     return canonical_json([*content, _checksum(content)])
 
 
 def _read_line(line: bytes) -> tuple[str, Known] | None:
-    """What a line says; None: torn, edited, or of version 0.1.0, which knew too little."""
+    """The path and digest in a line; None if it is torn, edited, or of version 0.1.0."""
     if len(line) > LONGEST:
         return None
     with suppress(ValueError, TypeError, RecursionError):
         *content, check = json.loads(line)
         path, *numbers, digest = content
         right = isinstance(path, str) and isinstance(digest, str) and len(numbers) == 4
-        # of the content as JSON: there 1.0 and true are not 1
+        # The checksum is of the content as JSON, where 1.0 and true differ from 1.
         if right and all(type(n) is int for n in numbers) and check == _checksum(content):
             return path, Known(State(*numbers), digest)
     return None
 
 
 def _checksum(content: Sequence[object]) -> str:
-    """Of a line: that of a path goes with no other path's digest."""
+    """The checksum of a line's content, 16 hex digits."""
     return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Atomic writing of files, and errors of the disk as one line."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import platform
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -25,25 +25,25 @@ FOR_GOOD = FULL | {
     errno.EPERM,
     errno.EROFS,
 }
-TEMPORARY = ".writing."  # how the names of files begin that are not whole yet
-KEPT = "what was computed is kept, mend that and run again"
+TEMPORARY = ".writing."  # prefix of files that are not complete yet
+KEPT = "what was computed is kept: fix that and run again"
 
 
 class DiskError(UserError):
-    """The disk did not take what was written; what was there before is as it was."""
+    """Something could not be written; what was there before is unchanged."""
 
     def __init__(self, line: str, may_pass: bool = False) -> None:
-        """Take the line, and whether another try may help."""
+        """Take the message, and whether another try may help."""
         super().__init__(line)
         self.may_pass = may_pass
 
 
 @contextmanager
 def written_to(path: Path, advice: str = KEPT) -> Iterator[None]:
-    """Around what writes: a fault of the disk becomes one line.
+    """Turn an error of the disk within the block into one line.
 
     Args:
-        path: what is written, for the line.
+        path: what is written, for the message.
         advice: what to do then.
 
     Raises:
@@ -55,22 +55,22 @@ def written_to(path: Path, advice: str = KEPT) -> Iterator[None]:
         raise DiskError(f"{path} is a file, where a folder is needed; {advice}") from None
     except OSError as error:
         reason = error.strerror or str(error)
-        room = "make room there: " if error.errno in FULL else ""
-        line = f"{path} cannot be written ({reason}); {room}{advice}"
+        space = "free some space: " if error.errno in FULL else ""
+        line = f"{path} cannot be written ({reason}); {space}{advice}"
         raise DiskError(line, error.errno not in FOR_GOOD) from None
 
 
 def refuse_to_guess(path: Path, error: Exception) -> None:
-    """Raise where reading failed for a reason that has nothing to do with what is stored.
+    """Raise if reading failed for a reason that says nothing about the stored data.
 
-    Too many open files, or too little memory: what is stored may be whole.
+    With too many open files or too little memory the data may be undamaged.
 
     Raises:
         DiskError: with that reason.
     """
     reason = refused_by_system(error)
     if reason:
-        line = f"{path} cannot be read ({reason}); what was computed is kept, run again"
+        line = f"{path} cannot be read ({reason}); what was computed is kept: run again"
         raise DiskError(line, may_pass=True) from None
 
 
@@ -80,10 +80,10 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
     Args:
         path: the target; an older file there is replaced.
         write: writes the content to the path that it is given.
-        sync: False: whoever writes many files asks the disk to keep them once, at the end.
+        sync: False: the caller writes many files and syncs once at the end.
 
     Raises:
-        DiskError: it could not be written; an older file is still there.
+        DiskError: it could not be written; an older file is unchanged.
     """
     with written_to(path):
         prefix = f"{TEMPORARY}{host()}-{os.getpid()}-"
@@ -92,7 +92,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
         temporary = Path(name)
         try:
             write(temporary)
-            os.chmod(temporary, 0o644)  # mkstemp's own is for the owner's eyes only
+            os.chmod(temporary, 0o644)  # mkstemp makes it readable by the owner only
             if sync:
                 fsync(temporary)
             os.replace(temporary, path)
@@ -103,7 +103,7 @@ def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) 
 
 
 def fsync(path: Path) -> None:
-    """Ask the disk to keep a file or a folder's entries."""
+    """Flush a file, or a folder's entries, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)
@@ -112,7 +112,7 @@ def fsync(path: Path) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it, and ask the disk to keep their names."""
+    """Make a folder and its parents, and flush their names to the disk."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
     path.mkdir(parents=True, exist_ok=True)
     for folder in reversed(missing):
@@ -121,37 +121,19 @@ def make_folder(path: Path) -> None:
 
 @cache
 def host() -> str:
-    """A name for this machine, as a part of file names: 8 hex digits."""
+    """A name for this machine in file names: 8 hex digits."""
     return hashlib.sha256(platform.node().encode()).hexdigest()[:8]
 
 
-def remove_leftovers(folder: Path) -> int:
-    """Remove the temporary files of processes of this machine that do not run any more.
-
-    Args:
-        folder: whose own files are looked at, none below it.
-
-    Returns:
-        How many were removed.
-    """
-    removed = 0
-    for path in folder.glob(f"{TEMPORARY}*"):
-        if is_leftover(path):
-            with suppress(OSError):
-                path.unlink()
-                removed += 1
-    return removed
-
-
 def is_leftover(path: Path) -> bool:
-    """Whether a temporary file is of a process of this machine that does not run any more."""
+    """Whether a temporary file was left by a process of this machine that has ended."""
     where, _, rest = path.name.removeprefix(TEMPORARY).partition("-")
     number = rest.partition("-")[0]
     return where == host() and number.isdecimal() and not _runs(int(number))
 
 
 def _runs(pid: int) -> bool:
-    """Whether there is a process of this number."""
+    """Whether a process with this id is running."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
@@ -162,16 +144,16 @@ def _runs(pid: int) -> bool:
 
 
 def writable_folder(path: Path, option: str = "--artifacts") -> Path:
-    """The folder, made if need be.
+    """The folder, created if necessary.
 
     Args:
-        path: of the folder.
-        option: by which the user chose it.
+        path: the folder.
+        option: the flag by which the user chose it.
 
     Raises:
         DiskError: it cannot be made or written.
     """
-    with written_to(path, f"pass a folder that can: {option} DIR"):
+    with written_to(path, f"pass another folder: {option} DIR"):
         make_folder(path)
         with tempfile.TemporaryFile(dir=path):
             return path

@@ -1,4 +1,4 @@
-"""Keys of artifacts: what decides a result, hashed. Never a path, a device or a batch size."""
+"""Keys of artifacts: a hash of what decides the result, never of paths, devices or batch sizes."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-KEY_LENGTH = 16  # hex digits; short enough for a path that a person reads
+KEY_LENGTH = 16  # hex digits; short enough for a readable path
 
 
 def canonical_json(value: Any) -> str:
-    """JSON that is the same for the same content: sorted keys, no spaces."""
+    """JSON that is the same for equal content: sorted keys, no spaces."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
 
 
@@ -22,6 +22,6 @@ def artifact_key(identity: Mapping[str, Any]) -> str:
         identity: stage, version, settings, weights and upstream keys; plain JSON values.
 
     Returns:
-        16 hex digits of its sha256.
+        The first 16 hex digits of its sha256.
     """
     return hashlib.sha256(canonical_json(identity).encode()).hexdigest()[:KEY_LENGTH]

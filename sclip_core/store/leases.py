@@ -1,10 +1,10 @@
-"""Who computes what: rows are claimed, so that runs that were started together share the work.
+"""Leases: processes claim rows, so that runs that were started together share the work.
 
 Every process that computes in a store has one file under ``<root>/.leases/``: the artifacts that it
-uses and the rows that it has claimed. A lease ends with its process: the file is locked as long as
-that lives. A process on another host shows that it lives by touching its file every few seconds.
-Claims only save work. Should a lease be taken for dead while its process lives, a row is computed
-twice and stored twice, and the results are the same.
+uses and the rows that it has claimed. A lease ends with its process: its file is locked while that
+lives. Since locks do not reach other hosts, a process also touches its file every few seconds.
+Claims only save work: if a lease is taken for dead while its process lives, a row is computed and
+stored twice, and the results are the same.
 """
 
 from __future__ import annotations
@@ -31,26 +31,27 @@ from sclip_core.store.files import TEMPORARY, host, is_leftover, make_folder, wr
 LOG = logging.getLogger(__name__)
 FOLDER = ".leases"
 HEARTBEAT = 2.0  # seconds
-LOST = 15.0  # without a heartbeat, seconds, after which a process of another host counts as dead
-FORGOTTEN = 86_400.0  # the same, after which its lease is removed
-STOPPED = 60.0  # the same of a process of this host, which is there but was stopped
+# Seconds without a heartbeat after which ...
+LOST = 15.0  # a process of another host counts as dead
+FORGOTTEN = 86_400.0  # the lease of such a process is removed
+STOPPED = 60.0  # a process of this host counts as suspended
 ARTIFACT = re.compile(r"\w+/[0-9a-f]+")  # names of artifacts
-PATIENCE = 30.0  # seconds that a claim waits for the lock; without it rows may be computed twice
+PATIENCE = 30.0  # seconds that a claim waits for the lock, and then goes on without it
 
 
 @dataclass
 class _Other:
-    """What is known of somebody else's lease."""
+    """What is known of another process's lease."""
 
-    offset: int = 0  # bytes that were read
-    heartbeat: int = -1  # time of the file's last change, by the clock of its host
-    seen: float = 0.0  # when that changed, by our monotonic clock
-    claims: dict[str, set[str]] = field(default_factory=dict)  # artifact: ids
+    offset: int = 0  # bytes read so far
+    heartbeat: int = -1  # the file's last change, by the clock of its host
+    seen: float = 0.0  # when this process saw that change, by its monotonic clock
+    claims: dict[str, set[str]] = field(default_factory=dict)  # ids of rows by artifact
     uses: set[str] = field(default_factory=set)  # artifacts
 
 
 class Lease:
-    """This process's part in a store; nothing is written before it is used."""
+    """This process's lease in a store; nothing is written before its first use."""
 
     def __init__(self, root: Path) -> None:
         """Name the store.
@@ -67,26 +68,26 @@ class Lease:
         self._end: weakref.finalize[Any, Any] | None = None
 
     def use(self, artifacts: Iterable[Path]) -> None:
-        """Say which artifacts this process reads or writes: they are not cleaned up meanwhile.
+        """Protect artifacts that this process reads or writes from being cleaned up.
 
-        Where the store cannot be written to, nothing is said.
+        Does nothing where the store cannot be written to.
         """
         names = sorted({self._name(artifact) for artifact in artifacts})
         with suppress(OSError), self._mutex:
             self._open()
-            with self._exclusive():  # who cleans up looks first at what is in use
+            with self._exclusive():  # a clean-up looks at what is in use under the same lock
                 self._write({"use": names})
 
     def claim(self, artifact: Path, ids: Iterable[str], most: int) -> list[str]:
-        """Take the first rows that nobody else computes.
+        """Claim the first rows that no other process computes.
 
         Args:
             artifact: the folder of the artifact.
-            ids: rows that are wanted, in order; an iterator is read as far as needed.
-            most: how many at most.
+            ids: the wanted rows in order; read only as far as needed.
+            most: how many rows to claim at most.
 
         Returns:
-            The rows that are ours now. Some may have been stored a moment ago: look again.
+            The rows that were claimed. Some may have been stored just before: check the ledger.
 
         Raises:
             DiskError: the store cannot be written to.
@@ -103,7 +104,7 @@ class Lease:
         return ours
 
     def release(self, artifact: Path, ids: Iterable[str]) -> None:
-        """Give rows back: stored, or not to be computed."""
+        """Give up claims: the rows are stored, or will not be computed."""
         name = self._name(artifact)
         with self._mutex:
             given = self._claimed.get(name, set()) & set(ids)
@@ -113,7 +114,7 @@ class Lease:
                     self._write({"artifact": name, "release": sorted(given)})
 
     def taken(self, artifact: Path) -> dict[str, str]:
-        """The rows that others compute, with whose they are: ``process 12`` or a host's too."""
+        """The rows that others compute, each with its owner, such as ``process 12``."""
         with self._mutex:
             return self._taken(self._name(artifact))
 
@@ -126,7 +127,7 @@ class Lease:
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Nobody begins to use an artifact, or claims rows, until the block ends.
+        """Keep others from using further artifacts or claiming rows until the block ends.
 
         Raises:
             DiskError: the store cannot be written to.
@@ -169,7 +170,7 @@ class Lease:
 
     @contextmanager
     def _exclusive(self) -> Iterator[None]:
-        """One process claims at a time; should one be stopped right here, the others go on."""
+        """Let one process claim at a time; the others go on if it is suspended here."""
         lock = FileLock(self._folder / "claims.lock")
         with suppress(Timeout):
             lock.acquire(timeout=PATIENCE)
@@ -186,7 +187,7 @@ class Lease:
         }
 
     def _refreshed(self, stopped_count: bool = False) -> dict[Path, _Other]:
-        """The leases of others that live, read up to their ends."""
+        """The current leases of other processes that live."""
         alive = {}
         for path in self._folder.glob("*.jsonl"):
             if path == self._path:
@@ -199,12 +200,14 @@ class Lease:
         return alive
 
     def _clean_up(self) -> None:
-        """Remove what processes that were killed have left."""
-        now = self._path.stat().st_mtime  # by the clock of whoever keeps the files
+        """Remove the leases and temporary files of processes that were killed."""
+        now = self._path.stat().st_mtime  # by the clock of the file system
         for path in self._folder.glob("*.jsonl"):
             other = _Other()
-            here = path.name.startswith(f"{host()}-")
-            gone = _is_free(path) if here else now - path.stat().st_mtime > FORGOTTEN
+            if path.name.startswith(f"{host()}-"):
+                gone = is_free(path.with_suffix(".lock"))
+            else:
+                gone = now - path.stat().st_mtime > FORGOTTEN
             if path == self._path or not gone:
                 continue
             _read(path, other)
@@ -221,9 +224,9 @@ def _owner(path: Path) -> str:
     return who if where == host() else f"{who} on another host"
 
 
-def _is_free(path: Path) -> bool:
-    """Whether no process of this host holds the lock of a lease."""
-    lock = FileLock(path.with_suffix(".lock"))
+def is_free(path: Path) -> bool:
+    """Whether no process of this host holds a lock file."""
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
@@ -233,18 +236,18 @@ def _is_free(path: Path) -> bool:
 
 
 def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
-    """Whether the process of a lease lives; one that was stopped computes nothing."""
+    """Whether the process of a lease lives and is not suspended (unless `stopped_count`)."""
     now, heartbeat = time.monotonic(), path.stat().st_mtime_ns
     if heartbeat != other.heartbeat:
         other.heartbeat, other.seen = heartbeat, now
     silent = now - other.seen
     if path.name.startswith(f"{host()}-"):
-        return not _is_free(path) and (stopped_count or silent < STOPPED)
+        return not is_free(path.with_suffix(".lock")) and (stopped_count or silent < STOPPED)
     return silent < LOST
 
 
 def _read(path: Path, other: _Other) -> None:
-    """Take what was added to a lease; odd lines say nothing."""
+    """Read what was added to a lease; lines that cannot be used are ignored."""
     with path.open("rb") as file:
         file.seek(other.offset)
         for line in file:
@@ -260,11 +263,11 @@ def _read(path: Path, other: _Other) -> None:
 
 
 def _remove_temporary(folder: Path) -> None:
-    """Remove the temporary files below a folder whose process does not run any more."""
+    """Remove the temporary files below a folder that ended processes left."""
     for path in folder.rglob(f"{TEMPORARY}*"):
         if is_leftover(path):
             path.unlink(missing_ok=True)
-    for lock in folder.glob("segments/*.lock"):  # chunks that zarr had not renamed yet
+    for lock in folder.glob("segments/*.lock"):  # chunks that zarr had not renamed
         segment = FileLock(lock)
         with suppress(Timeout):
             segment.acquire(timeout=0)
@@ -274,14 +277,14 @@ def _remove_temporary(folder: Path) -> None:
 
 
 def _beat(path: Path, done: threading.Event) -> None:
-    """Show that the process lives."""
+    """Touch the lease until `done`, to show that the process lives."""
     while not done.wait(HEARTBEAT):
         with suppress(OSError):
             os.utime(path)
 
 
 def _finish(path: Path, lock: FileLock, done: threading.Event, owner: int) -> None:
-    if os.getpid() != owner:  # a fork of the process is not its end
+    if os.getpid() != owner:  # a forked child does not end the lease
         return
     done.set()
     with suppress(OSError):

@@ -1,17 +1,15 @@
-"""The ledger of an artifact: the one place that says which rows are there.
+"""The ledger of an artifact: the one place that says which rows exist.
 
-A line is appended and fsynced after its data. What has no line does not exist; a line torn by a
-crash is skipped. A line carries a checksum of its own, so that an altered size, range or id is
-noticed; lines of version 0.1.0 have none and are taken as they are. A row that is found damaged is
-struck by a later line, and exists again when it is computed again.
+A line is appended and fsynced after its data. Data without a line do not exist; a line torn by a
+crash is skipped. Every line carries a checksum, so that an altered size, range or id is noticed;
+lines of version 0.1.0 have none and are taken as they are. A row that is found damaged is struck by
+a later line, and exists again when it is computed again.
 """
 
 from __future__ import annotations
 
-import json
 import logging
 import os
-import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -22,16 +20,11 @@ from typing import Any, BinaryIO
 from filelock import FileLock, Timeout
 
 from sclip_core.store.files import fsync, write_whole
+from sclip_core.store.ledger_lines import LaterVersionError, decode, encode
 
 LOG = logging.getLogger(__name__)
-CHECK = b'{"check": '  # how a line with a checksum begins; it covers all bytes after the comma
-BATCH = {"segment", "seconds", "rows"}  # keys of a line that adds rows
-OPTIONAL = {"chunk"}  # since 0.2
-ROW = {"id", "start", "stop", "crc", "meta"}
 TAIL = 64  # bytes by which a file is recognised
-LONGEST_NAME = 100  # signs of a segment's name; a file's has 255 bytes with its ending
-LONGEST = 1e12  # seconds of a batch: thirty thousand years are damage
-IMPATIENT = 5.0  # seconds after which somebody who waits for a lock says so
+IMPATIENT = 5.0  # seconds of waiting for a lock before a warning
 Place = tuple[str, str, int, int]  # id, segment, start, stop
 
 
@@ -49,29 +42,29 @@ class Row:
 
     @property
     def place(self) -> Place:
-        """What sets this row apart from another computation of the same row."""
+        """Where the row lies, which differs between two computations of the same row."""
         return (self.id, self.segment, self.start, self.stop)
 
 
 @dataclass
 class _Content:
-    """What was read of the file so far."""
+    """What was read from the file so far."""
 
     inode: int = -1
     mtime: int = -1
-    size: int = 0  # bytes that were read, up to the last line break
-    last: bytes = b""  # of these
+    size: int = 0  # bytes read, up to the last line break
+    last: bytes = b""  # the last of these bytes
     lines: int = 0
     seconds: float = 0.0
     rows: dict[str, Row] = field(default_factory=dict)
-    ends: dict[str, int] = field(default_factory=dict)  # of segments
-    chunks: dict[str, int] = field(default_factory=dict)  # of segments
-    odd: dict[int, str] = field(default_factory=dict)  # number of a line: what is wrong with it
-    later: set[int] = field(default_factory=set)  # of those, lines of a later version
-    foreign: set[str] = field(default_factory=set)  # segments of those
+    ends: dict[str, int] = field(default_factory=dict)  # by segment
+    chunks: dict[str, int] = field(default_factory=dict)  # by segment
+    odd: dict[int, str] = field(default_factory=dict)  # faults by the number of the line
+    later: set[int] = field(default_factory=set)  # numbers of odd lines of a later version
+    foreign: set[str] = field(default_factory=set)  # segments that those lines name
 
-    def is_begin_of(self, file: BinaryIO, status: os.stat_result) -> bool:
-        """Whether the file still begins with what was read: it may have been replaced."""
+    def begins(self, file: BinaryIO, status: os.stat_result) -> bool:
+        """Whether the file still begins with what was read; else it was replaced."""
         if self.inode != status.st_ino or status.st_size < self.size:
             return False
         if status.st_size == self.size and status.st_mtime_ns != self.mtime:
@@ -95,24 +88,24 @@ class Ledger:
         return dict(self._read().rows)
 
     def segment_end(self, segment: str) -> int:
-        """First position of a segment that no line claims."""
+        """The first position of a segment that no row takes."""
         return self._read().ends.get(segment, 0)
 
     def chunk_of(self, segment: str) -> int | None:
-        """Values of the first axis in a chunk of a segment; None: no line says so."""
+        """Values of the first axis in a chunk of a segment; None if no line says."""
         return self._read().chunks.get(segment)
 
     def foreign(self) -> set[str]:
-        """The segments that other versions wrote, of which it is not known how to go on."""
+        """The segments that other versions wrote, which this one must not append to."""
         content = self._read()
         return content.foreign | (content.ends.keys() - content.chunks.keys())
 
     def seconds(self) -> float:
-        """Time that all batches took; of a pass that several artifacts share, each has all."""
+        """Seconds that all batches took; artifacts that share a pass count it in full each."""
         return self._read().seconds
 
     def odd_lines(self) -> dict[int, str]:
-        """Lines that say nothing that can be used, by their number, and what is wrong with them.
+        """The faults of lines that cannot be used, by line number.
 
         A last line that a crash has torn is not among them.
         """
@@ -121,7 +114,7 @@ class Ledger:
     def append(
         self, segment: str, rows: Sequence[Row], seconds: float, chunk: int | None = None
     ) -> None:
-        """Make a batch exist: its data must be on disk already."""
+        """Add a batch of rows, whose data must be on disk already."""
         plain = [
             {"id": r.id, "start": r.start, "stop": r.stop, "crc": r.crc, "meta": r.meta}
             for r in rows
@@ -130,16 +123,16 @@ class Ledger:
         self._append(entry if chunk is None else {**entry, "chunk": chunk})
 
     def strike(self, rows: Iterable[Row]) -> None:
-        """Take note that rows are damaged: they do not exist any more, unless stored again."""
+        """Record that rows are damaged: they no longer exist until they are stored again."""
         places = [list(row.place) for row in rows]
         if places:
             self._append({"struck": places})
 
     def repair(self) -> dict[int, str]:
-        """Remove the lines that cannot be used, but for those of a later version.
+        """Remove the lines that cannot be used, except those of a later version.
 
         Returns:
-            What was wrong with each odd line, those that stay included; see ``odd_lines``.
+            The faults of all odd lines as ``odd_lines``, including those that stay.
         """
         content = self._read()
         broken = content.odd.keys() - content.later
@@ -154,12 +147,11 @@ class Ledger:
         return dict(content.odd)
 
     def _append(self, entry: Mapping[str, Any]) -> None:
-        body = json.dumps(entry).encode()[1:]
-        line = CHECK + str(zlib.crc32(body)).encode() + b", " + body
+        line = encode(entry)
         with self._locked(), self._path.open("ab+") as file:
             end = file.seek(0, os.SEEK_END)
             file.seek(max(0, end - 1))
-            torn = file.read(1) not in (b"", b"\n")  # the last writer was cut off in its line
+            torn = file.read(1) not in (b"", b"\n")  # the last writer was cut off within its line
             file.write(b"\n" * torn + line + b"\n")
             file.flush()
             os.fsync(file.fileno())
@@ -168,7 +160,7 @@ class Ledger:
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
-        """The ledger's lock; it is held for milliseconds, so a long wait is worth a line."""
+        """The ledger's lock; it is held for milliseconds, so a long wait is worth a warning."""
         try:
             self._lock.acquire(timeout=IMPATIENT)
         except Timeout:
@@ -180,7 +172,7 @@ class Ledger:
             self._lock.release()
 
     def _read(self, anew: bool = False) -> _Content:
-        """The content as it is now; only what was appended is read again."""
+        """The current content; only what was appended since is read."""
         with self._reading:
             try:
                 file = self._path.open("rb")
@@ -190,7 +182,7 @@ class Ledger:
             with file:
                 status = os.fstat(file.fileno())
                 known = self._content
-                if anew or not known.is_begin_of(file, status):
+                if anew or not known.begins(file, status):
                     known = _Content(inode=status.st_ino)
                 file.seek(known.size)
                 for line in file:
@@ -207,19 +199,19 @@ class Ledger:
 
 
 def _take(content: _Content, line: bytes, number: int) -> None:
-    """Add what a line says."""
+    """Add the content of a line."""
     whole = line.endswith(b"\n")
     if not line.strip():
         return
     try:
-        entry = _entry(line)
-    except _LaterVersion as error:
+        entry = decode(line)
+    except LaterVersionError as error:
         content.odd[number] = str(error)
         content.later.add(number)
         content.foreign |= {error.segment} if error.segment else set()
         return
     except (ValueError, RecursionError) as error:
-        if whole:  # else the writer was cut off, or is at it
+        if whole:  # else its writer was cut off, or is still writing
             content.odd[number] = str(error) or "not JSON"
         return
     if "struck" in entry:
@@ -236,90 +228,3 @@ def _take(content: _Content, line: bytes, number: int) -> None:
     for row in entry["rows"]:
         content.rows[row["id"]] = Row(**row, segment=segment, chunk=chunk)
         content.ends[segment] = max(content.ends.get(segment, 0), row["stop"])
-
-
-class _LaterVersion(Exception):
-    """A line that is whole, and means something that this version does not know."""
-
-    def __init__(self, line: str, segment: Any) -> None:
-        super().__init__(line)
-        self.segment = segment if isinstance(segment, str) else None
-
-
-def _entry(line: bytes) -> dict[str, Any]:
-    """What a line says.
-
-    Raises:
-        ValueError: nothing that can be used.
-        _LaterVersion: something that only a later version understands.
-    """
-    checked = line.startswith(CHECK)
-    if checked:
-        head, _, body = line.rstrip(b"\r\n").partition(b", ")
-        if not head[len(CHECK) :].isdigit() or zlib.crc32(body) != int(head[len(CHECK) :]):
-            raise ValueError("its checksum is wrong")
-        line = b"{" + body
-    try:
-        entry = json.loads(line)
-    except (ValueError, RecursionError):
-        raise ValueError("not JSON") from None
-    if not isinstance(entry, dict):
-        raise ValueError("not a JSON object")
-    fault = _fault(entry)
-    if fault and checked:
-        raise _LaterVersion(f"of a later version: {fault}", entry.get("segment"))
-    if fault:
-        raise ValueError(fault)
-    return entry
-
-
-def _fault(entry: Mapping[str, Any]) -> str | None:
-    """What is wrong with the content of a line; None: nothing."""
-    if entry.keys() == {"struck"}:
-        places = entry["struck"]
-        fine = isinstance(places, list) and all(map(_is_place, places))
-        return None if fine else "odd struck rows"
-    lacking, unknown = (BATCH - {"seconds"}) - entry.keys(), entry.keys() - BATCH - OPTIONAL
-    if lacking or unknown:
-        return f"keys {sorted(lacking)} are missing, {sorted(map(str, unknown))} are not known"
-    seconds, chunk = entry.get("seconds", 0.0), entry.get("chunk", 1)
-    if not isinstance(entry["segment"], str) or not _is_segment(entry["segment"]):
-        return "odd segment"
-    number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    if not number or not 0 <= seconds < LONGEST:
-        return "odd seconds"
-    if not _is_count(chunk) or chunk == 0:
-        return "odd chunk"
-    if not isinstance(entry["rows"], list) or not all(map(_is_row, entry["rows"])):
-        return "odd rows"
-    return None
-
-
-def _is_segment(name: str) -> bool:
-    """Whether a name is that of a file in the artifact's own folder."""
-    plain = name.isprintable() and not {"/", "\\"} & set(name)
-    return plain and 0 < len(name) <= LONGEST_NAME and not name.startswith(".")
-
-
-def _is_row(row: Any) -> bool:
-    return (
-        isinstance(row, dict)
-        and row.keys() == ROW
-        and isinstance(row["id"], str)
-        and all(_is_count(row[name]) for name in ("start", "stop", "crc"))
-        and row["start"] <= row["stop"] < 2**48
-        and isinstance(row["meta"], dict)
-    )
-
-
-def _is_place(place: Any) -> bool:
-    return (
-        isinstance(place, list)
-        and len(place) == 4
-        and all(isinstance(name, str) for name in place[:2])
-        and all(_is_count(number) for number in place[2:])
-    )
-
-
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0

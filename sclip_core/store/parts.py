@@ -1,4 +1,4 @@
-"""Rows of small tables in Parquet: one file a batch, named in the ledger like any other segment."""
+"""Rows of small tables in Parquet: a file for each batch, which the ledger names as its segment."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from sclip_core.store.files import make_folder, refuse_to_guess, write_whole, wr
 from sclip_core.store.ledger import Row
 from sclip_core.store.table import DamagedRow, NewRow, RowTable, crc32
 
-ROW_COLUMN = "row"  # first column of a PartTable's files: whose the values are
+ROW_COLUMN = "row"  # first column of a PartTable's files: the id of the row
 
 
 class UnreadablePart(Exception):
@@ -27,20 +27,20 @@ class UnreadablePart(Exception):
 
 
 class PartFiles(RowTable):
-    """Parquet files of an artifact, one a batch; a row is a slice of one."""
+    """Rows that are slices of Parquet files, a file for each batch."""
 
     @contextmanager
     def writer(self) -> Iterator[Self]:
-        """Every batch is a file of its own: nothing to lock."""
+        """The table itself: every batch is a file of its own, so nothing is locked."""
         yield self
 
     def _store(
         self, table: pa.Table, rows: Sequence[NewRow], crcs: Iterable[int], seconds: float
     ) -> None:
-        """Write a batch, its rows one below the other: data first, then the ledger line.
+        """Write a batch, its rows concatenated: data first, then the ledger line.
 
         Raises:
-            DiskError: it could not be written; no row of it exists then.
+            DiskError: the batch could not be written; none of its rows exists then.
         """
         part = f"{uuid.uuid4().hex[:12]}.parquet"
         stops = np.cumsum([len(row.values) for row in rows]).tolist()
@@ -57,19 +57,19 @@ class PartFiles(RowTable):
         self.free([before[row.id] for row in rows if row.id in before])
 
     def free(self, rows: Iterable[Row]) -> None:
-        """Remove the files of rows that are in the ledger no more, if no other row is in them."""
+        """Remove the files of rows that left the ledger, unless they hold other rows."""
         old = {row.segment for row in rows}
         if old:
             old -= {row.segment for row in self.artifact.ledger.rows().values()}
         for part in old:
-            with suppress(OSError):  # it only takes room
+            with suppress(OSError):  # a file that stays only takes space
                 self._path(part).unlink(missing_ok=True)
 
     def _load(self, part: str, columns: Sequence[str]) -> pa.Table:
         """Columns of a file.
 
         Raises:
-            UnreadablePart: it is missing, or no Parquet.
+            UnreadablePart: the file is missing, or not Parquet.
         """
         try:
             # From memory: pyarrow takes a path such as exp:1/a.parquet for a URI.
@@ -89,7 +89,7 @@ class PartFiles(RowTable):
         )
 
     def _all_damaged(self, row: Row) -> DamagedRow:
-        """The error for a row whose file cannot be read, and for the others that are in it."""
+        """The error for all rows of a file that cannot be read, `row` first."""
         rows = self.artifact.ledger.rows().values()
         others = (r for r in rows if r.segment == row.segment and r.place != row.place)
         return self.damaged(row, *others)
@@ -115,11 +115,11 @@ class PartTable(PartFiles):
         """Store a batch: data first, then the ledger line.
 
         Args:
-            rows: values (n, columns) int64 each.
-            seconds: how long they took.
+            rows: what was computed; values (n, columns) int64.
+            seconds: how long that took.
 
         Raises:
-            DiskError: it could not be written; no row of it exists then.
+            DiskError: the batch could not be written; none of its rows exists then.
         """
         if not rows:
             return
@@ -134,7 +134,7 @@ class PartTable(PartFiles):
         """The values (n, columns) of several rows; each file is read once.
 
         Raises:
-            DamagedRow: a file is missing or not what was written.
+            DamagedRow: names all rows that are damaged or whose file is missing.
         """
         parts: dict[str, NDArray[np.int64] | None] = {}
         found, damaged = [], []

@@ -1,4 +1,4 @@
-"""Rows of any number of records in Parquet: one file a batch, to be read by other tools too."""
+"""Rows of any number of records in Parquet: a file for each batch, readable by other tools."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from typing import Any
 
 import pyarrow as pa
 
-from sclip_core.store.arrays import NewRow
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartFiles, UnreadablePart
+from sclip_core.store.table import NewRow
 
-REMEMBERED_PARTS = 4  # rows are read in about the order in which they were written
+REMEMBERED_PARTS = 4  # few: rows are read in about the order in which they were written
 
 
 class RecordTable(PartFiles):
@@ -25,7 +25,7 @@ class RecordTable(PartFiles):
 
         Args:
             artifact: the folder.
-            schema: of a record; none of its values is null.
+            schema: of a record; no value may be null.
             id_column: the files' first column, with the id of the row that a record belongs to.
         """
         super().__init__(artifact)
@@ -37,11 +37,11 @@ class RecordTable(PartFiles):
         """Store a batch: data first, then the ledger line.
 
         Args:
-            rows: values are Arrow tables of the schema.
-            seconds: how long they took.
+            rows: what was computed; values are Arrow tables of the schema.
+            seconds: how long that took.
 
         Raises:
-            DiskError: it could not be written; no row of it exists then.
+            DiskError: the batch could not be written; none of its rows exists then.
         """
         if not rows:
             return
@@ -56,7 +56,7 @@ class RecordTable(PartFiles):
         """The records of a row.
 
         Raises:
-            DamagedRow: its file is missing or not what was written.
+            DamagedRow: the file is missing, or the records are not those that were written.
         """
         try:
             part = self._part(row.segment)
@@ -75,7 +75,7 @@ class RecordTable(PartFiles):
 
 
 def _crc(records: pa.Table) -> int:
-    """CRC-32 of what the records say, whatever memory they lie in."""
+    """CRC-32 of the records' values, which does not depend on their memory layout."""
     crc = 0
     for column in records.columns:
         crc = zlib.crc32(_bytes(column), crc)

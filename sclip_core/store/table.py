@@ -1,4 +1,4 @@
-"""What all tables of rows have in common, whatever their rows are stored as."""
+"""What all tables of rows have in common, however their rows are stored."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class DamagedRow(ImageError):
     """Rows whose bytes are not those that were written."""
 
     def __init__(self, line: str, table: RowTable, rows: Sequence[Row]) -> None:
-        """Take the line, and the rows that are damaged, with the table that they are of."""
+        """Take the message, and the damaged rows with their table."""
         super().__init__(line)
         self.table = table
         self.rows = tuple(rows)
 
 
 class RowGone(ImageError):
-    """A row that was there a moment ago: somebody found it damaged, and computes it again."""
+    """A row that vanished: another process found it damaged and computes it again."""
 
 
 @dataclass(frozen=True)
@@ -36,12 +36,12 @@ class NewRow:
     """A computed row, not yet stored."""
 
     id: str
-    values: Any  # array (n, ...), the first axis ragged; of a RecordTable, n records in Arrow
+    values: Any  # array (n, ...); for a RecordTable, an Arrow table of n records
     meta: dict[str, Any] = field(default_factory=dict)
 
 
 class RowTable(ABC):
-    """The rows of an artifact: how they are stored is another class's business."""
+    """The rows of an artifact; subclasses say how they are stored."""
 
     def __init__(self, artifact: Artifact) -> None:
         """Take the artifact's folder."""
@@ -53,23 +53,23 @@ class RowTable(ABC):
 
     @abstractmethod
     def free(self, rows: Iterable[Row]) -> None:
-        """Remove the files of rows that are in the ledger no more, if no other row needs them."""
+        """Remove the files of rows that left the ledger, unless other rows need them."""
 
     def strike(self, rows: Sequence[Row]) -> None:
-        """Take note that rows are damaged, and remove their data.
+        """Record that rows are damaged, and remove their data.
 
         Raises:
-            DiskError: the note cannot be written.
+            DiskError: the ledger cannot be written.
         """
         with written_to(self.artifact.path):
             self.artifact.ledger.strike(rows)
         self.free(rows)
 
     def size_of(self, row: Row) -> tuple[int, int]:
-        """Height and width in pixels of a row's image, as its ``meta`` says.
+        """Height and width in pixels of a row's image, from its ``meta``.
 
         Raises:
-            DamagedRow: it says something else; a ledger of version 0.1.0 has no checksums.
+            DamagedRow: ``meta`` holds no size; a ledger of version 0.1.0 has no checksums.
         """
         size = row.meta.get("size")
         if not (isinstance(size, list) and len(size) == 2 and all(map(_is_length, size))):

@@ -1,6 +1,6 @@
-"""Where the products of a transformer's blocks go: on a CPU, buffers that all blocks share.
+"""Memory for the products of a transformer's blocks: on a CPU, buffers that all blocks share.
 
-Fresh memory for every one of them costs a quarter of the whole pass.
+Fresh memory for every product costs a quarter of the whole pass.
 """
 
 from __future__ import annotations
@@ -13,33 +13,33 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 KEPT_BYTES = 2**28  # of buffers that stay allocated between passes
-ROWS_AT_ONCE = 128  # of the MLP's hidden layer
+ROWS_AT_ONCE = 128  # of the MLP's hidden layer: they fit in a core's cache
 QUICK_GELU = 1.702  # x · sigmoid(1.702 x)
 
 _kept = threading.local()
 
 
-class Room:
-    """Where the products of a block go: buffers by name, or what PyTorch allocates."""
+class Buffers:
+    """Buffers by name for the products of a block, or new tensors for each."""
 
     def __init__(self, reuse: bool) -> None:
-        """Begin.
+        """Start without buffers.
 
         Args:
-            reuse: keep buffers; else every product is a new tensor.
+            reuse: keep buffers; False: every product is a new tensor.
         """
         self._reuse = reuse
         self._buffers: dict[str, Tensor] = {}
 
     @classmethod
-    def of(cls, x: Tensor) -> Room:
-        """For tokens like these; a thread's own, since several may share a model."""
+    def of(cls, x: Tensor) -> Buffers:
+        """The buffers of this thread for tokens ``x``; reused in float32 on a CPU only."""
         if x.device.type != "cpu" or x.dtype != torch.float32:
             return cls(reuse=False)
-        room: Room | None = getattr(_kept, "room", None)
-        if room is None or sum(kept.nbytes for kept in room._buffers.values()) > KEPT_BYTES:
-            room = _kept.room = cls(reuse=True)
-        return room
+        buffers: Buffers | None = getattr(_kept, "buffers", None)
+        if buffers is None or sum(one.nbytes for one in buffers._buffers.values()) > KEPT_BYTES:
+            buffers = _kept.buffers = cls(reuse=True)
+        return buffers
 
     def linear(self, name: str, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """``x · weightᵀ + bias``: (rows, out) of (rows, in)."""
@@ -55,13 +55,13 @@ class Room:
         if not self._reuse or type(activation).__name__ != "QuickGELU":
             activated: Tensor = activation(hidden)
             return activated
-        for part in hidden.split(ROWS_AT_ONCE):  # that a core's cache holds
+        for part in hidden.split(ROWS_AT_ONCE):
             gate = self.buffer("gate", *part.shape)
             part.mul_(torch.mul(part, QUICK_GELU, out=gate).sigmoid_())
         return hidden
 
     def buffer(self, name: str, rows: int, columns: int) -> Tensor:
-        """Uninitialised (rows, columns); the same memory under the same name."""
+        """An uninitialised tensor (rows, columns); the same memory for the same name."""
         kept = self._buffers.get(name)
         if kept is None or kept.numel() < rows * columns:
             kept = self._buffers[name] = torch.empty(rows * columns)

@@ -1,4 +1,4 @@
-"""Where and in what precision to compute."""
+"""The device and the precision to compute in."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def find_device(device: str) -> torch.device:
-    """``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``, ``mps``.
+    """The device ``auto`` (a GPU if there is one), ``cpu``, ``cuda``, ``cuda:1`` or ``mps``.
 
     Raises:
-        UserError: no such device here.
+        UserError: there is no such device here.
     """
     if device == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
@@ -29,10 +29,14 @@ def find_device(device: str) -> torch.device:
 
 
 def find_dtype(dtype: str, device: torch.device) -> str:
-    """``auto`` is fp32 on a CPU and fp16, as in the reference, on a GPU.
+    """The name of a dtype, a key of ``DTYPES``.
+
+    Args:
+        dtype: such a name, or ``auto``: fp32 on a CPU, and fp16, as in the reference, on a GPU.
+        device: decides ``auto``.
 
     Raises:
-        UserError: not fp32, bf16, fp16 or auto.
+        UserError: the name is unknown.
     """
     if dtype == "auto":
         return "fp32" if device.type == "cpu" else "fp16"

@@ -1,4 +1,4 @@
-"""NaN and infinity, found before they become a label."""
+"""Checks for NaN and infinity, before they become labels."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from sclip_core.config import UserError
 
 
 def is_finite(values: Tensor) -> bool:
-    """Whether all numbers of a tensor are finite in float32, or in float64 if they are of it.
+    """Whether all numbers of a tensor are finite in float32, or in float64 if that is its dtype.
 
-    A finite sum has finite terms, and takes a tenth of the time of asking each of them; only where
-    the sum is none, each is asked.
+    A finite sum has finite terms, and takes a tenth of the time of checking each; they are checked
+    only where the sum is not finite.
     """
     if values.is_meta or not (values.is_floating_point() or values.is_complex()):
         return True
-    if values.element_size() == 1:  # of 8 bits; PyTorch promotes none of those
+    if values.element_size() == 1:  # PyTorch promotes no dtype of 8 bits
         values = values.float()
     wide = torch.promote_types(values.dtype, torch.float32)
     if bool(values.sum(dtype=wide).isfinite()):
@@ -28,18 +28,19 @@ def is_finite(values: Tensor) -> bool:
 
 
 def check_weights(state: Mapping[str, Tensor], path: Path, but: Collection[str] = ()) -> None:
-    """Refuse weights that are not finite numbers.
+    """Check that weights are finite numbers.
 
     Args:
         state: tensors by name.
         path: of the file that they are from, for the error.
-        but: names of tensors that are no weights.
+        but: names of tensors that are not weights.
 
     Raises:
-        UserError: names the file and the first such tensor.
+        UserError: some are not; names the file and the first such tensor.
     """
     for name, values in state.items():
-        numbers = values.float() if values.dtype == torch.float64 else values  # as they are used
+        # Weights of float64 are used in float32.
+        numbers = values.float() if values.dtype == torch.float64 else values
         if name in but or is_finite(numbers):
             continue
         wrong = int((~numbers.float().isfinite()).sum())

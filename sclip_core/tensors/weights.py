@@ -14,7 +14,7 @@ from torch import Tensor
 
 from sclip_core.config import UserError, refused_by_system
 
-MOST_PACKED = 2**26  # bytes that an archive may have packed: of code, a megabyte
+MOST_PACKED = 2**26  # bytes by which an archive may grow: its code is a megabyte
 
 
 def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
@@ -22,16 +22,16 @@ def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
 
     Args:
         path: of the file.
-        mapped: leave the numbers on the disk until they are looked at, where the format can.
+        mapped: leave the numbers on the disk until they are used, where the format allows it.
 
     Raises:
-        UserError: a corrupt file, or one that holds something else than tensors.
+        UserError: the file is corrupt, or holds something else than tensors.
     """
     try:
         if path.suffix == ".safetensors":
             state = load_file(path)
         elif swells(path):
-            raise ValueError("its archive unpacks to far more than it has on the disk")
+            raise ValueError("its archive unpacks to far more than its size on the disk")
         elif is_torchscript(path):
             state = _read_torchscript(path)
         else:
@@ -46,9 +46,9 @@ def read_state(path: Path, mapped: bool = False) -> dict[str, Tensor]:
 
 
 def swells(path: Path) -> bool:
-    """Whether a file is an archive that unpacks to far more than itself.
+    """Whether a file is an archive that unpacks to far more than its own size.
 
-    PyTorch stores numbers as they are and packs only the code of a TorchScript archive.
+    PyTorch stores numbers uncompressed and compresses only the code of a TorchScript archive.
     """
     if not zipfile.is_zipfile(path):
         return False
@@ -58,7 +58,7 @@ def swells(path: Path) -> bool:
 
 
 def is_torchscript(path: Path) -> bool:
-    """Whether a file is a TorchScript archive, as OpenAI's are."""
+    """Whether a file is a TorchScript archive, as OpenAI's weights are."""
     if path.suffix == ".safetensors" or not zipfile.is_zipfile(path):
         return False
     with zipfile.ZipFile(path) as archive:
@@ -66,7 +66,7 @@ def is_torchscript(path: Path) -> bool:
 
 
 def _read_pickled(path: Path, mapped: bool) -> Any:
-    """A saved state_dict; what it says about a pickle's protocol is said by the error too."""
+    """A saved state_dict; warnings about a pickle's protocol repeat what the error says."""
     mmap = mapped and zipfile.is_zipfile(path)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)
@@ -74,19 +74,26 @@ def _read_pickled(path: Path, mapped: bool) -> Any:
 
 
 def _read_torchscript(path: Path) -> Any:
-    """The state_dict of an archive; its reader is in C++ and knows no Python to execute."""
+    """The state_dict of an archive; its reader is in C++ and executes no Python."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # deprecated, but OpenAI's files stay
         return torch.jit.load(path, map_location="cpu").state_dict()
 
 
 def one_line(error: Exception) -> str:
-    """What an error says, at most 200 characters."""
+    """An error's class and message in one line of at most 200 characters."""
     return " ".join(f"{type(error).__name__}: {error}".split())[:200]
 
 
+def first_mismatch(error: RuntimeError) -> str:
+    """Why ``load_state_dict`` refused weights: the first size that differs, or its first reason."""
+    lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
+    wrong = next((line for line in lines if line.startswith("size mismatch")), lines[0])
+    return wrong[:200].rstrip(". ")
+
+
 def _unreadable(path: Path, error: Exception) -> UserError:
-    """The error for a file that its reader refused."""
+    """The error for a file that cannot be read."""
     reason = refused_by_system(error)
     if reason:
         return UserError(f"{path} cannot be read: {reason}; free some, and run again")

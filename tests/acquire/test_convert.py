@@ -173,7 +173,7 @@ def test_deleted_objects_are_not_drawn_whatever_their_label():
 
 
 def test_an_unknown_label_is_named():
-    with pytest.raises(ImageError, match=r"^a\.json: 'zebra' is no label of Cityscapes"):
+    with pytest.raises(ImageError, match=r"^a\.json: 'zebra' is not a label of Cityscapes"):
         cityscapes_polygons(scene(("zebra", box(0, 0, 3, 3))), "a.json")
 
 
@@ -201,7 +201,7 @@ def road(polygon: list[list[float]]) -> dict[str, object]:
     ],
 )
 def test_a_torn_polygon_file_is_refused(torn):
-    with pytest.raises(ImageError, match=r"^a\.json.*; expected |^a\.json is no .*: expected "):
+    with pytest.raises(ImageError, match=r"^a\.json.*; expected |^a\.json is not a .*: expected "):
         cityscapes_polygons(torn, "a.json")
 
 
@@ -347,7 +347,7 @@ def test_what_is_no_segmentation_is_refused(segmentation):
 
 
 def test_without_pycocotools_the_user_is_told_what_to_install(monkeypatch):
-    monkeypatch.setitem(sys.modules, "pycocotools", None)
+    monkeypatch.setitem(sys.modules, "pycocotools.mask", None)
     with pytest.raises(UserError, match=r"pip install 'sclip-benchmark\[data\]'") as caught:
         paint(np.zeros((9, 12), np.uint8), [[0, 0, 5, 0, 5, 5]], 1)
     assert not isinstance(caught.value, ImageError)  # not the fault of a file
@@ -391,7 +391,7 @@ def test_context_segments_are_painted_in_their_order(segments):
 
 def test_a_category_that_context_does_not_have_is_named():
     segment = {"category_id": 3, "segmentation": packed_rle(rectangle(0, 0, 2, 2))}
-    with pytest.raises(ImageError, match=r"^2008_000002\.jpg: category 3 is none of the 60"):
+    with pytest.raises(ImageError, match=r"^2008_000002\.jpg: category 3 is not one of the 60"):
         context_map((9, 12), [segment], "2008_000002.jpg")
 
 

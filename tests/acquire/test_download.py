@@ -385,10 +385,7 @@ class TestAnswers:
 
     def test_no_address(self, tmp_path):
         line = refusal(Archive("file.zip", url="nonsense"), tmp_path)
-        assert (
-            "nonsense could not be fetched (not an address that can be fetched from: Invalid URL"
-            in line
-        )
+        assert "nonsense could not be fetched (not a usable address: Invalid URL" in line
 
     def test_network_lost_on_the_way(self, site, archive, tmp_path, monkeypatch):
         """Once the server has answered, it may come back."""
@@ -459,7 +456,7 @@ class TestDisk:
         (tmp_path / "file.zip.part").symlink_to("/dev/full")
         line = refusal(archive, tmp_path, kind=DiskError)
         assert "No space left on device" in line
-        assert "make room there: what was fetched is kept, run this command again" in line
+        assert "free some space: what was fetched is kept, run this command again" in line
 
     def test_full_on_the_way(self, site, archive, tmp_path):
         """A limit on the size of files stands in for a disk that is full after so many bytes."""

@@ -11,7 +11,7 @@ from sclip_core.acquire import obtain as obtain_module
 from sclip_core.acquire.obtain import obtain
 from sclip_core.acquire.prepare import prepare
 from sclip_core.config import UserError
-from sclip_core.datasets.samples import benchmark_samples
+from sclip_core.datasets.layouts import benchmark_samples
 
 from . import trees
 from .publisher import Publisher

@@ -21,7 +21,7 @@ def test_a_line_that_is_no_name_of_a_file(line, tmp_path):
     trees.SETS["voc21"][0](tmp_path)
     with (tmp_path / SPLIT).open("a", encoding="utf-8") as file:
         file.write(f"{line}\n")
-    with pytest.raises(UserError, match=r"val\.txt lists .*, which is no name of a file"):
+    with pytest.raises(UserError, match=r"val\.txt lists .*, which is not a file name"):
         check("voc21", tmp_path)
 
 

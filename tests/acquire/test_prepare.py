@@ -19,8 +19,8 @@ from sclip_core.acquire import raw as raw_module
 from sclip_core.acquire.prepare import prepare
 from sclip_core.acquire.raw import CONVERSIONS
 from sclip_core.config import UserError
+from sclip_core.datasets.layouts import benchmark_samples
 from sclip_core.datasets.record import record_of
-from sclip_core.datasets.samples import benchmark_samples
 from sclip_core.store.files import DiskError
 
 from . import trees
@@ -98,8 +98,8 @@ DAMAGED_INSTANCES = {
     r"000000000139\.jpg'?, twice": lambda d: d["images"][1].update(file_name="000000000139.jpg"),
     "which cannot be one": lambda d: d["images"][1].update(file_name="a\0.jpg"),
     "cannot be one": lambda d: d["images"][1].update(file_name="../a.jpg"),
-    "have another form": lambda d: d["images"][1].update(file_name=5),
-    "have another for": lambda d: d["categories"][0].update(id="2"),
+    "have an unexpected form": lambda d: d["images"][1].update(file_name=5),
+    "have an unexpected for": lambda d: d["categories"][0].update(id="2"),
     "lists no images": lambda d: d.update(images=[], annotations=[]),
 }
 
@@ -609,7 +609,7 @@ def test_without_raw_annotations_it_says_where_they_come_from(name, source, says
 def test_a_torn_annotation_file_is_named(content, tmp_path):
     trees.context_raw(tmp_path)
     (tmp_path / CONTEXT / "trainval_merged.json").write_text(content)
-    with pytest.raises(UserError, match=r"trainval_merged\.json (is torn|has no)"):
+    with pytest.raises(UserError, match=r"trainval_merged\.json (is not JSON|holds a list|has no)"):
         prepare("context60", tmp_path)
 
 
@@ -617,7 +617,7 @@ def test_a_torn_annotation_file_is_named(content, tmp_path):
     ("name", "source", "says"),
     [
         ("coco_stuff", "instances", "unknown source 'instances'"),
-        ("voc21", "stuff", "there is one source"),
+        ("voc21", "stuff", "have one source"),
         ("context60", "stuff", "unknown source 'stuff'"),
         ("coco_object", "instance", "Did you mean 'instances'"),
         ("cityscapes", "polygon", "Did you mean 'polygons'"),

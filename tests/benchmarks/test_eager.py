@@ -1,4 +1,4 @@
-"""The baseline computes what the library does: only then is its time worth a comparison."""
+"""The baseline computes the same as the library, so that their times can be compared."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from benchmarks import eager
 from benchmarks.cases import Case
 from sclip_core import pamr
 from sclip_core.config import Protocol
-from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation import backends
 
 WORDS = (0, 0, 1, 2, 2, 3)
 PLAIN = Protocol(short_side=70, slide_crop=48, slide_stride=32)
@@ -26,8 +26,8 @@ PROTOCOLS = {
 
 @pytest.fixture(autouse=True)
 def _portable(monkeypatch):
-    """The portable path is the obvious form of ours; tests/segmentation ties the kernels to it."""
-    monkeypatch.setattr(compiled, "available", lambda: False)
+    """Use the portable path, with which tests/segmentation compares the kernels."""
+    monkeypatch.setattr(backends, "numba_available", lambda: False)
 
 
 def eager_logits(case: Case) -> torch.Tensor:
@@ -49,7 +49,7 @@ def test_logits_and_labels_are_those_of_the_library(name):
 
 @pytest.mark.parametrize("name", ["prob_thd", "area_thd"])
 def test_the_thresholds_take_something_away(name):
-    """Else the comparison above would not see them."""
+    """Otherwise the comparison above would not test them."""
     with_it, without = (
         Case.of(protocol, (60, 80), WORDS).labels() for protocol in (PROTOCOLS[name], PLAIN)
     )

@@ -1,4 +1,4 @@
-"""Times in turns, peaks of memory, the machine."""
+"""Times measured in turns, peaks of memory, the machine."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from sclip_core.encoder import Attention
 
 
 def test_functions_take_turns_and_the_median_counts(monkeypatch):
-    """A turn lasts as long as it should; a short function is called again in it."""
+    """In each turn a short function is called again until the turn has lasted long enough."""
     monkeypatch.setattr(measure, "seconds_of", lambda function: function())
     monkeypatch.setattr(measure, "TURN_SECONDS", 2.0)
     called: list[str] = []
@@ -48,7 +48,7 @@ def test_functions_take_turns_and_the_median_counts(monkeypatch):
 
 @pytest.mark.parametrize("resettable", [True, False])
 def test_peak_is_what_was_touched(monkeypatch, resettable):
-    """What is freed before the end counts; so does the way without the kernel's mark."""
+    """Memory that is freed before the end counts, with and without the kernel's own mark."""
     if not resettable:
 
         def refuse(*_: object) -> int:
@@ -94,7 +94,7 @@ def test_gflop_are_those_that_pytorch_counts(names):
 
 
 def test_gflop_of_a_window_of_vit_b16():
-    """The reference protocol, section 9, has 35.3; CSA's second attention adds 0.1."""
+    """docs/protocol.md, section 9, has 35.3; CSA's second attention adds 0.1."""
     tower = open_clip.create_model("ViT-B-16-quickgelu", pretrained=None, device="meta").visual
     assert window_gflop(tower, ["vanilla"]) == pytest.approx(35.3, abs=0.03)
     assert window_gflop(tower, ["csa"]) == pytest.approx(35.4, abs=0.03)

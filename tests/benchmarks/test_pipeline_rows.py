@@ -1,4 +1,4 @@
-"""Rows of whole runs: what is counted as work, what is judged, and that they run at all."""
+"""Rows of whole runs: what counts as work, what is judged, and that they run at all."""
 
 from __future__ import annotations
 
@@ -33,7 +33,6 @@ def probe(work: float, computed: dict[str, int] | None = None, peak_mb: float = 
     return Probe(
         wall=(0.0, work + 5.0),
         run=(4.0, work + 4.0),
-        opened=((4.0, 4.1),),
         checked=((4.1, 4.2),),
         stages={"text_bank": 0.25 * work, "refine": 0.75 * work},
         computed={**NOTHING, **(computed or {})},
@@ -104,9 +103,9 @@ def test_images_of_tuning_are_a_benchmark(tmp_path, given):
         settings, said = place.coco(2, tmp_path if given else None)
         run = Run(resolve(**settings))
         assert said == ("2 photographs" if given else "2 scenes 60×80")
-        assert (len(run.samples), len(run.dataset.vocabulary.queries)) == (2, 113)
+        assert (len(run.inputs.samples), len(run.inputs.dataset.vocabulary.queries)) == (2, 113)
         assert (run.settings.logit_scale, run.settings.prob_thd) == (50, 0.1)
-        truths = [run.ground_truth(sample) for sample in run.samples]
+        truths = [run.inputs.ground_truth(sample) for sample in run.inputs.samples]
         assert [truth.any() for truth in truths] == [not given] * 2
     assert not place.folder.exists()
 

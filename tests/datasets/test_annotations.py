@@ -125,7 +125,7 @@ def test_categories_without_a_class_are_named_with_the_nearest_spelling() -> Non
     with pytest.raises(UserError, match=r"x: unknown category 'catt'\. Did you mean 'cat'") as info:
         match(["catt", "cat", "zebra"], VOCABULARY, "x")
     assert "In all 2 have no class: catt, zebra" in str(info.value)
-    assert "--classes FILE has a line for each" in str(info.value)
+    assert "Add each name to the line of its class" in str(info.value)
 
 
 def test_numbers_are_classes_but_not_where_one_is_the_background() -> None:
@@ -241,9 +241,9 @@ BAD_SHAPES = {
     "an outline of 0 points": [[]],
     "not a finite number": [[1, 2, float("nan"), 4, 5, 6]],
     "expected x in 0..60 and y in 0..40": [[1, 2, 3, 400, 5, 6]],
-    "are no run lengths": {"size": list(SIZE), "counts": [3, -3]},
+    "are not run lengths": {"size": list(SIZE), "counts": [3, -3]},
     "add up to 7 pixels; expected 2,400": {"size": list(SIZE), "counts": [3, 4]},
-    "no run lengths": {"size": list(SIZE), "counts": "PPP"},
+    "not run lengths": {"size": list(SIZE), "counts": "PPP"},
     "a mask of 9x9.*the image has 60x40": {"size": [9, 9], "counts": [81]},
     "boxes alone": None,
     "expected polygons or run lengths": [],
@@ -314,7 +314,7 @@ def test_a_size_in_other_spellings(tmp_path: Path) -> None:
 
 
 BAD_FILES: dict[str, str | dict[str, Any]] = {
-    "is no JSON, or cut short": '{"images": [',
+    "is not JSON, or cut short": '{"images": [',
     "nested too deep|recursion": "[" * 200_000,
     "holds a list": "[]",
     "holds a whole number": "3",
@@ -330,13 +330,13 @@ BAD_FILES: dict[str, str | dict[str, Any]] = {
     },
     "category 3 is there twice": {"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]},
     "'name' is missing": {"categories": [{"id": 3}]},
-    "not one below a folder": {"images": [{"id": 1, "file_name": "../b.jpg"}]},
-    "'/b.jpg' is not one below": {"images": [{"id": 1, "file_name": "/b.jpg"}]},
+    "is not a path below": {"images": [{"id": 1, "file_name": "../b.jpg"}]},
+    "'/b.jpg' is not a path below": {"images": [{"id": 1, "file_name": "/b.jpg"}]},
     "cannot be the name of a file": {"images": [{"id": 1, "file_name": "\ud800.jpg"}]},
     "image 9, not listed": {"annotations": [annotation(1, [STAR], image_id=9)]},
     "category 9 of an annotation is not listed": {"annotations": [annotation(1, [STAR], 9)]},
     "'image_id' is None": {"annotations": [{}]},
-    "LabelMe file, of one image": {"shapes": []},
+    "LabelMe file, which has one image": {"shapes": []},
 }
 
 
@@ -416,13 +416,13 @@ def test_panoptic_faults(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="16 bits a channel; expected 8"):
         draw(path)
     Image.new("RGB", SIZE[::-1]).save(tmp_path / "pan" / "b.png", format="JPEG")
-    with pytest.raises(ImageError, match="is no PNG"):
+    with pytest.raises(ImageError, match="is not a PNG"):
         draw(path)
     (tmp_path / "pan" / "b.png").unlink()
     with pytest.raises(ImageError, match="no file at"):
         draw(path)
     (tmp_path / "pan").rmdir()
-    with pytest.raises(UserError, match=r"no folder .*pan: a panoptic file goes with"):
+    with pytest.raises(UserError, match=r"no folder .*pan: the PNGs of a panoptic file"):
         draw(path)
     (tmp_path / "pan").mkdir()
     entry = json.loads(path.read_text())["annotations"][0]
@@ -493,7 +493,7 @@ def test_labelme_faults(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match="its label map 60x39"):
         draw(tmp_path)
     path.write_text('{"flags": {}}')
-    with pytest.raises(UserError, match="is no LabelMe file: it has no 'shapes'"):
+    with pytest.raises(UserError, match="is not a LabelMe file: it has no 'shapes'"):
         open_annotations(tmp_path)
     path.write_text('{"shapes": [{"label": 3}]}')
     with pytest.raises(UserError, match="'label' is 3; expected a text"):
@@ -603,7 +603,7 @@ def test_yolo_faults(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="expected a name for each"):
         open_annotations(labels)
     (labels / "data.yaml").write_text("names: [cat")
-    with pytest.raises(UserError, match="is no YAML"):
+    with pytest.raises(UserError, match="is not YAML"):
         open_annotations(labels)
 
 
@@ -616,7 +616,7 @@ def test_what_is_no_annotation(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no annotations: expected a COCO file"):
         open_annotations(tmp_path)
     (tmp_path / "a.xml").write_text("<annotation/>")
-    with pytest.raises(UserError, match="is no JSON file"):
+    with pytest.raises(UserError, match="is not a JSON file"):
         open_annotations(tmp_path / "a.xml")
     write_yolo(tmp_path / "a.txt", yolo_line(0, STAR))
     write_labelme(tmp_path / "b.json")

@@ -174,7 +174,7 @@ def many(root: Path, count: int, **settings: object) -> Settings:
 @pytest.mark.parametrize(("count", "reduced"), [(256, False), (300, False), (255, True)])
 def test_a_class_is_not_ignored_by_default(tmp_path: Path, count: int, reduced: bool) -> None:
     settings = many(tmp_path, count, reduce_zero_label=reduced)
-    said = refused("would not be evaluated: say which value is not", settings)
+    said = refused("would not be evaluated: pass another value", settings)
     assert f"the value 255 of a label map is 'class {255 - reduced}'" in said
     for value in ((65535,), (255,)):  # whoever says so may leave a class out
         assert open_dataset(settings.replace(ignore_label=value)).ignore_label == value

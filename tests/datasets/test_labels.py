@@ -84,7 +84,7 @@ def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
     for name, message in {
         "lossy.jpg": "expected a single-channel PNG, TIFF or BMP; JPEG would blur",
         "empty.png": "is empty",
-        "text.png": "is no label map",
+        "text.png": "is not a label map",
         "nowhere.png": "no file at",
         ".": "is a folder",
     }.items():

@@ -1,4 +1,4 @@
-"""The checkpoint that ships: small, whole, as its card says, and able to segment."""
+"""The packaged checkpoint: it is small, it is the one of its card, and it segments."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_a_name_that_is_nearly_its_own() -> None:
 
 @pytest.fixture(scope="module")
 def ious() -> dict[str, np.ndarray]:
-    """IoU of every class in percent on scenes of no training, by torchmetrics, for each method."""
+    """For each method, the IoU of every class in percent on evaluation scenes, by torchmetrics."""
     protocol = resolve(preset="demo", dataset="scenes")
     methods = {
         "vanilla": ("vanilla", protocol),
@@ -88,7 +88,7 @@ def ious() -> dict[str, np.ndarray]:
 
 
 def test_it_segments(ious: dict[str, np.ndarray]) -> None:
-    """Floors a little below what the model card says: a change that costs accuracy shows here."""
+    """The floors are a little below the model card's figures, so that a loss of accuracy fails."""
     means = {name: float(iou.mean()) for name, iou in ious.items()}
     things = {name: float(iou[8:].mean()) for name, iou in ious.items()}
     assert means["csa"] > FLOORS["csa"], means

@@ -126,7 +126,7 @@ def test_what_a_scene_says_it_shows_is_there() -> None:
 
 
 def test_colour_alone_decides_nothing() -> None:
-    """The nearest mean colour of six hundred known textures names fewer than half of others."""
+    """The nearest of 600 mean colours is of the right class for fewer than half of 600 others."""
     means, names = [], []
     for number in range(150):
         for code, name in enumerate(TEXTURES):
@@ -144,7 +144,7 @@ def test_colour_alone_decides_nothing() -> None:
 
 
 def classes_in(text: str) -> set[str]:
-    """The classes whose words are in a text; longer words first, as "beach ball" is no beach."""
+    """The classes whose words are in a text; long words first, as a "beach ball" is no beach."""
     words = sorted(
         ((word, name) for name, words in words_of().items() for word in words),
         key=lambda pair: -len(pair[0]),

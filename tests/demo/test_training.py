@@ -1,4 +1,4 @@
-"""Training: what the trainer gets to see, its loss, and that a stopped run goes on."""
+"""Training: what the trainer sees, its loss, and that a stopped run can be continued."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sclip_core.demo import training
 from sclip_core.demo.scenes import Item, Picture, Scene, caption, draw_picture, training_rng
 from sclip_core.demo.training.pictures import BLOCK, Batch, Pictures
 from sclip_core.demo.training.tokens import Tokens
-from sclip_core.demo.training.train import CONFIG, train
+from sclip_core.demo.training.train import CONFIG, draw_curve, train
 from sclip_core.demo.training.trainer import MaskedClipLoss, Recipe, Trainer
 from sclip_core.encoder.text import encode_prompts
 
@@ -200,10 +200,8 @@ def test_the_weights_load_like_any_other(tmp_path: Path) -> None:
 
 
 def test_the_curve_of_a_log_is_a_picture(tmp_path: Path) -> None:
-    from sclip_core.demo.training.curve import draw
-
     train(dataclasses.replace(SMALL, steps=2), tmp_path, every=1)
-    draw(tmp_path / "log.jsonl", tmp_path / "curve.png")
+    draw_curve(tmp_path / "log.jsonl", tmp_path / "curve.png")
     with Image.open(tmp_path / "curve.png") as picture:
         colours = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
     assert {(31, 111, 180), (209, 105, 31)} <= colours  # both lines are there

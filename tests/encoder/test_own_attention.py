@@ -118,7 +118,8 @@ def test_taken_names_are_refused():
     with pytest.raises(UserError) as error:
         policy("mine")(another)
     assert str(error.value) == (
-        f"attention 'mine' is taken by {__name__}.mine: register {__name__}.another by another name"
+        f"attention 'mine' is taken by {__name__}.mine: register {__name__}.another under another "
+        "name"
     )
     assert Attention.parse("mine")(*torch.ones(3, 1, 1, 2, 2), (1, 1)).shape == (1, 1, 2, 2)
     policy("scaled")(functools.partial(mine, scale=2))
@@ -131,9 +132,9 @@ def test_taken_names_are_refused():
     ("arguments", "says"),
     [
         (("mine", "reducd"), "unknown arch 'reducd'. Did you mean 'reduced'"),
-        (("mine:vanilla",), "is no name that can be chosen"),
-        (("a,b",), "is no name that can be chosen"),
-        (("",), "is no name that can be chosen"),
+        (("mine:vanilla",), "invalid attention name"),
+        (("a,b",), "invalid attention name"),
+        (("",), "invalid attention name"),
         ((mine,), '@policy("my_name")'),
     ],
 )

@@ -29,7 +29,7 @@ KINDS = {
 
 
 def expected_vector(clip, word: str, context: int = 77) -> torch.Tensor:
-    """Section 1 of PROTOCOL.md, in float64 from the prompts' features on."""
+    """Section 1 of docs/protocol.md, in float64 from the prompts' features on."""
     prompts = [template(word) for template in open_clip.OPENAI_IMAGENET_TEMPLATES]
     features = clip.encode_text(open_clip.tokenize(prompts, context_length=context)).double()
     features = torch.stack([f / f.square().sum().sqrt() for f in features])

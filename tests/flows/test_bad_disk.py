@@ -83,7 +83,7 @@ def test_disk_full(run, tmp_path, undisturbed, monkeypatch):
         (line,) = said
         assert code == 2
         assert "No space left on device" in line
-        assert "make room there" in line
+        assert "free some space" in line
         assert "run again" in line
         lines.append(line)
     assert len(lines) > 3

@@ -330,16 +330,16 @@ def test_image_exchanged_while_it_is_in_use(run, data, tmp_path, monkeypatch):
     cv2.imwrite(str(data / "labels" / "bad.png"), LABELS)
     image = data / "images" / "bad.bmp"
     compute, times = (
-        DenseFeaturesStage.compute,
+        DenseFeaturesStage.compute_shared,
         (image.stat().st_atime_ns, image.stat().st_mtime_ns),
     )
 
-    def exchange(self, ids, shard):
+    def exchange(self, ids, others, shard):
         cv2.imwrite(str(image), 255 - PICTURE)
         os.utime(image, ns=times)
-        return compute(self, ids, shard)
+        return compute(self, ids, others, shard)
 
-    monkeypatch.setattr(DenseFeaturesStage, "compute", exchange)
+    monkeypatch.setattr(DenseFeaturesStage, "compute_shared", exchange)
     code, (line,), _ = run()
     assert code == 1
     assert "bad.bmp was changed while it was in use: run again" in line

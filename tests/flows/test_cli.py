@@ -164,11 +164,11 @@ def test_scores_are_those_of_torchmetrics(own, tmp_path, sclip):
     ],
 )
 def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
-    from flows.cli import running
+    from sclip_core.pipeline.run import Run
 
     monkeypatch.chdir(tmp_path)
     seen = []
-    monkeypatch.setattr(running, "_run_direct", lambda settings, _: seen.append(settings) or 1 / 0)
+    monkeypatch.setattr(Run, "several", lambda settings, _: seen.append(settings) or 1 / 0)
     if not any(word.startswith(("--dataset", "--preset=voc")) for word in arguments):
         arguments = ["--dataset", "voc20", *arguments] if "voc21" not in arguments else arguments
     assert sclip("run", "--direct", *arguments)[0] == 1
@@ -296,7 +296,7 @@ class TestTheSystemRefuses:
     def test_no_permission(self, raised):
         code, err = raised(PermissionError(13, "Permission denied", "a/digests\x1b.jsonl"))
         assert code == 2
-        line = r"sclip: a/digests\x1b.jsonl: Permission denied; mend that and run again"
+        line = r"sclip: a/digests\x1b.jsonl: Permission denied; fix that and run again"
         assert err == line + "\n"
 
     @pytest.mark.parametrize(
@@ -311,4 +311,4 @@ class TestTheSystemRefuses:
         code, err = raised(error)
         assert code == 1
         assert "Traceback" in err
-        assert err.endswith("this is a fault of ours, see above; no artifact is lost\n")
+        assert err.endswith("internal error, see above; please report it; no artifact is lost\n")

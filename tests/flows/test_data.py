@@ -123,9 +123,11 @@ def test_prepare_then_check(name, data, tmp_path, of_size):
     of_size(name, count)
     code, out, err = data("prepare", name, "--root", tmp_path)
     assert (code, err) == (0, [])
-    assert f"{count} maps written, 0 were there" in out
+    assert f"{count} maps written, 0 existed already" in out
     assert f"next: sclip data check {name} --root {tmp_path}" in out
-    assert f"0 maps written, {count} were there" in data("prepare", name, "--root", tmp_path)[1]
+    assert (
+        f"0 maps written, {count} existed already" in data("prepare", name, "--root", tmp_path)[1]
+    )
 
     code, out, err = data("check", name, "--root", tmp_path)
     assert (code, err) == (0, [])
@@ -234,7 +236,7 @@ def test_prepare_keeps_a_file_that_differs(data, tmp_path):
     target = place("coco_object", tmp_path, COCO_IDS[0])
     trees.grey(target, np.full((trees.HEIGHT, trees.WIDTH), 80))
     line = mistake(data("prepare", "coco_object", "--root", tmp_path))
-    assert "1 label maps are there and differ" in line
+    assert "1 existing label maps differ" in line
     assert str(target) in line
     assert "--force" in line
     assert (trees.read(target) == 80).all()

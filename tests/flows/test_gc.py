@@ -62,7 +62,7 @@ def test_what_runs_refer_to_must_be_known(sclip, store):
     path.write_bytes(b"torn")
     code, _, err = sclip("gc", "--delete", "--artifacts", store)
     assert code == 2
-    assert err.startswith("sclip: what the runs refer to is not known: ")
+    assert err.startswith("sclip: cannot tell what the runs refer to: ")
     assert len(err.splitlines()) == 1
 
 

@@ -131,7 +131,7 @@ def test_an_unannotated_pixel_is_background_where_there_is_one(small, sclip, tmp
         ({"classes": None}, ["--classes is missing", "one a line"]),
         (
             {"classes": "sky\ngrass"},
-            ["unknown category", "'road'", "Known: grass, sky", "add the name"],
+            ["unknown category", "'road'", "Known: grass, sky", "Add each name"],
         ),
     ],
 )

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from flows.cli.signals import Stopped, Watch
+from flows.signals import Stopped, Watch
 from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.encoding import EncodingStage

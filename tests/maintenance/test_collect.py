@@ -74,7 +74,7 @@ def test_what_is_missing_is_named(store):
     next(store.glob("metrics/*/manifest.json")).unlink()
     said = "\n".join(f"{fault.path} {fault.what}" for fault in check_store(store))
     assert "rows are damaged" in said
-    assert "which is not there any more" in said
+    assert "which no longer exists" in said
     assert "manifest.json is missing" in said
 
 
@@ -85,7 +85,7 @@ def test_data_without_a_row(artifact):
     with table.writer() as writer:
         writer.commit(rows, 1)
         used = set(files(artifact.path))
-        lost = [table._chunk_path("0000", 7), table._chunk_path("0003", 0)]
+        lost = [table.segments.chunk_path("0000", 7), table.segments.chunk_path("0003", 0)]
         for path in lost:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_bytes(b"of a batch that was not committed")
@@ -103,7 +103,7 @@ def test_segments_that_somebody_writes_to_are_left_alone(artifact):
     table = ArrayTable(artifact, "uint8", None, True)
     with table.writer() as writer:
         writer.commit(random_rows("uint8", None, [9]), 1)
-        table._chunk_path("0000", 7).write_bytes(b"on its way")
+        table.segments.chunk_path("0000", 7).write_bytes(b"on its way")
         assert garbage(root, older_than=1) == []
     assert len(garbage(root, older_than=1)) == 1
 
@@ -149,7 +149,7 @@ def test_what_was_found_is_looked_at_again(tmp_path):
     first, second = (random_rows("uint8", None, [9], seed) for seed in (1, 2))
     with ArrayTable(artifact, "uint8", None, True).writer() as writer:
         writer.commit(first, 1)
-    lost = ArrayTable(artifact, "uint8", None, True)._chunk_path("0000", 1)
+    lost = ArrayTable(artifact, "uint8", None, True).segments.chunk_path("0000", 1)
     lost.write_bytes(b"of a batch that was not committed")
     (found,) = garbage(tmp_path, older_than=1)
     with ArrayTable(artifact, "uint8", None, True).writer() as writer:

@@ -48,7 +48,7 @@ def voted_slowly(masks, base, num_classes: int) -> np.ndarray:
 
 
 def decided_slowly(logits, masks, base, query_class, num_classes: int, protocol) -> np.ndarray:
-    """Section 6 of PROTOCOL.md for masks instead of pixels, number by number."""
+    """Section 6 of docs/protocol.md for masks instead of pixels, number by number."""
     chances = []
     for words in logits.tolist():
         powers = [math.exp(protocol.logit_scale * logit) for logit in words]

@@ -140,7 +140,7 @@ def test_masks_of_one_image_in_one_call():
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_scikit_image(method, monkeypatch):
-    monkeypatch.setitem(sys.modules, "skimage", None)
+    monkeypatch.setitem(sys.modules, "skimage.segmentation", None)
     command = r"not installed: pip install 'sclip-benchmark\[superpixels\]'"
     with pytest.raises(UserError, match=command):
         proposed(method, picture(20, 30))

@@ -208,7 +208,7 @@ def test_sharded_run_gives_the_same(tmp_path, voc, finished_once):
 
 
 def test_no_model_is_loaded_for_pamr_alone(artifacts, voc, monkeypatch):
-    import sclip_core.pipeline.run as module
+    import sclip_core.pipeline.models as module
 
     monkeypatch.setattr(module, "CLIP", None)
     assert computed(run(artifacts, voc, pamr_steps=1)) == BELOW_REFINE
@@ -226,7 +226,7 @@ def test_labels_equal_the_single_image_api(artifacts, voc, tiny):
     settings = resolve(dataset="voc21", data_root=voc, artifacts=artifacts, **TINY)
     labels = Pipeline.of(Run(settings)).refine
     rows = labels.rows()
-    for digest, sample in labels.run.images.items():
+    for digest, sample in labels.run.inputs.images.items():
         single = tiny.segment(read_image(sample.image), protocol="voc21").labels
         assert np.mean(single == labels.read(rows[digest])) > 0.999
     assert os.path.isdir(labels.artifact.path)

@@ -17,6 +17,8 @@ from sclip_core.masks import Proposals
 from sclip_core.masks.sam import loading
 from sclip_core.masks.sam.encoder import SamEncoder
 from sclip_core.masks.sam.generator import MaskGenerator
+from sclip_core.pipeline.inputs import Inputs
+from sclip_core.pipeline.models import Models
 from sclip_core.pipeline.pipeline import Finished, Pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 
@@ -125,7 +127,7 @@ def test_labels_are_those_of_the_library(tmp_path, voc, rule):
     stages = pipeline(tmp_path, voc, **settings)
     model = SCLIP.load(**tower, device="cpu")
     differ = 0.0
-    for digest, sample in stages.hybrid.run.images.items():
+    for digest, sample in stages.hybrid.run.inputs.images.items():
         image = read_image(sample.image)
         masks = propose_masks(image, "felzenszwalb")
         alone = model.segment(image, "voc21", masks=masks, rule=rule, **WINDOWS).labels
@@ -212,7 +214,7 @@ def left_half(image: np.ndarray) -> Proposals:
 
 @pytest.mark.parametrize("rule", ["vote", "pool", "crop"])
 def test_without_masks_dense_labels_stay(artifacts, voc, monkeypatch, rule):
-    monkeypatch.setattr(Run, "proposer", lambda self, shard=0: nothing_found)
+    monkeypatch.setattr(Models, "proposer", lambda self, shard=0: nothing_found)
     finished = run(artifacts, voc, **SUPERPIXELS, hybrid_rule=rule)
     dense = run(artifacts, voc)
     assert finished.row["num_images"] == 4
@@ -222,7 +224,7 @@ def test_without_masks_dense_labels_stay(artifacts, voc, monkeypatch, rule):
 
 def test_baseline_outside_of_masks(tmp_path, voc, monkeypatch):
     """Background where the words have one; else no label, which is wrong and of no class."""
-    monkeypatch.setattr(Run, "proposer", lambda self, shard=0: left_half)
+    monkeypatch.setattr(Models, "proposer", lambda self, shard=0: left_half)
     for dataset in ("voc21", "voc20"):
         settings = {**SUPERPIXELS, "mode": "baseline", "dataset": dataset, "num_samples": 1}
         run(tmp_path / dataset, voc, **settings)
@@ -233,7 +235,7 @@ def test_baseline_outside_of_masks(tmp_path, voc, monkeypatch):
         half = labels.shape[1] // 2
         assert (labels[:, half:] == outside).all()
         assert len(np.unique(labels[:, :half])) == 1
-        truth = cv2.imread(str(stages.metrics.run.samples[0].label), cv2.IMREAD_UNCHANGED)
+        truth = cv2.imread(str(stages.metrics.run.inputs.samples[0].label), cv2.IMREAD_UNCHANGED)
         evaluated = (truth != 255) & (truth != 0 if dataset == "voc20" else True)
         found = areas(tmp_path / dataset)
         assert sum(row["label"] for row in found) == evaluated.sum()
@@ -242,7 +244,7 @@ def test_baseline_outside_of_masks(tmp_path, voc, monkeypatch):
 
 
 def test_pictures_have_outlines_and_no_label_is_hatched(tmp_path, voc, monkeypatch):
-    monkeypatch.setattr(Run, "proposer", lambda self, shard=0: left_half)
+    monkeypatch.setattr(Models, "proposer", lambda self, shard=0: left_half)
     settings = {**SUPERPIXELS, "dataset": "voc20", "num_samples": 1}
     run(tmp_path, voc, **settings, mode="baseline", save_vis=tmp_path / "masks")
     run(tmp_path, voc, **settings, mode="dense", save_vis=tmp_path / "dense")
@@ -259,8 +261,8 @@ def test_sam_and_other_thresholds(tmp_path, voc, sam, encoded):
     assert sum(encoded) == 4
     masks = masks_of(pipeline(artifacts, voc, **sam))
     assert min(len(found) for found in masks.values()) > 1
-    generator = pipeline(artifacts, voc, **sam).proposals.run.proposer()
-    for digest, sample in pipeline(artifacts, voc, **sam).hybrid.run.images.items():
+    generator = pipeline(artifacts, voc, **sam).proposals.run.models.proposer()
+    for digest, sample in pipeline(artifacts, voc, **sam).hybrid.run.inputs.images.items():
         assert alike(masks[digest], generator(read_image(sample.image)))
     encoded.clear()
     run(artifacts, voc, **{**sam, "pred_iou_thresh": 0.4})
@@ -315,14 +317,14 @@ def test_shards_share_an_artifact(tmp_path, voc):
 
 def test_points_per_batch_has_no_say(tmp_path, voc, sam):
     one = pipeline(tmp_path, voc, **sam, points_per_batch=3).proposals
-    assert one.run.proposer().points_at_once == 3
+    assert one.run.models.proposer().points_at_once == 3
     assert one.key == pipeline(tmp_path, voc, **sam).proposals.key
 
 
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"sam_checkpoint": "no/such.pth"}, "no/such.pth is not there"),
+        ({"sam_checkpoint": "no/such.pth"}, "no/such.pth does not exist"),
         ({"sam_model": "vit_l"}, "is SAM's vit_b, not vit_l: pass --sam-model vit_b"),
     ],
 )
@@ -349,22 +351,22 @@ def test_a_stage_that_the_run_lacks_cannot_be_forced(tmp_path, voc):
 
 
 def test_an_image_that_cannot_be_read_is_left_out(tmp_path, voc, monkeypatch):
-    broken = Run.image
+    broken = Inputs.image
 
-    def image(self: Run, digest: str) -> Any:
+    def image(self: Inputs, digest: str) -> Any:
         if digest == next(iter(self.images)):
             raise UserErrorOfImage("cannot be decoded")
         return broken(self, digest)
 
     from sclip_core import ImageError as UserErrorOfImage
 
-    monkeypatch.setattr(Run, "image", image)
+    monkeypatch.setattr(Inputs, "image", image)
     finished: Finished = run(tmp_path, voc, **SUPERPIXELS)
     assert (finished.row["num_images"], finished.row["num_failed"]) == (3, 1)
 
 
 def test_generator_is_what_is_opened(tmp_path, voc, sam):
-    assert isinstance(pipeline(tmp_path, voc, **sam).proposals.run.proposer(), MaskGenerator)
+    assert isinstance(pipeline(tmp_path, voc, **sam).proposals.run.models.proposer(), MaskGenerator)
 
 
 def test_every_setting_that_changes_masks_is_in_the_key(tmp_path, voc, sam):
@@ -413,7 +415,7 @@ def test_what_was_left_out_is_not_scored_by_an_older_row(tmp_path, voc, monkeypa
     for part in (tmp_path / "proposals").rglob("*.parquet"):
         part.write_bytes(part.read_bytes()[:40])
     with monkeypatch.context() as patched:  # they cannot be made again either
-        patched.setattr("sclip_core.pipeline.stage.Stage.can_be_mended", lambda *_: False)
+        patched.setattr("sclip_core.pipeline.mending.Mending.possible", lambda *_: False)
         with pytest.raises(UserError, match=r"missing or damaged.*--force proposals"):
             run(tmp_path, voc, **SUPERPIXELS, force=("hybrid",))
     mended = run(tmp_path, voc, **SUPERPIXELS, force=("proposals",))

@@ -342,7 +342,7 @@ def test_rows_that_are_struck_meanwhile_are_computed_again(artifacts, voc, stage
     struck = getattr(pipeline, stage)
     struck.table.strike(list(struck.rows().values())[:1])
     assert pipeline.refine.execute().computed == 4
-    assert pipeline.run.failures == {}
+    assert pipeline.run.journal.failures == {}
 
 
 def test_damage_of_rows_that_this_run_does_not_want(artifacts, voc):
@@ -359,7 +359,7 @@ def test_damage_of_rows_that_this_run_does_not_want(artifacts, voc):
 def test_a_run_of_fewer_images_has_another_id(artifacts, voc, monkeypatch):
     """A damaged row cannot be computed again just now: the score is of the others, and says so."""
     from sclip_core.config import ImageError
-    from sclip_core.pipeline import run as module
+    from sclip_core.pipeline import inputs as module
 
     (whole,) = ({row["run_id"] for row in areas(artifacts)},)
     for part in (artifacts / "metrics").rglob("*.parquet"):

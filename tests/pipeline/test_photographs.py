@@ -57,9 +57,9 @@ def test_scores(photographs, tmp_path, layout):
     assert finished.row["num_images"] == (7 if "voc" in layout else 5)
     labels = Pipeline.of(run).refine
     rows = labels.rows()
-    num_classes = run.dataset.vocabulary.num_classes
+    num_classes = run.inputs.dataset.vocabulary.num_classes
     metric = MulticlassJaccardIndex(num_classes, average="none", ignore_index=255)
-    for digest, sample in run.images.items():
+    for digest, sample in run.inputs.images.items():
         prediction = torch.from_numpy(labels.read(rows[digest]).astype(int))
         metric.update(prediction[None], torch.from_numpy(truth(run, sample))[None])
     expected = 100 * metric.compute().numpy()

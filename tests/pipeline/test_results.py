@@ -120,7 +120,7 @@ def lost(pipeline: Pipeline, count: int, monkeypatch: pytest.MonkeyPatch) -> lis
     metrics = pipeline.metrics
     rows = dict(list(metrics.rows().items())[count:])
     monkeypatch.setattr(metrics, "rows", lambda: rows)
-    return [sample.image_id for sample in pipeline.run.samples[:count]]
+    return [sample.image_id for sample in pipeline.run.inputs.samples[:count]]
 
 
 @pytest.mark.parametrize("count", [1, 3, 4])
@@ -163,7 +163,7 @@ def test_images_that_are_known_to_have_failed_are_left_out(tmp_path, voc, monkey
     for stage in list(pipeline)[:-1]:
         stage.execute()
     (first,) = lost(pipeline, 1, monkeypatch)
-    run.failures[first] = f"{first} is damaged"
+    run.journal.failures[first] = f"{first} is damaged"
     pipeline.results.execute()
     (row,) = pipeline.results.read()
     assert (row["num_images"], row["num_failed"]) == (3, 1)

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sclip_core.config import UserError, resolve
-from sclip_core.pipeline import run as module
+from sclip_core.masks.sources import Sam
+from sclip_core.pipeline import models as module
 from sclip_core.pipeline.run import Run
 
 from ..conftest import GOLDEN
@@ -61,13 +62,13 @@ def test_other_weights_in_place(tmp_path, voc, weights):
 
 def test_weights_that_change_before_they_are_loaded(tmp_path, voc, weights):
     one = opened(tmp_path / "a", voc, pretrained=str(weights))
-    before = one.weights_sha256
+    before = one.models.weights_sha256
     exchange(weights)
     with pytest.raises(UserError, match=r"w\.safetensors was changed while it was in use"):
-        one.model()
+        one.models.clip()
     again = opened(tmp_path / "a", voc, pretrained=str(weights))
-    assert again.weights_sha256 == sha256(weights) != before
-    again.model()
+    assert again.models.weights_sha256 == sha256(weights) != before
+    again.models.clip()
 
 
 def test_weights_that_change_while_they_are_loaded(tmp_path, voc, weights, monkeypatch):
@@ -79,34 +80,38 @@ def test_weights_that_change_while_they_are_loaded(tmp_path, voc, weights, monke
 
     monkeypatch.setattr(module, "CLIP", load)
     with pytest.raises(UserError, match=r"w\.safetensors was changed while it was in use"):
-        one.model()
-    assert not one._models
-    assert opened(tmp_path / "a", voc, pretrained=str(weights)).weights_sha256 == sha256(weights)
+        one.models.clip()
+    assert not one.models._loaded
+    assert opened(tmp_path / "a", voc, pretrained=str(weights)).models.weights_sha256 == sha256(
+        weights
+    )
 
 
 def test_a_stale_digest_of_weights_is_forgotten(tmp_path, voc, weights):
     """As a file system would leave it that keeps change times and inodes."""
     one = opened(tmp_path / "a", voc, pretrained=str(weights))
-    known = one.digests._look_at(str(weights))
-    one.digests._remember({str(weights): known._replace(sha256="ab" * 32)})
+    known = one.inputs.digests._look_at(str(weights))
+    one.inputs.digests._remember({str(weights): known._replace(sha256="ab" * 32)})
     stale = opened(tmp_path / "a", voc, pretrained=str(weights))
-    assert stale.weights_sha256 == "ab" * 32
+    assert stale.models.weights_sha256 == "ab" * 32
     with pytest.raises(UserError, match="run again"):
-        stale.model()
-    assert opened(tmp_path / "a", voc, pretrained=str(weights)).weights_sha256 == sha256(weights)
+        stale.models.clip()
+    assert opened(tmp_path / "a", voc, pretrained=str(weights)).models.weights_sha256 == sha256(
+        weights
+    )
 
 
 def test_runs_of_several_share_a_model_of_the_same_weights(tmp_path, voc, weights):
     given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path, "device": "cpu"}
     names = {"model": str(GOLDEN / "tiny_clip.json"), "pretrained": str(weights)}
     one, other = Run.several([resolve(**given, **names, pamr_steps=n) for n in (0, 1)])
-    first = one.model()
-    assert other.model() is first
+    first = one.models.clip()
+    assert other.models.clip() is first
     exchange(weights)
-    other.digests.forget(weights)
-    del other.weights_sha256
-    assert other.model() is not first
-    assert not torch.equal(other.model().encode_word("cat"), first.encode_word("cat"))
+    other.inputs.digests.forget(weights)
+    del other.models.weights_sha256
+    assert other.models.clip() is not first
+    assert not torch.equal(other.models.clip().encode_word("cat"), first.encode_word("cat"))
 
 
 @pytest.mark.parametrize("when", ["before", "meanwhile"])
@@ -114,22 +119,22 @@ def test_sam_that_changes(tmp_path, voc, monkeypatch, when):
     checkpoint = tmp_path / "sam.pth"
     checkpoint.write_bytes(b"one")
     one = opened(tmp_path / "a", voc, mode="hybrid", sam_checkpoint=checkpoint)
-    key = one.sam_sha256
+    key = one.models.masks_sha256
     opens: list[Path] = []
 
-    def load(settings: Any, path: Path, *_: Any) -> Any:
-        opens.append(path)
+    def load(self: Sam, *_: Any) -> Any:
+        opens.append(self.weights)
         checkpoint.write_bytes(b"two")
         return object()
 
-    monkeypatch.setattr(module, "open_source", load)
+    monkeypatch.setattr(Sam, "open", load)
     if when == "before":
         checkpoint.write_bytes(b"two")
     with pytest.raises(UserError, match=r"sam\.pth was changed while it was in use: run again"):
-        one.proposer()
+        one.models.proposer()
     assert bool(opens) == (when == "meanwhile")
     again = opened(tmp_path / "a", voc, mode="hybrid", sam_checkpoint=checkpoint)
-    assert again.sam_sha256 == sha256(checkpoint) != key
+    assert again.models.masks_sha256 == sha256(checkpoint) != key
 
 
 @pytest.mark.parametrize("fields", [[-2], [-2, -1], [0], [1, 2, 3, 4, 5, 6]])

@@ -115,7 +115,9 @@ def test_the_baseline_marks_pixels_without_a_label(own):
     some = {"proposals": "felzenszwalb", "min_mask_region_area": 400}
     stages = Pipeline.of(Run(resolve(**settings(own, **some, mode="baseline"))))
     run_pipelines([stages.run])
-    for sample, digest in zip(stages.run.samples, stages.run.image_digests, strict=True):
+    for sample, digest in zip(
+        stages.run.inputs.samples, stages.run.inputs.image_digests, strict=True
+    ):
         masks = stages.proposals.read(stages.proposals.rows()[digest])
         covered = masks.masks().any(axis=0)
         saved = read_map(own / f"out/labels/{sample.image_id}.png")
@@ -131,7 +133,7 @@ def test_values_of_many_classes(own, classes, dtype, masks):
     run_pipelines([stages.run])
     saved = read_map(own / "out/labels/a.png")
     assert saved.dtype == dtype
-    row = stages.labels.rows()[stages.run.image_digests[0]]
+    row = stages.labels.rows()[stages.run.inputs.image_digests[0]]
     assert (saved == stages.labels.read(row)).all()
 
 
@@ -208,7 +210,7 @@ def test_a_picture_and_a_label_map_of_one_name(own):
 
 
 def test_there_is_no_ground_truth_to_ask_for(own):
-    opened = Run(resolve(**settings(own)))
+    opened = Run(resolve(**settings(own))).inputs
     assert all(sample.label is None for sample in opened.samples)
     assert opened.label_digests == []
     with pytest.raises(UserError, match="no ground truth: pass --labels DIR"):

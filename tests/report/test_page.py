@@ -198,8 +198,8 @@ def test_an_image_that_was_replaced_is_not_shown_as_if_it_were_the_old_one(moved
     third.unlink()
     page, notes = write_report(["latest~3"], tmp_path / "out", moved, data_root=root)
     assert len(notes) == 2
-    assert f"not shown: {first.stem} is not the image any more that was segmented" in notes
-    assert f"not shown: {third.stem} is not in the dataset any more" in notes
+    assert f"not shown: {first.stem} has changed since it was segmented" in notes
+    assert f"not shown: {third.stem} is no longer in the dataset" in notes
     assert page.read_text("utf-8").count("<figure") == 6
 
 
@@ -207,8 +207,8 @@ def test_runs_of_an_older_version_are_shown_without_confusions(tmp_path):
     old = with_an_old_one(tmp_path)
     page, notes = write_report([old], tmp_path / "out", tmp_path)
     text = Tags(page.read_text("utf-8")).text
-    assert "No confusions of runs that an older version made" in text
-    assert "Not kept by the version" in text
+    assert "Runs of an older version have no confusions" in text
+    assert "kept no confusions" in text
     assert notes[0].startswith("no pictures")
 
 
@@ -258,9 +258,7 @@ def test_ground_truth_that_was_not_scored_is_not_shown(moved, tmp_path):
     labels = cv2.imread(str(first), cv2.IMREAD_UNCHANGED)
     cv2.imwrite(str(first), (labels + 1) % 15)
     page, notes = write_report(["latest~3"], tmp_path / "out", moved, data_root=root)
-    assert notes == [
-        f"not shown: {first.stem}: its label map is not the one that was scored any more"
-    ]
+    assert notes == [f"not shown: {first.stem}: its label map has changed since it was scored"]
     assert page.read_text("utf-8").count("<figure") == 7
 
 

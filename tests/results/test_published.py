@@ -104,7 +104,7 @@ def test_the_row_of_its_method(others, method):
         ({"model": "sclip-demo", "pretrained": "scenes"}, "a toy CLIP"),
         ({"model": "ViT-L-14"}, "ViT-L-14 openai, not OpenAI's ViT-B/16"),
         ({"pretrained": "laion2b_s34b_b88k"}, "ViT-B-16-quickgelu laion2b_s34b_b88k, not OpenAI's"),
-        ({"pretrained": "random.safetensors"}, r"not known here \(random.safetensors\).* random"),
+        ({"pretrained": "random.safetensors"}, r"unknown file \(random.safetensors\).* random"),
         ({"short_side": 448}, r"short_side 448 \(theirs: 336\)"),
         ({"slide_crop": 0}, "slide_crop 0"),
         ({"logit_scale": 40.0}, r"logit_scale 40 \(theirs: 65\)"),
@@ -133,7 +133,7 @@ def test_other_label_maps_and_a_dataset_that_nobody_publishes():
     )
     found = beside(run("scenes"))
     assert found.miou is None
-    assert found.caveats == ("nobody has published figures for scenes",)
+    assert found.caveats == ("no published figures for scenes",)
 
 
 def test_the_scale_counts_only_where_a_threshold_asks_for_it():

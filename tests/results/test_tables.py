@@ -44,8 +44,8 @@ def test_a_run_by_name(three, name, found):
 @pytest.mark.parametrize(
     ("name", "says"),
     [
-        ("own", "2 runs are called own...: own-aa11, own-aa22"),
-        ("aa", "2 runs are called aa..."),
+        ("own", "2 runs match own: own-aa11, own-aa22"),
+        ("aa", "2 runs match aa"),
         ("cc", "no run 'cc': expected latest"),
         ("", "no run ''"),
         ("latest~3", "there are 3 runs, the oldest is latest~2"),
@@ -121,10 +121,10 @@ def test_images_that_all_runs_have(tmp_path):
 @pytest.mark.parametrize(
     ("images", "names", "says"),
     [
-        ({"one": IMAGE[:2]}, ("sky", "grass"), "have other classes"),
-        ({"one": IMAGE}, ("sky", "grass", "dog"), "have other classes"),
+        ({"one": IMAGE[:2]}, ("sky", "grass"), "have different classes"),
+        ({"one": IMAGE}, ("sky", "grass", "dog"), "have different classes"),
         ({"two": IMAGE}, ("sky", "grass", "cat"), "no image in common"),
-        ({"one": [(0, 0, 1)] * 3}, ("sky", "grass", "cat"), "another ground truth for every"),
+        ({"one": [(0, 0, 1)] * 3}, ("sky", "grass", "cat"), "a different ground truth for every"),
     ],
 )
 def test_runs_that_cannot_be_compared(tmp_path, images, names, says):

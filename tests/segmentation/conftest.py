@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation import backends
 
 
 @pytest.fixture(scope="module", params=["compiled", "portable"], autouse=True)
@@ -14,8 +14,8 @@ def path(request: pytest.FixtureRequest) -> Iterator[str]:
     """Which path the code takes; for a module at a time, as Hypothesis wants it."""
     with pytest.MonkeyPatch.context() as patch:
         if request.param == "portable":
-            patch.setattr(compiled, "available", lambda: False)
+            patch.setattr(backends, "numba_available", lambda: False)
         else:
             pytest.importorskip("numba")
-            assert compiled.available()
+            assert backends.numba_available()
         yield request.param

@@ -13,12 +13,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import Geometry, Protocol, UserError
-from sclip_core.segmentation import Refiner, Stitcher, decide, pamr
-from sclip_core.segmentation.backends import numba_decision as compiled
-from sclip_core.segmentation.backends import numba_pamr as refinement
+from sclip_core.segmentation import Refiner, Stitcher, backends, decide, pamr
 from sclip_core.segmentation.pamr import _step, pamr_weights
 
-kernels = pytest.importorskip("sclip_core.segmentation.backends.numba_kernels")
+pytest.importorskip("numba")
+from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation.backends import numba_jit, numba_pamr
 
 SIZES = st.integers(1, 40)
 
@@ -86,11 +86,11 @@ def test_is_the_loop(steps, prob_thd, words, height, width, removes, seed) -> No
     if steps:
         image = torch.from_numpy(rng.standard_normal((3, height, width), np.float32))
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "available", lambda: False)
+            patch.setattr(backends, "numba_available", lambda: False)
             logits = pamr(image, torch.from_numpy(logits), steps, dilations).double().numpy()
-    winners = compiled.Winners(given_logits, image, classes, classes.max() + 1, protocol)
+    winners = compiled.NumbaDecision(given_logits, image, classes, classes.max() + 1, protocol)
     if seed % 2:
-        winners(None)  # as area_thd does: what was heard then is not heard again
+        winners(None)  # as area_thd does: what was decided then is not decided again
     below, labels = winners(removed)
     scores, expected, shares = by_hand(logits, classes, removed, protocol)
     wrong = labels != expected
@@ -114,7 +114,7 @@ def test_ties_go_to_the_first_word(words, seed) -> None:
     for steps in (0, 1):
         protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
         one, two = (
-            compiled.Winners(
+            compiled.NumbaDecision(
                 compiled.Stitching(np.concatenate([cosines] * copies, -1), *taps),
                 image if steps else None,
                 np.arange(copies * words),
@@ -156,11 +156,11 @@ def test_blocks_of_rows_are_exact(monkeypatch, steps) -> None:
     given_logits, _ = stitching(rng, 40, 90, 50)
     image = torch.from_numpy(rng.standard_normal((3, 90, 50), np.float32))
     protocol = Protocol(pamr_steps=steps, pamr_dilations=(1, 2), prob_thd=0.03)
-    decided = compiled.Winners(given_logits, image, np.arange(40), 40, protocol)
+    decided = compiled.NumbaDecision(given_logits, image, np.arange(40), 40, protocol)
     below, labels = decided(None)
-    monkeypatch.setattr(refinement, "BUFFER_BYTES", 1)
-    assert len(list(refinement.row_blocks(90, 50, steps, (1, 2), 16))) > 3
-    again_below, again = compiled.Winners(given_logits, image, np.arange(40), 40, protocol)(None)
+    monkeypatch.setattr(numba_pamr, "BUFFER_BYTES", 1)
+    assert len(list(numba_pamr.row_blocks(90, 50, steps, (1, 2), 16))) > 3
+    again_below, again = compiled.NumbaDecision(given_logits, image, np.arange(40), 40, protocol)()
     np.testing.assert_array_equal(again, labels)
     np.testing.assert_array_equal(again_below, below)
 
@@ -171,7 +171,7 @@ def test_threads_change_nothing(threads) -> None:
     given_logits, _ = stitching(rng, 20, 7, 30)
     image = torch.from_numpy(rng.standard_normal((3, 7, 30), np.float32))
     protocol = Protocol(pamr_steps=2, pamr_dilations=(2,))
-    decided = compiled.Winners(given_logits, image, np.arange(20), 20, protocol)
+    decided = compiled.NumbaDecision(given_logits, image, np.arange(20), 20, protocol)
     before = torch.get_num_threads()
     _, labels = decided(None)
     try:
@@ -200,12 +200,12 @@ def test_words_that_are_left_out_win_nowhere(words, height, width, steps, spread
     protocol = Protocol(pamr_steps=steps, pamr_dilations=(1, 3))
 
     def decide_all() -> np.ndarray:
-        return compiled.Winners(given_logits, image, np.arange(words), words, protocol)()[1]
+        return compiled.NumbaDecision(given_logits, image, np.arange(words), words, protocol)()[1]
 
     labels = decide_all()
-    without = compiled.hopeless(given_logits.cosines)
+    without = compiled.dominated(given_logits.cosines)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(compiled, "hopeless", lambda cosines: np.zeros(cosines.shape[-1], bool))
+        patch.setattr(compiled, "dominated", lambda cosines: np.zeros(cosines.shape[-1], bool))
         np.testing.assert_array_equal(labels, decide_all())
     assert not without[labels].any()
 
@@ -213,9 +213,9 @@ def test_words_that_are_left_out_win_nowhere(words, height, width, steps, spread
 def test_a_word_below_a_mixture_is_left_out() -> None:
     """It is below neither word everywhere, but below their mean."""
     cosines = np.array([[[1.0, 0.0, 0.3], [0.0, 1.0, 0.3]]], np.float32)
-    np.testing.assert_array_equal(compiled.hopeless(cosines), [False, False, True])
+    np.testing.assert_array_equal(compiled.dominated(cosines), [False, False, True])
     cosines[0, 1, 2] = 0.7
-    np.testing.assert_array_equal(compiled.hopeless(cosines), [False, False, False])
+    np.testing.assert_array_equal(compiled.dominated(cosines), [False, False, False])
 
 
 @pytest.mark.parametrize("name", ["voc21", "coco_object", "cityscapes"])
@@ -240,13 +240,13 @@ def test_labels_are_those_of_the_logits(name) -> None:
     [(480, 640, 10, (8, 16)), (3000, 4000, 10, (8, 16)), (1024, 2048, 10, (1, 2, 4, 8, 12, 24))],
 )
 def test_what_a_block_needs_is_limited(height, width, steps, dilations) -> None:
-    words = refinement.words_at_once(height, width, dilations, 171)
-    blocks = list(refinement.row_blocks(height, width, steps, dilations, words))
+    words = numba_pamr.queries_at_once(height, width, dilations, 171)
+    blocks = list(numba_pamr.row_blocks(height, width, steps, dilations, words))
     assert sum(inner.stop - inner.start for _, inner in blocks) == height
     for outer, _ in blocks:
         rows, padded = outer.stop - outer.start, width + 2 * max(dilations)
         needed = 4 * rows * (2 * padded * words + 8 * len(dilations) * width)
-        assert needed <= refinement.BUFFER_BYTES
+        assert needed <= numba_pamr.BUFFER_BYTES
 
 
 def test_a_distance_beyond_the_image_needs_no_room() -> None:
@@ -272,9 +272,19 @@ def test_no_folder_to_remember_what_was_compiled(monkeypatch) -> None:
             raise RuntimeError("cannot cache function: no locator available")
         return lambda kernel: kernel
 
-    monkeypatch.setattr(kernels, "njit", njit)
-    assert kernels.compiled(len) is len
+    monkeypatch.setattr(numba_jit, "njit", njit)
+    kernel = lambda: None  # noqa: E731
+    assert numba_jit.compiled(kernel) is kernel
     assert [options.get("cache", False) for options in calls] == [True, False]
+
+
+def test_a_change_of_any_kernel_is_another_name_in_the_cache() -> None:
+    """Numba compares the age of one file, but kernels inline functions of several."""
+    assert {path.stem for path in numba_jit.SOURCES} >= {
+        *("numba_jit", "numba_stitch", "numba_pamr_kernels", "numba_decision_kernels")
+    }
+    for kernel in (compiled.stitch_rows, compiled.decide_rows, numba_pamr.step_rows):
+        assert kernel.py_func.__qualname__.endswith(numba_jit.DIGEST)
 
 
 @pytest.mark.parametrize(
@@ -293,10 +303,10 @@ def test_without_numba_it_says_so_once(breaks: str, says: str) -> None:
     code = f"""
 import sys, warnings
 {breaks}
-from sclip_core.segmentation import compiled
+from sclip_core.segmentation import backends
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
-    print(compiled.available(), compiled.available(), len(said), said[0].message)
+    print(backends.numba_available(), backends.numba_available(), len(said), said[0].message)
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.startswith("False False 1 Numba")
@@ -309,11 +319,14 @@ def test_what_is_warmed_up_is_what_is_used() -> None:
 import threading
 import numpy as np, torch
 from sclip_core.config import Geometry, Protocol
-from sclip_core.segmentation import Refiner, compiled, kernels
-compiled.warm_up()
+from sclip_core.segmentation import Refiner, backends
+backends.warm_up()
 [t.join() for t in threading.enumerate() if t.name == "sclip-compile"]
-names = "stitch_rows weigh_rows step_rows step_and_vote_rows label_rows".split()
-count = lambda: [len(getattr(kernels, name).signatures) for name in names]
+from sclip_core.segmentation.backends import numba_decision, numba_pamr
+names = "stitch_rows decide_rows step_and_decide_rows".split()
+kernels = [getattr(numba_decision, name) for name in names]
+kernels += [numba_pamr.weigh_rows, numba_pamr.step_rows]
+count = lambda: [len(kernel.signatures) for kernel in kernels]
 before = count()
 for steps in (0, 3):
     for prob_thd in (0, 0.1):

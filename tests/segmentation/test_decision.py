@@ -13,7 +13,7 @@ from sclip_core.segmentation.decision import class_scores
 
 
 def reference(logits, query_class, num_classes: int, protocol: Protocol) -> np.ndarray:
-    """Section 6 of PROTOCOL.md as the public code does it, in float64."""
+    """Section 6 of docs/protocol.md as the public code does it, in float64."""
     scores = (protocol.logit_scale * logits.double()).softmax(dim=0)
     membership = one_hot(query_class, num_classes).T[:, :, None, None]
     scores = (scores[None] * membership).max(dim=1).values

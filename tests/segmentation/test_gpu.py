@@ -12,8 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from sclip_core.segmentation import pamr
-from sclip_core.segmentation.backends import numba_decision as compiled
+from sclip_core.segmentation import backends, pamr
 from sclip_core.segmentation.backends import triton_pamr as gpu
 from sclip_core.segmentation.pamr import pamr_weights
 
@@ -44,7 +43,7 @@ class Case(NamedTuple):
         image, logits = self.inputs()
         distances = [min(d, 100) for d in self.dilations]
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(compiled, "available", lambda: False)
+            patch.setattr(backends, "numba_available", lambda: False)
             return pamr_weights(image, distances), pamr(image, logits, self.steps, distances)
 
 
@@ -80,7 +79,7 @@ def write_all(file: str) -> None:
     for case in CASES:
         image, logits = case.inputs()
         found = gpu.weights(image, case.dilations)
-        refined = gpu.refine(image, logits, case.steps, case.dilations)
+        refined = gpu.pamr(image, logits, case.steps, case.dilations)
         assert refined.data_ptr() != logits.data_ptr()
         assert all(map(torch.equal, case.inputs(), (image, logits)))
         results.append((found, refined))
@@ -117,7 +116,7 @@ def test_without_triton_it_says_so_once() -> None:
 import sys, warnings
 sys.modules["triton"] = None
 import torch
-from sclip_core.segmentation import gpu
+from sclip_core.segmentation.backends import triton_pamr as gpu
 with warnings.catch_warnings(record=True) as said:
     warnings.simplefilter("always")
     found = [gpu.available(torch.device(name)) for name in ("cpu", "cuda", "cuda")]
@@ -142,27 +141,27 @@ class TestOnCuda:
         weights, refined = case.expected()
         found = gpu.weights(image, case.dilations).cpu()
         torch.testing.assert_close(found, weights, **TOLERANCE)
-        found = gpu.refine(image, logits, case.steps, case.dilations).cpu()
+        found = gpu.pamr(image, logits, case.steps, case.dilations).cpu()
         torch.testing.assert_close(found, refined, **TOLERANCE)
 
     @pytest.mark.parametrize("dilations", [(8, 16), (1, 2, 4, 8, 12, 24)], ids=str)
     def test_a_real_size(self, dilations) -> None:
         case = Case(20, 480, 640, 10, dilations)
         image, logits = (tensor.cuda() for tensor in case.inputs())
-        found = gpu.refine(image, logits, case.steps, dilations).cpu()
+        found = gpu.pamr(image, logits, case.steps, dilations).cpu()
         torch.testing.assert_close(found, pamr(*case.inputs(), 10, dilations), **TOLERANCE)
 
     def test_a_half_is_refined_as_float(self) -> None:
         image, logits = (tensor.cuda().half() for tensor in CASES[2].inputs())
-        found = gpu.refine(image, logits, 2, (1, 2))
+        found = gpu.pamr(image, logits, 2, (1, 2))
         assert found.dtype == torch.float32
-        assert torch.equal(found, gpu.refine(image.float(), logits.float(), 2, (1, 2)))
+        assert torch.equal(found, gpu.pamr(image.float(), logits.float(), 2, (1, 2)))
 
     def test_more_numbers_than_32_bits_count(self) -> None:
         if torch.cuda.mem_get_info()[0] < 30e9:
             pytest.skip("needs 30 GB")
         image, logits = torch.randn(3, 8192, 8192).cuda(), torch.zeros(33, 8192, 8192).cuda()
         logits[-1].normal_()
-        found = gpu.refine(image, logits, 1, (1,))
-        assert torch.equal(found[-1:], gpu.refine(image, logits[-1:], 1, (1,)))
+        found = gpu.pamr(image, logits, 1, (1,))
+        assert torch.equal(found[-1:], gpu.pamr(image, logits[-1:], 1, (1,)))
         assert not found[:-1].any()

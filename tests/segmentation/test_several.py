@@ -13,10 +13,11 @@ from torch.nn.functional import normalize
 from sclip_core.config import Protocol
 from sclip_core.datasets import Vocabulary
 from sclip_core.segmentation import decision
-from sclip_core.segmentation.backends import numba_decision as compiled
 
 from .test_decision import random_classes, random_logits, reference
 from .test_refiner import PROTOCOLS, WORDS, refiner
+
+compiled = pytest.importorskip("sclip_core.segmentation.backends.numba_decision")
 
 SMALL = Protocol(short_side=112, slide_crop=64, slide_stride=32, pamr_dilations=(1, 4))
 # Of the foreground some 14.1 % are of class 1, 14.5 % of class 3: the thresholds take 2, 0, 1 away.
@@ -42,7 +43,7 @@ def test_every_point_of_a_grid_is_alone(monkeypatch, room):
     grid = GRID
     if room != "one pass":
         monkeypatch.setattr("sclip_core.segmentation.refiner.BLOCK_ELEMENTS", 1)
-        monkeypatch.setattr(compiled, "TALLY_BYTES", 1)
+        monkeypatch.setattr(compiled, "PASS_BYTES", 1)
         grid = GRID[::5]
     together = refiner(SMALL).labels_at(grid, WORDS, 4)
     alone = [refiner(protocol).labels(WORDS, 4) for protocol in grid]
@@ -58,11 +59,11 @@ def test_what_one_asks_changes_no_label_of_another():
     """Words that win nowhere are left out, but they count in the sums of who asks for them."""
     given = refiner(SMALL)
     likes_all = normalize(given.features.abs(), dim=-1)
-    hopeless = torch.isin(WORDS, torch.tensor([2, 3]))
-    words = torch.where(hopeless[:, None], -1, 1) * given.embeddings.abs()
+    dominated = torch.isin(WORDS, torch.tensor([2, 3]))
+    words = torch.where(dominated[:, None], -1, 1) * given.embeddings.abs()
     ours = replace(given, features=likes_all, embeddings=words)
-    left_out = compiled.hopeless((likes_all @ words.T)[0].numpy())
-    assert left_out[hopeless].all()
+    left_out = compiled.dominated((likes_all @ words.T)[0].numpy())
+    assert left_out[dominated].all()
     silent, asking = (
         SMALL.replace(pamr_steps=3, prob_thd=prob, logit_scale=2) for prob in (0, 0.32)
     )
@@ -71,15 +72,15 @@ def test_what_one_asks_changes_no_label_of_another():
         found = ours.labels_at(several, WORDS, 4)
         for protocol, labels in zip(several, found, strict=True):
             np.testing.assert_array_equal(labels, alone[protocol.prob_thd])
-    without = replace(ours, embeddings=words[~hopeless], protocol=asking)
-    few = without.labels(WORDS[~hopeless], 2)
+    without = replace(ours, embeddings=words[~dominated], protocol=asking)
+    few = without.labels(WORDS[~dominated], 2)
     assert not np.array_equal(few, alone[0.32])  # they do count
 
 
-def settle_all(blocks, classes, protocols) -> list[np.ndarray]:
+def decide_all(blocks, classes, protocols) -> list[np.ndarray]:
     """Labels of 9 classes by the portable decision."""
-    each = decision.winners_of(blocks, classes, 9, protocols)
-    return [decision.settle(w, 9, p) for w, p in zip(each, protocols, strict=True)]
+    each = decision.decisions(blocks, classes, 9, protocols)
+    return [decision.apply_thresholds(w, 9, p) for w, p in zip(each, protocols, strict=True)]
 
 
 def test_of_a_benchmark():
@@ -91,7 +92,7 @@ def test_of_a_benchmark():
         for scale, prob, area in product((65, 40), (0.1, 0, 0.3), (0.1, 0.2, 0))
     ]
     for labels, protocol in zip(
-        settle_all(lambda: [logits], classes, several), several, strict=True
+        decide_all(lambda: [logits], classes, several), several, strict=True
     ):
         np.testing.assert_array_equal(labels, reference(logits, classes, 9, protocol))
 
@@ -105,11 +106,11 @@ def test_the_logits_are_made_once():
         return iter([logits])
 
     several = [Protocol(logit_scale=s, prob_thd=p) for s, p in product((20, 40, 65), (0, 0.1, 0.3))]
-    settle_all(blocks, classes, several)
+    decide_all(blocks, classes, several)
     assert len(passes) == 1
     passes.clear()
     small = [Protocol(area_thd=0.1, prob_thd=p) for p in (0, 0.1, 0.2)]
-    settle_all(blocks, classes, small)
+    decide_all(blocks, classes, small)
     assert len(passes) == 2  # the same classes go for all
 
 
@@ -118,13 +119,13 @@ def test_pamr_is_run_once(monkeypatch, path):
     if path != "compiled":
         pytest.skip("of the compiled kernels")
     stitched = []
-    hear_refined = compiled._hear_refined
+    accumulate_refined = compiled._accumulate_refined
 
-    def counted(refinement, candidates, outer, inner, part, stops):
-        stitched.append(part.stop - part.start)
-        hear_refined(refinement, candidates, outer, inner, part, stops)
+    def counted(weighted, candidates, outer, inner, chunk, stops):
+        stitched.append(chunk.stop - chunk.start)
+        accumulate_refined(weighted, candidates, outer, inner, chunk, stops)
 
-    monkeypatch.setattr(compiled, "_hear_refined", counted)
+    monkeypatch.setattr(compiled, "_accumulate_refined", counted)
     several = [protocol for protocol in GRID if not protocol.area_thd]
     refiner(SMALL).labels_at(several, WORDS, 4)
     grid = sum(stitched)

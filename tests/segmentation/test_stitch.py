@@ -35,7 +35,7 @@ def random_features(geometry: Geometry, words: int, seed: int) -> tuple[torch.Te
 
 
 def reference(features, embeddings, height: int, width: int, protocol: Protocol) -> torch.Tensor:
-    """Sections 2 and 4 of PROTOCOL.md as the public code computes them."""
+    """Sections 2 and 4 of docs/protocol.md as the public code computes them."""
     factor = min(2048 / max(height, width), protocol.short_side / min(height, width))
     h, w = int(height * factor + 0.5), int(width * factor + 0.5)
     logits = torch.einsum("nijd,qd->nqij", features, embeddings)

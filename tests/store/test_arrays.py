@@ -18,9 +18,10 @@ from hypothesis import strategies as st
 from zarr.codecs import Crc32cCodec, ZstdCodec
 
 from sclip_core.config import ImageError
-from sclip_core.store import arrays
+from sclip_core.store import segments
 from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow
 from sclip_core.store.files import DiskError
+from sclip_core.store.table import crc32
 
 from .conftest import assert_stored, make_artifact, random_rows
 
@@ -41,7 +42,7 @@ def layout(request) -> tuple[str, int | None, bool]:
 @pytest.fixture(autouse=True)
 def small_chunks(monkeypatch):
     """Every row longer than a few values takes several chunks."""
-    monkeypatch.setattr(arrays, "CHUNK_BYTES", 256)
+    monkeypatch.setattr(segments, "CHUNK_BYTES", 256)
 
 
 def store(table: ArrayTable, *batches: list[NewRow]) -> None:
@@ -133,7 +134,8 @@ def test_no_line_no_row(artifact, layout, monkeypatch):
     assert set(artifact.rows()) == {"1-0"}
     store(ArrayTable(artifact, *layout), new := random_rows(*layout[:2], [20], seed=3))
     assert_stored(ArrayTable(artifact, *layout), [*kept, *new])
-    assert artifact.rows()["3-0"].start == -(-30 // table._chunk) * table._chunk  # a new chunk
+    chunk = table.segments.max_chunk
+    assert artifact.rows()["3-0"].start == -(-30 // chunk) * chunk  # a new chunk
     assert len(list(artifact.path.glob("segments/*.zarr"))) == 1
 
 
@@ -156,9 +158,9 @@ HOLDER = """
 import sys, time
 from pathlib import Path
 from tests.store.conftest import make_artifact, random_rows
-from sclip_core.store import arrays
+from sclip_core.store import segments
 from sclip_core.store.arrays import ArrayTable
-arrays.CHUNK_BYTES = 256
+segments.CHUNK_BYTES = 256
 with ArrayTable(make_artifact(Path(sys.argv[1])), "uint8", None, True).writer() as writer:
     writer.commit(random_rows("uint8", None, [50], seed=1), 1)
     print("there", flush=True)
@@ -222,7 +224,7 @@ def test_any_sequence_of_runs_and_reopenings_goes_on(runs, layout, chunk_bytes):
     dtype, width = layout
     tail = () if width is None else (width,)
     with tempfile.TemporaryDirectory() as root, pytest.MonkeyPatch.context() as patched:
-        patched.setattr(arrays, "CHUNK_BYTES", chunk_bytes)
+        patched.setattr(segments, "CHUNK_BYTES", chunk_bytes)
         expected: dict[str, np.ndarray] = {}
         for batches in runs:
             table = ArrayTable(make_artifact(Path(root)), dtype, width, True)
@@ -247,13 +249,14 @@ def test_any_sequence_of_runs_and_reopenings_goes_on(runs, layout, chunk_bytes):
 def old_segment(artifact, table: ArrayTable, name: str, values: np.ndarray, row_id: str) -> None:
     """A segment and a ledger line as version 0.1.0 wrote them."""
     path = artifact.path / f"segments/{name}.zarr"
-    codecs = [ZstdCodec(level=1)] if table._compressed_before else []
+    codecs = [ZstdCodec(level=1)] if table.segments.compressed_before else []
     array = zarr.create_array(
-        path, shape=values.shape, chunks=(table._chunk, *values.shape[1:]), dtype=values.dtype,
-        compressors=[*codecs, Crc32cCodec()], fill_value=np.nan if values.dtype.kind == "f" else 0,
+        path, shape=values.shape, chunks=(table.segments.max_chunk, *values.shape[1:]),
+        dtype=values.dtype, compressors=[*codecs, Crc32cCodec()],
+        fill_value=np.nan if values.dtype.kind == "f" else 0,
     )  # fmt: skip
     array[:] = values
-    row = {"id": row_id, "start": 0, "stop": len(values), "crc": arrays.crc32(values), "meta": {}}
+    row = {"id": row_id, "start": 0, "stop": len(values), "crc": crc32(values), "meta": {}}
     entry = {"segment": name, "seconds": 1.0, "rows": [row]}
     with (artifact.path / "ledger.jsonl").open("a") as file:
         file.write(json.dumps(entry) + "\n")
@@ -282,7 +285,7 @@ def test_segments_of_the_first_version(artifact, layout, spoil):
 
 def test_a_small_batch_takes_little_room(tmp_path, monkeypatch):
     """One image of 196 patches took 1 MiB; 40 images of one window each took 40."""
-    monkeypatch.setattr(arrays, "CHUNK_BYTES", 2**20)
+    monkeypatch.setattr(segments, "CHUNK_BYTES", 2**20)
     artifact = make_artifact(tmp_path)
     table = ArrayTable(artifact, "float16", 512, False)
     rows = random_rows("float16", 512, [196] * 5 + [200, 180, 1176])
@@ -332,7 +335,7 @@ def test_what_the_system_refuses_is_no_damage(artifact, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(ArrayTable, "_array", refuse)
+        patched.setattr(segments.Segments, "array", refuse)
         with pytest.raises(DiskError, match=r"cannot be read \(.*\); what was computed is kept"):
             table.read(artifact.rows()["0-0"])
     assert_stored(table, rows)

@@ -189,7 +189,7 @@ def test_gone_while_it_is_read(files, memory):
     digests = Digests(memory)
     digest = digests.of(files[0])
     with (
-        pytest.raises(UserError, match="cannot be read any more"),
+        pytest.raises(UserError, match="can no longer be read"),
         digests.unchanged(files[0], digest),
     ):
         files[0].unlink()

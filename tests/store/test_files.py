@@ -53,8 +53,8 @@ def test_onto_a_folder(tmp_path):
 @pytest.mark.parametrize(
     ("number", "words", "may_pass"),
     [
-        (errno.ENOSPC, r"\(No space left on device\); make room there: run", False),
-        (errno.EDQUOT, "make room there", False),
+        (errno.ENOSPC, r"\(No space left on device\); free some space: run", False),
+        (errno.EDQUOT, "free some space", False),
         (errno.EROFS, r"\(Read-only file system\); run", False),
         (errno.EACCES, r"\(Permission denied\)", False),
         (errno.EIO, "Input/output error", True),

@@ -66,7 +66,7 @@ def test_nothing_is_added_to_a_folder_of_other_settings(tmp_path):
     other = {**before, "settings": {"a": 2, "b": [1, 2]}}
     for text in (manifest_text(other), json.dumps(other, indent=2) + "\n"):
         manifest.write_text(text)
-        with pytest.raises(UserError, match="does not say what its folder's name says"):
+        with pytest.raises(UserError, match="does not match the name of its folder"):
             Artifact(tmp_path, IDENTITY).rows()
     manifest.write_text(json.dumps(before, indent=2) + "\n")
     assert not Artifact(tmp_path, IDENTITY).create({})

@@ -175,7 +175,7 @@ def test_a_full_disk_leaves_nothing(artifact, monkeypatch):
     before = parts(artifact)
     with monkeypatch.context() as patch:
         patch.setattr("sclip_core.store.parts.pq.write_table", half)
-        with pytest.raises(DiskError, match=r"No space left on device.*make room there"):
+        with pytest.raises(DiskError, match=r"No space left on device.*free some space"):
             store(artifact, [new("b", FEW)])
     assert parts(artifact) == before
     assert set(artifact.rows()) == {"a"}

@@ -1,4 +1,4 @@
-"""The torture's own tools: that what goes wrong is told, and what a disk keeps."""
+"""The tools of the torture: its verdicts, its damages, and its models of a disk."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ import pytest
 from torture.__main__ import PARTS, table_of
 from torture.damage import Damage, Extent, Mended, damages, kind_of
 from torture.forked import HUNG, Ended, forked
-from torture.place import DAMAGED, Finished, stored_twice
+from torture.place import stored_twice
 from torture.power import replayed, write_tree
 from torture.spread import in_child, spread
-from torture.tally import Part, must_be_same, verdict_of
+from torture.tally import DAMAGED, Finished, Part, must_be_same, verdict_of
 
 WANTED = {"table runs": "1", "label map 0": "2"}
 
@@ -38,7 +38,7 @@ class TestVerdict:
             (2, "sclip: no\n", {}, "refused in a line"),
             (2, "sclip: no\nsclip: and no\n", {}, "UNCLEAR"),
             (1, "sclip: left out: 0003: damaged\n", {}, "LOST"),
-            (1, "sclip: this is a fault of ours, see above\n", {}, "TRACEBACK"),
+            (1, "sclip: internal error, see above\n", {}, "TRACEBACK"),
             (139, "", {}, "UNCLEAR"),
             (HUNG, "", {}, "HUNG"),
         ],

@@ -1,1 +1,1 @@
-"""The parts of the torture, a module each."""
+"""The parts of the torture, one module each."""

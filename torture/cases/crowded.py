@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
-from torture.place import Figures, Place, stored_twice
-from torture.spread import spread
-from torture.tally import Part, difference, must_be_same, refusal
+from torture.place import Place, count_twice
+from torture.tally import REFUSED, Part, refusal
 
 STOPPED = 3.0  # seconds for which a process is stopped
 METHODS = ("dense", "plain", "vanilla", "trunk", "superpixels")
@@ -21,15 +21,15 @@ class Case:
 
     number: int
     methods: tuple[str, ...]
-    done: str = ""  # killed or stopped
+    done: str = "undisturbed"  # or killed or stopped
 
 
 def cases(long: bool) -> list[Case]:
-    """Same and different commands, two and four."""
-    found: list[tuple[tuple[str, ...], str]] = [
-        (("dense", "dense"), ""),
-        (("superpixels",) * 4, ""),
-        (("dense", "plain", "vanilla", "dense"), ""),
+    """Two and four processes, with the same and with different commands."""
+    found = [
+        (("dense", "dense"), "undisturbed"),
+        (("superpixels",) * 4, "undisturbed"),
+        (("dense", "plain", "vanilla", "dense"), "undisturbed"),
         (("dense", "dense"), "killed"),
         (("dense", "dense", "plain", "vanilla"), "killed"),
         (("dense", "dense"), "stopped"),
@@ -40,24 +40,16 @@ def cases(long: bool) -> list[Case]:
 
 
 def crowded(place: Place, long: bool) -> Part:
-    """Start together; disturb one; finish; compare."""
-    part = Part("crowded")
-    wanted = {method: place.reference(method)[1] for method in METHODS}
-
-    def work(case: Case, folder: Path) -> Part:
-        return _one(place, case, folder, wanted)
-
-    for done in spread(cases(long), work, place.folder / "crowded", 1):
-        part.take(done)
-    return part
+    """Start together, disturb one, then finish and compare."""
+    return place.part("crowded", cases(long), partial(_crowd, place), 1, METHODS)
 
 
-def _one(place: Place, case: Case, folder: Path, wanted: dict[str, Figures]) -> Part:
-    part, store = Part("crowded"), folder / "artifacts"
+def _crowd(place: Place, part: Part, case: Case, folder: Path) -> None:
+    store = folder / "artifacts"
     rng = place.random("crowded", case)
-    what = f"case {case.number}, {' + '.join(case.methods)}, {case.done or 'undisturbed'}"
+    what = f"case {case.number}, {' + '.join(case.methods)}, {case.done}"
     children = [place.start(method, store) for method in case.methods]
-    if case.done:
+    if case.done != "undisturbed":
         time.sleep(rng.uniform(0.2, 1.2))
         children[0].send(signal.SIGKILL if case.done == "killed" else signal.SIGSTOP)
     if case.done == "stopped":
@@ -65,19 +57,13 @@ def _one(place: Place, case: Case, folder: Path, wanted: dict[str, Figures]) -> 
         children[0].send(signal.SIGCONT)
     for number, child in enumerate(children):
         ended = child.wait()
-        if number == 0 and case.done == "killed" and ended.code == 137:
-            part.add("killed", what)
+        if number == 0 and case.done == "killed" and ended.code == 128 + signal.SIGKILL:
+            verdict = "killed"
         elif ended.code == 0 and not ended.unclear:
-            part.add("ended", what)
+            verdict = "ended"
         else:
             verdict = refusal(ended)
-            told = f"{ended.err}\nexit code {ended.code}"
-            part.add("LOST" if verdict == "refused in a line" else verdict, what, told)
-    twice = stored_twice(store)
-    part.more["rows computed twice"] += twice
-    if twice:
-        part.add("TWICE", what, f"{twice} rows")
+        part.add("LOST" if verdict == REFUSED else verdict, what, ended.output)
+    count_twice(part, store, what)
     for method in dict.fromkeys(case.methods):
-        done = place.finish(method, store)
-        part.add(must_be_same(done, wanted[method]), what, difference(done, wanted[method]))
-    return part
+        place.judge(part, method, store, what)

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import pickle
+import threading
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torture.forked import sclip
-from torture.place import Figures, Place, sample
+from torture.place import Place
 from torture.power import MODELS, Model, Recorder, Step, replayed, write_tree
-from torture.spread import cores, spread
-from torture.tally import Part, difference, must_be_same
+from torture.tally import Part
 
 METHODS = ("dense", "superpixels")
 LONG, SHORT = 100, 8  # cuts of each model and method
@@ -23,41 +24,37 @@ class Case:
     method: str
     model: Model
     steps: int
-    torn: bool  # the last write is there in half
+    torn: bool  # only half of the last write is there
 
 
 def cut(place: Place, long: bool) -> Part:
-    """Record; cut; go on; compare."""
-    part = Part("power cut")
+    """Record runs, cut them, then go on and compare."""
     methods = METHODS if long else METHODS[:1]
     recorded = {method: record(place, method) for method in methods}
-    wanted = {method: place.reference(method)[1] for method in methods}
     cases = []
     for method, steps in recorded.items():
-        part.more[f"steps of {method}"] = len(steps)
         for model in MODELS:
             rng = place.random("cut", method, model)
-            found = sample(rng, range(1, len(steps) + 1), LONG if long else SHORT)
+            count = min(len(steps), LONG if long else SHORT)
+            found = sorted(rng.sample(range(1, len(steps) + 1), count))
             cases += [Case(method, model, number, rng.random() < 0.3) for number in found]
-
-    def work(case: Case, folder: Path) -> Part:
-        return _one(place, case, folder, recorded[case.method], wanted[case.method])
-
-    for done in spread(cases, work, place.folder / "cut", cores()):
-        part.take(done)
+    part = place.part("power cut", cases, partial(_cut, place, recorded), methods=methods)
+    part.more.update({f"steps of {method}": len(steps) for method, steps in recorded.items()})
     return part
 
 
 def record(place: Place, method: str) -> list[Step]:
-    """The steps of a run into an empty folder."""
+    """The steps of a run into an empty folder.
+
+    Raises:
+        RuntimeError: the run failed, or the steps do not lead to what it left.
+    """
     store = place.folder / "recorded" / method
     store.mkdir(parents=True)
     target = store.with_suffix(".pickle")
 
     def work() -> None:
-        """Run once under the recorder, which keeps every write of the store."""
-        import threading
-
+        """Record this process's writes to the store, and keep them when it ends."""
         recorder = Recorder(store)
         recorder.start()
 
@@ -71,34 +68,25 @@ def record(place: Place, method: str) -> list[Step]:
     if ended.code:
         raise RuntimeError(f"the run that is recorded ended with {ended.code}: {ended.err}")
     steps: list[Step] = pickle.loads(target.read_bytes())
-    _check(steps, store)
+    again = store.with_name(store.name + ".again")
+    write_tree(replayed(steps), again, "ordered")
+    if _content(again) != _content(store):
+        raise RuntimeError("the record of the writes is not what was written")
     return steps
 
 
-def _check(steps: list[Step], store: Path) -> None:
-    """See that the steps lead to what is there."""
-    again = store.with_name(store.name + ".again")
-    write_tree(replayed(steps), again, "ordered")
-    one, two = (
-        {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
-        for root in (store, again)
-    )
-    if one != two:
-        names = sorted(
-            str(name) for name in one.keys() | two.keys() if one.get(name) != two.get(name)
-        )
-        raise RuntimeError(f"the record of the writes is not what was written: {names[:5]}")
+def _content(root: Path) -> dict[Path, bytes]:
+    return {path.relative_to(root): path.read_bytes() for path in root.rglob("*") if path.is_file()}
 
 
-def _one(place: Place, case: Case, folder: Path, steps: list[Step], wanted: Figures) -> Part:
-    part, store = Part("power cut"), folder / "artifacts"
-    done = steps[: case.steps]
-    if case.torn and done[-1][0] == "write":
-        what, path, other, content = done[-1]
-        done = [*done[:-1], (what, path, other, content[: len(content) // 2])]
-    write_tree(replayed(done), store, case.model)
-    finished = place.finish(case.method, store)
-    last = " ".join(str(word) for word in done[-1][:3])
+def _cut(
+    place: Place, recorded: dict[str, list[Step]], part: Part, case: Case, folder: Path
+) -> None:
+    store, steps = folder / "artifacts", recorded[case.method]
+    *before, (kind, path, other, content) = steps[: case.steps]
+    if case.torn and kind == "write":
+        content = content[: len(content) // 2]
+    write_tree(replayed([*before, (kind, path, other, content)]), store, case.model)
+    last = f"{kind} {path} {other}".strip()
     what = f"{case.method}, {case.model}, step {case.steps} of {len(steps)}: {last}"
-    part.add(must_be_same(finished, wanted), what, difference(finished, wanted), case.model)
-    return part
+    place.judge(part, case.method, store, what, case.model)

@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import random
 import signal
 import time
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from torture.forked import Child, Ended, spawned
-from torture.place import Figures, Place, stored_twice
-from torture.spread import cores, spread
-from torture.tally import Part, difference, must_be_same
+from torture.place import Place, count_twice
+from torture.tally import Part
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-STOPS = {signal.SIGTERM: 143, signal.SIGINT: 130}  # what the shell is told
 METHODS = ("dense", "trunk", "superpixels", "sam")
-BEGUN = 0.2  # seconds after which a fork has called the command
-IMPORTS = 5.0  # seconds, about, until an interpreter of its own begins to compute
-PREFECT = 14.0  # and until a flow does
+BEGUN = 0.2  # seconds after which a forked run has certainly called the command
+BEGINS = {"spawned": 5.0, "prefect": 14.0}  # about the seconds until such a run computes; others: 0
 
 
 @dataclass(frozen=True)
@@ -32,7 +29,7 @@ class Case:
 
 
 def cases(long: bool) -> list[Case]:
-    """What is killed; every method, alone and as one of two, once and again and again."""
+    """Every method alone and as one of two, killed once and several times."""
     found = []
     for method in METHODS:
         once = [(method, 1, "forked"), (method, 3, "forked")]
@@ -43,77 +40,49 @@ def cases(long: bool) -> list[Case]:
 
 
 def killed(place: Place, long: bool) -> Part:
-    """Kill; finish; compare."""
-    part = Part("killed")
-    wanted = {method: place.reference(method)[1:] for method in METHODS}
-
-    def work(case: Case, folder: Path) -> Part:
-        return _one(place, case, folder, *wanted[case.method])
-
-    for done in spread(cases(long), work, place.folder / "killed", cores()):
-        part.take(done)
-    return part
+    """Kill runs, then finish and compare."""
+    return place.part("killed", cases(long), partial(_kill, place), methods=METHODS)
 
 
-def _one(place: Place, case: Case, folder: Path, wanted: Figures, seconds: float) -> Part:
-    part, store = Part("killed"), folder / "artifacts"
+def _kill(place: Place, part: Part, case: Case, folder: Path) -> None:
+    store = folder / "artifacts"
     rng = place.random("killed", case)
     what = f"case {case.number}, {case.method}, {case.how}"
     for _ in range(case.kills):
         number = rng.choice(SIGNALS)
-        moment = _moment(rng, case, seconds)
+        begins = BEGINS.get(case.how, 0.0)
+        moment = rng.uniform(begins / 2, begins + place.reference(case.method).seconds)
         children = _start(place, case, store)
         time.sleep(moment)
         children[0].send(number)
         first, *others = (child.wait() for child in children)
-        at = f"{what}, {signal.Signals(number).name} at {moment:.2f} s"
-        _judge_end(part, first, number, at, case.how in ("forked", "pair") and moment < BEGUN)
+        early = case.how not in BEGINS and moment < BEGUN
+        when = f"{what}, {signal.Signals(number).name} at {moment:.2f} s"
+        part.add(_verdict(first, number, early), when, first.output)
         for other in others:
             part.add("beside it" if other.code == 0 else "LOST", what, other.err)
-    done = place.finish(case.method, store)
-    part.add(must_be_same(done, wanted), what, difference(done, wanted))
-    twice = stored_twice(store)
-    part.more["rows computed twice"] += twice
-    if twice and case.how != "pair":  # of two processes, crowded.py tells
-        part.add("TWICE", what, f"{twice} rows")
-    return part
-
-
-def _moment(rng: random.Random, case: Case, seconds: float) -> float:
-    """When to send the signal, in seconds after the start; any stage may be at it then."""
-    begins = {"spawned": IMPORTS, "prefect": PREFECT}.get(case.how, 0.0)
-    return rng.uniform(begins / 2, begins + seconds)
+    place.judge(part, case.method, store, what)
+    count_twice(part, store, what, allowed=case.how == "pair")  # which crowded.py checks
 
 
 def _start(place: Place, case: Case, store: Path) -> list[Child]:
-    """Start what is to be killed, and what runs beside it."""
-    if case.how in ("spawned", "prefect"):
+    """Start the run that is to be killed, and the one beside it."""
+    if case.how in BEGINS:
         words = place.words(case.method, store, direct=case.how == "spawned")
         home = {"PREFECT_HOME": str(store.parent / "prefect")}
         return [spawned(words, store.parent / "output", env=home)]
-    count = 2 if case.how == "pair" else 1
-    return [place.start(case.method, store) for _ in range(count)]
+    return [place.start(case.method, store) for _ in range(2 if case.how == "pair" else 1)]
 
 
-def _judge_end(part: Part, ended: Ended, number: int, what: str, early: bool) -> None:
-    """A signal that can be caught ends a run cleanly, if it came before the end.
-
-    Args:
-        part: is told.
-        ended: the run.
-        number: of the signal.
-        what: was done.
-        early: the fork may not have called the command yet, which then cannot say anything.
-    """
-    if early and ended.code == 128 + number and not ended.err:
-        part.add("before it began", what)
-    elif ended.code == 0 or (ended.code == 128 + number and "\nrun " in ended.out):
-        part.add("came too late", what)
-    elif number == signal.SIGKILL:
-        part.add("killed" if ended.code == 137 else "UNCLEAR", what, ended.err)
-    elif ended.unclear:
-        part.add("TRACEBACK", what, ended.err)
-    elif ended.code == STOPS[number] and len(ended.said) == 1:
-        part.add("stopped in a line", what)
-    else:
-        part.add("UNCLEAR", what, f"{ended.err}\nexit code {ended.code}")
+def _verdict(ended: Ended, number: int, early: bool) -> str:
+    """Whether a run ended as it should after a signal; ``early``: it may not have begun."""
+    by_signal = ended.code == 128 + number
+    if early and by_signal and not ended.err:
+        return "before it began"
+    if ended.code == 0 or (by_signal and "\nrun " in ended.out):
+        return "came too late"
+    if number == signal.SIGKILL:
+        return "killed" if by_signal else "UNCLEAR"
+    if ended.unclear:
+        return "TRACEBACK"
+    return "stopped in a line" if by_signal and len(ended.said) == 1 else "UNCLEAR"

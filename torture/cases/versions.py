@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import subprocess
+from functools import partial
 from pathlib import Path
 
 from torture.forked import spawned
-from torture.place import Place, stored_twice
-from torture.spread import spread
-from torture.tally import Part, difference, must_be_same, refusal
+from torture.place import Place, count_twice
+from torture.tally import Part, refusal
 
 FIRST = "d196f85"  # the commit of version 0.1.0
 HERE = Path(__file__).parents[2]
-ORDERS = (  # which version runs which method; then this one runs all of them
+Order = tuple[tuple[str, str], ...]  # version and method of each run
+ORDERS: tuple[Order, ...] = (  # then this version runs all of the methods
     (("first", "dense"), ("new", "plain"), ("first", "vanilla")),
     (("new", "dense"), ("first", "dense"), ("first", "superpixels")),
     (("first", "trunk"), ("new", "trunk"), ("first", "plain")),
@@ -20,43 +21,29 @@ ORDERS = (  # which version runs which method; then this one runs all of them
 
 
 def versions(place: Place, long: bool) -> Part:
-    """Run in turn; compare. In the short form there is nothing to do: an old run takes seconds."""
-    part = Part("versions")
+    """Run the versions in turn and compare; not in the short form, as an old run takes seconds."""
     if not long:
-        part.notes.append("only in the long form")
-        return part
+        return Part("versions", notes=["only in the long form"])
     old = place.folder / "first-version"
     try:
         checkout(old)
     except (OSError, subprocess.CalledProcessError):
-        part.notes.append(f"skipped: no git, or no commit {FIRST} here")
-        return part
-    methods = {method for order in ORDERS for _, method in order}
-    wanted = {method: place.reference(method)[1] for method in sorted(methods)}
+        return Part("versions", notes=[f"skipped: no git, or no commit {FIRST} here"])
+    methods = sorted({method for order in ORDERS for _, method in order})
+    return place.part("versions", ORDERS, partial(_run, place, old), 1, methods)
 
-    def work(order: tuple[tuple[str, str], ...], folder: Path) -> Part:
-        """Run the versions on one store in this order, then compare."""
-        found, store = Part("versions"), folder / "artifacts"
-        for version, method in order:
-            code = old if version == "first" else None
-            ended = spawned(place.words(method, store), folder / "output", code).wait()
-            verdict = f"ran, {version}" if ended.code == 0 else refusal(ended)
-            told = f"{ended.err}\nexit code {ended.code}"
-            found.add(
-                "LOST" if ended.code == 2 else verdict, f"{version} {method} of {order}", told
-            )
-        for method in dict.fromkeys(method for _, method in order):
-            done = place.finish(method, store)
-            what = f"{method} after {order}"
-            found.add(must_be_same(done, wanted[method]), what, difference(done, wanted[method]))
-        twice = stored_twice(store)
-        if twice:
-            found.add("TWICE", f"{order}", f"{twice} rows")
-        return found
 
-    for done in spread(ORDERS, work, place.folder / "versions", 1):
-        part.take(done)
-    return part
+def _run(place: Place, old: Path, part: Part, order: Order, folder: Path) -> None:
+    store = folder / "artifacts"
+    for version, method in order:
+        code = old if version == "first" else None
+        ended = spawned(place.words(method, store), folder / "output", code).wait()
+        verdict = f"ran, {version}" if ended.code == 0 else refusal(ended)
+        what = f"{version} {method} of {order}"
+        part.add("LOST" if ended.code == 2 else verdict, what, ended.output)
+    for method in dict.fromkeys(method for _, method in order):
+        place.judge(part, method, store, f"{method} after {order}")
+    count_twice(part, store, f"{order}")
 
 
 def checkout(target: Path) -> None:

@@ -1,4 +1,4 @@
-"""The classes that the categories of annotations mean: by name, or by number without names."""
+"""The classes of the categories of annotations, matched by name, or else by number."""
 
 from __future__ import annotations
 
@@ -6,37 +6,37 @@ from collections import defaultdict
 from collections.abc import Collection, Iterable
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.errors import few
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
-Category = str | int  # by its name; by its number where the format has no names
-SHOWN = 5  # names given in an error
+Category = str | int  # its name, or its number if the format has no names
 
 
 def plain(name: str) -> str:
-    """A name as it is compared: ``Traffic_light`` is ``traffic light``."""
+    """A name as it is compared: ``traffic light`` for ``Traffic_light``."""
     return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
 
 
 def has_background(vocabulary: Vocabulary) -> bool:
-    """Whether class 0 is what no annotation covers."""
+    """Whether class 0 is the background, which no annotation covers."""
     return vocabulary.has_background or BACKGROUND in map(plain, vocabulary.words[0])
 
 
 def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> dict[Category, int]:
     """The class of each category.
 
-    A name is that of a class or any of its words; upper and lower case are the same, and so are
-    ``_``, ``-`` and a space. The name of one class goes before a word of another. Number k is
-    class k, the vocabulary's line k+1.
+    A category's name is that of a class or any of its words, regardless of case and of ``_``,
+    ``-`` or space between words; the name of a class goes before a word of another class. Number k
+    is class k, line k+1 of the vocabulary.
 
     Args:
         used: the categories that the annotations use.
-        vocabulary: with the classes.
+        vocabulary: the classes.
         source: what to call the annotations in an error, e.g. their path.
 
     Raises:
-        UserError: categories without a class, a name of two classes, or numbers and a vocabulary
-            with a background, which formats without names do not count.
+        UserError: a category has no class or two, or it has a number and the vocabulary a
+            background, which formats without names do not number.
     """
     numbers = [category for category in used if isinstance(category, int)]
     if numbers:
@@ -58,7 +58,7 @@ def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> di
 
 
 def _classes_by(*levels: Iterable[Collection[str]]) -> list[dict[str, set[int]]]:
-    """For each level, the classes (several where a word is theirs all) of each plain word."""
+    """For each level, the classes of each plain word, of which there may be several."""
     tables: list[dict[str, set[int]]] = []
     for level in levels:
         table = defaultdict(set)
@@ -70,25 +70,24 @@ def _classes_by(*levels: Iterable[Collection[str]]) -> list[dict[str, set[int]]]
 
 
 def _without_class(missing: list[str], known: set[str], source: str) -> UserError:
-    """The error for names that the vocabulary lacks."""
+    """The error for categories that the vocabulary lacks."""
     line = f"{source}: {unknown('category', missing[0], known)}"
     if missing[1:]:
-        more = ", ..." if len(missing) > SHOWN else ""
-        line += f" In all {len(missing)} have no class: {', '.join(missing[:SHOWN])}{more}."
-    return UserError(f"{line} --classes FILE has a line for each: add the name to the class's line")
+        line += f" In all {len(missing)} have no class: {few(missing, 5)}."
+    return UserError(f"{line} Add each name to the line of its class in --classes FILE")
 
 
 def _refuse_numbers(numbers: Iterable[int], vocabulary: Vocabulary, source: str) -> None:
-    """Raise where numbers of categories cannot be those of the vocabulary's classes."""
+    """Raise if the numbers of categories cannot be those of the vocabulary's classes."""
     advice = "write the names of its categories, one a line, in a classes.txt beside the files"
     if has_background(vocabulary):
         raise UserError(
-            f"{source} has numbers and no names, and the vocabulary a background, which is none "
-            f"of them: {advice}"
+            f"{source} has numbers without names, and the vocabulary a background, which has no "
+            f"number there: {advice}"
         )
     worst = max(numbers)
     if worst >= vocabulary.num_classes:
         raise UserError(
             f"{source} has category number {worst}, counted from 0, but the vocabulary "
-            f"{vocabulary.num_classes} classes: --classes FILE has a line for each; or {advice}"
+            f"{vocabulary.num_classes} classes: give each a line in --classes FILE, or {advice}"
         )

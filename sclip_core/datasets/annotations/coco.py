@@ -1,7 +1,7 @@
 """COCO instances: one JSON file, objects as polygons or run lengths (cocodataset.org, format-data).
 
-Later objects do not hide earlier ones there: they overlap in no order. So the smaller is painted
-over the larger, and crowds (``iscrowd`` 1, one region for many objects) lie beneath all others.
+COCO does not order overlapping objects. So the smaller is painted over the larger, and crowds
+(``iscrowd`` 1, one region for many objects) are painted beneath all others.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from sclip_core.datasets.labels import check_sizes
 
 
 class Picture(NamedTuple):
-    """An image that a COCO file lists."""
+    """An image in a COCO file."""
 
     number: int | str  # by which annotations name it
-    size_hw: tuple[int, int] | None  # where the file tells it
+    size_hw: tuple[int, int] | None  # None: the file does not give it
 
 
 class CocoFile:
-    """What instances and panoptic files share: their images and categories.
+    """The images, categories and annotations of an instances or panoptic file.
 
     Attributes:
         pictures: by image id, in the order of the file.
         categories: names by number, in the order of the numbers.
-        annotations: the entries of each image, by its number; none where there is no annotation.
+        annotations: the entries of each image, by its number.
     """
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
-        """Check and sort what was read.
+        """Check and sort what was read from a file.
 
         Raises:
-            UserError: a part is missing or of another kind, something is there twice, or an
-                annotation is of an image or category that is not listed.
+            UserError: a part is missing or of another type, an entry is there twice, or an
+                annotation names an image or category that is not listed.
         """
         self.path = path
         self.pictures: dict[str, Picture] = {}
@@ -95,16 +95,16 @@ class CocoFile:
 
 
 class CocoInstances:
-    """A COCO instances file; see the module for how overlaps are painted."""
+    """A COCO instances file."""
 
     format = "COCO instances"
     unlisted_is_empty = False
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
-        """Check and sort what was read; outlines are looked at when they are drawn.
+        """Check and sort what was read; outlines are checked when they are drawn.
 
         Raises:
-            UserError: as `CocoFile`.
+            UserError: the file is not as `CocoFile` expects it.
         """
         self._file = CocoFile(path, loaded)
         self.names: tuple[str, ...] | None = tuple(self._file.categories.values())
@@ -113,13 +113,13 @@ class CocoInstances:
         self.files = {"": path}
 
     def ids(self) -> list[str]:
-        """The images that the file lists, with annotations or without."""
+        """The images in the file, with or without annotations."""
         return list(self._file.pictures)
 
     def draw(
         self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
     ) -> NDArray[np.int32]:
-        """The map of one image, as `Annotations.draw`."""
+        """Draw the map of one image; smaller objects are on top, crowds beneath all others."""
         crowds: list[shapes.Layer] = []
         objects: list[shapes.Layer] = []
         for entry in self._file.of(image_id, size_hw):
@@ -139,5 +139,5 @@ def _is_crowd(entry: Mapping[str, Any], where: str) -> bool:
 
 
 def _number_first(key: int | str) -> tuple[bool, Any]:
-    """The order of numbers, then of texts."""
+    """A sort key that puts numbers before texts."""
     return isinstance(key, str), key

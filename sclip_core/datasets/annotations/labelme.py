@@ -1,6 +1,6 @@
-"""LabelMe: one JSON file an image, with the stem and subfolder of the image.
+"""LabelMe: one JSON file an image, with the name and subfolder of the image.
 
-Shapes are painted in the order of the file, which is that of drawing: the later is on top.
+Shapes are painted in the order of the file, which is the order in which they were drawn.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ class Shape(NamedTuple):
 
 
 class Page(NamedTuple):
-    """One file, without the copy of the image that it may hold."""
+    """The contents of one file, without the copy of the image that it may hold."""
 
     size_hw: tuple[int, int] | None
     shapes: tuple[Shape, ...]
@@ -40,8 +40,7 @@ class Page(NamedTuple):
 class LabelMe:
     """A folder of LabelMe files.
 
-    The name of a file decides which image it is of; ``imagePath`` in it, which is often out of
-    date, is not looked at.
+    The name of a file tells its image; the ``imagePath`` in it, often out of date, is ignored.
     """
 
     format = "LabelMe"
@@ -51,11 +50,11 @@ class LabelMe:
         """Read all files.
 
         Args:
-            folder: what to call the set.
-            files: by image id.
+            folder: the folder of the files.
+            files: the files by image id.
 
         Raises:
-            UserError: a file that is no LabelMe file, or has a shape without area.
+            UserError: a file is not a LabelMe file, or has a shape without area.
         """
         self._paths = dict(files)
         self._pages = {image_id: _page(path) for image_id, path in files.items()}
@@ -71,7 +70,7 @@ class LabelMe:
     def draw(
         self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
     ) -> NDArray[np.int32]:
-        """The map of one image, as `Annotations.draw`."""
+        """Draw the map of one image; later shapes are on top."""
         page, where = self._pages[image_id], str(self._paths[image_id])
         check_sizes(size_hw, page.size_hw or size_hw, where)
         layers = []
@@ -88,15 +87,15 @@ def _page(path: Path) -> Page:
     loaded = reading.read_json(path)
     if "shapes" not in loaded:
         raise UserError(
-            f"{path} is no LabelMe file: it has no 'shapes'; a COCO file is passed itself, not "
-            "its folder, and what is no annotation goes elsewhere"
+            f"{path} is not a LabelMe file: it has no 'shapes'; pass a COCO file itself, not its "
+            "folder, and move files that are not annotations elsewhere"
         )
     read = tuple(_shape(entry, path) for entry in reading.objects(loaded, "shapes", str(path)))
     return Page(reading.optional_size(loaded, "imageHeight", "imageWidth", str(path)), read)
 
 
 def _shape(entry: Mapping[str, Any], path: Path) -> Shape:
-    """One shape; files of early versions have polygons only, and do not say so."""
+    """One shape; files of early versions have only polygons, without a ``shape_type``."""
     label = reading.field(entry, "label", str, f"{path}, shapes")
     kind = entry.get("shape_type") or KINDS[0]
     if kind not in KINDS:
@@ -108,7 +107,7 @@ def _shape(entry: Mapping[str, Any], path: Path) -> Shape:
 
 
 def _outline(shape: Shape, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
-    """The corners (N, 2) of a shape: two points span a rectangle, or are a circle's centre, rim."""
+    """The corners (N, 2) of a shape; a circle is given by its centre and a point of its rim."""
     pairs = shapes.corners(shape.points, size_hw, where)
     if shape.kind == "polygon" or (shape.kind == "rectangle" and len(pairs) == 4):
         return pairs

@@ -1,11 +1,11 @@
-"""Label maps of one's own images, drawn once from COCO, LabelMe or YOLO annotations."""
+"""Label maps of the user's own images, drawn once from COCO, LabelMe or YOLO annotations."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
@@ -17,32 +17,32 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import few, shown
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations import (
     Annotations,
-    files_of,
     has_background,
     match,
     open_annotations,
 )
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, own_folder
+from sclip_core.datasets.causes import IGNORE_LABEL
+from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json
 
-VERSION = 1  # of the drawing: a higher one draws all maps anew
-MARKER = "complete.json"  # written last: the state of each image whose map is there
+VERSION = 1  # of the drawing; a higher one draws all maps anew
+MARKER = "complete.json"  # written last: the state of each image whose map is drawn
 MOST_THREADS = 8
-BYTES, WORDS = 255, 65535  # values of pixels that are not evaluated, in maps of 8 and 16 bits
+IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits
 SHOWN = 3  # faults given in an error
 
 
 class Job(NamedTuple):
-    """A map to draw."""
+    """A label map to draw."""
 
     image_id: str
-    known_as: str  # its id among the annotations
+    known_as: str  # the id of the image in the annotations
     image: Path
     target: Path
 
@@ -57,56 +57,89 @@ def label_maps(
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
 ) -> Path:
-    """Draw a label map for each image that the annotations know.
+    """Draw a label map for each image that has annotations.
 
-    Pixels that nothing covers are class 0 where that is the background, and else have the value
-    of `unlabelled`. An image that is not there gets no map. What an earlier call drew is kept,
-    unless annotations, vocabulary or the image have changed.
+    Pixels that no annotation covers are class 0 if that is the background, else they have the
+    value of `unlabelled`. Maps drawn by an earlier call are kept, unless the annotations, the
+    vocabulary or the image have changed.
 
     Args:
         labels: a COCO file, or a folder of LabelMe or YOLO files.
         images: the folder of the images.
-        vocabulary: the classes, with words that are the names of the categories.
+        vocabulary: the classes, whose words are the names of the categories.
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
-        say: takes a line about images that have no annotations, where these have no objects.
-        elsewhere: where all maps are drawn if some are not in ``folder``, to which nothing is
-            written then; None: they are drawn there.
+        say: called with a line about images that are taken to have no objects.
+        elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
+            is written to ``folder``. None: they are drawn in ``folder``.
 
     Returns:
-        The folder of the maps: that of image ``a/b.jpg`` is ``a/b.png`` in it.
+        The folder of the maps; the map of ``a/b.jpg`` is ``a/b.png`` in it.
 
     Raises:
-        UserError: the annotations cannot be used, have a category without a class, or not all of
-            the images; or some images' maps cannot be drawn (after all others are), or the disk
-            is full.
+        UserError: the annotations cannot be used, have a category without a class, or lack
+            images; some maps cannot be drawn (all others are drawn first); or the disk is full.
     """
-    annotations = _opened(labels)
+    annotations = open_annotations(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
-        there = _images(images)
-        known_as = _matched(annotations, labels, there)
-        needed = [i for i in sorted(there)[:limit] if i not in known_as]
-        _tell_unlisted(annotations, labels, needed, say)
-        drawn = there if annotations.unlisted_is_empty else known_as
-        jobs = [Job(i, known_as.get(i, i), there[i], maps / f"{i}.png") for i in drawn]
+        there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
+        jobs = _jobs(annotations, labels, there, maps, limit, say)
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
-        todo = [j for j in jobs if done.get(j.image_id) != states[j.image_id] or not _there(j)]
+        kept = {i for i, state in states.items() if done.get(i) == state}
+        todo = [job for job in jobs if job.image_id not in kept or not job.target.is_file()]
         if not todo:
             return maps
         if elsewhere is not None:
             return label_maps(labels, images, vocabulary, elsewhere, workers, limit)
         faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
     if faults:
-        raise _several(faults, len(jobs), labels)
+        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+        raise UserError(
+            f"{len(faults):,} of {len(jobs):,} label maps cannot be drawn from {labels}: "
+            f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
+        )
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _jobs(
+    annotations: Annotations,
+    labels: Path,
+    images: Mapping[str, Path],
+    maps: Path,
+    limit: int | None,
+    say: Callable[[str], None],
+) -> list[Job]:
+    """The maps to be drawn, of all images or of those with annotations, as the format demands.
+
+    Raises:
+        UserError: there are no annotations, or images lack some in a format in which that does
+            not mean that they have no objects.
+    """
+    if not annotations.used:
+        raise UserError(
+            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
+            "scored: is it the right one?"
+        )
+    known_as = _matched(annotations, labels, images)
+    unlisted = [i for i in list(images)[:limit] if i not in known_as]
+    if unlisted:
+        found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
+        if not annotations.unlisted_is_empty:
+            other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
+            alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
+            advice = "annotate them, or leave them out of --images"
+            raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
+        say(f"{found}, and taken for images without objects: {few(unlisted)}")
+    drawn = images if annotations.unlisted_is_empty else known_as
+    return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
 
 
 def _draw_all(
@@ -115,13 +148,13 @@ def _draw_all(
     draw: Callable[..., None],
     done: Mapping[str, Any],
 ) -> list[ImageError]:
-    """Draw maps, into folders that are made; gives what is wrong with those that cannot be.
+    """Draw maps in threads, and return the errors of those that cannot be drawn.
 
     Args:
         pool: the threads.
         jobs: the maps.
-        draw: draws the map of a job; is told whether one was drawn before.
-        done: what was drawn before, by image.
+        draw: draws the map of a job; ``seen_before`` tells it whether one was drawn before.
+        done: the images whose maps were drawn before.
     """
     for above in {job.target.parent for job in jobs}:
         with written_to(above):
@@ -137,32 +170,21 @@ def _draw_all(
     return [fault for fault in pool.map(fault_of, jobs) if fault is not None]
 
 
-def _opened(labels: Path) -> Annotations:
-    """The annotations, of which there is at least one."""
-    annotations = open_annotations(labels)
-    if not annotations.used:
-        raise UserError(
-            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
-            "scored: is it the right one?"
-        )
-    return annotations
-
-
 def unlabelled(vocabulary: Vocabulary) -> int:
-    """The value of pixels that nothing covers, where the vocabulary has no background.
+    """The value of pixels that no annotation covers, for a vocabulary without background.
 
-    255, or 65535 with 255 classes and more, whose maps have 16 bits: a run over those needs
+    It is 255, or 65535 from 255 classes on, whose maps have 16 bits; a run over those needs
     ``ignore_label`` 65535.
 
     Raises:
-        UserError: so many classes that 65535 is one of them.
+        UserError: there are so many classes that 65535 is one of them.
     """
-    if vocabulary.num_classes > WORDS:
+    if vocabulary.num_classes > IGNORE_LABEL_16:
         raise UserError(
             f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
             "make the first class 'background'"
         )
-    return BYTES if vocabulary.num_classes < BYTES else WORDS
+    return IGNORE_LABEL if vocabulary.num_classes < IGNORE_LABEL else IGNORE_LABEL_16
 
 
 def _draw(
@@ -174,13 +196,13 @@ def _draw(
 ) -> None:
     """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
     size_hw = _size(job.image)
-    if not seen_before and _there(job):
+    if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
                 return
     classes = annotations.draw(job.known_as, classes_of, size_hw)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
-    deep = max(rest, *classes_of.values(), 0) > BYTES
+    deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
 
@@ -190,7 +212,7 @@ def _size(path: Path) -> tuple[int, int]:
 
 
 def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
-    """What decides the maps, but for the sizes of the images."""
+    """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
     digests = pool.map(_digest, [annotations.files[name] for name in names])
     identity = {
@@ -204,7 +226,7 @@ def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecu
 
 
 def _digest(path: Path) -> str:
-    """The sha256 of a file; of one that is not there, nothing: drawing says so, by its image."""
+    """The SHA-256 of a file; empty for a missing file, about which drawing raises an error."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -214,13 +236,8 @@ def _digest(path: Path) -> str:
         raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
 
 
-def _images(folder: Path) -> dict[str, Path]:
-    """The images below a folder, by id."""
-    return files_of(own_folder(folder, "--images"), IMAGE_SUFFIXES)
-
-
 def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path]) -> dict[str, str]:
-    """The images that the annotations know, at least one, each with its id among these."""
+    """For each image with annotations, its id in these; at least one image has some."""
     known = annotations.ids()
     cut = _folders_above(known, images)
     ids = {"/".join(one.split("/")[cut:]): one for one in known}
@@ -231,34 +248,15 @@ def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path])
     raise UserError(
         f"{labels} ({annotations.format}) has none of the images: it lists {len(known):,}, e.g. "
         f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
-        "subfolders have to be the same, the ending may differ"
+        "subfolders must be the same, only the ending may differ"
     )
 
 
-def _tell_unlisted(
-    annotations: Annotations, labels: Path, needed: Sequence[str], say: Callable[[str], None]
-) -> None:
-    """Say that some images are not among the annotations.
-
-    Raises:
-        UserError: nobody knows what is in them.
-    """
-    if not needed:
-        return
-    few = ", ".join(needed[:SHOWN]) + (", ..." if len(needed) > SHOWN else "")
-    found = f"{len(needed):,} images are not in {labels} ({annotations.format})"
-    if not annotations.unlisted_is_empty:
-        other = next((i for i in annotations.ids() if i.endswith(f"/{needed[0]}")), None)
-        alike = f" (it lists {shown(other)}: subfolders have to be the same)" if other else ""
-        raise UserError(f"{found}: {few}{alike}; annotate them, or leave them out of --images")
-    say(f"{found}, and taken for images without objects: {few}")
-
-
 def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
-    """How many folders the annotations name that lie above ``--images``, as in ``images/a.jpg``.
+    """How many leading folders of the annotations' names lie above ``--images``.
 
-    Looked for only where none of the names fits as it is, and only among the folders that all
-    of them are in: no two images become one.
+    It is 1 for ``images/a.jpg`` if ``--images`` is that folder. Only folders that all names share
+    are left out, so that no two images become one.
     """
     shared = os.path.commonpath([f"/{os.path.dirname(one)}" for one in known]) if known else "/"
     for cut in range(len(Path(shared).parts)):  # the root itself is a part
@@ -268,7 +266,7 @@ def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
 
 
 def _done(maps: Path) -> dict[str, list[int]]:
-    """The images whose maps earlier calls finished, as they were then."""
+    """The state, at that time, of the images whose maps earlier calls finished."""
     with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         done: Any = json.loads((maps / MARKER).read_text("utf-8"))["images"]
         return {image: state for image, state in done.items() if _is_state(state)}
@@ -276,27 +274,13 @@ def _done(maps: Path) -> dict[str, list[int]]:
 
 
 def _is_state(value: object) -> bool:
-    """Whether a value of the marker can be what `_state` gives."""
+    """Whether a value of the marker file could come from `_state`."""
     return isinstance(value, list) and all(type(number) is int for number in value)
 
 
 def _state(path: Path) -> list[int]:
-    """Size, times and inode of a file: whether it is still the same."""
+    """Size, times and inode of a file, which tell whether it has changed."""
     try:
         return [*State.of(path.stat())]
     except OSError as error:
         raise UserError(f"cannot read the image {path}: {error.strerror}") from None
-
-
-def _there(job: Job) -> bool:
-    return job.target.is_file()
-
-
-def _several(faults: Iterable[ImageError], total: int, labels: Path) -> UserError:
-    """One line for all maps that could not be drawn."""
-    lines = [str(fault) for fault in faults]
-    more = f"; and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
-    return UserError(
-        f"{len(lines):,} of {total:,} label maps cannot be drawn from {labels}: "
-        f"{'; '.join(lines[:SHOWN])}{more}"
-    )

@@ -1,4 +1,4 @@
-"""Which format annotations are in: told by what is in the files."""
+"""Annotations in any of the formats, which is recognised by what is in the files."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from sclip_core.datasets.annotations.labelme import LabelMe
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import TEXT_NAMES, Yolo, looks_like_yolo
 from sclip_core.datasets.labels import SINGLE_CHANNEL
-from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix
+from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix, files_of
 
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
 )
-LOOK_AT = 20  # files of a folder, to tell their format
+LOOK_AT = 20  # files of a folder that are read to recognise the format
 
 
 class Annotations(Protocol):
@@ -33,10 +33,10 @@ class Annotations(Protocol):
 
     Attributes:
         format: ``"COCO instances"``, ``"COCO panoptic"``, ``"LabelMe"`` or ``"YOLO"``.
-        names: of the categories, in the order of their numbers; None: there are none.
-        used: the categories that have an annotation: names, or numbers where there are no names.
-        files: all that the maps depend on, by a name that does not tell where they lie.
-        unlisted_is_empty: whether an image that is not known has no objects; else nobody knows.
+        names: the names of the categories, in the order of their numbers; None: there are none.
+        used: the categories that have an annotation, by name, or by number if there are no names.
+        files: all files that the maps depend on, by a name that is independent of their place.
+        unlisted_is_empty: whether an image without annotations has no objects for certain.
     """
 
     format: str
@@ -46,36 +46,36 @@ class Annotations(Protocol):
     files: dict[str, Path]
 
     def ids(self) -> list[str]:
-        """The images that are known: file names without ending, with subfolder (``a/b``)."""
+        """The images with annotations: file names without ending, with subfolder (``a/b``)."""
 
     def draw(
         self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
     ) -> NDArray[np.int32]:
-        """Draw the map of one image; may be called by several threads.
+        """Draw the map of one image; several threads may call it.
 
         Args:
-            image_id: one of `ids`; any, where an unlisted image is empty.
-            classes_of: the class of each category of `used`.
-            size_hw: of the image as it is read, EXIF rotation applied.
+            image_id: one of `ids`, or any if ``unlisted_is_empty``.
+            classes_of: the class of each category of ``used``.
+            size_hw: the size of the image as it is read, after EXIF rotation.
 
         Returns:
             (H, W) int32, classes, or `IGNORED` (-1) where nothing is annotated.
 
         Raises:
-            ImageError: the image has another size than the annotations say, or a shape of it
-                cannot be drawn.
+            ImageError: the image has another size than the annotations say, or a shape cannot be
+                drawn.
             UserError: pycocotools is not installed.
         """
 
 
 def open_annotations(path: Path) -> Annotations:
-    """Open annotations; of what format is told by what is in them.
+    """Open annotations in whatever format they are.
 
     Args:
         path: a COCO file, or a folder of LabelMe or YOLO files, searched with its subfolders.
 
     Raises:
-        UserError: nothing there, of none of the formats, of two, or not as the format has it.
+        UserError: there are no annotations, in none or two of the formats, or damaged ones.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():
@@ -83,21 +83,20 @@ def open_annotations(path: Path) -> Annotations:
     if not path.exists():
         raise UserError(f"no annotations at {path}: {EXPECTED}")
     if path.suffix.lower() != ".json":
-        raise UserError(f"{path} is no JSON file: {EXPECTED}")
+        raise UserError(f"{path} is not a JSON file: {EXPECTED}")
     loaded = reading.read_json(path)
     if "shapes" in loaded:
-        raise UserError(f"{path} is a LabelMe file, of one image: pass the folder that it is in")
+        raise UserError(f"{path} is a LabelMe file, which has one image: pass its folder")
     entries = reading.objects(loaded, "annotations", str(path))
     panoptic = any("segments_info" in entry for entry in entries)
     return CocoPanoptic(path, loaded) if panoptic else CocoInstances(path, loaded)
 
 
 def is_annotations(path: Path) -> bool:
-    """Whether a path is rather annotations than label maps; only a few files are looked into.
+    """Whether a path has annotations rather than label maps, judged by a few files.
 
-    A ``.json`` file, or a folder in which the first ``.json`` file is LabelMe's, or one of the
-    first ``.txt`` files YOLO's, and the first PNG, TIFF or BMP, if any, has colours: a photograph,
-    not a label map.
+    It has if it is a ``.json`` file, or a folder in which the first ``.json`` file is LabelMe's or
+    one of the first ``.txt`` files YOLO's, unless the first PNG, TIFF or BMP is a label map.
     """
     path = Path(os.path.expanduser(path))
     if not path.is_dir():
@@ -126,10 +125,10 @@ def _open_folder(folder: Path) -> Annotations:
 
 
 def _candidates(folder: Path) -> tuple[dict[str, Path], dict[str, Path]]:
-    """The files that may be LabelMe's and those that may be YOLO's, by image id."""
-    texts = reading.files_of(folder, (".txt",))
+    """The files that may be LabelMe's, and those that may be YOLO's, by image id."""
+    texts = files_of(folder, (".txt",))
     named = {image_id: path for image_id, path in texts.items() if path.name != TEXT_NAMES}
-    return reading.files_of(folder, (".json",)), named
+    return files_of(folder, (".json",)), named
 
 
 def _is_labelme(pages: Mapping[str, Path]) -> bool:
@@ -143,7 +142,7 @@ def _is_labelme(pages: Mapping[str, Path]) -> bool:
 
 
 def _is_yolo(texts: Mapping[str, Path]) -> bool:
-    """Whether one of the first texts is of YOLO; a README may lie among them."""
+    """Whether one of the first text files is YOLO's; a README may be among them."""
     return any(looks_like_yolo(path) for path in islice(texts.values(), LOOK_AT))
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import few
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import Category
 from sclip_core.datasets.annotations.coco import CocoFile
@@ -21,7 +22,6 @@ from sclip_core.datasets.images import decode_image, read_sample
 from sclip_core.datasets.labels import IGNORED, check_sizes
 
 WEIGHTS = np.array([1, 256, 256**2], np.int32)  # of R, G, B
-SHOWN = 3  # numbers given in an error
 PNG = b"\x89PNG"
 BITS = 24  # the byte of a PNG that tells its bits a channel
 
@@ -36,14 +36,15 @@ class CocoPanoptic:
         """Check and sort what was read; no PNG is opened.
 
         Raises:
-            UserError: as `CocoFile`; an image with two entries, or no such folder.
+            UserError: the file is not as `CocoFile` expects it, an image has two entries, or the
+                folder is missing.
         """
         self._file = CocoFile(path, loaded)
         self._folder = path.with_suffix("")
         if not self._folder.is_dir():
             raise UserError(
-                f"no folder {self._folder}: a panoptic file goes with the folder of its PNGs, "
-                "beside it and of the same name"
+                f"no folder {self._folder}: the PNGs of a panoptic file are expected in a folder "
+                "of its name beside it"
             )
         self.names: tuple[str, ...] | None = tuple(self._file.categories.values())
         self.files = {"": path}
@@ -59,20 +60,20 @@ class CocoPanoptic:
         self.used: frozenset[Category] = frozenset(used)
 
     def ids(self) -> list[str]:
-        """The images that the file lists, with annotations or without."""
+        """The images in the file, with or without annotations."""
         return list(self._file.pictures)
 
     def draw(
         self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
     ) -> NDArray[np.int32]:
-        """The map of one image, as `Annotations.draw`."""
+        """Draw the map of one image from its PNG."""
         entries = self._file.of(image_id, size_hw)
         if not entries:
             return np.full(size_hw, IGNORED, np.int32)
         path = self._folder / self._png(entries[0])
         data = read_sample(path)
         if data and not data.startswith(PNG):
-            raise ImageError(f"{path} is no PNG (it starts {data[:8]!r}): other formats blur ids")
+            raise ImageError(f"{path} is not a PNG (it starts {data[:8]!r}): others blur ids")
         if len(data) > BITS and data[BITS] > 8:
             raise ImageError(
                 f"{path} has {data[BITS]} bits a channel; expected 8: a segment's number is "
@@ -85,15 +86,14 @@ class CocoPanoptic:
             where = f"{self._file.path}, segments_info of {image_id}"
             number = reading.field(segment, "id", int, where)
             if number in class_of_segment:
-                found = "is there twice" if number else "is that of no segment"
+                found = "is there twice" if number else "stands for no segment"
                 raise ImageError(f"{where}: the id {number} {found}; export the file again")
             class_of_segment[number] = classes_of[self._file.category(segment)]
         found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
         stray = [str(number) for number in found.tolist() if number not in class_of_segment]
         if stray:
-            more = ", ..." if len(stray) > SHOWN else ""
             raise ImageError(
-                f"{path}: ids {', '.join(stray[:SHOWN])}{more} are not in segments_info of "
+                f"{path}: ids {few(stray)} are not in segments_info of "
                 f"{self._file.path}; is it the PNG of another file, or saved with other colours?"
             )
         table = np.array([class_of_segment[number] for number in found.tolist()], np.int32)

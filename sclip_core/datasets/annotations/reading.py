@@ -1,17 +1,16 @@
-"""What the readers of annotations share: JSON, its fields, the ids of images, files of a folder."""
+"""What the readers of annotations share: JSON files, their fields, the ids of images."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.config.protocol import is_text
-from sclip_core.datasets.samples import by_suffix
 
 KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
@@ -39,12 +38,11 @@ def read_json(path: Path) -> dict[str, Any]:
     except (ValueError, RecursionError) as error:
         fault = str(error) or "nested too deep"
         raise UserError(
-            f"{path} is no JSON, or cut short ({fault}): export or copy it again"
+            f"{path} is not JSON, or cut short ({fault}): export or copy it again"
         ) from None
     if not isinstance(loaded, dict):
         raise UserError(
-            f"{path} holds {KINDS.get(type(loaded), shown(loaded))}: expected a COCO or LabelMe "
-            "file, which is an object {...}"
+            f"{path} holds {KINDS.get(type(loaded), shown(loaded))}: expected an object {{...}}"
         )
     return loaded
 
@@ -53,7 +51,7 @@ def field(entry: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
     """One field of an entry.
 
     Raises:
-        UserError: it is not there, or of another kind.
+        UserError: it is missing, or of another type.
     """
     value = entry.get(key)
     if isinstance(value, kind) and not isinstance(value, bool):
@@ -63,10 +61,10 @@ def field(entry: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
 
 
 def objects(entry: Mapping[str, Any], key: str, where: str) -> list[dict[str, Any]]:
-    """A field that is a list of objects.
+    """A field that holds a list of objects.
 
     Raises:
-        UserError: it is not.
+        UserError: it is missing, or holds something else.
     """
     entries: list[dict[str, Any]] = field(entry, key, list, where)
     for number, one in enumerate(entries):
@@ -76,10 +74,10 @@ def objects(entry: Mapping[str, Any], key: str, where: str) -> list[dict[str, An
 
 
 def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
-    """A field that numbers or names an entry.
+    """A field by which an entry is identified.
 
     Raises:
-        UserError: it is not there, or is neither a whole number nor a text.
+        UserError: it is missing, or neither a whole number nor a text.
     """
     value = entry.get(key)
     if isinstance(value, int | str):
@@ -90,10 +88,10 @@ def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
 def optional_size(
     entry: Mapping[str, Any], height: str, width: str, where: str
 ) -> tuple[int, int] | None:
-    """(H, W) of the image, where an entry tells it.
+    """The (H, W) of the image, or None if the entry does not give it.
 
     Raises:
-        UserError: it tells it, and not as whole numbers.
+        UserError: what it gives are not whole numbers.
     """
     sides = [entry.get(height), entry.get(width)]
     if None in sides:
@@ -108,7 +106,7 @@ def optional_size(
 
 
 def relative_name(name: str, where: str) -> str:
-    r"""The path of a file below a folder, with "/"; Windows' "\" is taken for one.
+    r"""The path of a file below a folder, with "/" in place of Windows' "\".
 
     Raises:
         UserError: it leads out of the folder, is empty, or cannot be the name of a file.
@@ -116,8 +114,8 @@ def relative_name(name: str, where: str) -> str:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise UserError(
-            f"{where}: the file name {shown(name)} is not one below a folder; expected e.g. "
-            f"{path.name or 'a.jpg'}, as below --images: export it with such names"
+            f"{where}: the file name {shown(name)} is not a path below --images, such as "
+            f"{path.name or 'a.jpg'}: export the annotations with such names"
         )
     if not is_text(name) or "\0" in name:
         raise UserError(f"{where}: {shown(name)} cannot be the name of a file")
@@ -133,28 +131,11 @@ def id_of(name: str, where: str) -> str:
     return os.path.splitext(relative_name(name, where))[0]
 
 
-def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
-    """The files below a folder with one of these endings, by id, sorted.
-
-    Raises:
-        UserError: a folder that cannot be listed, or two files of the same id.
-    """
-    found: dict[str, Path] = {}
-    for path, stem, _ in sorted(by_suffix(folder, suffixes)):
-        if stem in found:
-            raise UserError(
-                f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image is "
-                "known by its name without the ending, so rename one"
-            )
-        found[stem] = folder / path
-    return found
-
-
 def refuse_twice(key: Hashable, seen: Mapping[Any, Any], what: str, where: str) -> None:
-    """Raise if a name or number was there before.
+    """Refuse a name or number that has been seen before.
 
     Raises:
-        UserError: it was.
+        UserError: it has.
     """
     if key in seen:
         raise UserError(f"{where}: {what} {shown(key)} is there twice; remove or rename one")

@@ -1,7 +1,7 @@
-"""Outlines and run lengths as masks, by pycocotools: COCO's own rasteriser.
+"""Outlines and run lengths as masks, by pycocotools, COCO's own rasteriser.
 
-A mask is a dict as pycocotools has it: ``size`` (H, W) and ``counts``, compressed run lengths.
-Only one is decoded at a time, so that a picture with hundreds of them takes the room of one.
+A mask is a dict of pycocotools: ``size`` (H, W) and ``counts``, compressed run lengths. Only one
+is decoded at a time, so that an image with hundreds of them takes little memory.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import ImageError, UserError
+from sclip_core.config import ImageError
 from sclip_core.config.errors import shown
+from sclip_core.config.optional import optional
 from sclip_core.datasets.labels import IGNORED
 
 LEAST = 3  # corners of an outline
@@ -21,30 +22,23 @@ MOST_BITS = 35  # of a run length in COCO's compressed form: seven characters, a
 
 
 class Layer(NamedTuple):
-    """A mask and what its pixels are."""
+    """A mask and the class of its pixels."""
 
     mask: dict[str, Any]
     label: int  # class
 
 
 def coco() -> Any:
-    """Pycocotools' masks.
+    """The module ``pycocotools.mask``.
 
     Raises:
         UserError: it is not installed.
     """
-    try:
-        from pycocotools import mask
-    except ModuleNotFoundError:
-        raise UserError(
-            "pycocotools, which draws annotations, is not installed: "
-            "pip install 'sclip-benchmark[data]'"
-        ) from None
-    return mask
+    return optional("pycocotools.mask", "data")
 
 
 def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
-    """Points of an annotation, checked. What lies outside of the picture is cut off in drawing.
+    """The points of an annotation, checked; parts outside of the picture are clipped in drawing.
 
     Args:
         points: x, y, x, y, ... or pairs of x, y, in pixels; (0, 0) is the upper left corner of
@@ -56,9 +50,9 @@ def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.
         (N, 2) x, y.
 
     Raises:
-        ImageError: no numbers, not in pairs, not finite, or farther outside than the picture's
-            longer side, or all within the first pixel: those are of another picture, or in
-            another unit.
+        ImageError: they are not finite numbers in pairs, or they are of another picture or in
+            another unit, as they lie farther outside than the picture's longer side, or all
+            within the first pixel.
     """
     try:
         values = np.asarray(points)
@@ -89,7 +83,7 @@ def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.
 
 
 def _fractions(pairs: NDArray[np.float64]) -> bool:
-    """Whether an outline would vanish in one pixel, and is no click on the picture's corner."""
+    """Whether the outline lies within one pixel and is not a click on the picture's corner."""
     inside = pairs.size > 0 and pairs.min() >= 0 and pairs.max() <= 1
     return bool(inside and (pairs % 1).any())
 
@@ -112,12 +106,12 @@ def polygon(pairs: NDArray[np.float64], size_hw: tuple[int, int], where: str) ->
 
 
 def union(masks: list[dict[str, Any]]) -> dict[str, Any]:
-    """The mask of all parts of one object."""
+    """The union of the masks of an object's parts."""
     return dict(coco().merge(masks))
 
 
 def mask_of(segmentation: object, size_hw: tuple[int, int], where: str) -> dict[str, Any]:
-    """The mask of one object of COCO: its polygons together, or run lengths.
+    """The mask of one object of COCO, which is a list of polygons, or run lengths.
 
     Args:
         segmentation: a list of polygons, or ``size`` and ``counts``.
@@ -125,14 +119,14 @@ def mask_of(segmentation: object, size_hw: tuple[int, int], where: str) -> dict[
         where: what to call the annotation in an error.
 
     Raises:
-        ImageError: neither, or as `corners`, `polygon` and `runs`.
+        ImageError: it is neither, or cannot be drawn.
     """
     if isinstance(segmentation, dict):
         return runs(segmentation, size_hw, where)
     if not isinstance(segmentation, list) or not segmentation:
         raise ImageError(
-            f"{where}: 'segmentation' is {shown(segmentation)}; expected polygons or run lengths, "
-            "boxes alone are no ground truth of pixels"
+            f"{where}: 'segmentation' is {shown(segmentation)}; expected polygons or run lengths "
+            "(boxes alone do not tell which pixels are meant)"
         )
     rings = [corners(ring, size_hw, where) for ring in segmentation]
     return union([polygon(ring, size_hw, where) for ring in rings])
@@ -145,9 +139,9 @@ def pixels(mask: dict[str, Any]) -> NDArray[np.bool_]:
 
 
 def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[str, Any]:
-    """The mask of COCO's run lengths: ``counts`` a list, or a text, which is the compressed form.
+    """The mask of COCO's run lengths, whose ``counts`` are a list or, compressed, a text.
 
-    They are added up first: pycocotools does not look whether they fill the picture.
+    Their sum is checked first, as pycocotools does not check that they fill the picture.
 
     Args:
         rle: ``size`` [H, W] and ``counts``.
@@ -155,7 +149,7 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
         where: what to call the annotation in an error.
 
     Raises:
-        ImageError: of another size, cut short or too long, or no run lengths.
+        ImageError: they are of another size, too short or too long, or not run lengths.
     """
     counts, size = rle.get("counts"), rle.get("size")
     if isinstance(counts, bytes):  # as pycocotools itself has them
@@ -169,7 +163,7 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
         )
     lengths = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
-        raise ImageError(f"{where}: {shown(counts)} are no run lengths; export them again")
+        raise ImageError(f"{where}: {shown(counts)} are not run lengths; export them again")
     if sum(lengths) != size[0] * size[1]:
         raise ImageError(
             f"{where}: the run lengths add up to {sum(lengths):,} pixels; expected "
@@ -179,9 +173,10 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
 
 
 def _uncompressed(text: str) -> list[int] | None:
-    """Run lengths of the compressed form: six bits a character, differences from the third on.
+    """Decode compressed run lengths: six bits a character, differences from the third on.
 
-    ``rleFrString`` of COCO's ``maskApi.c``, which reads on behind the end of a torn text.
+    Like ``rleFrString`` of COCO's ``maskApi.c``, which reads beyond the end of a truncated text;
+    here it gives None.
     """
     lengths: list[int] = []
     value = shift = 0
@@ -203,7 +198,7 @@ def _uncompressed(text: str) -> list[int] | None:
 
 
 def smaller_on_top(layers: Iterable[Layer]) -> list[Layer]:
-    """In the order of painting: by falling area in pixels; of the same area, as they came."""
+    """Layers sorted by falling area in pixels; those of the same area keep their order."""
     return sorted(layers, key=lambda layer: -int(coco().area(layer.mask)))
 
 

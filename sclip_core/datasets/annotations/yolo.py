@@ -1,7 +1,7 @@
 """YOLO segmentation: one text file an image, a line an object (docs.ultralytics.com, "Segment").
 
 A line is the number of the category, counted from 0, and x, y, x, y, ... as fractions of the
-image's width and height. An empty file, or none, is an image without objects. The order of lines
+image's width and height. An empty or missing file is an image without objects. The order of lines
 means nothing, so the smaller object is painted over the larger.
 """
 
@@ -27,24 +27,24 @@ YAML_NAMES = (
     "dataset.yaml",
     "dataset.yml",
 )  # `names:`, a list, or numbers with names
-UP = 3  # the labels' folder and two above it: SET/data.yaml, SET/val/labels/a.txt
-BOX = 4  # numbers of a line that is a box
-UNIT = (1, 1)  # size of a picture, in fractions
+UP = 3  # folders searched for names: that of the labels and two above it
+BOX = 4  # numbers in a line that is a box
+UNIT = (1, 1)  # the size of a picture, in fractions of it
 
 
 class Outline(NamedTuple):
-    """One line of a file, its points not yet checked."""
+    """One line of a file, whose points are not checked yet."""
 
     category: Category
-    points: NDArray[np.float64]  # as fractions
+    points: NDArray[np.float64]  # x, y, x, y, ... as fractions
     place: str  # what to call it in an error
 
 
 class Yolo:
     """A folder of YOLO files.
 
-    The names of the categories are looked for as ``data.yaml``, ``dataset.yaml`` (or ``.yml``)
-    and ``classes.txt`` in the folder and the two above it, the nearest first.
+    The names of the categories are in a ``data.yaml``, ``dataset.yaml`` (or ``.yml``) or
+    ``classes.txt`` in the folder or one of the two above it; the nearest is used.
     """
 
     format = "YOLO"
@@ -54,11 +54,11 @@ class Yolo:
         """Read all files.
 
         Args:
-            folder: of the set, where the names are looked for.
-            files: by image id.
+            folder: where the names are looked for.
+            files: the files by image id.
 
         Raises:
-            UserError: a file that is no YOLO file, or a category that has no name among them.
+            UserError: a file is not a YOLO file, or a category has no name.
         """
         self.files = {path.relative_to(folder).as_posix(): path for path in files.values()}
         self.names: tuple[str, ...] | None = None
@@ -77,12 +77,12 @@ class Yolo:
     def draw(
         self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
     ) -> NDArray[np.int32]:
-        """The map of one image, as `Annotations.draw`."""
+        """Draw the map of one image; smaller objects are on top."""
         layers = []
         for outline in self._outlines.get(image_id, ()):
             if outline.points.size == BOX:
                 raise ImageError(
-                    f"{outline.place} is a box, and boxes are no ground truth of pixels: export "
+                    f"{outline.place} is a box, which does not tell which pixels are meant: export "
                     "segments"
                 )
             pairs = shapes.corners(outline.points, UNIT, outline.place) * size_hw[::-1]
@@ -92,7 +92,7 @@ class Yolo:
 
 
 def looks_like_yolo(path: Path) -> bool:
-    """Whether the first line of a text file could be one of YOLO; an empty file is one."""
+    """Whether the first line of a text file could be one of YOLO's; true for an empty file."""
     try:
         with path.open(encoding="utf-8-sig") as file:
             first = next((line for line in file if line.strip()), "0 0")
@@ -108,7 +108,7 @@ def _outlines(path: Path, names: tuple[str, ...] | None) -> tuple[Outline, ...]:
         lines = reading.read_bytes_of(path).decode("utf-8-sig").splitlines()
     except UnicodeDecodeError:
         raise UserError(
-            f"{path} is no text: expected YOLO's lines 'category x y x y ...'"
+            f"{path} is not a text file: expected YOLO's lines 'category x y x y ...'"
         ) from None
     return tuple(
         _outline(line, names, f"{path}, line {number}")
@@ -133,13 +133,13 @@ def _outline(line: str, names: tuple[str, ...] | None, place: str) -> Outline:
 
 
 def _names_file(folder: Path) -> Path | None:
-    """The nearest file with names; a YAML file without ``names:`` is none.
+    """The nearest file with names; a YAML file without ``names:`` does not count.
 
-    YAML before ``classes.txt``, which may be the user's list of classes and no part of the set:
-    in another order, it would swap them all unseen.
+    YAML goes before ``classes.txt``, which may be the user's list of classes for ``--classes``: in
+    another order, it would silently swap the classes.
 
     Raises:
-        UserError: both are there, and differ.
+        UserError: both are there and differ.
     """
     places = [folder, *folder.absolute().parents][:UP]
 
@@ -166,12 +166,12 @@ def _yaml(path: Path) -> dict[str, object]:
     try:
         loaded = load_yaml(reading.read_bytes_of(path))
     except ValueError as error:
-        raise UserError(f"{path} is no YAML ({error}): mend it, YOLO's names are in it") from None
+        raise UserError(f"{path} is not YAML ({error}): it should name the categories") from None
     return loaded if isinstance(loaded, dict) else {}
 
 
 def _names(path: Path) -> tuple[str, ...]:
-    """The names of a file that has some."""
+    """The names in a file that has some."""
     found: object
     if path.name == TEXT_NAMES:
         text = reading.read_bytes_of(path).decode("utf-8-sig", errors="replace")

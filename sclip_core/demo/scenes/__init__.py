@@ -1,7 +1,7 @@
 """Drawn scenes: a small world of textures and things, with captions and exact label maps.
 
-A picture is a pure function of its seed. What a model is trained on (``draw_picture``) has no label
-map; what it is measured on (``draw_scene``) has one, and is larger.
+A picture depends only on its seed. The pictures to train on (``draw_picture``) have no label map;
+the scenes to evaluate on (``draw_scene``) have one, and are larger.
 """
 
 from sclip_core.demo.scenes.captions import caption, lexicon

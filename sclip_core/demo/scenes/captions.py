@@ -1,7 +1,7 @@
-"""Captions: some of what a picture shows, in words, the way people write under pictures.
+"""Captions: some of what a picture shows, in the words that people use.
 
-They name classes by any of their words, add colour, size or place here and there, and leave things
-out. The 80 templates that the text bank asks with are among the ways to say it.
+They name classes by any of their words, sometimes add a colour, size or place, and leave things
+out. The 80 templates of the text bank are among their patterns.
 """
 
 from __future__ import annotations
@@ -40,20 +40,20 @@ SEVERAL = (
     "an image that shows {}.",
 )
 ON_GROUND = ("{} on {}", "{} in front of {}", "{} and {} behind", "{} with {} around", "{} over {}")
-SALIENT = 0.12  # share of the picture below which nobody mentions it, if there is anything else
+SALIENT = 0.12  # share of the picture below which a class is not named, if there are others
 UNCOUNTED = {"grass", "sand", "snow", "asphalt", "water", "bricks", "planks", "clouds"}
 THE_ONE = {"sky", "sea", "ocean", "beach", "road", "street", "lawn", "meadow"}
 
 
 @cache
 def words_of() -> dict[str, tuple[str, ...]]:
-    """The words of each class, as the vocabulary ``scenes`` has them."""
+    """The words of each class in the vocabulary ``scenes``."""
     vocabulary = Vocabulary.named("scenes")
     return dict(zip(vocabulary.class_names, vocabulary.words, strict=True))
 
 
 def lexicon() -> list[str]:
-    """Texts that hold every word of every caption."""
+    """Texts that together contain every word of every caption."""
     nouns = [word for words in words_of().values() for word in words]
     items = [*nouns, *COLOURS, *FOLIAGE, *PLACES, "large", "small", "a", "an", "the", "and", ","]
     items += [colour for texture in TEXTURES.values() for colour in texture.palettes]
@@ -63,11 +63,7 @@ def lexicon() -> list[str]:
 
 
 def caption(rng: np.random.Generator, picture: Picture) -> tuple[str, frozenset[str]]:
-    """A caption.
-
-    Returns:
-        The text, and the classes that it names.
-    """
+    """A random caption of a picture: its text, and the classes that it names."""
     named = _chosen(rng, picture.items)
     names = frozenset(item.name for item in named)
     if len(names) == 1 and rng.random() < 0.7:
@@ -79,7 +75,7 @@ def caption(rng: np.random.Generator, picture: Picture) -> tuple[str, frozenset[
 
 
 def _chosen(rng: np.random.Generator, items: tuple[Item, ...]) -> list[Item]:
-    """All that is worth a word or some of it, in any order, none twice."""
+    """All salient items or some of them, in random order, one for each class."""
     salient = [item for item in items if item.share >= SALIENT] or list(items)
     order = [salient[int(index)] for index in rng.permutation(len(salient))]
     once = list({item.name: item for item in order}.values())
@@ -89,7 +85,7 @@ def _chosen(rng: np.random.Generator, items: tuple[Item, ...]) -> list[Item]:
 
 
 def _joined(rng: np.random.Generator, named: list[Item], ground: Item) -> str:
-    """Several items in one phrase; of a thing and its ground one may be said to be on the other."""
+    """Several items in one phrase; a thing and its ground may be joined as in "a ball on grass"."""
     phrases = {item.name: _phrase(rng, item) for item in named}
     if len(named) == 2 and ground in named and rng.random() < 0.5:
         thing = named[1 - named.index(ground)]
@@ -101,7 +97,7 @@ def _joined(rng: np.random.Generator, named: list[Item], ground: Item) -> str:
 
 
 def _phrase(rng: np.random.Generator, item: Item) -> str:
-    """An article, a noun, perhaps a place."""
+    """An article, a noun and sometimes a place."""
     noun = _noun(rng, item, 0.4)
     last = noun.split()[-1]
     if last in UNCOUNTED:

@@ -1,4 +1,4 @@
-"""Textures and things composed to pictures: small ones to learn from, large ones to measure on."""
+"""Pictures of textures and things: small ones to train on, large ones to evaluate on."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from sclip_core.demo.scenes.textures import TEXTURES, paint
 from sclip_core.demo.scenes.things import THINGS, draw_thing
 
 UNITS = 192  # a scene is this many units tall: the side of a training picture is 48
-LEAST_SHARE = 0.02  # of the picture, that something must have to be seen in it
+LEAST_SHARE = 0.02  # of the picture, below which a class does not count as seen
 PLACES = ("on the left", "in the middle", "on the right")
 
 
@@ -28,18 +28,18 @@ def stuff_names() -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Item:
-    """Something that can be seen in a picture, in words."""
+    """Something that a picture shows, in words."""
 
     name: str  # of a class
     colour: str
     size: str  # "large", "small" or ""
     place: str  # "on the left", ... or ""
-    share: float = 0.0  # of the picture that its class has
+    share: float = 0.0  # of the picture that its class covers
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture and what can be seen in it. It knows of no pixel what it shows."""
+    """A picture and what it shows, without a label map."""
 
     image: NDArray[np.uint8]  # (H, W, 3) RGB
     items: tuple[Item, ...]  # the ground first
@@ -47,13 +47,13 @@ class Picture:
 
 @dataclass(frozen=True)
 class Scene(Picture):
-    """A picture whose every pixel is known."""
+    """A picture with its label map."""
 
     labels: NDArray[np.uint8]  # (H, W), index into ``class_names()``
 
 
 class Canvas:
-    """A picture in the making."""
+    """A picture that is being drawn."""
 
     def __init__(self, rng: np.random.Generator, height: int, width: int, zoom: float) -> None:
         self.rng, self.height, self.width, self.zoom = rng, height, width, zoom
@@ -63,7 +63,7 @@ class Canvas:
         self._taken: list[tuple[float, float, float]] = []
 
     def fill(self, name: str, where: NDArray[np.float32] | None = None) -> None:
-        """Lay a texture over the canvas.
+        """Draw a texture over the canvas.
 
         Args:
             name: of the texture.
@@ -80,7 +80,7 @@ class Canvas:
         self.items.append(Item(name, painted.colour, "", ""))
 
     def put(self, name: str, x: float, y: float, radius: float) -> bool:
-        """Draw a thing with its centre at pixel (x, y), unless it came too near another.
+        """Draw a thing with its centre at pixel (x, y), unless another thing is too near.
 
         Returns:
             Whether it was drawn.
@@ -109,7 +109,7 @@ class Canvas:
         return True
 
     def seen(self) -> tuple[Item, ...]:
-        """What is not hidden by what was drawn later, the ground first."""
+        """The items that are not hidden by later ones, the ground first."""
         names = class_names()
         share = np.bincount(self.labels.ravel(), minlength=len(names)) / self.labels.size
         shares = [float(share[names.index(item.name)]) for item in self.items]
@@ -117,7 +117,7 @@ class Canvas:
         return tuple(item for item in seen if item.share >= LEAST_SHARE)
 
     def finish(self) -> NDArray[np.uint8]:
-        """Light, blur, noise; the picture in bytes."""
+        """Add light, blur and noise; return the picture (H, W, 3) as bytes."""
         rng = self.rng
         a, b = rng.uniform(-0.15, 0.15, 2).astype(np.float32)
         x = np.linspace(-1, 1, self.width, dtype=np.float32)
@@ -133,10 +133,10 @@ class Canvas:
 
 
 def draw_picture(rng: np.random.Generator, side: int = 48) -> Picture:
-    """A small picture to learn from, as the web's are: mostly of one thing.
+    """A small picture to train on, mostly of one thing, as pictures in the web are.
 
-    A sixth show one texture, as many two; six in ten one thing, from half the frame wide to so
-    near that the frame lies within it; the rest are small scenes.
+    16 % show one texture. 60 % show one thing on a texture, from half as wide as the frame to so
+    near that the frame lies within it. 14 % show two textures, 10 % two textures and some things.
     """
     canvas = Canvas(rng, side, side, side / 48)
     kind = rng.random()
@@ -160,12 +160,12 @@ def draw_picture(rng: np.random.Generator, side: int = 48) -> Picture:
 def draw_scene(
     rng: np.random.Generator, height: int | None = None, width: int | None = None
 ) -> Scene:
-    """A scene to measure on: two to four textures, one to eight things.
+    """A scene to evaluate on: two to four textures, one to eight things.
 
     Args:
-        rng: decides everything.
-        height: in pixels; None: 240 to 480.
-        width: in pixels; None: 320 to 640, or the height where that is more.
+        rng: decides everything else.
+        height: in pixels; None: 240 to 480, at random.
+        width: in pixels; None: 320 to 640, at random, and at least the height.
     """
     height = int(rng.integers(240, 481)) if height is None else height
     if width is None:
@@ -184,7 +184,7 @@ def draw_scene(
 
 
 def _scatter(canvas: Canvas, count: int, smallest: float, largest: float) -> None:
-    """Put things anywhere, their radius in shares of the height."""
+    """Put things at random places, with radii given as shares of the height."""
     rng = canvas.rng
     for _ in range(count):
         radius = float(rng.uniform(smallest, largest)) * canvas.height
@@ -193,7 +193,7 @@ def _scatter(canvas: Canvas, count: int, smallest: float, largest: float) -> Non
 
 
 def _split(rng: np.random.Generator, height: int, width: int) -> NDArray[np.float32]:
-    """A part of the plane beyond a wavy edge, in any direction."""
+    """A mask (H, W) of what lies on one side of a wavy edge in a random direction."""
     across = rng.random() < 0.4
     level, lean = float(rng.uniform(0.3, 0.7)), float(rng.uniform(-0.5, 0.5))
     share = _edge(rng, height, width, level, lean, across)
@@ -203,7 +203,7 @@ def _split(rng: np.random.Generator, height: int, width: int) -> NDArray[np.floa
 def _edge(
     rng: np.random.Generator, height: int, width: int, level: float, lean: float, across: bool
 ) -> NDArray[np.float32]:
-    """1 below (or right of) a wavy line, 0 above it, one pixel of both between."""
+    """A mask (H, W): 1 below (or right of) a wavy line, 0 above it, a soft edge of one pixel."""
     x = np.linspace(-0.5, 0.5, width, dtype=np.float32)
     y = np.linspace(0, 1, height, dtype=np.float32)[:, None]
     if across:

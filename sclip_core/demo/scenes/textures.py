@@ -1,4 +1,4 @@
-"""The stuff of the drawn scenes: eight textures, told apart by their pattern and not by colour.
+"""The stuff of the drawn scenes: eight textures that differ by their pattern, not by their colour.
 
 A pattern is a plane of values in [0, 1]; a palette maps it to colours between a dark and a light
 one. Palettes of different textures overlap on purpose: there is a grey sky, a grey sea, a grey
@@ -21,13 +21,13 @@ Colour = tuple[float, float, float]  # RGB in [0, 1]
 
 @dataclass(frozen=True)
 class Surface:
-    """Where a pattern is drawn: a size in pixels, and how the pattern lies on it."""
+    """The plane on which a pattern is drawn: its size, and the pattern's scale and angle."""
 
     rng: np.random.Generator
     height: int
     width: int
     zoom: float  # pixels per unit
-    angle: float = 0.0  # radians, counted from the upright pattern
+    angle: float = 0.0  # radians from the upright pattern
 
     def noise(self, across: float, down: float) -> Plane:
         """Smooth noise (H, W) in [0, 1] whose blobs are ``across`` x ``down`` units."""
@@ -60,12 +60,12 @@ class Surface:
         return cos * x + sin * y + left, cos * y - sin * x + top
 
     def between(self, low: float, high: float) -> float:
-        """A random number."""
+        """A random number between two others."""
         return float(self.rng.uniform(low, high))
 
 
 def sky(surface: Surface) -> Plane:
-    """Soft: a slow gradient with clouds that have no edge."""
+    """A slow gradient with soft clouds."""
     clouds = 0.6 * surface.noise(30, 14) + 0.4 * surface.noise(13, 7)
     slope = np.linspace(0, surface.between(0.1, 0.5), surface.height, dtype=np.float32)[:, None]
     amount = surface.between(0.4, 1.0)
@@ -89,7 +89,7 @@ def sea(surface: Surface) -> Plane:
 
 
 def sand(surface: Surface) -> Plane:
-    """Grain, on ripples that wander."""
+    """Fine grain on winding ripples."""
     _, down = surface.axes()
     dunes = np.sin(2 * np.pi / surface.between(10, 15) * (down + 14 * surface.noise(20, 16)))
     grained: Plane = 0.5 + 0.17 * dunes + 0.5 * (surface.noise(1.1, 1.1) - 0.5)
@@ -97,7 +97,7 @@ def sand(surface: Surface) -> Plane:
 
 
 def brick_wall(surface: Surface) -> Plane:
-    """Courses of bricks, each of its own tint, half a brick aside from the course below."""
+    """Courses of bricks with a tint each, every other course shifted by half a brick."""
     along, down = surface.axes()
     tall = surface.between(5.5, 7.5)
     long = tall * surface.between(2.0, 2.5)
@@ -113,7 +113,7 @@ def brick_wall(surface: Surface) -> Plane:
 
 
 def road(surface: Surface) -> Plane:
-    """Asphalt: speckles, light and dark; often with a painted line."""
+    """Asphalt with light and dark speckles, and often a painted line."""
     speckle = surface.noise(1.6, 1.6)
     tar = 0.3 + 0.2 * (surface.noise(12, 12) - 0.5)
     tar += 0.35 * (speckle > 0.72) - 0.3 * (speckle < 0.24)
@@ -134,7 +134,7 @@ def snow(surface: Surface) -> Plane:
 
 
 def wooden_wall(surface: Surface) -> Plane:
-    """Upright planks with grain along them, dark gaps between."""
+    """Upright planks with grain along them and dark gaps between them."""
     along, _ = surface.axes()
     wide = surface.between(8, 12)
     plank = np.floor(along / wide)
@@ -147,7 +147,7 @@ def wooden_wall(surface: Surface) -> Plane:
 
 @dataclass(frozen=True)
 class Texture:
-    """A pattern and the colours that it comes in, by their word."""
+    """A pattern, and the palettes that it is drawn in, by their colour word."""
 
     pattern: Callable[[Surface], Plane]
     palettes: dict[str, tuple[Colour, Colour]]  # dark, light
@@ -155,7 +155,7 @@ class Texture:
     is_wall: bool = False
 
 
-JITTER = 0.07  # of the palettes' colours: with less, the mean colour alone tells most textures
+JITTER = 0.07  # of a palette's colours: with less, the mean colour alone identifies most textures
 GREY = ((0.36, 0.38, 0.40), (0.72, 0.74, 0.76))
 TEXTURES: dict[str, Texture] = {
     "sky": Texture(
@@ -245,20 +245,17 @@ TEXTURES: dict[str, Texture] = {
 
 
 def paint(name: str, rng: np.random.Generator, size: tuple[int, int], zoom: float) -> Painted:
-    """A texture on a plane.
+    """Draw a texture.
 
     Args:
-        name: of a texture.
+        name: of the texture.
         rng: decides palette, pattern and jitter.
         size: height and width in pixels.
         zoom: pixels per unit.
-
-    Returns:
-        RGB (H, W, 3) float32, about [0, 1], and the colour's word.
     """
     texture = TEXTURES[name]
     colour = str(rng.choice(list(texture.palettes)))
-    shift = rng.normal(0, JITTER, 3)  # of both, so that the contrast stays
+    shift = rng.normal(0, JITTER, 3)  # the same for both, which keeps the contrast
     dark, light = (np.array(c) + shift for c in texture.palettes[colour])
     angle = float(rng.uniform(-texture.lean, texture.lean))
     plane = texture.pattern(Surface(rng, *size, zoom, angle))
@@ -268,7 +265,7 @@ def paint(name: str, rng: np.random.Generator, size: tuple[int, int], zoom: floa
 
 @dataclass(frozen=True)
 class Painted:
-    """What ``paint`` gives."""
+    """A texture on a plane."""
 
-    image: NDArray[np.float32]  # (H, W, 3) RGB
-    colour: str
+    image: NDArray[np.float32]  # (H, W, 3) RGB, about [0, 1]
+    colour: str  # its word

@@ -1,4 +1,4 @@
-"""The things of the drawn scenes: seven shapes, each with parts that tell it, in any colour."""
+"""The things of the drawn scenes: seven shapes with typical parts, in any colour."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ FOLIAGE = ("green", "yellow", "orange", "red", "brown")
 
 
 class Sketch:
-    """A square on which a thing is drawn, and its mask."""
+    """The square on which a thing is drawn, and the mask of the thing."""
 
     def __init__(self, side: int, rng: np.random.Generator, angle: float, stretch: float) -> None:
         self.rng = rng
@@ -59,7 +59,7 @@ class Sketch:
         self.polygon([(left, top), (right, top), (right, bottom), (left, bottom)], colour)
 
     def shade(self, amount: NDArray[np.float32]) -> None:
-        """Multiply by (side, side)."""
+        """Multiply the image by ``amount`` (side, side)."""
         self.image = np.clip(self.image * amount[..., None], 0, 255).astype(np.uint8)
 
 
@@ -105,7 +105,7 @@ def box(sketch: Sketch, colour: Colour) -> None:
 
 
 def tree(sketch: Sketch, colour: Colour) -> None:
-    """A crown of leaves, blotched light and dark, on a trunk."""
+    """A crown of light and dark leaves on a trunk."""
     rng = sketch.rng
     sketch.box(-0.14, 0.2, 0.14, 1.0, np.array([0.36, 0.24, 0.14]) * rng.uniform(0.7, 1.2))
     trunk = sketch.mask.copy()
@@ -123,7 +123,7 @@ def tree(sketch: Sketch, colour: Colour) -> None:
 
 
 def house(sketch: Sketch, colour: Colour) -> None:
-    """Wall, roof, door, windows with a cross."""
+    """A wall, a tiled roof, a door, and windows with crossed bars."""
     rng = sketch.rng
     roof = _contrast(colour, rng) * rng.uniform(0.55, 0.85)
     sketch.box(-0.78, -0.15, 0.78, 1.0, colour)
@@ -151,7 +151,7 @@ def star(sketch: Sketch, colour: Colour) -> None:
 
 
 def cone(sketch: Sketch, colour: Colour) -> None:
-    """A traffic cone: bands of two colours, a foot."""
+    """A traffic cone: bands of two colours on a foot."""
     band = np.array([0.95, 0.95, 0.94]) if colour.min() < 0.6 else np.array([0.2, 0.2, 0.22])
     edges = np.linspace(-1.0, 0.82, int(sketch.rng.integers(5, 8)))
     sketch.polygon([(-0.9, 0.8), (0.9, 0.8), (1.0, 1.0), (-1.0, 1.0)], colour * 0.7)
@@ -166,7 +166,7 @@ def cone(sketch: Sketch, colour: Colour) -> None:
 
 
 def car(sketch: Sketch, colour: Colour) -> None:
-    """Body, cabin with windows, wheels with hubs, lights."""
+    """A body, a cabin with windows, wheels with hubs, a light."""
     facing = 1 if sketch.rng.random() < 0.5 else -1
 
     def at(*points: Point) -> list[Point]:
@@ -189,7 +189,7 @@ def car(sketch: Sketch, colour: Colour) -> None:
 
 @dataclass(frozen=True)
 class Thing:
-    """How a thing is drawn, and the colours that it comes in."""
+    """How a thing is drawn, and in which colours."""
 
     draw: Callable[[Sketch, Colour], None]
     colours: tuple[str, ...] = tuple(COLOURS)
@@ -209,7 +209,7 @@ THINGS: dict[str, Thing] = {
 
 @dataclass(frozen=True)
 class Drawn:
-    """A thing on its square."""
+    """A thing on a square."""
 
     image: NDArray[np.uint8]  # (side, side, 3) RGB
     mask: NDArray[np.uint8]  # (side, side), 255 where the thing is
@@ -233,7 +233,7 @@ def _bytes(colour: Colour) -> tuple[float, float, float]:
 
 
 def _contrast(colour: Colour, rng: np.random.Generator) -> Colour:
-    """A colour that is clearly another."""
+    """A random colour that differs clearly from ``colour``."""
     others = [np.array(c) for c in COLOURS.values()]
     far = [c for c in others if np.abs(c - colour).sum() > 0.7]
     return np.asarray(far[int(rng.integers(len(far)))])

@@ -1,4 +1,4 @@
-"""What the demo's CLIP learns from: pictures and captions. No label map, no box, no mask."""
+"""What the demo's CLIP learns from: pictures and captions, but no label map, box or mask."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from sclip_core.demo.scenes import (
     training_rng,
 )
 
-BLOCK = 64  # batches whose pictures are shown again, under other captions, before new ones come
+BLOCK = 64  # batches whose pictures are shown again, with other captions, before new ones
 
 
 @dataclass(frozen=True)
@@ -30,20 +30,20 @@ class Batch:
 
     images: Tensor  # (B, S, S, 3) uint8 RGB
     prompts: Tensor  # (B, 77) token ids
-    true: Tensor  # (B, B) bool: all that caption j names is to be seen in picture i
+    true: Tensor  # (B, B) bool: picture i shows everything that caption j names
 
 
 class Pictures(IterableDataset[Batch]):
-    """Batches of a training run; batch n is a function of the seed and n alone.
+    """The batches of a training run; batch n depends only on the seed and on n.
 
     Args:
         seed: of the run.
         batch: pictures in a batch.
         side: of a picture, in pixels.
-        shows: how often a picture is shown; drawing one costs half as much as a step on it.
-            Several workers draw a picture each for themselves when its turn comes with them.
-        first: the batch to begin with.
-        last: the batch to stop before.
+        shows: how often each picture is shown; drawing one costs half as much as a step on it.
+            Each worker draws the pictures of its batches, also those that another has drawn.
+        first: the first batch.
+        last: the end of the batches, exclusive.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Pictures(IterableDataset[Batch]):
         )
 
     def _indices(self, number: int) -> np.ndarray:
-        """Which pictures are in a batch: a block's, all of them once, then all in another order."""
+        """The pictures of a batch: a block shows all of its pictures, then all in another order."""
         block, at = divmod(number, BLOCK * self.shows)
         if block != self._block:
             self._block, self._drawn = block, {}

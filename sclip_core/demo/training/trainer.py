@@ -1,7 +1,7 @@
 """Contrastive training (Radford et al. 2021, section 2.3) with patch dropout.
 
-A picture of which only a quarter of the patches is seen must be told from them (FLIP, Li et al.
-2023): each patch learns to say what it shows, and a step costs a third.
+The model sees only a quarter of a picture's patches (FLIP, Li et al. 2023) and must recognise it
+by them: each patch learns to represent what it shows, and a step costs a third.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ LARGEST_SCALE = math.log(100)  # of the logits, as in the paper
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides the weights, but for the machine's rounding."""
+    """Everything that decides the weights, apart from the rounding of a machine."""
 
     steps: int = 26_000
     batch: int = 128
-    shows: int = 3  # times that a picture is shown, each time under another caption
+    shows: int = 3  # times that a picture is shown, each time with another caption
     rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: int = 300  # steps
@@ -42,37 +42,37 @@ class Recipe:
 
 
 class MaskedClipLoss(ClipLoss):  # type: ignore[misc]
-    """CLIP's loss where a caption that is true of another picture too is not held against it.
+    """CLIP's loss in which captions that are true of several pictures are no negatives.
 
-    Among pictures of fifteen classes most captions fit several pictures of a batch: as negatives
-    they would teach that grass is not grass.
+    With fifteen classes most captions fit several pictures of a batch: as negatives they would
+    teach that grass is not grass.
     """
 
     def __init__(self) -> None:
-        """No batch yet."""
+        """Set ``true`` before each batch."""
         super().__init__()
-        self.true: Tensor = torch.empty(0)  # (B, B) bool, of the batch that comes
+        self.true: Tensor = torch.empty(0)  # (B, B) bool of the next batch, see ``Batch.true``
 
     def get_logits(self, *args: Any, **kwargs: Any) -> tuple[Tensor, Tensor]:
-        """Logits (B, B) of pictures to captions and back, -inf at what is true besides."""
+        """Logits (B, B) of pictures to captions and back, -inf for true pairs off the diagonal."""
         per_image, per_text = super().get_logits(*args, **kwargs)
-        besides = self.true & ~torch.eye(len(per_image), dtype=torch.bool, device=per_image.device)
+        also_true = self.true.clone().fill_diagonal_(False)
         return (
-            per_image.masked_fill(besides, -torch.inf),
-            per_text.masked_fill(besides.T, -torch.inf),
+            per_image.masked_fill(also_true, -torch.inf),
+            per_text.masked_fill(also_true.T, -torch.inf),
         )
 
 
 class Trainer:
-    """Model, averaged model, optimiser, and the step that they are at."""
+    """The model, the average of its weights, the optimiser, and the current step."""
 
     def __init__(self, recipe: Recipe, config: dict[str, Any], device: torch.device) -> None:
-        """A model with random weights.
+        """Create a model with random weights.
 
         Args:
-            recipe: its seed decides them.
+            recipe: its seed decides the weights.
             config: open_clip's model config.
-            device: where to train; bf16 on a GPU, fp32 on a CPU.
+            device: where to train, in bf16 on a GPU and in fp32 on a CPU.
         """
         torch.manual_seed(recipe.seed)
         config = copy.deepcopy(config)
@@ -95,7 +95,7 @@ class Trainer:
         self.loss = MaskedClipLoss()
 
     def take(self, batch: Batch) -> float:
-        """One step; gives the loss."""
+        """Do one step and return its loss."""
         self.model.train()
         for group in self.optimiser.param_groups:
             group["lr"] = self.rate()
@@ -114,30 +114,30 @@ class Trainer:
         return float(loss.detach())
 
     def rate(self) -> float:
-        """Of learning: warm up, then half a cosine to nothing."""
+        """The learning rate of the next step: a linear warm-up, then half a cosine down to 0."""
         warm = min(1.0, (self.step + 1) / max(1, self.recipe.warmup))
         left = 0.5 + 0.5 * math.cos(math.pi * self.step / self.recipe.steps)
         return self.recipe.rate * warm * left
 
     @torch.no_grad()
     def accuracy(self, batch: Batch) -> float:
-        """How often the caption that fits best is true of the picture, by the averaged weights."""
+        """The share of pictures whose best caption is true, by the averaged weights."""
         images, texts = self._embed(self.average.module.eval(), batch)
         best = (images @ texts.T).argmax(-1).cpu()
         return float(batch.true[torch.arange(len(best)), best].float().mean())
 
     def state(self) -> dict[str, Any]:
-        """All that a later start needs."""
+        """Everything that ``restore`` needs."""
         return {
             "model": self.model.state_dict(),
             "average": self.average.state_dict(),
             "optimiser": self.optimiser.state_dict(),
             "step": self.step,
-            "random": torch.get_rng_state(),  # of the patches that are dropped
+            "random": torch.get_rng_state(),  # which decides the patches that are dropped
         }
 
     def restore(self, state: dict[str, Any]) -> None:
-        """Go on where ``state`` was taken."""
+        """Continue where ``state`` was taken."""
         self.model.load_state_dict(state["model"])
         self.average.load_state_dict(state["average"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -145,13 +145,13 @@ class Trainer:
         self.step = state["step"]
 
     def weights(self) -> dict[str, Tensor]:
-        """The averaged weights in fp16, with the whole table of tokens."""
+        """The averaged weights in fp16, with the whole table of token embeddings."""
         state = {k: v.detach().cpu().half() for k, v in self.average.module.state_dict().items()}
         state["token_embedding.weight"] = self.tokens.whole(state["token_embedding.weight"])
         return {name: value.contiguous() for name, value in state.items()}
 
     def _embed(self, model: Any, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Unit vectors (B, D) of the pictures and of the captions."""
+        """Unit vectors (B, D) of the pictures, and of the captions."""
         mean, std = (torch.tensor(values, device=self.device) for values in (MEAN, STD))
         pixels = ((batch.images.to(self.device).float() - mean) / std).permute(0, 3, 1, 2)
         prompts = self.tokens.small(batch.prompts).to(self.device)

@@ -1,1 +1,1 @@
-"""Segment Anything's mask proposals, by segment_anything's weights and modules."""
+"""Segment Anything's mask proposals, with the weights and modules of ``segment_anything``."""

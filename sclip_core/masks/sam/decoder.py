@@ -1,12 +1,12 @@
 """SAM's mask decoder for many points of one image (Segment Anything, arXiv 2304.02643, appendix A).
 
-The weights stay in segment_anything's modules. Theirs copies the image's embedding for every point
-and projects each copy. Here
+The weights stay in segment_anything's modules, whose forward pass copies the image's embedding for
+every point and projects each copy. Here
 
-- points share what the first layer sees of the image, in products of two matrices;
-- a few tokens look at 4,096 patches and back, so that projections are moved to the tokens' side,
+- all points share the first layer's attention to the image, in products of two matrices;
+- projections move to the side of the tokens, which are few against 4,096 patches:
   ``q · (W k) = (Wᵀ q) · k``, which halves the products;
-- only masks that are wanted are upscaled: their quality is known before.
+- only masks that are wanted are upscaled, as their quality is known before.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from torch.nn.functional import layer_norm
 
 @dataclass(frozen=True)
 class Prompted:
-    """What the decoder made of P points, its M masks not drawn yet."""
+    """The decoder's state for P points with M masks each, before the masks are drawn."""
 
     quality: Tensor  # (P, M) float32, predicted IoU
     keys: Tensor  # (P, N, C), the image as each point sees it
@@ -31,7 +31,7 @@ class Prompted:
 
 
 class SamDecoder:
-    """Points to masks, by the weights of segment_anything's prompt encoder and mask decoder."""
+    """Decodes points to masks with the weights of segment_anything's decoder and prompt encoder."""
 
     def __init__(self, sam: Any) -> None:
         """Wrap the modules, on their device, in their dtypes.
@@ -46,13 +46,13 @@ class SamDecoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """In what the decoder computes."""
+        """The decoder's dtype."""
         dtype: torch.dtype = self.decoder.iou_token.weight.dtype
         return dtype
 
     @torch.no_grad()
     def prompt(self, embedding: Tensor, points: Tensor) -> Prompted:
-        """Ask for the masks at some points.
+        """Decode some points up to their masks' quality.
 
         Args:
             embedding: (C, h, w), of the image encoder.
@@ -85,8 +85,8 @@ class SamDecoder:
 
         Args:
             prompted: of ``prompt``.
-            point: (n,) numbers of points, ascending.
-            which: (n,) numbers of masks, 0..M-1.
+            point: (n,) indices of points, ascending.
+            which: (n,) indices of the points' masks, 0..M-1.
 
         Returns:
             (n, 4h, 4w) float32 logits.
@@ -124,7 +124,7 @@ class SamDecoder:
 
 
 def _among_tokens(layer: Any, tokens: Tensor, prompt: Tensor) -> Tensor:
-    """A layer's attention of the tokens (P, T, C) to each other."""
+    """A layer's self-attention of the tokens (P, T, C)."""
     if layer.skip_first_layer_pe:
         mixed: Tensor = layer.norm1(layer.self_attn(q=tokens, k=tokens, v=tokens))
         return mixed
@@ -134,13 +134,13 @@ def _among_tokens(layer: Any, tokens: Tensor, prompt: Tensor) -> Tensor:
 
 
 def _look(attention: Any, tokens: Tensor, keys: Tensor, places: Tensor) -> Tensor:
-    """What tokens see in the image.
+    """Cross-attention of the tokens to the image.
 
     Args:
         attention: of the tokens to the image.
         tokens: (P, T, C), with the prompt added.
-        keys: (N, C) the image of all points, or (P, N, C) each one's own.
-        places: (N, C), where its patches are.
+        keys: (N, C) the image for all points, or (P, N, C) for each.
+        places: (N, C), the positional encoding of its patches.
 
     Returns:
         (P, T, C).
@@ -159,12 +159,12 @@ def _look(attention: Any, tokens: Tensor, keys: Tensor, places: Tensor) -> Tenso
 def _look_back(
     attention: Any, keys: Tensor, places: Tensor, tokens: Tensor, values: Tensor
 ) -> Tensor:
-    """The image, and added to it what it sees in the tokens.
+    """The image plus its cross-attention to the tokens.
 
     Args:
         attention: of the image to the tokens.
-        keys: see ``_look``; each point's own is overwritten.
-        places: see ``_look``.
+        keys: (N, C) the image for all points, or (P, N, C) for each, which is overwritten.
+        places: (N, C), the positional encoding of its patches.
         tokens: (P, T, C), with the prompt added.
         values: (P, T, C).
 
@@ -186,7 +186,7 @@ def _look_back(
 
 
 def _scores(folded: Tensor, keys: Tensor, places: Tensor) -> Tensor:
-    """Products of folded tokens (P, heads · T, C) with placed keys: (P, heads · T, N)."""
+    """Products of folded tokens (P, heads · T, C) with keys plus places: (P, heads · T, N)."""
     flat = folded.flatten(0, 1)
     where = keys + places if keys.ndim == 2 else places
     scores: Tensor = (flat @ where.T).view(*folded.shape[:2], -1)
@@ -196,7 +196,7 @@ def _scores(folded: Tensor, keys: Tensor, places: Tensor) -> Tensor:
 
 
 def _of_tokens(attention: Any, projected: Tensor) -> Tensor:
-    """(P, T, heads · d) as (P, heads, T, d)."""
+    """Split (P, T, heads · d) by heads: (P, heads, T, d)."""
     by_head: Tensor = projected.unflatten(2, (attention.num_heads, -1))
     return by_head.transpose(1, 2)
 

@@ -1,9 +1,9 @@
-"""SAM's image encoder (Segment Anything, arXiv 2304.02643, appendix A), faster and the same.
+"""SAM's image encoder (Segment Anything, arXiv 2304.02643, appendix A), faster.
 
-The weights stay in segment_anything's module; this is another way through them. Its own writes
-4096 x 4096 scores for every head at once and adds the relative positions to them twice. Here the
+The weights stay in segment_anything's module; only the forward pass is replaced. Its own writes
+4096 × 4096 scores for every head at once and adds the relative positions to them twice. Here the
 queries go through fused attention a few rows at a time, so that scores and positions never leave
-the cache; what pads the windows is not multiplied, as its keys and values are known: the biases.
+the cache; the padding of windows is not multiplied, as its keys and values are the biases.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from sclip_core.tensors import Room
+from sclip_core.tensors import Buffers
 
 QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of one head; the scores of 512 take 8 MB
 ROWS_AT_ONCE = 128  # of the MLP's hidden layer, which a core's cache holds
 
 
 class SamEncoder:
-    """An image to its embedding, by the weights of segment_anything's ``ImageEncoderViT``."""
+    """Encodes images with the weights of segment_anything's ``ImageEncoderViT``."""
 
     def __init__(self, encoder: Any) -> None:
         """Wrap the module, on its device, in its dtype.
@@ -38,7 +38,7 @@ class SamEncoder:
         """Encode images.
 
         Args:
-            pixels: (B, 3, S, S), normalised and padded, S the side that the encoder was made for.
+            pixels: (B, 3, S, S), normalised and padded; S is ``image_size``.
 
         Returns:
             (B, C, h, w) in the dtype of its neck, C = 256 and h = w = 64 for SAM's own.
@@ -56,28 +56,28 @@ class SamEncoder:
 
 
 def _through(block: Any, x: Tensor) -> Tensor:
-    """One block; ``x`` (B, h, w, width) is overwritten with what comes out."""
-    room = Room.of(x)
+    """Run a block on ``x`` (B, h, w, width), which is overwritten with the result."""
+    buffers = Buffers.of(x)
     attention, width = block.attn, x.shape[-1]
     rows = block.norm1(x).view(-1, width)
-    qkv = room.linear("qkv", rows, attention.qkv.weight, attention.qkv.bias)
+    qkv = buffers.linear("qkv", rows, attention.qkv.weight, attention.qkv.bias)
     qkv = qkv.view(*x.shape[:3], 3, attention.num_heads, width // attention.num_heads)
     if block.window_size > 0:
         mixed = _in_windows(attention, qkv, block.window_size)
     else:
         mixed = _everywhere(attention, qkv)
-    out = room.linear("out", mixed.view(-1, width), attention.proj.weight, attention.proj.bias)
+    out = buffers.linear("out", mixed.view(-1, width), attention.proj.weight, attention.proj.bias)
     x += out.view_as(x)
     up, down = block.mlp.lin1, block.mlp.lin2
-    hidden = room.linear("hidden", block.norm2(x).view(-1, width), up.weight, up.bias)
+    hidden = buffers.linear("hidden", block.norm2(x).view(-1, width), up.weight, up.bias)
     for part in hidden.split(ROWS_AT_ONCE if x.device.type == "cpu" else len(hidden)):
         part.copy_(block.mlp.act(part))
-    x += room.linear("out", hidden, down.weight, down.bias).view_as(x)
+    x += buffers.linear("out", hidden, down.weight, down.bias).view_as(x)
     return x
 
 
 def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
-    """Every token attends to all of its image.
+    """Attention of every token to all tokens of its image.
 
     Args:
         attention: the block's.
@@ -108,7 +108,7 @@ def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
 
 
 def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
-    """Every token attends to its window of ``side`` x ``side`` tokens.
+    """Attention of every token to its window of ``side`` × ``side`` tokens; as ``_everywhere``.
 
     SAM pads the image with zeros before the projection, and attends to the padding.
     """
@@ -116,9 +116,9 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
     below, beside = -height % side, -width % side
     padded = pad(qkv.flatten(3), (0, 0, 0, beside, 0, below))
     if below or beside:
-        of_nothing = _bias_of(attention, padded)
-        padded[:, height:] = of_nothing
-        padded[:, :, width:] = of_nothing
+        padding = _projected_zero(attention, padded)
+        padded[:, height:] = padding
+        padded[:, :, width:] = padding
     rows, columns = (height + below) // side, (width + beside) // side
     windows = padded.view(batch, rows, side, columns, side, 3, heads, depth)
     mixed = qkv.new_empty(batch, rows, side, columns, side, heads, depth)
@@ -135,7 +135,7 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
 
 
 def _relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
-    """What the relative positions add to the scores of queries (..., h, w, d), by axis.
+    """What relative positions add to the scores of queries (..., h, w, d), for each axis.
 
     Returns:
         (..., h, w, h) by the key's row, and (..., h, w, w) by its column.
@@ -151,12 +151,12 @@ def _relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _bias(by_row: Tensor, by_column: Tensor) -> Tensor:
-    """Both for every pair of query and key: (..., queries, keys)."""
+    """The sum of both for every pair of query and key: (..., queries, keys)."""
     both = by_row[..., :, None] + by_column[..., None, :]
     return both.flatten(-2).flatten(-3, -2)
 
 
-def _bias_of(attention: Any, like: Tensor) -> Tensor | float:
-    """Queries, keys and values of a token that is zero."""
+def _projected_zero(attention: Any, like: Tensor) -> Tensor | float:
+    """The query, key and value of a token that is zero."""
     bias = attention.qkv.bias
     return 0.0 if bias is None else bias.to(like.dtype)

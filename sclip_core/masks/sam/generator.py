@@ -2,8 +2,8 @@
 
 Segment Anything (arXiv 2304.02643), section 5 and appendix B: a grid of points, three masks for
 each, filtered by the IoU that SAM predicts, by stability and at the edges of crops, duplicates
-removed by their boxes. The masks are those of ``SamAutomaticMaskGenerator``; but what fails the
-first filter is never drawn, and nothing is kept at full size.
+removed by their boxes. The masks are those of ``SamAutomaticMaskGenerator``, but masks that fail
+the first filter are never drawn, and none is kept at full size.
 """
 
 from __future__ import annotations
@@ -22,41 +22,40 @@ from segment_anything.utils.amg import (
 )
 from segment_anything.utils.transforms import ResizeLongestSide
 from torch import Tensor
-from torchvision.ops import batched_nms, box_area
 
 from sclip_core.config import ImageError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.masks.proposals import Proposals
-from sclip_core.masks.sam.decoder import Prompted, SamDecoder
-from sclip_core.masks.sam.encoder import SamEncoder
-from sclip_core.masks.sam.found import (
+from sclip_core.masks.sam.crops import (
     Crop,
-    Found,
     axis_matrix,
     boxes_of,
-    concatenated,
-    corners,
     encoded,
     from_corners,
-    joined,
-    nothing,
+    suppressed,
 )
+from sclip_core.masks.sam.decoder import Prompted, SamDecoder
+from sclip_core.masks.sam.encoder import SamEncoder
 from sclip_core.tensors import is_finite
 
 POINTS_AT_ONCE = {"cpu": 16, "cuda": 256}
-DRAWN_ELEMENTS = {"cpu": 2**23, "cuda": 2**28}  # pixels of masks in work at once: 32 MB, 1 GB
+DRAWN_ELEMENTS = {
+    "cpu": 2**23,
+    "cuda": 2**28,
+}  # pixels of masks drawn at once: 32 MB, 1 GB
 OUT_OF_MEMORY = ("out of memory", "can't allocate memory")
 
 
 def _check_finite(what: str, values: Tensor) -> None:
-    """Leave an image out whose numbers are not finite."""
+    """Raise an ``ImageError``, which leaves the image out, for numbers that are not finite."""
     if not is_finite(values):
-        line = f"SAM's {what} of it is not finite: try --dtype fp32, and check the weights"
-        raise ImageError(line)
+        raise ImageError(
+            f"SAM's {what} of this image is not finite: try --dtype fp32, and check the weights"
+        )
 
 
 class MaskGenerator:
-    """A SAM that proposes masks."""
+    """Proposes masks of images by a SAM."""
 
     def __init__(self, sam: Any, settings: MaskSettings) -> None:
         """Wrap a model.
@@ -84,7 +83,7 @@ class MaskGenerator:
         return device
 
     def crops(self, size: tuple[int, int]) -> list[Crop]:
-        """The parts of an image (H, W) that are segmented; none is so thin that nothing is left."""
+        """The parts of an image (H, W) that are segmented, but those too thin for the encoder."""
         settings = self.settings
         boxes, layers = generate_crop_boxes(
             size, settings.crop_n_layers, settings.crop_overlap_ratio
@@ -111,23 +110,20 @@ class MaskGenerator:
         return embedding
 
     def propose(self, size: tuple[int, int], embedding: Callable[[int], Tensor]) -> Proposals:
-        """The masks of an image.
+        """The masks of an image from its embeddings.
 
         Args:
             size: (H, W) of the image.
-            embedding: gives the embedding of each of its ``crops``, by number.
+            embedding: takes the index of one of its ``crops`` and returns the embedding.
 
         Raises:
-            ImageError: what SAM makes of it is not finite: no filter would let such masks pass.
+            ImageError: SAM's numbers are not finite; filters would drop all masks without a word.
         """
         crops = self.crops(size)
         parts = [self._of_crop(crop, embedding(number), size) for number, crop in enumerate(crops)]
-        if not parts:
-            return Proposals.of_runs([], size)
-        found = parts[0] if len(parts) == 1 else joined(parts)
+        found = Proposals.joined(parts, size)
         if len(crops) > 1:
-            # As SAM does: the smaller the crop, the better its masks.
-            found = found.chosen(self._kept_between_crops(found))
+            found = self._without_duplicates(found)
         if self.settings.min_mask_region_area > 0:
             found = self._without_small_regions(found)
         return found
@@ -142,29 +138,15 @@ class MaskGenerator:
         """The masks of a part of the image, duplicates removed, in the image's frame."""
         scale = np.array(crop.size[::-1])
         points = self.grids[crop.layer] * scale
-        batches = list(self._batches(crop, embedding, points, size))
-        found = Found(*(concatenated(column) for column in zip(*batches, strict=True)))
-        kept = batched_nms(
-            found.boxes.float(),
-            found.quality,
-            torch.zeros(len(found.boxes)),
-            iou_threshold=self.settings.box_nms_thresh,
+        found = Proposals.joined(self._batches(crop, embedding, points, size), size)
+        return found.chosen(
+            suppressed(found.boxes, found.predicted_iou, self.settings.box_nms_thresh)
         )
-        x0, y0, x1, y1 = crop.box
-        in_image = found.boxes[kept] + torch.tensor([x0, y0, x0, y0])
-        known = {
-            "boxes": from_corners(in_image.numpy()),
-            "predicted_iou": found.quality[kept].double().numpy(),
-            "stability_score": found.stability[kept].double().numpy(),
-            "points": (found.points[kept] + torch.tensor([x0, y0])).numpy(),
-            "crop_boxes": np.tile([x0, y0, x1 - x0, y1 - y0], (len(kept), 1)),
-        }
-        return Proposals.of_runs([found.counts[k] for k in kept.tolist()], size, **known)
 
     def _batches(
         self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
-    ) -> Iterator[Found]:
-        """What is found at the points, some of them at a time; fewer where memory ends."""
+    ) -> Iterator[Proposals]:
+        """What is found at the points, some at a time; fewer where memory does not suffice."""
         start = 0
         while start < len(points):
             step = self.points_at_once  # which another thread may halve
@@ -179,8 +161,8 @@ class MaskGenerator:
 
     def _attempt(
         self, crop: Crop, embedding: Tensor, points: NDArray[np.float64], size: tuple[int, int]
-    ) -> list[Found] | None:
-        """What is found at some points; None where memory does not do for so many."""
+    ) -> list[Proposals] | None:
+        """What is found at some points; None where memory does not suffice for so many."""
         placed = torch.as_tensor(self.transform.apply_coords(points, crop.size))
         try:
             prompted = self.decoder.prompt(embedding, placed.to(self.device))
@@ -197,19 +179,15 @@ class MaskGenerator:
         prompted: Prompted,
         points: NDArray[np.float64],
         size: tuple[int, int],
-    ) -> Iterator[Found]:
-        """The masks of some points that pass all filters but the last."""
+    ) -> Iterator[Proposals]:
+        """The masks of some points that pass all filters but the one for duplicates."""
         settings, quality = self.settings, prompted.quality
-        good = (
-            quality > settings.pred_iou_thresh
-            if settings.pred_iou_thresh > 0
-            else quality > -torch.inf
-        )
+        good = quality > (settings.pred_iou_thresh or -torch.inf)
         point, which = good.nonzero().unbind(dim=1)
-        height, width = crop.size
+        x0, y0, x1, y1 = crop.box
+        corner = np.array([x0, y0])
         elements = DRAWN_ELEMENTS.get(self.device.type, DRAWN_ELEMENTS["cpu"])
-        step = max(1, elements // (height * width))
-        yield nothing()  # so that there is a batch
+        step = max(1, elements // ((x1 - x0) * (y1 - y0)))
         for start in range(0, len(point), step):
             chosen = slice(start, start + step)
             low = self.decoder.masks(prompted, point[chosen], which[chosen])
@@ -217,22 +195,23 @@ class MaskGenerator:
             logits = self._enlarged(low, crop.size)
             stability = self._stability(logits)
             steady = stability >= settings.stability_score_thresh
-            if settings.stability_score_thresh == 0:
-                steady = torch.ones_like(steady)
+            steady |= settings.stability_score_thresh == 0
             masks = logits > self.sam.mask_threshold
             boxes = boxes_of(masks)
             at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
             kept = steady & ~at_edge
-            yield Found(
+            yield Proposals.of_runs(
                 encoded(masks[kept].cpu().numpy(), crop, size),
-                boxes[kept].cpu(),
-                quality[point[chosen], which[chosen]][kept].cpu(),
-                stability[kept].cpu(),
-                torch.as_tensor(points)[point[chosen].cpu()][kept.cpu()],
+                size,
+                boxes=from_corners(boxes[kept].cpu().numpy() + np.tile(corner, 2)),
+                predicted_iou=quality[point[chosen], which[chosen]][kept].cpu().double().numpy(),
+                stability_score=stability[kept].cpu().double().numpy(),
+                points=points[point[chosen][kept].cpu().numpy()] + corner,
+                crop_boxes=np.tile([x0, y0, x1 - x0, y1 - y0], (int(kept.sum()), 1)),
             )
 
     def _enlarged(self, low: Tensor, size: tuple[int, int]) -> Tensor:
-        """Logits (n, 4h, 4w) at the size of the crop, turned: (n, W, H)."""
+        """Logits (n, 4h, 4w) at the size of the crop, transposed: (n, W, H)."""
         side, inside = self.encoder.image_size, self._input(size)
         rows, columns = (
             axis_matrix(low.shape[1 + axis], side, inside[axis], size[axis]).to(low.device)
@@ -247,27 +226,20 @@ class MaskGenerator:
         return height, width
 
     def _stability(self, logits: Tensor) -> Tensor:
-        """IoU of each mask (n, W, H) cut off higher and lower: (n,)."""
+        """The IoU of each mask at a higher and at a lower threshold: (n,) of logits (n, W, H)."""
         threshold, offset = self.sam.mask_threshold, self.settings.stability_score_offset
         inner = (logits > threshold + offset).flatten(1).sum(dim=1)
         outer = (logits > threshold - offset).flatten(1).sum(dim=1)
         share: Tensor = inner.int() / outer.int()
         return share
 
-    def _kept_between_crops(self, found: Proposals) -> NDArray[np.int64]:
-        """Numbers of the masks that no smaller crop has too."""
-        crops = torch.as_tensor(corners(found.crop_boxes))
-        kept = batched_nms(
-            torch.as_tensor(corners(found.boxes)).float(),
-            1 / box_area(crops),
-            torch.zeros(len(found)),
-            iou_threshold=self.settings.crop_nms_thresh,
-        )
-        numbers: NDArray[np.int64] = kept.numpy()
-        return numbers
+    def _without_duplicates(self, found: Proposals) -> Proposals:
+        """Masks of several crops; of duplicates, as SAM does, that of the smallest crop."""
+        areas = found.crop_boxes[:, 2:].prod(axis=1)
+        return found.chosen(suppressed(found.boxes, 1 / areas, self.settings.crop_nms_thresh))
 
     def _without_small_regions(self, found: Proposals) -> Proposals:
-        """Small islands removed, small holes filled, then duplicates removed again."""
+        """Masks with small holes filled and small islands removed, then without new duplicates."""
         least = self.settings.min_mask_region_area
         counts: list[bytes] = []
         unchanged: list[float] = []
@@ -285,10 +257,6 @@ class MaskGenerator:
             points=found.points,
             crop_boxes=found.crop_boxes,
         )
-        kept = batched_nms(
-            torch.as_tensor(corners(mended.boxes)).float(),
-            torch.tensor(unchanged),  # what needed no mending goes first
-            torch.zeros(len(mended)),
-            iou_threshold=max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh),
-        )
-        return mended.chosen(kept.numpy())
+        threshold = max(self.settings.box_nms_thresh, self.settings.crop_nms_thresh)
+        # Of duplicates an unchanged mask is kept.
+        return mended.chosen(suppressed(mended.boxes, np.array(unchanged), threshold))

@@ -1,4 +1,4 @@
-"""SAM's weights: Meta's files by path, or by name from Meta's address; pickled code is not run."""
+"""SAM's weights: Meta's files by path, or downloaded by name; pickled code is never executed."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 from sclip_core.config import UserError
 from sclip_core.masks.proposals import coco
-from sclip_core.tensors import check_weights, read_state
+from sclip_core.tensors import check_weights, first_mismatch, read_state
 
 SERVER = os.environ.get("SCLIP_SAM_URL", "https://dl.fbaipublicfiles.com/segment_anything")
 
@@ -23,7 +23,7 @@ class Known(NamedTuple):
     name: str
     sha256: str
     megabytes: int
-    width: int  # of its image encoder, by which its size is told
+    width: int  # of its image encoder, which tells the sizes apart
 
 
 CHECKPOINTS = {
@@ -50,20 +50,20 @@ WIDTH_OF = "image_encoder.patch_embed.proj.bias"
 
 
 def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Path:
-    """The weights file of a SAM.
+    """Find the weights file of a SAM.
 
     Args:
         size: ``vit_b``, ``vit_l`` or ``vit_h``.
-        given: the file that the user named; None: Meta's, in torch's cache or fetched into it.
-        download: fetch what is not there; False: never touch the network.
+        given: the file that the user named; None: Meta's, in torch's cache or downloaded to it.
+        download: download a file that is not there; False: never touch the network.
 
     Raises:
-        UserError: no such file; not in the cache, and not to be had.
+        UserError: the given file does not exist; Meta's is not cached and cannot be downloaded.
     """
     if given is not None:
         if not os.path.isfile(given):
-            found = "is no file" if os.path.exists(given) else "is not there"
-            raise UserError(f"SAM's checkpoint {given} {found}: pass the path of a .pth of Meta's")
+            found = "is not a file" if os.path.exists(given) else "does not exist"
+            raise UserError(f"SAM's checkpoint {given} {found}: pass one of Meta's .pth files")
         return given
     known = CHECKPOINTS[size]
     cached = Path(torch.hub.get_dir()) / "checkpoints" / known.name
@@ -77,7 +77,7 @@ def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Pat
 
 
 def _fetched(url: str, target: Path, known: Known, advice: str) -> Path:
-    """The file, written beside its place and moved there when its digest is right."""
+    """Download a file; it gets its name only when it is complete and its digest is right."""
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         torch.hub.download_url_to_file(url, str(target), hash_prefix=known.sha256)
@@ -89,20 +89,20 @@ def _fetched(url: str, target: Path, known: Known, advice: str) -> Path:
 
 
 def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) -> Any:
-    """A SAM with weights, in eval mode.
+    """Load a SAM, in eval mode.
 
     Args:
-        size: see ``find_checkpoint``.
+        size: ``vit_b``, ``vit_l`` or ``vit_h``.
         path: of the weights.
-        device: where to.
-        dtype: of encoder and decoder; the encoder's neck and the prompts are in fp32.
+        device: where to load it.
+        dtype: of encoder and decoder; the encoder's neck and the prompt encoder stay in fp32.
 
     Returns:
         ``segment_anything.modeling.Sam``.
 
     Raises:
-        UserError: segment_anything is not installed; a torn file, one of another size, or numbers
-            that are not finite.
+        UserError: segment_anything is not installed; the file is torn, of another size, or holds
+            numbers that are not finite.
     """
     state = read_state(path)
     sam = _filled(size, state, path)
@@ -122,7 +122,7 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
 
 
 def check_checkpoint(size: str, path: Path) -> None:
-    """See whether a weights file is whole and of this SAM; its numbers are not read.
+    """Check that a weights file is complete and of this SAM; its numbers are not read.
 
     Raises:
         UserError: it is torn, or of another size.
@@ -132,29 +132,23 @@ def check_checkpoint(size: str, path: Path) -> None:
 
 def _filled(size: str, state: dict[str, Tensor], path: Path) -> Any:
     """A SAM with these weights, on the CPU."""
-    _check_size(state, size, path)
+    width = state[WIDTH_OF].numel() if WIDTH_OF in state else None
+    if width != CHECKPOINTS[size].width:
+        raise _another(path, size, width)
     with torch.device("meta"):  # no memory, no random numbers: every weight is in the file
         sam = library()[size]()
     try:
         sam.load_state_dict(state, assign=True)
     except RuntimeError as error:
-        lines = [line.strip() for line in str(error).splitlines()[1:]] or [str(error)]
-        raise UserError(f"{path} does not fit SAM's {size}: {lines[0][:200]}") from None
+        raise UserError(f"{path} does not fit SAM's {size}: {first_mismatch(error)}") from None
     return sam
-
-
-def _check_size(state: dict[str, Tensor], size: str, path: Path) -> None:
-    """Tell SAMs by the width of their image encoder."""
-    found = state[WIDTH_OF].numel() if WIDTH_OF in state else None
-    if found != CHECKPOINTS[size].width:
-        raise _another(path, size, found)
 
 
 def library() -> dict[str, Any]:
     """segment_anything's builders by size.
 
     Raises:
-        UserError: it is not installed, or pycocotools is not.
+        UserError: segment_anything or pycocotools is not installed.
     """
     coco()
     try:
@@ -171,7 +165,7 @@ def library() -> dict[str, Any]:
 
 
 def _another(path: Path, size: str, width: int | None) -> UserError:
-    """The error for weights of another network."""
+    """The error for the weights of another size, or of another network."""
     right = [name for name, known in CHECKPOINTS.items() if known.width == width]
     if right:
         return UserError(f"{path} is SAM's {right[0]}, not {size}: pass --sam-model {right[0]}")

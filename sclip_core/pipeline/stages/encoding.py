@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,21 +14,20 @@ from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
 from sclip_core.encoder.clip import CLIP, default_batch_size
-from sclip_core.pipeline.filling import Todo
-from sclip_core.pipeline.prefetch import prefetch
+from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
 
 
-class Loaded(NamedTuple):
-    """An image on its way to the tower, or to its last block."""
+class Windows(NamedTuple):
+    """The windows of an image, on their way to the tower or to its last block."""
 
     digest: str
     geometry: Geometry
-    windows: Tensor  # (windows, 3, h, w) pixels, or (windows, 1+N, width) what the last block gets
+    values: Tensor  # (windows, 3, h, w) pixels, or (windows, 1+N, width) what the last block gets
 
 
-class EncodingStage(Stage):
+class EncodingStage(SharingStage):
     """One row an image: a vector for each token of its windows, window by window."""
 
     shardable = True
@@ -36,14 +35,14 @@ class EncodingStage(Stage):
 
     def settings(self) -> dict[str, Any]:
         """Image tower, resize, windows, dtype."""
-        settings, spec = self.run.settings, self.run.spec
+        settings, spec = self.run.settings, self.run.models.spec
         whole = settings.slide_crop == 0
         return {
             "vision_cfg": spec.config["vision_cfg"],
             "quick_gelu": bool(spec.config.get("quick_gelu")),
             "mean": list(spec.mean),
             "std": list(spec.std),
-            "dtype": self.run.dtype,
+            "dtype": self.run.models.dtype,
             "short_side": settings.short_side,
             "slide_crop": settings.slide_crop,
             "slide_stride": None if whole else settings.slide_stride,
@@ -51,99 +50,92 @@ class EncodingStage(Stage):
 
     def weights_sha256(self) -> str:
         """Of the CLIP."""
-        return self.run.weights_sha256
-
-    def wanted(self) -> Sequence[str]:
-        """The images' digests."""
-        return list(self.run.images)
+        return self.run.models.weights_sha256
 
     @abstractmethod
-    def encode(self, model: CLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+    def encode(self, clip: CLIP, part: Windows, stages: Sequence[Stage]) -> list[Tensor]:
         """Of some windows, what each of the stages keeps: (windows, ..., width).
 
         Args:
-            model: the CLIP.
+            clip: the model.
             part: windows of one size, of any images.
             stages: this one, or those together with it.
         """
 
-    def load(self, model: CLIP, digest: str) -> Loaded:
-        """The windows of an image."""
-        return Loaded(digest, *model.windows(self.run.image(digest), self.run.settings))
+    def loader(self, clip: CLIP) -> Callable[[str], Windows]:
+        """Reads the windows of an image."""
+        image, settings = self.run.inputs.image, self.run.settings
+        return lambda digest: Windows(digest, *clip.windows(image(digest), settings))
 
-    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode images, as many at a time as fill a forward pass with windows."""
-        model = self.run.model(shard)
-        wanting = todo.wanting
-        group: list[Loaded] = []
-
-        def load(digest: str) -> Loaded:
-            return self.load(model, digest)
-
-        for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
-            if isinstance(loaded, ImageError):
-                self.leave_out(digest, loaded)
-                continue
-            group.append(loaded)
-            if sum(map(_num_windows, group)) >= self._full(model, group[0].geometry):
-                yield from self._encode_group(model, group, wanting)
+        clip = self.run.models.clip(shard)
+        group: list[Windows] = []
+        for _, windows in self.loaded(self.loader(clip), ids):
+            group.append(windows)
+            if sum(map(_num_windows, group)) >= self._full(clip, group[0].geometry):
+                yield from self._encode_group(clip, group, others)
                 group = []
         if group:
-            yield from self._encode_group(model, group, wanting)
+            yield from self._encode_group(clip, group, others)
 
-    def _full(self, model: CLIP, geometry: Geometry) -> int:
+    def _full(self, clip: CLIP, geometry: Geometry) -> int:
         """Windows that fill a forward pass."""
         given = self.run.settings.batch_size
-        return given or default_batch_size(model.device, geometry.window, model.spec.patch)
+        return given or default_batch_size(clip.device, geometry.window, clip.spec.patch)
 
     def _encode_group(
-        self, model: CLIP, group: Sequence[Loaded], wanting: Mapping[Stage, Set[str]]
+        self, clip: CLIP, group: Sequence[Windows], others: Mapping[Stage, Set[str]]
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Rows of a group of images; windows of one size share forward passes."""
-        by_size: dict[tuple[int, ...], list[Loaded]] = defaultdict(list)
-        for loaded in group:
-            by_size[*loaded.geometry.window, loaded.windows.ndim].append(loaded)
+        by_size: dict[tuple[int, ...], list[Windows]] = defaultdict(list)
+        for windows in group:
+            by_size[*windows.geometry.window, windows.values.ndim].append(windows)
         for same in by_size.values():
-            digests = {loaded.digest for loaded in same}
-            stages = [stage for stage, ids in wanting.items() if ids & digests]
-            values = self._encode_windows(model, same, stages)
+            digests = {windows.digest for windows in same}
+            wanting = {self: digests, **{stage: ids & digests for stage, ids in others.items()}}
+            stages = [stage for stage, ids in wanting.items() if ids]
+            values = self._encode_windows(clip, same, stages)
             for stage, of_stage in zip(stages, values, strict=True):
-                parts = of_stage.split([_num_windows(loaded) for loaded in same])
-                pairs = zip(same, parts, strict=True)
-                rows = (
-                    self._row(stage, *pair) for pair in pairs if pair[0].digest in wanting[stage]
-                )
+                parts = of_stage.split([_num_windows(windows) for windows in same])
+                rows = [
+                    self._row(stage, windows, part)
+                    for windows, part in zip(same, parts, strict=True)
+                    if windows.digest in wanting[stage]
+                ]
                 yield stage, [row for row in rows if row]
 
     def _encode_windows(
-        self, model: CLIP, same: Sequence[Loaded], stages: Sequence[Stage]
+        self, clip: CLIP, same: Sequence[Windows], stages: Sequence[Stage]
     ) -> list[Tensor]:
         """What each stage keeps of all windows of some images, on the CPU."""
         geometry = same[0].geometry
-        windows = torch.cat([loaded.windows for loaded in same])
+        together = torch.cat([windows.values for windows in same])
         passes = [
-            [kept.to("cpu") for kept in self.encode(model, Loaded("", geometry, part), stages)]
-            for part in windows.split(self._full(model, geometry))
+            [kept.to("cpu") for kept in self.encode(clip, Windows("", geometry, part), stages)]
+            for part in together.split(self._full(clip, geometry))
         ]
         return [torch.cat(parts) for parts in zip(*passes, strict=True)]
 
-    def _row(self, stage: Stage, loaded: Loaded, values: Tensor) -> NewRow | None:
+    def _row(self, stage: Stage, windows: Windows, values: Tensor) -> NewRow | None:
         """A row of a stage, unless its numbers are none."""
         flat: NDArray[Any] = values.flatten(0, -2).numpy()
         if not np.isfinite(flat).all():
             error = ImageError(
-                f"its features in {self.run.dtype} are not finite numbers: "
+                f"its features in {self.run.models.dtype} are not finite numbers: "
                 "try --dtype fp32, and check the weights"
             )
             if stage is self:  # the others find out by themselves
-                self.leave_out(loaded.digest, error)
+                self.leave_out(windows.digest, error)
             return None
-        return NewRow(loaded.digest, flat, {"size": list(loaded.geometry.original)})
+        return NewRow(windows.digest, flat, {"size": list(windows.geometry.original)})
 
     def geometry(self, size: Sequence[int]) -> Geometry:
         """The windows of an image of this height and width."""
-        return Geometry.of(size[0], size[1], self.run.settings, self.run.spec.patch)
+        return Geometry.of(size[0], size[1], self.run.settings, self.run.models.spec.patch)
 
 
-def _num_windows(loaded: Loaded) -> int:
-    return loaded.geometry.num_windows
+def _num_windows(windows: Windows) -> int:
+    return windows.geometry.num_windows

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.evaluation import Confusion, image_confusion
-from sclip_core.pipeline.filling import Todo
-from sclip_core.pipeline.prefetch import prefetch
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.hybrid import HybridStage
-from sclip_core.pipeline.stages.refine import RefineStage
+from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.parts import PartTable
@@ -31,14 +27,14 @@ class MetricsStage(Stage):
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
 
-    def __init__(self, run: Run, labels: RefineStage | HybridStage) -> None:
+    def __init__(self, run: Run, labels: LabelMapStage) -> None:
         """Read label maps."""
         super().__init__(run, labels)
         self._labels = labels
 
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
-        dataset = self.run.dataset
+        dataset = self.run.inputs.dataset
         return {
             "num_classes": dataset.vocabulary.num_classes,
             "reduce_zero_label": dataset.reduce_zero_label,
@@ -48,76 +44,68 @@ class MetricsStage(Stage):
     @cached_property
     def row_ids(self) -> list[str]:
         """Of each sample, in order: the digests of its image and of its label map."""
-        run = self.run
+        inputs = self.run.inputs
         return [
             f"{image}:{label}"
-            for image, label in zip(run.image_digests, run.label_digests, strict=True)
+            for image, label in zip(inputs.image_digests, inputs.label_digests, strict=True)
         ]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples with this image and this ground truth."""
-        pairs = zip(self.row_ids, self.run.samples, strict=True)
+        pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
         return [sample for other, sample in pairs if other == row_id]
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:
         """A sample of each row."""
-        return dict(zip(self.row_ids, self.run.samples, strict=True))
+        return dict(zip(self.row_ids, self.run.inputs.samples, strict=True))
 
     def wanted(self) -> Sequence[str]:
         """Pairs of image and ground truth, each once."""
         return list(self._samples)
 
-    def images_of(self, ids: Sequence[str]) -> Sequence[str]:
-        """The first half of each id."""
-        return list(dict.fromkeys(row_id.split(":")[0] for row_id in ids))
-
-    def computable(self, ids: Sequence[str]) -> Sequence[str]:
-        """Those whose image is labelled."""
-        labelled = self._labels.rows()
-        return [row_id for row_id in ids if row_id.split(":")[0] in labelled]
+    def image_of(self, row_id: str) -> str:
+        """The first half of an id."""
+        return row_id.split(":")[0]
 
     @cached_property
     def table(self) -> PartTable:
         """(pairs, 3) integers an image."""
         return PartTable(self.artifact, COLUMNS)
 
-    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
-        """Compare."""
+    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
+        """Compare label maps with ground truth, in the threads that read."""
         labelled = self._labels.rows()
 
         def compare(row_id: str) -> Confusion:
             image, label = row_id.split(":")
             sample = self._samples[row_id]
-            truth = self.run.ground_truth(sample, label)
+            truth = self.run.inputs.ground_truth(sample, label)
             prediction = self._labels.read(self._labels.row(image, labelled))
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
-            classes = self.run.dataset.vocabulary.num_classes
+            classes = self.run.inputs.dataset.vocabulary.num_classes
             return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 
-        for row_id, confused in prefetch(compare, todo.claimed, self.run.settings.workers):
-            if isinstance(confused, ImageError):
-                self.leave_out(row_id, confused)
-                continue
-            yield self, [NewRow(row_id, np.stack(confused, axis=1))]
+        for row_id, confused in self.loaded(compare, ids):
+            yield NewRow(row_id, np.stack(confused, axis=1))
 
     def scored(self) -> dict[str, Row]:
         """The rows of images that were not left out: one that failed now may have an old row."""
-        failed = self.run.failures
+        failed = self.run.journal.failures
         left_out = {
             row_id
-            for row_id, sample in zip(self.row_ids, self.run.samples, strict=True)
+            for row_id, sample in zip(self.row_ids, self.run.inputs.samples, strict=True)
             if sample.image_id in failed
         }
         return {row_id: row for row_id, row in self.rows().items() if row_id not in left_out}
 
     def confusions(self) -> dict[str, Confusion]:
         """What is stored, by image id, of all samples that have it."""
-        rows, samples = self.scored(), self.run.samples
+        rows, samples = self.scored(), self.run.inputs.samples
         have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
         try:
             values = self.table.read_many(rows[self.row_ids[i]] for i in have)
         except DamagedRow as error:
-            self.mend([error])
+            self.mending.mend([error])
             return self.confusions()
         return {samples[i].image_id: Confusion(*v.T) for i, v in zip(have, values, strict=True)}

@@ -2,43 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from functools import cached_property
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Geometry, ImageError
+from sclip_core.config import Geometry
 from sclip_core.encoder.clip import resized_pixels
-from sclip_core.pipeline.filling import Todo
-from sclip_core.pipeline.prefetch import prefetch
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
+from sclip_core.pipeline.stages.label_maps import LabelMapStage, label_row
 from sclip_core.pipeline.stages.text_bank import TextBankStage
 from sclip_core.segmentation import Refiner
-from sclip_core.store.arrays import ArrayTable, NewRow
-from sclip_core.store.ledger import Row
+from sclip_core.store.arrays import NewRow
 
 
-class Loaded(NamedTuple):
-    """What refining an image starts from."""
-
-    geometry: Geometry
-    features: Tensor
-    pixels: Callable[[], Tensor] | None
-
-
-class RefineStage(Stage):
+class RefineStage(SharingStage, LabelMapStage):
     """One row an image: its label map at the original size."""
 
     name = "refine"
     version = 3  # 2, 3: other kernels, which may decide a tie of rounding otherwise
-    shardable = True
-    batch_rows = 8
-    unlabelled = None  # every pixel has a label
+    spare = False
 
     def __init__(self, run: Run, features: DenseFeaturesStage, bank: TextBankStage) -> None:
         """Read features and words."""
@@ -47,31 +34,13 @@ class RefineStage(Stage):
         self._bank = bank
 
     def settings(self) -> dict[str, Any]:
-        """PAMR, scale, thresholds, and which word belongs to which class."""
+        """PAMR, and how labels are decided."""
         settings = self.run.settings
         return {
             "pamr_steps": settings.pamr_steps,
             "pamr_dilations": list(settings.pamr_dilations) if settings.pamr_steps else [],
-            "logit_scale": settings.logit_scale,
-            "prob_thd": settings.prob_thd,
-            "area_thd": settings.area_thd,
-            "query_class": list(self.run.dataset.vocabulary.query_class),
+            **self.decision(),
         }
-
-    def wanted(self) -> Sequence[str]:
-        """The images' digests."""
-        return list(self.run.images)
-
-    def computable(self, ids: Sequence[str]) -> Sequence[str]:
-        """Images that have features."""
-        features = self._features.rows()
-        return [digest for digest in ids if digest in features]
-
-    @cached_property
-    def table(self) -> ArrayTable:
-        """The pixels of an image, row by row."""
-        wide = self.run.dataset.vocabulary.num_classes > 256
-        return ArrayTable(self.artifact, "uint16" if wide else "uint8", None, compress=True)
 
     def pass_settings(self) -> dict[str, Any]:
         """What stages have in common that one pass can fill: features, words and dilations."""
@@ -81,40 +50,35 @@ class RefineStage(Stage):
             "query_class": self.settings()["query_class"],
         }
 
-    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Refine and decide, image by image."""
-        device = self.run.device
+        device = self.run.models.device
         bank = self._bank.bank().to(device)
         rows = self._features.rows()
-        wanting = todo.wanting
-        most = max(stage.run.settings.pamr_steps for stage, ids in wanting.items() if ids)
+        refined = any(stage.run.settings.pamr_steps for stage in (self, *others))
 
-        def load(digest: str) -> Loaded:
+        def load(digest: str) -> Refiner:
             geometry, features = self._features.read(self._features.row(digest, rows))
-            return Loaded(geometry, features, self._pixels(digest, geometry) if most else None)
-
-        for digest, loaded in prefetch(load, todo.claimed, self.run.settings.workers):
-            if isinstance(loaded, ImageError):
-                self.leave_out(digest, loaded)
-                continue
-            refiner = Refiner(
-                geometry=loaded.geometry,
-                features=loaded.features.to(device),
+            pixels = self._pixels(digest, geometry) if refined else None
+            return Refiner(
+                geometry=geometry,
+                features=features,
                 embeddings=bank.embeddings,
                 protocol=self.run.settings,
-                pixels=loaded.pixels,
+                pixels=pixels,
             )
-            stages = [stage for stage, ids in wanting.items() if digest in ids]
+
+        for digest, loaded in self.loaded(load, ids):
+            refiner = replace(loaded, features=loaded.features.to(device))
+            stages = [self, *(stage for stage, lacking in others.items() if digest in lacking)]
             protocols = [stage.run.settings for stage in stages]
             several = refiner.labels_at(protocols, bank.query_class, bank.num_classes)
             for stage, labels in zip(stages, several, strict=True):
-                yield stage, [NewRow(digest, labels.reshape(-1), {"size": list(labels.shape)})]
+                yield stage, [label_row(digest, labels)]
 
     def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor]:
         """The image's pixels for PAMR, read already."""
-        pixels = resized_pixels(self.run.image(digest), geometry, self.run.spec)
+        pixels = resized_pixels(self.run.inputs.image(digest), geometry, self.run.models.spec)
         return lambda: pixels
-
-    def read(self, row: Row) -> NDArray[np.unsignedinteger]:
-        """The label map (H, W) of an image."""
-        return self.table.read_map(row)

@@ -18,11 +18,12 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
-from sclip_core.pipeline.run import Run, versions
+from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage
 from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
-from sclip_core.results.build import class_table, confusion_table, image_table
+from sclip_core.provenance import versions
+from sclip_core.results.build import class_table, confusion_table, image_table, run_name
 from sclip_core.results.files import (
     SCHEMA_VERSION,
     ResultsError,
@@ -31,11 +32,9 @@ from sclip_core.results.files import (
     read_run,
     write_run,
 )
-from sclip_core.results.recorded import by_sam, recorded, typed
+from sclip_core.results.recorded import recorded, typed
 from sclip_core.store.files import writable_folder
 from sclip_core.store.keys import artifact_key
-
-LONGEST_NAME = 40  # characters of the dataset's name that the id of a run has: it names files
 
 
 class ResultsStage:
@@ -56,18 +55,18 @@ class ResultsStage:
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
         rows = self.metrics.scored()
-        by_sample = dict(zip(self.run.samples, self.metrics.row_ids, strict=True))
-        row_ids = [by_sample.get(sample) for sample in self.run.dataset.samples]
+        by_sample = dict(zip(self.run.inputs.samples, self.metrics.row_ids, strict=True))
+        row_ids = [by_sample.get(sample) for sample in self.run.inputs.dataset.samples]
         identity = {
             "stage": self.name,
             "version": self.version,
-            "dataset": self.run.dataset.name,
-            "class_names": self.run.dataset.vocabulary.class_names,
+            "dataset": self.run.inputs.dataset.name,
+            "class_names": self.run.inputs.dataset.vocabulary.class_names,
             "metrics": self.metrics.key,
-            **_named("ground_truth", made_from(self.run.dataset)),
+            **_named("ground_truth", made_from(self.run.inputs.dataset)),
             "images": [
                 [sample.image_id, row_id if row_id in rows else None]  # None: left out
-                for sample, row_id in zip(self.run.dataset.samples, row_ids, strict=True)
+                for sample, row_id in zip(self.run.inputs.dataset.samples, row_ids, strict=True)
             ],
         }
         return artifact_key(identity)
@@ -75,7 +74,7 @@ class ResultsStage:
     @property
     def run_id(self) -> str:
         """Name of the run, and of its files."""
-        return run_name(self.run.dataset.name, self.key)
+        return run_name(self.run.inputs.dataset.name, self.key)
 
     @property
     def path(self) -> str:
@@ -134,7 +133,7 @@ class ResultsStage:
         outcome = Outcome(
             self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
         )
-        self.run.finished(outcome)
+        self.run.journal.finished(outcome)
         return outcome
 
     def _there(self) -> bool:
@@ -155,7 +154,7 @@ class ResultsStage:
     def _scored_images(self) -> set[str]:
         """Ids of the images that have metrics."""
         rows = self.metrics.scored()
-        pairs = zip(self.run.samples, self.metrics.row_ids, strict=True)
+        pairs = zip(self.run.inputs.samples, self.metrics.row_ids, strict=True)
         return {sample.image_id for sample, row_id in pairs if row_id in rows}
 
     def _refuse_gaps(self, scored: Collection[str]) -> None:
@@ -164,11 +163,12 @@ class ResultsStage:
         Raises:
             UserError: some are neither: a score without them would look like one of all.
         """
-        known = {*scored, *self.run.failures}
-        lost = [s.image_id for s in self.run.dataset.samples if s.image_id not in known]
+        known = {*scored, *self.run.journal.failures}
+        dataset = self.run.inputs.dataset
+        lost = [s.image_id for s in dataset.samples if s.image_id not in known]
         if lost:
             raise UserError(
-                f"{len(lost):,} of {len(self.run.dataset):,} images have neither metrics nor an "
+                f"{len(lost):,} of {len(dataset):,} images have neither metrics nor an "
                 f"error that says why, {lost[0]} is the first: no scores were written; run again, "
                 "which computes what is missing"
             )
@@ -182,13 +182,12 @@ class ResultsStage:
         self._refuse_gaps(confused)  # rows may have been found damaged on reading
         if not confused:
             raise nothing_usable(self.run)
-        classes = self.run.dataset.vocabulary.num_classes
-        by_image = {image_id: each.areas(classes) for image_id, each in confused.items()}
+        names = self.run.inputs.dataset.vocabulary.class_names
+        by_image = {image_id: each.areas(len(names)) for image_id, each in confused.items()}
         summed = sum_areas(by_image.values())
         if not summed.label.any():
             raise nothing_evaluated(self.run, len(by_image))
         scored = scores(summed)
-        names = self.run.dataset.vocabulary.class_names
         return {
             "image_areas": image_table(self.run_id, by_image),
             "confusion": confusion_table(self.run_id, names, confused.values()),
@@ -197,27 +196,28 @@ class ResultsStage:
         }
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
-        run = self.run
+        run, settings, models = self.run, self.run.settings, self.run.models
+        dataset, masks = run.inputs.dataset, settings.mode != "dense"
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
-            "dataset": run.dataset.name,
-            "mode": run.settings.mode,
-            "model": run.spec.name,
-            "pretrained": run.spec.pretrained,
-            "weights_sha256": run.weights_sha256,
-            "sam_sha256": run.sam_sha256 if by_sam(run.settings) else None,
-            "attention": str(run.attention) if run.settings.mode != "baseline" else None,
-            "dtype": run.dtype,
-            "ground_truth": made_from(run.dataset),
-            **recorded(run.settings),
+            "dataset": dataset.name,
+            "mode": settings.mode,
+            "model": models.spec.name,
+            "pretrained": models.spec.pretrained,
+            "weights_sha256": models.weights_sha256,
+            "sam_sha256": models.masks_sha256 if masks else None,
+            "attention": str(run.attention) if settings.mode != "baseline" else None,
+            "dtype": models.dtype,
+            "ground_truth": made_from(dataset),
+            **recorded(settings),
             "num_images": num_images,
-            "num_failed": len(run.failures),
+            "num_failed": len(run.journal.failures),
             "miou": scored.miou,
             "macc": scored.macc,
             "aacc": scored.aacc,
         }
-        for name, outcome in run.outcomes.items():
+        for name, outcome in run.journal.outcomes.items():
             row[f"seconds_{name}"] = outcome.seconds
             row[f"state_{name}"] = outcome.state
             row[f"key_{name}"] = outcome.key
@@ -227,26 +227,19 @@ class ResultsStage:
 
 
 def _named(name: str, value: str | None) -> dict[str, str]:
-    """What there is to be said; what is not known changes no key."""
+    """A field of the key, only where its value is known: what is not known changes no key."""
     return {} if value is None else {name: value}
-
-
-def run_name(dataset: str, key: str) -> str:
-    """A name for files: the dataset and the key; begins as no hidden file and no flag does."""
-    letters = dataset[:LONGEST_NAME]
-    name = "".join(c if c.isalnum() or c in "_-" else "_" for c in letters).strip("_-")
-    return f"{name or 'run'}-{key[:12]}"
 
 
 def nothing_usable(run: Run) -> UserError:
     """The error of a run whose images all failed; it names the first."""
-    first = next(iter(run.failures.values()), "the dataset is empty")
-    return UserError(f"none of the {len(run.dataset)} images could be used: {first}")
+    first = next(iter(run.journal.failures.values()), "the dataset is empty")
+    return UserError(f"none of the {len(run.inputs.dataset)} images could be used: {first}")
 
 
 def nothing_evaluated(run: Run, count: int) -> UserError:
     """The error of a run whose label maps hold nothing but ignored values."""
-    dataset = run.dataset
+    dataset = run.inputs.dataset
     ignored = ", ".join(map(str, dataset.ignore_label))
     zero = ", and 0 (--reduce-zero-label)" if dataset.reduce_zero_label else ""
     return UserError(

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -13,11 +12,8 @@ import torch
 
 from sclip_core.encoder import TextBank
 from sclip_core.encoder.text import TEMPLATES
-from sclip_core.pipeline.filling import Todo
 from sclip_core.pipeline.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
-
-WORDS_AT_A_TIME = 8
 
 
 class TextBankStage(Stage):
@@ -30,7 +26,7 @@ class TextBankStage(Stage):
 
     def settings(self) -> dict[str, Any]:
         """Text tower, templates, words."""
-        config = self.run.spec.config
+        config = self.run.models.spec.config
         templates = "\n".join(
             template("{}") for template in TEMPLATES[self.run.settings.template_set]
         )
@@ -39,12 +35,12 @@ class TextBankStage(Stage):
             "text_cfg": config["text_cfg"],
             "quick_gelu": bool(config.get("quick_gelu")),
             "templates": hashlib.sha256(templates.encode()).hexdigest()[:16],
-            "words": list(self.run.dataset.vocabulary.queries),
+            "words": list(self.run.inputs.dataset.vocabulary.queries),
         }
 
     def weights_sha256(self) -> str:
         """Of the CLIP."""
-        return self.run.weights_sha256
+        return self.run.models.weights_sha256
 
     def needed_for(self, image_ids: Sequence[str]) -> Sequence[str]:
         """All words, whatever the images."""
@@ -52,25 +48,23 @@ class TextBankStage(Stage):
 
     def wanted(self) -> Sequence[str]:
         """The words, each once."""
-        return list(dict.fromkeys(self.run.dataset.vocabulary.queries))
+        return list(dict.fromkeys(self.run.inputs.dataset.vocabulary.queries))
 
-    def compute(self, todo: Todo, shard: int) -> Iterator[tuple[Stage, list[NewRow]]]:
+    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Encode the words."""
-        model, words = self.run.model(shard), iter(todo.claimed)
-        prompts = self.run.settings.template_set
-        while some := list(islice(words, WORDS_AT_A_TIME)):
-            vectors = [model.encode_word(word, prompts).float().cpu().numpy() for word in some]
-            rows = zip(some, vectors, strict=True)
-            yield self, [NewRow(word, vector[None]) for word, vector in rows]
+        clip, templates = self.run.models.clip(shard), self.run.settings.template_set
+        for word in ids:
+            vector = clip.encode_word(word, templates)
+            yield NewRow(word, vector.float().cpu().numpy()[None])
 
     @cached_property
     def table(self) -> ArrayTable:
         """One row of D floats a word."""
-        return ArrayTable(self.artifact, "float32", self.run.spec.width, compress=False)
+        return ArrayTable(self.artifact, "float32", self.run.models.spec.width, compress=False)
 
     def bank(self) -> TextBank:
         """The bank of the run's vocabulary, on the CPU."""
-        vocabulary, rows = self.run.dataset.vocabulary, self.rows()
+        vocabulary, rows = self.run.inputs.dataset.vocabulary, self.rows()
         words = self.wanted()
         read = self.table.read_many(self.row(word, rows) for word in words)
         vectors = dict(zip(words, read, strict=True))

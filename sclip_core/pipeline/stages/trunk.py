@@ -17,7 +17,7 @@ from torch import Tensor
 from sclip_core.config import Geometry
 from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.encoding import EncodingStage, Loaded
+from sclip_core.pipeline.stages.encoding import EncodingStage, Windows
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.ledger import Row
 
@@ -33,12 +33,13 @@ class TrunkStage(EncodingStage):
     @cached_property
     def table(self) -> ArrayTable:  # type: ignore[override]
         """(tokens, width) an image."""
-        width = int(self.run.spec.config["vision_cfg"].get("width", 768))  # open_clip's default
-        return ArrayTable(self.artifact, STORED[self.run.dtype], width, compress=False)
+        models = self.run.models
+        width = int(models.spec.config["vision_cfg"].get("width", 768))  # open_clip's default
+        return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
 
-    def encode(self, model: CLIP, part: Loaded, stages: Sequence[Stage]) -> list[Tensor]:
+    def encode(self, clip: CLIP, part: Windows, stages: Sequence[Stage]) -> list[Tensor]:
         """All blocks but the last."""
-        trunk = model.encoder.trunk(part.windows)
+        trunk = clip.encoder.trunk(part.values)
         return [trunk.float() if trunk.dtype == torch.bfloat16 else trunk for _ in stages]
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:

@@ -1,11 +1,13 @@
-"""From dense features to labels by the compiled kernels, on a CPU."""
+"""From dense features to labels on a CPU: stitching, PAMR and the decision in one pass.
+
+Without PAMR nothing of the size queries × height × width exists; with it, two buffers of one chunk
+of queries do.
+"""
 
 from __future__ import annotations
 
-import threading
-import warnings
 from collections.abc import Iterator, Sequence
-from functools import cache
+from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
@@ -15,54 +17,88 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Protocol
-from sclip_core.segmentation.backends.candidates import Candidates, Stitching, Tally, Taps
-from sclip_core.segmentation.backends.numba_pamr import (
-    Floats,
-    Refinement,
-    colours_of,
-    row_blocks,
-    words_at_once,
+from sclip_core.segmentation.backends.numba_decision_kernels import (
+    LANES,
+    RunningArgmax,
+    decide_rows,
+    step_and_decide_rows,
 )
+from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
+from sclip_core.segmentation.backends.numba_pamr import (
+    WeightedImage,
+    colours_of,
+    queries_at_once,
+    row_blocks,
+)
+from sclip_core.segmentation.backends.numba_stitch import Stitching, Taps, stitch_rows
+from sclip_core.segmentation.decision import Below, Labels
 
 ALL = slice(0, None)
-RIVALS = 8  # words, the best on average, that others are compared with
-TALLY_BYTES = 2**30  # of the decisions that one pass makes, unless one number of steps needs more
+RIVALS = 8  # queries, the best on average, that others are compared with
+PASS_BYTES = 2**30  # of the decisions that one pass makes, unless one number of steps needs more
 MARGIN = 1e-5  # of a cosine: what rounding could make up for
 
 
-@cache
-def available() -> bool:
-    """Whether the kernels can be had; where they cannot, that is said once."""
-    try:
-        from sclip_core.segmentation.backends import numba_kernels as kernels  # noqa: F401
-    except ModuleNotFoundError:
-        reason = "is not installed: pip install 'sclip-benchmark[fast]'"
-    except (ImportError, OSError, RuntimeError) as error:  # another NumPy, a broken LLVM
-        reason = f"cannot be used ({' '.join(str(error).split())[:200]})"
-    else:
-        return True
-    slower = "PAMR and the decision take some ten times longer on a CPU"
-    warnings.warn(f"Numba {reason}; without it {slower}", stacklevel=2)
-    return False
+def decisions(
+    stitching: Stitching,
+    image: Tensor | None,
+    query_class: NDArray[np.int64],
+    num_classes: int,
+    protocols: Sequence[Protocol],
+) -> Iterator[NumbaDecision]:
+    """The decisions by several protocols, in one pass, or in as few as fit in ``PASS_BYTES``.
+
+    Args:
+        stitching: the logits.
+        image: (3, H, W) float32, normalised, where any protocol has PAMR steps; else None.
+        query_class: (Q,) class of each query, ascending.
+        num_classes: C.
+        protocols: by ascending ``pamr_steps``; they may differ in ``logit_scale``, ``prob_thd`` and
+            ``area_thd`` too.
+
+    Yields:
+        A ``decision.Decision`` for each protocol; its arrays are freed as soon as it is dropped.
+    """
+    height, width = stitching.size
+    for together in _passes(protocols, height * width):
+        each = [
+            NumbaDecision(stitching, image, query_class, num_classes, protocol)
+            for protocol in together
+        ]
+        NumbaDecision.decide_together(each)
+        each.reverse()
+        while each:
+            yield each.pop()
 
 
-def warm_up() -> None:
-    """Compile, or load what was compiled before, in the background; what needs it waits for it."""
+def _passes(protocols: Sequence[Protocol], pixels: int) -> Iterator[list[Protocol]]:
+    """Groups of protocols whose decisions fit in memory; those with equal steps stay together."""
+    together: list[Protocol] = []
+    left = PASS_BYTES
+    for _, group in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
+        alike = list(group)
+        scales = {protocol.logit_scale for protocol in alike if protocol.prob_thd > 0}
+        needed = pixels * (13 * len(scales) or 5)  # bytes of a RunningArgmax
+        if together and needed > left:
+            yield together
+            together, left = [], PASS_BYTES
+        together += alike
+        left -= needed
+    yield together
 
-    def compile_all() -> None:
-        rows, columns = (Taps.of(torch.eye(size)) for size in (2, 3))
-        stitching = Stitching(np.zeros((2, 3, 1), np.float32), rows, columns)
-        for steps in (0, 2):
-            protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
-            image = torch.zeros(3, 2, 3) if steps else None
-            Winners(stitching, image, np.zeros(1, np.int64), 1, protocol)(None)
 
-    if available():
-        threading.Thread(target=compile_all, name="sclip-compile", daemon=True).start()
+def compile_kernels() -> None:
+    """Decide an image of 2×3 pixels, with and without PAMR: this compiles all kernels."""
+    rows, columns = (Taps.of(torch.eye(size)) for size in (2, 3))
+    stitching = Stitching(np.zeros((2, 3, 1), np.float32), rows, columns)
+    for steps in (0, 2):
+        protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
+        image = torch.zeros(3, 2, 3) if steps else None
+        NumbaDecision(stitching, image, np.zeros(1, np.int64), 1, protocol)()
 
 
-class Winners:
-    """The best class of every pixel of an image; asked again where classes may not win."""
+class NumbaDecision:
+    """The best class of every pixel of an image, decided again where classes are excluded."""
 
     def __init__(
         self,
@@ -72,205 +108,181 @@ class Winners:
         num_classes: int,
         protocol: Protocol,
     ) -> None:
-        """Take what decides.
-
-        Args:
-            stitching: the logits.
-            image: (3, H, W) float32, normalised, where the protocol has PAMR steps; else None.
-            query_class: (Q,) class of each word, ascending.
-            num_classes: C.
-            protocol: PAMR, ``logit_scale``, ``prob_thd``.
-        """
+        """Keep the arguments, which are those of ``decisions``, but for one protocol."""
         self._stitching, self._image = stitching, image
         self._query_class, self._num_classes = query_class, num_classes
         self._protocol = protocol
-        self._asked = protocol.prob_thd > 0
-        self._first: Tally | None = None  # of all classes: its sums are over all words
-        self._others: dict[bytes, Tally] = {}  # of the last set of classes that may not win
+        self._with_probabilities = protocol.prob_thd > 0
+        self._first: RunningArgmax | None = None  # of all classes, with the sums of all queries
+        self._others: dict[bytes, RunningArgmax] = {}  # of the last set of excluded classes
 
-    def __call__(
-        self, removed: NDArray[np.bool_] | None = None
-    ) -> tuple[NDArray[np.bool_] | None, NDArray[np.unsignedinteger]]:
+    def __call__(self, excluded: NDArray[np.bool_] | None = None) -> tuple[Below, Labels]:
         """Decide.
 
         Args:
-            removed: (C,) bool, classes that may not win; their words stay in the softmax.
+            excluded: (C,) bool, classes that may not win; their queries stay in the softmax.
 
         Returns:
             Where the best is less probable than ``prob_thd``, or None, and the best class (H, W).
         """
-        if self._first is None and (removed is None or self._asked):
-            self.hear_at([self])
-        tally = self._first if removed is None else self._without(removed)
-        assert tally is not None
-        if not self._asked:
-            return None, tally.labels
+        if self._first is None and (excluded is None or self._with_probabilities):
+            self.decide_together([self])
+        running = self._first if excluded is None else self._without(excluded)
+        assert running is not None
+        if not self._with_probabilities:
+            return None, running.labels
         assert self._first is not None
-        gap = np.float32(self._protocol.logit_scale) * (tally.best - self._first.top)
+        gap = np.float32(self._protocol.logit_scale) * (running.best - self._first.top)
         below: NDArray[np.bool_] = np.exp(gap) / self._first.total < self._protocol.prob_thd
-        return below, tally.labels
+        return below, running.labels
 
     @staticmethod
-    def hear_at(several: Sequence[Winners]) -> None:
-        """Let all words take part, once for all of these.
+    def decide_together(several: Sequence[NumbaDecision]) -> None:
+        """Decide among all classes, in one pass for all of several decisions.
+
+        Where one needs probabilities no query is left out for any: those that win nowhere count in
+        its sums.
 
         Args:
-            several: of one image and its words, by protocols that differ in ``pamr_steps``,
-                ``logit_scale`` and thresholds alone. Where one asks for probabilities no word is
-                left out for any: those that win nowhere count in its sums.
+            several: of one image and its queries, by protocols as ``decisions`` takes them.
         """
-        stops: list[tuple[int, Tally]] = []
-        asking = next((winners for winners in several if winners._asked), several[0])
+        stops: list[tuple[int, RunningArgmax]] = []
+        asking = next((each for each in several if each._with_probabilities), several[0])
         ascending = sorted(several, key=_steps)
         for steps, group in groupby(ascending, key=_steps):
             alike = list(group)
-            scales: set[float | None] = {w._protocol.logit_scale for w in alike if w._asked}
-            tallies = {scale: asking._tally(scale) for scale in scales or {None}}
-            others: dict[bool, dict[bytes, Tally]] = {True: {}, False: {}}
-            for winners in alike:
+            scales: set[float | None] = {
+                each._protocol.logit_scale for each in alike if each._with_probabilities
+            }
+            by_scale = {scale: asking._empty(scale) for scale in scales or {None}}
+            others: dict[bool, dict[bytes, RunningArgmax]] = {True: {}, False: {}}
+            for each in alike:
                 # labels are the same by every scale
-                scale = winners._protocol.logit_scale if winners._asked else next(iter(tallies))
-                winners._first, winners._others = tallies[scale], others[winners._asked]
-            stops += [(steps, tally) for tally in tallies.values()]
-        asking._hear(asking._candidates(None), stops)
+                scale = each._protocol.logit_scale
+                each._first = by_scale[scale if each._with_probabilities else next(iter(by_scale))]
+                each._others = others[each._with_probabilities]
+            stops += [(steps, running) for running in by_scale.values()]
+        asking._accumulate(asking._candidates(None), stops)
 
-    def _without(self, removed: NDArray[np.bool_]) -> Tally:
+    def _without(self, excluded: NDArray[np.bool_]) -> RunningArgmax:
         """The decision where some classes may not win; without probabilities."""
-        which = removed.tobytes()
+        which = excluded.tobytes()
         if which not in self._others:
             self._others.clear()
-            tally = self._tally(None)
-            self._hear(self._candidates(removed), [(self._protocol.pamr_steps, tally)])
-            self._others[which] = tally
+            running = self._empty(None)
+            self._accumulate(self._candidates(excluded), [(self._protocol.pamr_steps, running)])
+            self._others[which] = running
         return self._others[which]
 
-    def _tally(self, logit_scale: float | None) -> Tally:
-        return Tally.empty(self._stitching.size, self._num_classes, logit_scale)
+    def _empty(self, logit_scale: float | None) -> RunningArgmax:
+        return RunningArgmax.empty(self._stitching.size, self._num_classes, logit_scale)
 
-    def _candidates(self, removed: NDArray[np.bool_] | None) -> Candidates:
-        """The words of the classes that may win, but those that cannot."""
+    def _candidates(self, excluded: NDArray[np.bool_] | None) -> Candidates:
+        """The queries of the classes that may win, without those that cannot."""
         stitching, classes = self._stitching, self._query_class
-        kept = np.ones(len(classes), np.bool_) if removed is None else ~removed[classes]
-        if self._image is not None and not self._asked:
-            kept[kept] = ~hopeless(stitching.cosines[:, :, kept])
+        kept = np.ones(len(classes), np.bool_) if excluded is None else ~excluded[classes]
+        if self._image is not None and not self._with_probabilities:
+            kept[kept] = ~dominated(stitching.cosines[:, :, kept])
         if not kept.all():
             cosines = stitching.cosines[:, :, kept]
             stitching = Stitching(cosines, stitching.rows, stitching.columns)
         return Candidates.of(stitching, classes[kept])
 
-    def _hear(self, candidates: Candidates, stops: Sequence[tuple[int, Tally]]) -> None:
-        """Let all candidates take part: at once, or after PAMR chunk by chunk.
+    def _accumulate(
+        self, candidates: Candidates, stops: Sequence[tuple[int, RunningArgmax]]
+    ) -> None:
+        """Decide among candidates: at once, or after PAMR chunk by chunk.
 
         Args:
-            candidates: the words.
-            stops: PAMR steps, ascending, and the decision after them.
+            candidates: the queries.
+            stops: PAMR steps, ascending, and the decision after them, which is brought up to date.
         """
-        from sclip_core.segmentation.backends import numba_kernels as kernels
-
-        refined = [(steps, tally) for steps, tally in stops if steps]
-        for _, tally in stops[: len(stops) - len(refined)]:
-            arguments = (*candidates.stitched(ALL, ALL), *candidates.heard(ALL))
-            kernels.on_rows(len(tally.labels), kernels.label_rows, *arguments, *tally.arrays(ALL))
+        refined = [(steps, running) for steps, running in stops if steps]
+        for _, running in stops[: len(stops) - len(refined)]:
+            arguments = (*candidates.stitching.part(ALL, ALL), *candidates.part(ALL), running)
+            on_rows(len(running.labels), decide_rows, *arguments)
         if not refined or self._image is None:
             return
         dilations, size = self._protocol.pamr_dilations, self._stitching.size
-        words = words_at_once(*size, dilations, len(candidates.classes))
-        for outer, inner in row_blocks(*size, refined[-1][0], dilations, words):
-            refinement = Refinement.of(colours_of(self._image[:, outer]), dilations, words)
+        count = len(candidates.classes)
+        at_once = queries_at_once(*size, dilations, count)
+        for outer, inner in row_blocks(*size, refined[-1][0], dilations, at_once):
+            weighted = WeightedImage.of(colours_of(self._image[:, outer]), dilations, at_once)
             rows = slice(outer.start + inner.start, outer.start + inner.stop)
-            decided = [(steps, tally.arrays(rows)) for steps, tally in refined]
-            for first in range(0, len(candidates.classes), words):
-                part = slice(first, min(first + words, len(candidates.classes)))
-                _hear_refined(refinement, candidates, outer, inner, part, decided)
+            parts = [(steps, running.part(rows)) for steps, running in refined]
+            for first in range(0, count, at_once):
+                chunk = slice(first, min(first + at_once, count))
+                _accumulate_refined(weighted, candidates, outer, inner, chunk, parts)
 
 
-def winners_of(
-    stitching: Stitching,
-    image: Tensor | None,
-    query_class: NDArray[np.int64],
-    num_classes: int,
-    protocols: Sequence[Protocol],
-) -> Iterator[Winners]:
-    """The decisions by several protocols, in one pass, or in as few as their room allows.
+@dataclass(frozen=True)
+class Candidates:
+    """Queries that may win, padded to a multiple of ``LANES``: C of them."""
 
-    Args:
-        stitching: see ``Winners``.
-        image: where any protocol has PAMR steps; see ``Winners``.
-        query_class: see ``Winners``.
-        num_classes: see ``Winners``.
-        protocols: by ascending ``pamr_steps``; see ``Winners.hear_at``.
+    stitching: Stitching
+    queries: int  # of the C
+    classes: NDArray[np.int64]  # (C,)
+    excluded: Floats  # (C,) 0 for a query, -inf for padding
 
-    Yields:
-        One for each protocol; what it holds is freed when nobody has it any more.
-    """
-    height, width = stitching.size
-    for together in _passes(protocols, height * width):
-        each = [
-            Winners(stitching, image, query_class, num_classes, protocol) for protocol in together
-        ]
-        Winners.hear_at(each)
-        each.reverse()
-        while each:
-            yield each.pop()
+    @classmethod
+    def of(cls, stitching: Stitching, query_class: NDArray[np.int64]) -> Candidates:
+        """All queries of a stitching, each of a class; the classes ascend."""
+        queries = len(query_class)
+        padding = 0, -queries % LANES
+        cosines = np.pad(stitching.cosines, ((0, 0), (0, 0), padding))
+        return cls(
+            Stitching(cosines, stitching.rows, stitching.columns),
+            queries,
+            np.pad(query_class, padding),
+            np.pad(np.zeros(queries, np.float32), padding, constant_values=-np.inf),
+        )
 
-
-def _passes(protocols: Sequence[Protocol], pixels: int) -> Iterator[list[Protocol]]:
-    """Protocols whose tallies find room side by side; those with the same steps stay together."""
-    together: list[Protocol] = []
-    room = TALLY_BYTES
-    for _, group in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
-        alike = list(group)
-        scales = {protocol.logit_scale for protocol in alike if protocol.prob_thd > 0}
-        needed = pixels * (13 * len(scales) or 5)  # see Tally
-        if together and needed > room:
-            yield together
-            together, room = [], TALLY_BYTES
-        together += alike
-        room -= needed
-    yield together
+    def part(self, chunk: slice) -> tuple[int, NDArray[np.int64], Floats]:
+        """What the kernels take to decide among some of the C: queries, classes, excluded."""
+        excluded = self.excluded[chunk]
+        queries = min(max(self.queries - chunk.start, 0), len(excluded))
+        return queries, self.classes[chunk], excluded
 
 
-def _steps(winners: Winners) -> int:
-    return winners._protocol.pamr_steps
+def _steps(decision: NumbaDecision) -> int:
+    return decision._protocol.pamr_steps
 
 
-def _hear_refined(
-    refinement: Refinement,
+def _accumulate_refined(
+    weighted: WeightedImage,
     candidates: Candidates,
     outer: slice,
     inner: slice,
-    part: slice,
-    stops: Sequence[tuple[int, tuple[Any, ...]]],
+    chunk: slice,
+    stops: Sequence[tuple[int, RunningArgmax]],
 ) -> None:
-    """Stitch some words on the rows ``outer``, refine them, decide the rows ``inner`` of it."""
-    from sclip_core.segmentation.backends import numba_kernels as kernels
-
-    buffers = refinement.buffers(part.stop - part.start)
-    stitched = (*candidates.stitched(outer, part), buffers[0], refinement.border)
-    kernels.on_rows(outer.stop - outer.start, kernels.stitch_rows, *stitched)
+    """Stitch a chunk of queries on the rows ``outer``, refine it, decide its rows ``inner``."""
+    buffers = weighted.buffers(chunk.stop - chunk.start)
+    stitched: tuple[Any, ...] = candidates.stitching.part(outer, chunk)
+    on_rows(outer.stop - outer.start, stitch_rows, *stitched, buffers[0], weighted.border)
     done = 0
-    for steps, rows in stops:
-        # the last of the steps decides as it goes, and leaves the buffers as they are
-        buffers = refinement.run(buffers, steps - 1 - done)
+    for steps, running in stops:
+        # The last step decides as it goes, and leaves the buffers as they are.
+        buffers = weighted.iterate(buffers, steps - 1 - done)
         done = steps - 1
-        kernels.on_rows(
+        on_rows(
             inner.stop - inner.start,
-            kernels.step_and_vote_rows,
+            step_and_decide_rows,
             buffers[0],
-            refinement.weights,
-            refinement.dilations,
-            refinement.border,
+            weighted.weights,
+            weighted.dilations,
+            weighted.border,
             inner.start,
-            *candidates.heard(part),
-            *rows,
+            *candidates.part(chunk),
+            running,
         )
 
 
-def hopeless(cosines: Floats) -> NDArray[np.bool_]:
-    """Words that win nowhere, whatever PAMR does.
+def dominated(cosines: Floats) -> NDArray[np.bool_]:
+    """Which queries win nowhere, whatever PAMR does.
 
-    A refined logit is a weighted mean of cosines, with the same weights for all words. A word that
-    is below a mixture of others on every patch stays below it, and so below one of them.
+    A refined logit is a weighted mean of cosines, with the same weights for all queries. A query
+    that is below a mixture of others on every patch stays below it, and so below one of them.
 
     Args:
         cosines: (h, w, Q), the windows side by side.

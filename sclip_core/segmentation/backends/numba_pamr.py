@@ -1,4 +1,4 @@
-"""PAMR by the compiled kernels: its weights once an image, then chunk after chunk of the words."""
+"""PAMR on a CPU: its weights once an image, then the queries chunk by chunk in two buffers."""
 
 from __future__ import annotations
 
@@ -11,127 +11,131 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-Floats = NDArray[np.float32]
+from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
+from sclip_core.segmentation.backends.numba_pamr_kernels import step_rows, weigh_rows
 
 _kept = threading.local()  # the buffers of the last image
 KEPT_BYTES = 2**27  # that stay allocated between images
 LINE = 16  # numbers in a cache line
-CHUNK = 32  # words that are refined together: as fast as more, in less memory
+CHUNK = 32  # queries that are refined together: as fast as more, in less memory
 BUFFER_BYTES = 2**29  # for weights and buffers of a block of rows, unless its halo needs more
 
 
+def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> Tensor:
+    """Refine logits; see ``segmentation.pamr``.
+
+    Args:
+        image: (3, H, W), normalised.
+        logits: (Q, H, W).
+        steps: iterations.
+        dilations: distances of the neighbours in pixels.
+
+    Returns:
+        (Q, H, W) float32, a new tensor.
+    """
+    refined = logits.to(torch.float32, copy=True)
+    _, height, width = image.shape
+    reach = min(max(dilations), max(height, width))
+    fitting = BUFFER_BYTES // (8 * height * (width + 2 * reach))
+    queries = max(1, min(CHUNK, fitting, len(logits)))
+    weighted = WeightedImage.of(colours_of(image.to(refined)), dilations, queries)
+    inside = slice(weighted.border, weighted.border + width)
+    for planes in refined.split(queries):
+        buffers = weighted.buffers(len(planes))
+        filled = buffers[0]
+        filled[:, inside] = planes.permute(1, 2, 0).numpy()
+        filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
+        filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
+        result = weighted.iterate(buffers, steps)[0][:, inside]
+        planes.copy_(torch.from_numpy(result).permute(2, 0, 1))
+    return refined
+
+
 @dataclass(frozen=True)
-class Refinement:
-    """PAMR's weights of an image, or of some of its rows, and room to iterate in."""
+class WeightedImage:
+    """PAMR's weights of an image, or of some of its rows, and memory to iterate in."""
 
     weights: Floats  # (H, W, 8·D)
-    dilations: NDArray[np.int64]
-    room: Floats  # (2, at least H · (border + W + border) · words)
+    dilations: NDArray[np.int64]  # (D,)
+    memory: Floats  # (2, at least H · (border + W + border) · queries)
 
     @classmethod
-    def of(cls, colours: Floats, dilations: Sequence[int], words: int = CHUNK) -> Refinement:
-        """Of an image.
+    def of(cls, colours: Floats, dilations: Sequence[int], queries: int = CHUNK) -> WeightedImage:
+        """Compute the weights.
 
         Args:
             colours: (H, W, 3), normalised.
             dilations: distances of the neighbours in pixels.
-            words: the most that are refined together.
+            queries: the most that are refined together.
         """
-        from sclip_core.segmentation.backends import numba_kernels as kernels
-
         height, width, _ = colours.shape
-        # beyond the image all is its border: a larger distance than the image is no other
+        # Beyond the image its border is repeated: distances larger than the image are all alike.
         distances = np.minimum(np.array(dilations, np.int64), max(height, width))
         weights = aligned(height, width, 8 * len(dilations))
-        kernels.on_rows(height, kernels.weigh_rows, colours, distances, weights)
-        size = height * (width + 2 * int(distances.max())) * words
-        return cls(weights, distances, _room(size))
+        on_rows(height, weigh_rows, colours, distances, weights)
+        size = height * (width + 2 * int(distances.max())) * queries
+        return cls(weights, distances, _memory(size))
 
     @property
     def border(self) -> int:
         """Columns that a buffer has beyond either side."""
         return int(self.dilations.max())
 
-    def buffers(self, words: int) -> tuple[Floats, Floats]:
-        """Two buffers (H, border + W + border, words)."""
+    def buffers(self, queries: int) -> tuple[Floats, Floats]:
+        """Two buffers (H, border + W + border, queries)."""
         height, width, _ = self.weights.shape
-        shape = height, width + 2 * self.border, words
-        one, other = (part[: height * shape[1] * words].reshape(shape) for part in self.room)
+        shape = height, width + 2 * self.border, queries
+        one, other = (part[: height * shape[1] * queries].reshape(shape) for part in self.memory)
         return one, other
 
-    def run(self, buffers: tuple[Floats, Floats], steps: int) -> tuple[Floats, Floats]:
-        """Iterate on the first of the buffers; gives them with the result in the first."""
-        from sclip_core.segmentation.backends import numba_kernels as kernels
-
+    def iterate(self, buffers: tuple[Floats, Floats], steps: int) -> tuple[Floats, Floats]:
+        """Iterate on the first of the buffers; returns both, the one with the result first."""
         source, target = buffers
         for _ in range(steps):
             fixed = (self.weights, self.dilations, target, self.border)
-            kernels.on_rows(len(source), kernels.step_rows, source, *fixed)
+            on_rows(len(source), step_rows, source, *fixed)
             source, target = target, source
         return source, target
 
 
-def _room(size: int) -> Floats:
-    """Two rows of ``size`` numbers: of the last image of this thread where they are large enough.
+def _memory(size: int) -> Floats:
+    """Two rows of at least ``size`` numbers, reused by the next image of this thread.
 
     To ask the system for fresh memory costs a seventh of PAMR's time.
     """
-    kept: Floats | None = getattr(_kept, "room", None)
+    kept: Floats | None = getattr(_kept, "memory", None)
     if kept is None or kept.shape[1] < size:
         kept = aligned(2, -(-size // LINE) * LINE)
-        _kept.room = kept if kept.nbytes <= KEPT_BYTES else None
+        _kept.memory = kept if kept.nbytes <= KEPT_BYTES else None
     return kept
 
 
 def aligned(*shape: int) -> Floats:
-    """Uninitialised, from the beginning of a cache line on: no vector of it lies in two lines."""
+    """An uninitialised array that begins with a cache line, so that no vector lies in two."""
     size = int(np.prod(shape))
-    room = np.empty(size + LINE, np.float32)
-    first = -(room.ctypes.data // 4) % LINE
-    return room[first : first + size].reshape(shape)
-
-
-def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> None:
-    """PAMR of logits in place.
-
-    Args:
-        image: (3, H, W) float32.
-        logits: (Q, H, W) float32.
-        steps: iterations.
-        dilations: distances of the neighbours in pixels.
-    """
-    _, height, width = image.shape
-    reach = min(max(dilations), max(height, width))
-    fitting = BUFFER_BYTES // (8 * height * (width + 2 * reach))
-    words = max(1, min(CHUNK, fitting, len(logits)))
-    refinement = Refinement.of(colours_of(image), dilations, words)
-    inside = slice(refinement.border, refinement.border + width)
-    for planes in logits.split(words):
-        buffers = refinement.buffers(len(planes))
-        filled = buffers[0]
-        filled[:, inside] = planes.permute(1, 2, 0).numpy()
-        filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
-        filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
-        refined = refinement.run(buffers, steps)[0][:, inside]
-        planes.copy_(torch.from_numpy(refined).permute(2, 0, 1))
+    memory = np.empty(size + LINE, np.float32)
+    first = -(memory.ctypes.data // 4) % LINE
+    return memory[first : first + size].reshape(shape)
 
 
 def row_blocks(
-    height: int, width: int, steps: int, dilations: Sequence[int], words: int
+    height: int, width: int, steps: int, dilations: Sequence[int], queries: int
 ) -> Iterator[tuple[slice, slice]]:
-    """Rows with all that their refined values look at, and where in those they lie.
+    """Split an image into blocks of rows that fit in ``BUFFER_BYTES``.
 
     Args:
         height: of the image.
         width: of the image.
         steps: iterations.
         dilations: distances of the neighbours in pixels.
-        words: that are refined together.
+        queries: that are refined together.
+
+    Yields:
+        Rows with all that their refined values depend on, and which of those the block refines.
     """
     reach = min(max(dilations), max(height, width))
     halo = min(steps * reach, height)
-    row_bytes = 4 * (2 * words * (width + 2 * reach) + 8 * len(dilations) * width)
-    fitting = BUFFER_BYTES // row_bytes
+    fitting = BUFFER_BYTES // _row_bytes(width, reach, dilations, queries)
     useful = height if fitting >= height else max(fitting - 2 * halo, halo // 2, 16)
     for top in range(0, height, useful):
         bottom = min(top + useful, height)
@@ -139,14 +143,19 @@ def row_blocks(
         yield slice(first, last), slice(top - first, bottom - first)
 
 
-def words_at_once(height: int, width: int, dilations: Sequence[int], words: int) -> int:
-    """How many of the words to refine together: fewer where an image is too large for a chunk."""
+def queries_at_once(height: int, width: int, dilations: Sequence[int], queries: int) -> int:
+    """How many queries to refine together: half a chunk where a whole one would not fit."""
     reach = min(max(dilations), max(height, width))
-    row_bytes = 4 * (2 * CHUNK * (width + 2 * reach) + 8 * len(dilations) * width)
-    return min(CHUNK if height * row_bytes <= BUFFER_BYTES else CHUNK // 2, words)
+    needed = height * _row_bytes(width, reach, dilations, CHUNK)
+    return min(CHUNK if needed <= BUFFER_BYTES else CHUNK // 2, queries)
+
+
+def _row_bytes(width: int, reach: int, dilations: Sequence[int], queries: int) -> int:
+    """Bytes that a row of pixels takes: two buffers and the weights."""
+    return 4 * (2 * queries * (width + 2 * reach) + 8 * len(dilations) * width)
 
 
 def colours_of(image: Tensor) -> Floats:
-    """(H, W, 3) of (3, H, W), side by side in memory."""
+    """An image (3, H, W) as a contiguous (H, W, 3)."""
     colours: Floats = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
     return colours

@@ -1,11 +1,11 @@
 """PAMR on a CUDA device: two Triton kernels, float32.
 
-Section 5 of the reference protocol, as ``pamr.py`` has it. What bounds a step is the logits' way
-from and to memory, one read and one write of words × height × width: 4.2 GB in all for 171 words,
-480×640 pixels, 10 steps; 0.9 ms at 4.8 TB/s. Every other read of a neighbour has to be served by
-the caches, so a program takes a tile of pixels, two-dimensional to share the neighbours among them,
-and its weights stay in registers for a group of words. Coordinates are clamped instead of planes
-padded, and only two buffers of the logits' size exist.
+The same as ``pamr.portable_pamr``; docs/protocol.md, section 5. A step is bound by memory traffic,
+one read and one write of queries × height × width: 4.2 GB in all for 171 queries, 480×640 pixels,
+10 steps; 0.9 ms at 4.8 TB/s. Every other read of a neighbour has to be served by the caches, so a
+program takes a tile of pixels, two-dimensional to share the neighbours among them, and its weights
+stay in registers for a group of queries. Coordinates are clamped instead of planes padded, and only
+two buffers of the logits' size exist.
 
 Triton comes with PyTorch's CUDA wheels; this file can be imported without it.
 """
@@ -27,24 +27,24 @@ try:
 except (ImportError, OSError, RuntimeError) as error:  # missing, or built for another Python
     triton, MISSING = None, str(error)
 
-GROUP = 16  # words that share a tile's weights
-# Two pixels a thread: the registers hold the weights of no more.
+GROUP = 16  # queries that share a tile's weights
+# Two pixels a thread: the registers hold no more weights.
 TILE = {"ROWS": 16, "COLUMNS": 64, "num_warps": 16}
 SMALL_TILE = {"ROWS": 4, "COLUMNS": 32, "num_warps": 4}  # where all neighbours are held at once
 OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}  # the latter as Triton's default changes
 
 
 def _jit(kernel: Callable[..., None]) -> Any:
-    """A kernel, or part of one; sizes are no constants, or every size of image compiled its own."""
-    sizes = ["words", "height", "width"]
+    """Compile a kernel or a part of one, once for all sizes of images."""
+    sizes = ["queries", "height", "width"]
     return triton.jit(kernel, do_not_specialize=sizes) if triton else kernel
 
 
 @cache
 def available(device: torch.device) -> bool:
-    """Whether the kernels run on a device; where a CUDA device cannot have them, that is said once.
+    """Whether the kernels run on a device; warns once where they do not run on a CUDA device.
 
-    Tried on one pixel, as Triton also needs a C compiler and a GPU that it supports.
+    They are tried on one pixel, as Triton also needs a C compiler and a GPU that it supports.
     """
     if device.type != "cuda":
         return False
@@ -52,26 +52,24 @@ def available(device: torch.device) -> bool:
         if triton is None:
             raise ImportError(MISSING)
         pixel = torch.zeros(3, 1, 1, device=device)
-        refine(pixel, pixel, 1, (1,)).cpu()
+        pamr(pixel, pixel, 1, (1,)).cpu()
     except Exception as error:  # a compiler's, a driver's: Triton has no class for them
         reason = " ".join(str(error).split())[:200]
-        warnings.warn(
-            f"Triton cannot be used ({reason}); without it PAMR takes its slower path", stacklevel=2
-        )
+        warnings.warn(f"Triton cannot be used ({reason}); without it PAMR is slower", stacklevel=2)
         return False
     return True
 
 
 @torch.no_grad()
 def weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """What each neighbour counts, as ``pamr.pamr_weights`` gives it.
+    """The weights of a pixel's neighbours, as ``segmentation.pamr.pamr_weights`` computes them.
 
     Args:
         image: (3, H, W), normalised.
         dilations: distances of the neighbours in pixels.
 
     Returns:
-        (8·len(dilations), H, W) float32, summing to 1 over the neighbours, dilation by dilation.
+        (8·len(dilations), H, W) float32, dilation by dilation; those of a pixel sum to 1.
     """
     image = image.float().contiguous()
     _, height, width = image.shape
@@ -94,13 +92,13 @@ def weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
 
 
 @torch.no_grad()
-def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> Tensor:
-    """PAMR of logits, a launch a step.
+def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) -> Tensor:
+    """Refine logits, one launch a step; see ``segmentation.pamr``.
 
     Args:
         image: (3, H, W), normalised.
         logits: (Q, H, W), on the same device.
-        steps: iterations; 0 gives the logits back.
+        steps: iterations; 0 returns a copy of the logits.
         dilations: distances of the neighbours in pixels; 8 neighbours each.
 
     Returns:
@@ -108,29 +106,30 @@ def refine(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) 
     """
     if steps == 0:
         return logits.to(torch.float32, copy=True)
-    shares = weights(image, dilations)
+    neighbours = weights(image, dilations)
     source = logits.float().contiguous()
     buffers = [torch.empty_like(source) for _ in range(min(steps, 2))]
-    words, height, width = source.shape
+    queries, height, width = source.shape
     distances, count = _on_device(image, dilations), len(dilations)
-    grid = (_tiles(height, width, TILE) * -(-words // GROUP),)
+    grid = (_tiles(height, width, TILE) * -(-queries // GROUP),)
     with torch.cuda.device_of(source):
         for step in range(steps):
-            arguments = source, buffers[step % 2], shares, distances, words, height, width
+            target = buffers[step % 2]
+            arguments = source, target, neighbours, distances, queries, height, width
             _step[grid](*arguments, DILATIONS=count, GROUP=GROUP, **TILE, **OPTIONS)
-            source = buffers[step % 2]
+            source = target
     return source
 
 
 def _on_device(image: Tensor, dilations: Sequence[int]) -> Tensor:
-    """The distances (D,) int32 where the image is."""
-    # beyond the image all is its border: a larger distance than the image is no other
+    """The distances (D,) int32 on the image's device."""
+    # Beyond the image its border is repeated: distances larger than the image are all alike.
     return _copied(tuple(min(d, max(image.shape)) for d in dilations), image.device)
 
 
 @lru_cache(maxsize=64)
 def _copied(distances: tuple[int, ...], device: torch.device) -> Tensor:
-    """Remembered, as such a copy waits for all that the device still has to do."""
+    """The distances on a device; cached, as a copy waits for all work that is queued there."""
     return torch.tensor(distances, dtype=torch.int32, device=device)
 
 
@@ -150,7 +149,7 @@ def _weigh(
     ROWS: constexpr,
     COLUMNS: constexpr,
 ) -> None:
-    """Weights (8·D, H, W) of an image (3, H, W), a tile each program."""
+    """Weights (8·D, H, W) of an image (3, H, W); each program computes a tile."""
     y, x, inside = _pixels(tl.program_id(0), height, width, ROWS, COLUMNS)
     neighbour = tl.arange(0, NEIGHBOURS)
     real = (neighbour < 8 * DILATIONS)[:, None]  # their number is a power of 2 here
@@ -185,7 +184,7 @@ def _step(
     target: tl.tensor,
     weights: tl.tensor,
     dilations: tl.tensor,
-    words: tl.tensor,
+    queries: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
     DILATIONS: constexpr,
@@ -193,12 +192,12 @@ def _step(
     COLUMNS: constexpr,
     GROUP: constexpr,
 ) -> None:
-    """One iteration on (Q, H, W), a tile of a group of words each program.
+    """One iteration on (Q, H, W); each program computes a tile of a group of queries.
 
-    A tile's groups follow each other: what they share, its weights, is then still in the cache.
-    Two dilations at a time, as the weights of more find no room in the registers.
+    A tile's groups follow each other, so that the weights they share are still in the cache.
+    Two dilations at a time, as the weights of more do not fit in the registers.
     """
-    groups = (words + GROUP - 1) // GROUP
+    groups = (queries + GROUP - 1) // GROUP
     first = tl.program_id(0) % groups * GROUP
     y, x, inside = _pixels(tl.program_id(0) // groups, height, width, ROWS, COLUMNS)
     here, plane = y * width + x, (height * width).to(tl.int64)
@@ -210,9 +209,9 @@ def _step(
             f0, f1, f2, f3, f4, f5, f6, f7 = _eight(weights + 8 * (k + 1) * plane + here, plane)
         if k > 0:
             tl.debug_barrier()  # what was stored is read below
-        for word in range(GROUP):
-            if first + word < words:
-                start = (first + word).to(tl.int64) * plane
+        for query in range(GROUP):
+            if first + query < queries:
+                start = (first + query).to(tl.int64) * plane
                 read, write = source + start, target + start + here
                 mixed = _mix(read, y, x, near, height, width, n0, n1, n2, n3, n4, n5, n6, n7)
                 if k + 1 < DILATIONS:
@@ -224,7 +223,7 @@ def _step(
 
 @_jit
 def _eight(weights: tl.tensor, plane: tl.tensor) -> Any:
-    """A pixel's weights (P,) in eight planes that follow each other."""
+    """The weights of eight neighbours, each (P,), from consecutive planes."""
     return (
         tl.load(weights),
         tl.load(weights + plane),
@@ -254,7 +253,7 @@ def _mix(
     w6: tl.tensor,
     w7: tl.tensor,
 ) -> Any:
-    """Weighted sum (P,) of the eight neighbours at a distance."""
+    """The weighted sum (P,) of the eight neighbours at a distance."""
     above, below = tl.maximum(y - distance, 0) * width, tl.minimum(y + distance, height - 1) * width
     left, right = tl.maximum(x - distance, 0), tl.minimum(x + distance, width - 1)
     level = y * width
@@ -270,8 +269,8 @@ def _pixels(
 ) -> Any:
     """Coordinates (P,) of a tile's pixels, clamped to the image, and which lie inside it.
 
-    In one dimension, and clamped, so that Triton lays every load and store out alike: a warp's
-    threads along a row.
+    One-dimensional and clamped, so that Triton arranges every load and store alike: the threads of
+    a warp along a row.
     """
     across = (width + COLUMNS - 1) // COLUMNS
     pixel = tl.arange(0, ROWS * COLUMNS)

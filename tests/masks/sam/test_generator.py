@@ -347,5 +347,5 @@ def test_decoding_that_is_not_finite_leaves_the_image_out(part):
     generator = MaskGenerator(sam, MaskSettings(**ALL))
     assert len(generator(picture(0)))
     sam.mask_decoder.get_submodule(part).bias.data[0] = torch.inf
-    with pytest.raises(ImageError, match="SAM's decoding of it is not finite"):
+    with pytest.raises(ImageError, match="SAM's decoding of this image is not finite"):
         generator(picture(0))

@@ -373,10 +373,10 @@ class TestGiven:
 
     def test_missing(self, tmp_path, home, no_network):
         line = refusal(find_checkpoint, "vit_b", tmp_path / "gone.pth")
-        assert line.startswith(f"SAM's checkpoint {tmp_path / 'gone.pth'} is not there: pass")
+        assert line.startswith(f"SAM's checkpoint {tmp_path / 'gone.pth'} does not exist: pass")
 
     def test_folder(self, tmp_path, home, no_network):
-        assert f"{tmp_path} is no file: pass" in refusal(find_checkpoint, "vit_b", tmp_path)
+        assert f"{tmp_path} is not a file: pass" in refusal(find_checkpoint, "vit_b", tmp_path)
 
 
 class TestFetched:

@@ -1,38 +1,28 @@
-"""What the generator works with: crops, masks on their way, boxes, their encoding."""
+"""What the generator works with: crops of an image, boxes, and the encoding of masks."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torchvision.ops import batched_nms
 
 from sclip_core.masks.proposals import Proposals
 from sclip_core.segmentation.stitch import bilinear_matrix
 
-ENCODED_BYTES = 2**25  # of masks of a crop that lie in the whole image at once
-
-
-class Found(NamedTuple):
-    """Masks on their way; everything at the place of its mask."""
-
-    counts: list[bytes]
-    boxes: Tensor  # (M, 4) x, y of the first and of the last pixel, in the crop
-    quality: Tensor  # (M,) predicted IoU
-    stability: Tensor  # (M,)
-    points: Tensor  # (M, 2) in the crop
+ENCODED_BYTES = 2**25  # of masks at the size of the whole image that are encoded at once
 
 
 @dataclass(frozen=True)
 class Crop:
-    """A part of the image that is segmented by itself; the first one is all of it."""
+    """A part of the image that is segmented by itself; the first one is the whole image."""
 
     box: tuple[int, int, int, int]  # x0, y0, x1, y1
-    layer: int
+    layer: int  # 0: the whole image; the crops of layer n are 2ⁿ by 2ⁿ
 
     @property
     def size(self) -> tuple[int, int]:
@@ -43,12 +33,19 @@ class Crop:
 
 @lru_cache(maxsize=64)
 def axis_matrix(low: int, side: int, inside: int, target: int) -> Tensor:
-    """Both bilinear steps along an axis: to the input's side, cut, to the crop: (target, low)."""
+    """The matrix (target, low) that enlarges masks along an axis, as SAM does it in two steps.
+
+    Args:
+        low: pixels of a mask as the decoder draws it.
+        side: of the encoder's square input, to which the mask is enlarged first.
+        inside: how many of those are the image's; the others are padding.
+        target: pixels of the crop.
+    """
     return (bilinear_matrix(inside, target) @ bilinear_matrix(low, side)[:inside]).float()
 
 
 def boxes_of(masks: Tensor) -> Tensor:
-    """First and last pixels (n, 4) x, y, x, y of masks (n, W, H); zeros of an empty one."""
+    """First and last pixels (n, 4) x, y, x, y of masks (n, W, H); zeros for an empty one."""
     ends = []
     for other in (2, 1):
         there = masks.any(dim=other).int()
@@ -59,7 +56,7 @@ def boxes_of(masks: Tensor) -> Tensor:
 
 
 def encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list[bytes]:
-    """Run lengths of masks (n, W, H) of a crop, in the frame of the image."""
+    """Run lengths of masks (n, W, H) of a crop, in the frame of an image of ``size`` (H, W)."""
     if crop.size == size:
         return list(Proposals.of_masks(masks).counts)
     x0, y0, x1, y1 = crop.box
@@ -73,33 +70,26 @@ def encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list
     return counts
 
 
-def nothing() -> Found:
-    """No mask."""
-    empty = torch.zeros(0)
-    return Found([], torch.zeros(0, 4, dtype=torch.int64), empty, empty, torch.zeros(0, 2).double())
+def suppressed(
+    boxes: NDArray[np.int64], scores: NDArray[np.float64], threshold: float
+) -> NDArray[np.int64]:
+    """Non-maximum suppression: indices of the masks to keep, the highest scores first.
 
-
-def concatenated(parts: Any) -> Any:
-    """A column of ``Found``, of several."""
-    if isinstance(parts[0], list):
-        return [one for part in parts for one in part]
-    return torch.cat(parts)
-
-
-def joined(parts: list[Proposals]) -> Proposals:
-    """The masks of all crops, in order."""
-    arrays = {
-        name: np.concatenate([getattr(part, name) for part in parts])
-        for name in ("boxes", "areas", "predicted_iou", "stability_score", "points", "crop_boxes")
-    }
-    return Proposals(parts[0].size, tuple(c for part in parts for c in part.counts), **arrays)
+    Args:
+        boxes: (M, 4) x, y, width, height.
+        scores: (M,).
+        threshold: masks whose boxes overlap one of a higher score by a larger IoU are dropped.
+    """
+    places, order = torch.from_numpy(corners(boxes)).float(), torch.from_numpy(scores).float()
+    kept: NDArray[np.int64] = batched_nms(places, order, torch.zeros(len(boxes)), threshold).numpy()
+    return kept
 
 
 def corners(boxes: NDArray[np.int64]) -> NDArray[np.int64]:
-    """x, y, width, height to x, y, x, y."""
+    """Boxes (M, 4) x, y, width, height as x, y, x, y."""
     return np.concatenate([boxes[:, :2], boxes[:, :2] + boxes[:, 2:]], axis=1)
 
 
 def from_corners(corners: NDArray[np.int64]) -> NDArray[np.int64]:
-    """The way back."""
+    """Inverse of ``corners``."""
     return np.concatenate([corners[:, :2], corners[:, 2:] - corners[:, :2]], axis=1)

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM, which both stop the ``sclip`` command cleanly. Standard library alone."""
+"""Ctrl-C and SIGTERM, which both stop the ``sclip`` command cleanly; standard library only."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from typing import Any
 
 STOPPED = "stopped; what was computed is kept"
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
-AT_ONCE = 2.0  # seconds in which several signals are one: `timeout` and shells send it twice
-AGAIN = 0.05  # seconds until a signal that came at a bad time is tried again
-PATIENCE = 2.0  # seconds that an import may go on after a signal
+AT_ONCE = 2.0  # seconds within which signals count as one: `timeout` and shells send two
+RETRY = 0.05  # seconds until a signal that came at a bad time is sent again
+PATIENCE = 2.0  # seconds that an import may take after a signal
 IMPORTING = "<frozen importlib._bootstrap>"
 
 
@@ -35,20 +35,20 @@ class Watch:
     """What a signal does during one call of the command.
 
     Before the command has been imported, and once it is done, there is nothing to keep: the
-    process ends at once. In between ``Stopped`` is raised, and the stages store their rows on its
-    way up. It is not raised while a module is being imported: libraries catch what they like
-    there, and what is left of them half imported fails later. An import that goes on for long
-    ends with the process, which the store survives.
+    process ends at once. In between ``Stopped`` is raised, and the stages store their rows as it
+    passes through them. It is not raised while a module is being imported: libraries may catch it
+    there, and a half-imported one fails later. If an import takes long, the process ends, which
+    the store survives.
     """
 
     current: Watch | None = None
 
     def __init__(self, frame: FrameType, own_process: bool) -> None:
-        """Begin to watch.
+        """Prepare; ``with`` starts it.
 
         Args:
             frame: of the function that runs the command.
-            own_process: whether the process ends with the command, so that it is watched on.
+            own_process: whether the process ends with the command; it is then watched to its end.
         """
         self._base = frame
         self._own_process = own_process
@@ -60,7 +60,7 @@ class Watch:
         self._hook = sys.unraisablehook
 
     def __enter__(self) -> Watch:
-        """Take the signals that nobody else takes, and none that is to be ignored."""
+        """Handle the signals that are neither ignored nor handled by anyone else."""
         if threading.current_thread() is threading.main_thread():
             for number in NUMBERS:
                 if signal.getsignal(number) in (signal.SIG_DFL, signal.default_int_handler):
@@ -72,7 +72,7 @@ class Watch:
         return self
 
     def __exit__(self, *_: object) -> None:
-        """The command is done; give the signals back to a process that goes on."""
+        """Restore the handlers if the process goes on after the command."""
         self._working = False
         if self._own_process or Watch.current is not self:
             return
@@ -82,16 +82,16 @@ class Watch:
             signal.signal(number, handler)
 
     def _ignore(self) -> None:
-        """Let the exit code stand: the interpreter's last steps set the signals to default."""
+        """Ignore signals, so that none changes the exit code while the interpreter shuts down."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
 
     def work(self) -> None:
-        """From now on there may be something to keep."""
+        """Note that from now on there may be something to keep."""
         self._working = True
 
     def handle(self, number: int, frame: FrameType | None) -> None:
-        """Stop what runs.
+        """Stop the command; end the process if there is nothing to keep.
 
         Raises:
             Stopped: there may be something to keep.
@@ -111,25 +111,25 @@ class Watch:
             self._number = number
         self._raised = now
         if self._own_process:
-            warnings.simplefilter("ignore")  # of what a library was in the middle of
+            warnings.simplefilter("ignore")  # libraries warn about what was interrupted
         raise Stopped(number)
 
     def exit_code(self, stop: BaseException) -> int:
-        """As a shell has it, of a process that a signal stopped.
+        """The exit code of a process that a signal stopped, as shells have it: 128 + its number.
 
         Args:
-            stop: what came up: Prefect may make a plain ``KeyboardInterrupt`` of ``Stopped``.
+            stop: what was caught: Prefect may turn ``Stopped`` into a plain ``KeyboardInterrupt``.
         """
         unseen = self._raised is None and not isinstance(stop, KeyboardInterrupt)
         return 128 + (signal.SIGTERM if unseen else self._number)
 
     @property
     def takes(self) -> tuple[int, ...]:
-        """The signals that are watched."""
+        """The signals that are handled."""
         return tuple(self._before)
 
     def _imports(self, frame: FrameType | None) -> bool:
-        """Whether the main thread is at the import of a module."""
+        """Whether the main thread is importing a module."""
         while frame and frame is not self._base:
             if frame.f_code.co_filename == IMPORTING:
                 return True
@@ -137,7 +137,7 @@ class Watch:
         return False
 
     def _unraisable(self, what: Any) -> None:
-        """Try again where ``Stopped`` came up in a destructor, which has dropped it."""
+        """Send the signal again if ``Stopped`` was raised in a destructor, which swallows it."""
         if not isinstance(what.exc_value, Stopped):
             self._hook(what)
             return
@@ -147,10 +147,10 @@ class Watch:
 
 @contextmanager
 def taken_back() -> Iterator[None]:
-    """Let the command take the signals where another library took them in between.
+    """Handle the signals again where a library has installed its own handlers.
 
-    Prefect's own handler raises at every SIGTERM, also while rows are being stored after the first:
-    where something is raised they are not given up again, and Prefect itself restores them.
+    Prefect's handler raises at every SIGTERM, even while rows are being stored after the first. If
+    something is raised its handlers are not put back: Prefect restores the original ones itself.
     """
     watch = Watch.current
     before: dict[int, Any] = {}
@@ -162,15 +162,15 @@ def taken_back() -> Iterator[None]:
 
 
 def _later(number: int) -> None:
-    """Send the signal again, to the main thread, which it wakes up."""
+    """Send the signal again to the main thread, and thereby wake it."""
     main = threading.main_thread().ident or 0
-    timer = threading.Timer(AGAIN, signal.pthread_kill, (main, number))
+    timer = threading.Timer(RETRY, signal.pthread_kill, (main, number))
     timer.daemon = True
     timer.start()
 
 
 def _end(number: int, told: bool) -> None:
-    """Be gone; no destructor, no handler and no library has a say in it."""
+    """End the process at once, without running destructors or handlers."""
     if not told:
         with suppress(OSError):
             os.write(2, f"sclip: {STOPPED}\n".encode())

@@ -1,0 +1,129 @@
+"""What goes into a run: the dataset, the digests of its files, its images and ground truth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.datasets import Dataset, Sample, decode_image, read_bytes
+from sclip_core.datasets.drawn import opened
+from sclip_core.pipeline.journal import Journal
+from sclip_core.pipeline.preflight import look_at
+from sclip_core.progress import Reporter
+from sclip_core.store.digests import Digests
+
+
+class Inputs:
+    """The files of a run, which other runs of the same command share.
+
+    Attributes:
+        digests: of files, remembered beside the artifacts.
+        journal: has the files that cannot be read.
+    """
+
+    def __init__(self, settings: Settings, reporter: Reporter, keep: bool) -> None:
+        """Open nothing.
+
+        Args:
+            settings: of a run.
+            reporter: who is told what a user should know about the data.
+            keep: whether digests and drawn label maps are kept below the artifacts.
+        """
+        self.digests = Digests(settings.artifacts / "digests.jsonl", keep=keep)
+        self.journal = Journal(reporter, settings.strict)
+        self._settings, self._keep = settings, keep
+
+    @cached_property
+    def dataset(self) -> Dataset:
+        """Samples and vocabulary; ground truth is drawn where need be, and some of it looked at.
+
+        Raises:
+            UserError: it is not there, or its ground truth cannot be used.
+        """
+        settings, note = self._settings, self.journal.reporter.note
+        dataset = opened(settings, note, self._keep)
+        if settings.scored:
+            for line in look_at(dataset, settings.num_samples):
+                note(line)
+        return dataset
+
+    @cached_property
+    def images(self) -> dict[str, Sample]:
+        """The dataset's images by the digest of their bytes, in order; a copy counts once."""
+        return dict(zip(self.image_digests, self.samples, strict=True))
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The dataset's samples, in order, without those whose files cannot be read."""
+        return [sample for sample, _, _ in self._digested]
+
+    @property
+    def image_digests(self) -> list[str]:
+        """The digest of each sample's image, in order."""
+        return [digest for _, digest, _ in self._digested]
+
+    @property
+    def label_digests(self) -> list[str]:
+        """The digest of each sample's label map, in order."""
+        return [digest for _, _, digest in self._digested if digest is not None]
+
+    def samples_of(self, digest: str) -> Sequence[Sample]:
+        """The samples with this image: copies of it share a digest."""
+        return [sample for sample, image, _ in self._digested if image == digest]
+
+    def image(self, digest: str) -> NDArray[np.uint8]:
+        """The pixels (H, W, 3) RGB of an image.
+
+        Raises:
+            ImageError: it cannot be decoded, or is not the file any more that was digested.
+        """
+        path = self.images[digest].image
+        return decode_image(self._bytes(path, digest), str(path))
+
+    def ground_truth(self, sample: Sample, digest: str | None = None) -> NDArray[np.int32]:
+        """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
+
+        Args:
+            sample: of the dataset.
+            digest: of the label map, if it is to be stored under it.
+
+        Raises:
+            ImageError: not a label map, or with values beyond the classes, or not the file any
+                more that was digested.
+            UserError: the sample has none.
+        """
+        if sample.label is None:
+            raise UserError(f"{sample.image} has no ground truth: pass --labels DIR to score it")
+        return self.dataset.classes(sample.label, self._bytes(sample.label, digest))
+
+    def _bytes(self, path: Path, digest: str | None) -> bytes:
+        """What is in a file; under its digest nothing is ever stored of another."""
+        data = read_bytes(path)
+        if digest is not None and hashlib.sha256(data).hexdigest() != digest:
+            self.digests.forget(path)
+            raise ImageError(f"{path} was changed while it was in use: run again")
+        return data
+
+    @cached_property
+    def _digested(self) -> list[tuple[Sample, str, str | None]]:
+        """Each sample with the digests of its files; what cannot be read is noted."""
+        samples = self.dataset.samples
+        images = self.digests.of_many(sample.image for sample in samples)
+        labels: Sequence[str | ImageError | None] = [None] * len(samples)
+        if self._settings.scored:
+            labels = self.digests.of_many(sample.label for sample in samples if sample.label)
+        digested = []
+        for sample, image, label in zip(samples, images, labels, strict=True):
+            if isinstance(image, ImageError):
+                self.journal.fail([sample], image)
+            elif isinstance(label, ImageError):
+                self.journal.fail([sample], label)
+            else:
+                digested.append((sample, image, label))
+        return digested

@@ -1,0 +1,60 @@
+"""What became of a run: what its stages did, which images failed, and who is told."""
+
+from __future__ import annotations
+
+from collections import ChainMap
+from collections.abc import Iterable
+from threading import Lock
+
+from sclip_core.config import UserError
+from sclip_core.datasets import Sample
+from sclip_core.progress import Outcome, Reporter
+
+
+class Journal:
+    """Outcomes of stages and failures of images.
+
+    Attributes:
+        outcomes: what each stage did, by its name.
+        failures: why an image could not be used, by its id.
+    """
+
+    def __init__(self, reporter: Reporter, strict: bool, files: Journal | None = None) -> None:
+        """Nothing has happened yet.
+
+        Args:
+            reporter: who is told.
+            strict: whether the first image that fails ends the run.
+            files: has the failures of files that cannot be read, which are those of every run.
+        """
+        self.reporter = reporter
+        self.outcomes: dict[str, Outcome] = {}
+        self.failures: ChainMap[str, str] = ChainMap({}, files.failures if files else {})
+        self._strict = strict
+        self._lock = Lock()
+
+    def fail(self, samples: Iterable[Sample], error: UserError) -> None:
+        """Take note of an image that cannot be used, or stop where the run is strict.
+
+        Args:
+            samples: the image and its copies.
+            error: what is wrong with it.
+
+        Raises:
+            UserError: the run is strict.
+        """
+        for sample in samples:
+            named = any(str(path) in str(error) for path in sample.files)
+            failure = error if named else UserError(f"{sample.image_id}: {error}")
+            if self._strict:
+                raise UserError(f"{failure} (--strict: stopped here; what was computed is kept)")
+            if self.failures.get(sample.image_id) != str(failure):
+                self.failures[sample.image_id] = str(failure)
+                self.reporter.warn(str(failure))
+
+    def finished(self, outcome: Outcome, shards: int = 1) -> None:
+        """Take note of what a stage, or one of its shards, did."""
+        with self._lock:
+            before = self.outcomes.get(outcome.stage) if shards > 1 else None
+            self.outcomes[outcome.stage] = before.plus(outcome) if before else outcome
+        self.reporter.finish(outcome)

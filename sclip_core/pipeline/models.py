@@ -1,0 +1,117 @@
+"""CLIP and the source of masks: found at once, loaded when first needed, once a device."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import nullcontext
+from functools import cached_property
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+import torch
+
+from sclip_core.config import Settings
+from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
+from sclip_core.encoder.clip import CLIP
+from sclip_core.masks.sources import SOURCES
+from sclip_core.store.digests import Digests
+from sclip_core.tensors.device import DTYPES, find_device, find_dtype
+
+
+class Models:
+    """The models of a run, which other runs of the same command may share.
+
+    Attributes:
+        device: where they run.
+        dtype: of their image towers: ``fp32``, ``bf16`` or ``fp16``.
+        source: of masks.
+    """
+
+    def __init__(self, settings: Settings, digests: Digests, download: bool) -> None:
+        """Find the device; neither find nor load a model.
+
+        Args:
+            settings: of a run.
+            digests: of files.
+            download: whether weights named by a tag may be fetched.
+
+        Raises:
+            UserError: no such device here.
+        """
+        self.device = find_device(settings.device)
+        self.dtype = find_dtype(settings.dtype, self.device)
+        self.source = SOURCES[settings.proposals](
+            settings, settings.sam_checkpoint, download, settings.points_per_batch
+        )
+        self._settings, self._digests, self._download = settings, digests, download
+        self._loaded: dict[tuple[str, torch.device, str | None], Any] = {}
+        self._lock = Lock()
+
+    @cached_property
+    def spec(self) -> ModelSpec:
+        """CLIP's architecture and weights file, found but not loaded."""
+        spec = find_model(self._settings.model, self._settings.pretrained, self._download)
+        check_protocol(self._settings, spec.patch)
+        return spec
+
+    @cached_property
+    def weights_sha256(self) -> str:
+        """Of CLIP's weights file."""
+        return self._digests.of(self.spec.weights)
+
+    @cached_property
+    def masks_sha256(self) -> str | None:
+        """Of the weights file of the source of masks; None: it has none."""
+        weights = self.source.weights
+        return self._digests.of(weights) if weights else None
+
+    def clip(self, shard: int = 0) -> CLIP:
+        """The CLIP of a shard's device.
+
+        The attention that it was loaded with is that of one of the runs: pass the one to use.
+
+        Raises:
+            UserError: the weights are not the file any more whose digest is in the keys.
+        """
+        attention, device = Attention.parse(self._settings.attention), self._device_of(shard)
+        return self._once(  # type: ignore[no-any-return]
+            ("clip", device, self.weights_sha256),
+            self.spec.weights,
+            lambda: CLIP(self.spec, attention, device, self.dtype),
+        )
+
+    def proposer(self, shard: int = 0) -> Any:
+        """The source of masks on a shard's device; a ``MaskGenerator`` where it is SAM.
+
+        Raises:
+            UserError: see ``clip``.
+        """
+        device = self._device_of(shard)
+        return self._once(
+            ("masks", device, self.masks_sha256),
+            self.source.weights,
+            lambda: self.source.open(device, DTYPES[self.dtype]),
+        )
+
+    def _once(
+        self,
+        key: tuple[str, torch.device, str | None],
+        weights: Path | None,
+        load: Callable[[], Any],
+    ) -> Any:
+        """What is kept under a key, loaded if need be: from the weights that the key is of."""
+        sha256 = key[-1]
+        with self._lock:
+            if key not in self._loaded:
+                same = self._digests.unchanged(weights, sha256) if weights and sha256 else None
+                with same or nullcontext():
+                    loaded = load()
+                self._loaded[key] = loaded
+            return self._loaded[key]
+
+    def _device_of(self, shard: int) -> torch.device:
+        """Shards go to the GPUs in turn."""
+        if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
+            return torch.device("cuda", shard % torch.cuda.device_count())
+        return self.device

@@ -1,0 +1,103 @@
+"""How Numba compiles the kernels, remembers them and spreads them over threads; powers of 2.
+
+All kernels have a pixel's queries side by side in memory, so that every load, product and
+comparison is a vector. They work on a range of rows and hold no lock.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+import numpy as np
+import torch
+from numba import njit
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Floats = NDArray[np.float32]
+
+Kernel = TypeVar("Kernel", bound=Callable[..., Any])
+
+# No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
+EXACT = ("contract", "nsz", "nnan")
+SOURCES = sorted(Path(__file__).parent.glob("numba_*.py"))
+DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
+
+
+def compiled(kernel: Kernel) -> Kernel:
+    """Compile a kernel at its first call and keep the result on disk, beside the source.
+
+    Numba's cache compares the age of the kernel's own file only, but kernels inline functions of
+    other files: the digest of all of them goes into the name that the cache looks for.
+    """
+    kernel.__qualname__ += f"_{DIGEST}"
+    try:
+        return cast(Kernel, njit(nogil=True, cache=True, fastmath=set(EXACT))(kernel))
+    except RuntimeError:  # no folder for it can be written to: compiled anew in every process
+        return cast(Kernel, njit(nogil=True, fastmath=set(EXACT))(kernel))
+
+
+def inlined(kernel: Kernel) -> Kernel:
+    """Compile a part of a kernel into it: called for every pixel, a call would cost too much."""
+    return cast(Kernel, njit(forceinline=True, fastmath=set(EXACT))(kernel))
+
+
+def inlined_sum(kernel: Kernel) -> Kernel:
+    """Do as ``inlined``, for a part whose sums may be taken in another order."""
+    return cast(Kernel, njit(forceinline=True, fastmath={*EXACT, "reassoc"})(kernel))
+
+
+@cache
+def _pool(threads: int) -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(threads, thread_name_prefix="sclip-rows")
+
+
+def on_rows(height: int, kernel: Callable[..., None], *arguments: Any) -> None:
+    """Run a kernel on all rows, a range of them on each of PyTorch's threads.
+
+    Args:
+        height: number of rows.
+        kernel: takes the arguments, the first row and the row to stop before.
+        arguments: of the kernel.
+    """
+    threads = min(torch.get_num_threads(), height)
+    if threads == 1:
+        kernel(*arguments, 0, height)
+        return
+    edges = [height * k // threads for k in range(threads + 1)]
+    futures = [_pool(threads).submit(kernel, *arguments, *rows) for rows in pairwise(edges)]
+    for future in futures:
+        future.result()
+
+
+@inlined
+def power_buffers(count: int) -> tuple[Array, Array, Array]:
+    """Buffers for ``split_power``: mantissas, exponents, and the exponents' bits as floats."""
+    exponents = np.empty(count, np.int32)
+    return np.empty(count, np.float32), exponents, exponents.view(np.float32)
+
+
+@inlined
+def split_power(x: np.float32, at: int, mantissas: Array, exponents: Array) -> None:
+    """Write 2**x, x at most 0, as a product of two floats; vectorises, which ``exp`` does not.
+
+    One is 2 to the rounded x, as the bits of a float; the other is 2 to the rest, which is at most
+    a half, by its Taylor polynomial. An x below -100 counts as -100.
+    """
+    x = max(x, np.float32(-100.0))
+    whole = np.int32(x - np.float32(0.5))  # x <= 0: rounds to the nearest
+    rest = x - np.float32(whole)
+    value = np.float32(1.5403530e-4)
+    value = value * rest + np.float32(1.3333558e-3)
+    value = value * rest + np.float32(9.6181291e-3)
+    value = value * rest + np.float32(5.5504109e-2)
+    value = value * rest + np.float32(2.4022651e-1)
+    value = value * rest + np.float32(6.9314718e-1)
+    mantissas[at] = value * rest + np.float32(1.0)
+    exponents[at] = (whole + np.int32(127)) << np.int32(23)
