@@ -9,7 +9,6 @@ import sys
 import time
 
 import pytest
-import torch
 
 import benchmarks.__main__ as bench
 from benchmarks import measure, pipeline_rows
@@ -43,16 +42,8 @@ SAID = (  # of every kind of row, something of its name
 )
 
 
-@pytest.fixture
-def threads():
-    """``--quick`` computes with one thread; afterwards there are as many as before."""
-    before = torch.get_num_threads()
-    yield
-    torch.set_num_threads(before)
-
-
 @pytest.mark.filterwarnings("ignore:'benchmarks.__main__' found:RuntimeWarning")
-def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys, threads):
+def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys):
     """Without the rows of whole runs, which have tests of their own."""
     target = tmp_path / "new" / "bench.json"
     monkeypatch.setattr(measure, "TURN_SECONDS", 1e-9)  # each function is called once a turn

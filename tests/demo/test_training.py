@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import dataclasses
 import json
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,12 @@ from sclip_core.encoder.text import encode_prompts
 
 CPU = torch.device("cpu")
 SMALL = Recipe(steps=6, batch=16, warmup=2)
+
+
+@pytest.fixture(autouse=True)
+def few_held_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the usual 512 pictures the accuracy takes longer than the steps of all tests."""
+    monkeypatch.setattr(sys.modules[train.__module__], "HELD_OUT", 16)
 
 
 def config() -> dict:

@@ -129,7 +129,8 @@ def test_a_colon_in_a_name(colons, sclip):
 
 
 def test_results_in_a_folder_with_a_colon(colons, sclip):
-    given = flags(colons, Path("exp:1/a"), mode="hybrid", proposals="slic", hybrid_rule="crop")
+    masks = {"proposals": "slic", "slic_segments": 9, "hybrid_rule": "crop"}
+    given = flags(colons, Path("exp:1/a"), mode="hybrid", **masks)
     code, _, err = sclip("run", "--direct", *given)
     assert code == 0, err
     for words in (["results"], ["query", "from runs"], ["query"], ["report"]):

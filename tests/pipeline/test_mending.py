@@ -22,7 +22,7 @@ from sclip_core.store.artifact import manifest_text
 from ..conftest import TINY
 from .conftest import areas, computed, run
 
-SUPERPIXELS = {"mode": "hybrid", "proposals": "slic", "hybrid_rule": "crop"}
+SUPERPIXELS = {"mode": "hybrid", "proposals": "slic", "slic_segments": 9, "hybrid_rule": "crop"}
 
 
 class Listening(Silent):

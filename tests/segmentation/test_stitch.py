@@ -17,7 +17,7 @@ from sclip_core.segmentation.stitch import bilinear_matrix
 PATCH = 16
 
 
-@pytest.fixture(autouse=True)
+@pytest.fixture
 def two_threads() -> Iterator[None]:
     """With one, the matrix products of some sizes round another last digit than is allowed for."""
     before = torch.get_num_threads()
@@ -77,6 +77,7 @@ PROTOCOLS = {
 }
 
 
+@pytest.mark.usefixtures("two_threads")
 @pytest.mark.parametrize("name", PROTOCOLS)
 @pytest.mark.parametrize(
     ("height", "width"),
