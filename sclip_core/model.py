@@ -72,7 +72,7 @@ class SCLIP(CLIP):
         return cls(find_model(model, pretrained), policy, where, find_dtype(dtype, where))
 
     def text_bank(self, classes: Classes, templates: str = "openai") -> TextBank:
-        """Encode a vocabulary, every word in each template (section 1 of the reference protocol).
+        """Encode a vocabulary, every word in each template (docs/protocol.md, section 1).
 
         Args:
             classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.

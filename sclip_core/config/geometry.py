@@ -1,4 +1,4 @@
-"""Where the windows of an image lie: sections 2 and 4 of the reference protocol, integers only.
+"""Where the windows of an image lie (docs/protocol.md, sections 2 and 4).
 
 The encoder cuts by this and the stitcher sews by it, so that they cannot disagree.
 """
