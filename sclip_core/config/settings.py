@@ -39,7 +39,7 @@ def _stages(value: Any) -> Any:
 
 
 def _local(value: Any) -> Any:
-    """What is no URL: that would become a folder here, and what is written there be lost."""
+    """Refuse a URL: it would become a local folder of that name."""
     if isinstance(value, str | Path) and is_url(value):
         raise ValueError(f"is a URL; {ADVICE}")
     return value
@@ -62,27 +62,27 @@ ATTENTION = replace(DENSE, recorded=False, order=2)
 
 
 class Settings(MaskSettings, Protocol):
-    """A run: what to segment, with which model, by which protocol, and how to go about it."""
+    """The settings of a run: what to segment, with which model, by which protocol, and how."""
 
     mode: Annotated[
         Literal["dense", "hybrid", "baseline"], Role("masks", recorded=False, order=0)
     ] = "dense"
-    """dense; hybrid fills masks with labels; baseline: CLIP on crops."""
+    """dense; hybrid: masks filled with labels; baseline: CLIP on the crop of each mask."""
     hybrid_rule: Annotated[Literal["vote", "pool", "crop"], RULE] = "vote"
-    """Label of a mask: most of its dense labels, their mean scores, or CLIP's on its crop."""
+    """Label of a mask: that of most pixels, of their mean scores, or of CLIP on its crop."""
     templates: Annotated[Literal["openai", "simple"] | None, Role("model")] = None
-    """Prompts a word: openai (80) or simple (4). [openai; baseline: simple]"""
+    """Prompt templates for each word: openai (80) or simple (4). [openai; baseline: simple]"""
 
     dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
-    """A benchmark, or any name for images of one's own."""
+    """A benchmark, or any name for your own images."""
     data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
     images: Annotated[HomePath | None, DATA] = None
-    """Folder of images of one's own."""
+    """Folder of your own images."""
     labels: Annotated[HomePath | None, DATA] = None
-    """Folder of their label maps: single-channel, the same names; without it nothing is scored."""
+    """Folder of their label maps: one channel, same file names; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
-    """Vocabulary file, a class a line, synonyms split by ', '; may replace a benchmark's."""
+    """Vocabulary file: one class per line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
@@ -91,14 +91,14 @@ class Settings(MaskSettings, Protocol):
     model: Annotated[str, BeforeValidator(_local), NETWORK] = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
     pretrained: Annotated[str, BeforeValidator(_local), NETWORK] = "openai"
-    """An open_clip tag, or a checkpoint's path (OpenAI's: then --model ViT-B-16-quickgelu)."""
+    """An open_clip tag, or the path of a checkpoint (OpenAI's: --model ViT-B-16-quickgelu)."""
     attention: Annotated[str, ATTENTION] = "csa"
-    """Of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
+    """Attention of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
     dtype: Annotated[Literal["auto", "fp32", "bf16", "fp16"], NETWORK] = "auto"
-    """Of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
+    """Precision of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
     sam_checkpoint: Annotated[HomePath | None, MASKS] = None
-    """SAM: weights, a .pth of Meta's; not given: fetched by name."""
+    """SAM: a .pth file of Meta's weights; without it they are fetched by name."""
 
     # None of the following changes a result, so none is part of a key.
     device: Annotated[str, HOW] = "auto"
@@ -106,37 +106,37 @@ class Settings(MaskSettings, Protocol):
     batch_size: Annotated[int, Field(ge=0, le=65536), HOW] = 0
     """Windows per forward pass; 0: as 16 of 224 pixels on a CPU, 256 on a GPU."""
     workers: Annotated[int, Field(ge=0, le=256), HOW] = 2
-    """Threads that read ahead."""
+    """Threads that read images ahead."""
     shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
-    """Independent tasks of the stages that take long."""
+    """Parts of the long stages, each a task of its own."""
     artifacts: Annotated[HomePath, HOW] = Path("artifacts")
     """Folder of all artifacts and results."""
     strict: Annotated[bool, HOW] = False
     """Stop at the first bad image."""
     force: StageNames = ()
-    """Stages to compute again, with those that read them; trunk: itself alone."""
+    """Stages to compute again, with those that read them; trunk: only itself."""
     keep_trunk: Annotated[bool, HOW] = False
     """Store what the last block gets too: another attention then needs no encoder."""
     keep_embeddings: Annotated[bool, HOW_OF_MASKS] = False
     """Store SAM's image embeddings too: other thresholds then need no encoder."""
     points_per_batch: Annotated[int, Field(ge=0, le=65536), HOW_OF_MASKS] = 0
-    """SAM: points in a pass; 0: 16 on a CPU, 256 on a GPU."""
+    """SAM: prompts per pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: Annotated[HomePath | None, HOW] = None
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
 
     @property
     def ignores_as_usual(self) -> bool:
-        """Whether nobody said which label values are not evaluated."""
+        """Whether ``ignore_label`` was left at its default."""
         return "ignore_label" not in self.model_fields_set
 
     @property
     def rule(self) -> str | None:
-        """Which rule fills the masks; None: there are none."""
+        """The rule that labels masks; None if the run has no masks."""
         return {"dense": None, "baseline": "crop"}.get(self.mode, self.hybrid_rule)
 
     @property
     def scored(self) -> bool:
-        """Whether there is ground truth: images of one's own may come without label maps."""
+        """Whether there is ground truth: a user's own images may come without label maps."""
         return self.images is None or self.labels is not None
 
     @property
@@ -146,7 +146,7 @@ class Settings(MaskSettings, Protocol):
 
     @property
     def template_set(self) -> str:
-        """Which templates a word is put into."""
+        """The name of the templates that each word is put into."""
         return self.templates or ("simple" if self.mode == "baseline" else "openai")
 
 
