@@ -21,7 +21,7 @@ from pydantic.fields import FieldInfo
 from sclip_core.config import CHEAP, OF_MASKS, SEVERAL, Settings
 from sclip_core.config.errors import shown
 
-SEVERAL_HELP = {"pamr_dilations": " `sclip run` takes several: '8,16;1,2'."}
+SEVERAL_HELP = {"pamr_dilations": " sclip run takes several: '8,16;1,2'."}
 GRID = Group("Grid, one value or several: 0,5,10", sort_key=0)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
@@ -70,7 +70,7 @@ def prefect_type(name: str, field: FieldInfo) -> Any:
 
 def flag(name: str, field: FieldInfo) -> Any:
     """A flag of the command line; values are checked by ``Settings``, with its own words."""
-    hint = SEVERAL_HELP.get(name, " `sclip run` takes several.") if name in SEVERAL else ""
+    hint = SEVERAL_HELP.get(name, " sclip run takes several.") if name in SEVERAL else ""
     return _flag(name, field, SEVERAL, hint)
 
 
