@@ -36,7 +36,7 @@ bench: install
 	$(BIN)/python -m benchmarks $(ARGS)
 
 torture: install
-	$(BIN)/python -m torture $(ARGS)
+	$(BIN)/python -m tests.torture $(ARGS)
 
 lint: install
 	$(BIN)/ruff check .

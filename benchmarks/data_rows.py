@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 
 from benchmarks.measure import Registry, Row, seconds_of
-from sclip_core.acquire.convert import CONTEXT_IDS, STUFF_IDS, STUFF_UNUSED
+from sclip_core.acquire.coco import STUFF_IDS, STUFF_UNUSED
+from sclip_core.acquire.context import CONTEXT_IDS
 from sclip_core.acquire.prepare import prepare
 from sclip_core.datasets.annotations import shapes
 from sclip_core.demo.scenes import draw_scene, evaluation_rng

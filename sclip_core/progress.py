@@ -14,7 +14,7 @@ QUIET_SECONDS = 10.0  # between two lines about the progress of a stage
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a stage did."""
+    """What a stage did in a run: rows, seconds, and where they are stored."""
 
     stage: str
     key: str
@@ -41,7 +41,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Status:
-    """What a stage would do."""
+    """What a stage would do in a run, and why; ``sclip plan`` shows it."""
 
     stage: str
     key: str
@@ -141,20 +141,9 @@ def duration(seconds: float) -> str:
     return f"{hours} h {minutes} min" if hours else f"{minutes} min {rest} s"
 
 
-class Silent:
-    """Tells nobody."""
+class Silent(LineReporter):
+    """A reporter that drops every line."""
 
-    def start(self, stage: str, total: int, done: int, unit: str) -> None:
-        """Nothing."""
-
-    def advance(self, stage: str, rows: int) -> None:
-        """Nothing."""
-
-    def finish(self, outcome: Outcome) -> None:
-        """Nothing."""
-
-    def warn(self, line: str) -> None:
-        """Nothing."""
-
-    def note(self, line: str) -> None:
-        """Nothing."""
+    def __init__(self) -> None:
+        """Drop the lines."""
+        super().__init__(lambda line: None)

@@ -16,7 +16,7 @@ from rich.text import Text
 from flows.cli.console import STANDS_OUT, least_width, score
 from sclip_core.config import printable
 from sclip_core.results import Paired
-from sclip_core.results.comparison import FEW, SCORES
+from sclip_core.results.comparison import SCORES, few_images
 from sclip_core.results.files import read_run
 from sclip_core.results.settings import differing_settings, setting
 
@@ -56,13 +56,8 @@ def comparison(
     if any(_excludes_zero(row) for rows in by_run for row in rows):
         yield "* the 95 % interval excludes 0: more than the choice of images explains"
         yield from _by_chance(by_run)
-    if (count := len(pairs.images)) < FEW:
-        yield few_images(count)
-
-
-def few_images(count: int) -> str:
-    """The warning about intervals of few images."""
-    return f"{count} image{'s' if count > 1 else ''}: intervals of so few say little"
+    if few := few_images(len(pairs.images)):
+        yield few
 
 
 def _by_chance(by_run: Sequence[Sequence[Row]]) -> Iterator[str]:

@@ -6,12 +6,11 @@ from collections.abc import Iterator
 
 from rich.table import Column, Table
 
-from flows.cli.comparing import few_images
 from flows.cli.console import STANDS_OUT, TITLE, right, whole
 from sclip_core.config import printable
 from sclip_core.evaluation import Interval
 from sclip_core.progress import duration
-from sclip_core.results.comparison import FEW
+from sclip_core.results.comparison import few_images
 from sclip_core.results.points import Points
 
 
@@ -63,8 +62,8 @@ def verdict(points: Points) -> Iterator[str]:
         + told_apart.get(unsure, f"do not tell it from {unsure} of the {len(others)} others")
         + "."
     )
-    if points.images < FEW:
-        yield few_images(points.images)
+    if few := few_images(points.images):
+        yield few
 
 
 def _against(points: Points, best: int, other: int) -> str:

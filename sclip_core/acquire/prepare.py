@@ -20,7 +20,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.acquire import SILENT, Progress, counted
-from sclip_core.acquire.raw import CONVERSIONS, Conversion, Job, checked_source
+from sclip_core.acquire.conversion import Conversion, Job
+from sclip_core.acquire.raw import CONVERSIONS, checked_source
 from sclip_core.acquire.sources import source_of
 from sclip_core.acquire.trees import find_root, other_trees
 from sclip_core.config import ImageError, UserError, tables

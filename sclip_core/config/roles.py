@@ -19,7 +19,7 @@ def _never(settings: Any) -> bool:
 
 @dataclass(frozen=True)
 class Role:
-    """The role of a setting."""
+    """What reads a setting, whether it is recorded, and whether it may vary in one command."""
 
     part: Literal["data", "model", "dense", "decision", "masks", "how"]
     """What reads it. ``dense``: only runs with dense labels; ``masks``: only runs with masks;

@@ -1,4 +1,4 @@
-"""Datasets: benchmarks and folders of one's own, vocabularies, images and label maps."""
+"""Datasets: benchmarks and the user's own images, vocabularies, images and label maps."""
 
 from sclip_core.datasets.dataset import Dataset, open_dataset
 from sclip_core.datasets.images import (

@@ -27,7 +27,7 @@ def record_path(tree: Path, layout: str) -> Path:
 
 
 def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
-    """What ``sclip data prepare`` noted; None: nothing. One that cannot be read is not complete."""
+    """The note of ``sclip data prepare``, or None; one that cannot be read is not complete."""
     path = record_path(tree, layout)
     if not os.path.lexists(path):
         return None
@@ -40,12 +40,12 @@ def record_of(tree: Path, layout: str) -> dict[str, Any] | None:
 
 
 def incomplete(name: str, tree: Path, record: dict[str, Any]) -> str | None:
-    """What is wrong with the label maps of a benchmark by their record; None: nothing.
+    """What is wrong with the label maps of a benchmark according to their note, or None.
 
     Args:
         name: the benchmark.
         tree: the folder with its layout.
-        record: what ``sclip data prepare`` noted; empty where it noted nothing.
+        record: the note of ``sclip data prepare``; empty if there is none.
     """
     if record.get("complete", True) is True:
         return None
@@ -79,13 +79,13 @@ def made_from(dataset: Dataset) -> str | None:
 
 
 def dataset_record(dataset: Dataset) -> dict[str, Any]:
-    """What was noted beside a benchmark's label maps; nothing for images of one's own."""
+    """The note beside a benchmark's label maps; empty for the user's own images."""
     row = benchmark_row(dataset)
     return (record_of(dataset.root, row["layout"]) or {}) if row and dataset.root else {}
 
 
 def benchmark_row(dataset: Dataset) -> dict[str, Any] | None:
-    """A benchmark's row of the table; None: images of one's own."""
+    """A benchmark's row of the table; None for the user's own images."""
     if dataset.root is None or not is_benchmark(dataset.name):
         return None
     found: dict[str, Any] = tables()["benchmarks"][dataset.name]

@@ -21,7 +21,7 @@ class Sample(NamedTuple):
 
     image_id: str  # unique in the dataset; "/" where the layout has folders
     image: Path
-    label: Path | None  # None: images of one's own without label maps
+    label: Path | None  # None: the user's own images without label maps
 
     @property
     def files(self) -> tuple[Path, ...]:

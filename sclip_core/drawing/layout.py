@@ -1,4 +1,4 @@
-"""Pages of captioned pictures: what lies where, and how large the page has to be."""
+"""Pages of captioned pictures: where each part goes, and how large the page is."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def captioned_rows(
 
     Args:
         rows: pictures, each row as many as there are captions.
-        captions: of the columns; all empty: no room is left for them.
+        captions: of the columns; all empty: no space is left for them.
         entries: of the legend.
         cell: pixels, the width of a column.
         title: the first line; empty: none.

@@ -30,7 +30,7 @@ SPACE = 8  # pixels between the bar and its numbers
 
 
 class Grid(NamedTuple):
-    """Where the pictures lie on a page."""
+    """The places of the pictures on a page."""
 
     columns: int
     rows: int
@@ -94,7 +94,7 @@ def poster(
 
 
 def _put_legend(page: Page, grid: Grid, count: int, entries: Sequence[Entry]) -> None:
-    """Put the legend where the last row has room for it, else right of all, else below."""
+    """Put the legend into the empty cells of the last row, else to the right, else below."""
     width, height = grid.size
     empty = grid.columns * grid.rows - count
     left, top = grid.place(count) if empty else (MARGIN + width + GAP, MARGIN)

@@ -1,4 +1,4 @@
-"""Finding and removing what nothing in a store refers to any more."""
+"""Finding and removing what nothing in a store refers to."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class Claims:
         return bool(self._next)
 
     def __iter__(self) -> Iterator[str]:
-        """Row after row."""
+        """The ids of the rows, claimed a few at a time."""
         while self._next:
             yield from self._next
             self._next = self._take()

@@ -28,7 +28,7 @@ class Mending:
     """
 
     def __init__(self, stage: Stage) -> None:
-        """Nothing is damaged."""
+        """Begin with no damage known."""
         self.damage: dict[str, DamagedRow] = {}
         self.missed: Counter[str] = Counter()
         self._stage = stage

@@ -57,7 +57,7 @@ class Models:
 
     @cached_property
     def weights_sha256(self) -> str:
-        """Of CLIP's weights file."""
+        """The digest of the file of CLIP's weights."""
         return self._digests.of(self.spec.weights)
 
     @cached_property

@@ -104,7 +104,7 @@ class Pipeline:
 
     @property
     def run(self) -> Run:
-        """What the stages share."""
+        """The run of which these are the stages."""
         return self.results.run
 
     @property
@@ -120,7 +120,7 @@ class Pipeline:
         return run_name(self.run.inputs.dataset.name, self.labels.key)
 
     def __iter__(self) -> Iterator[AnyStage]:
-        """Stage after stage."""
+        """The stages that the run has, in the order in which they are executed."""
         for name in self.run.settings.stages:
             yield getattr(self, name)
 
@@ -146,7 +146,7 @@ class Finished:
 
 
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:
-    """Execute every stage of one run; see ``run_pipelines``."""
+    """Execute every stage of one run, as ``run_pipelines`` does for several."""
     return run_pipelines([run], execute)[0]
 
 

@@ -117,7 +117,7 @@ class Stage(ABC):
     @property
     @abstractmethod
     def table(self) -> Table:
-        """Where the rows go."""
+        """How the rows are stored: arrays, parts or records of the artifact."""
 
     def weights_sha256(self) -> str | None:
         """Of the weights that the stage itself uses."""
@@ -198,7 +198,7 @@ class Stage(ABC):
 
     @cached_property
     def artifact(self) -> Artifact:
-        """The folder in the store."""
+        """The folder of the stage's rows in the store, named by its key."""
         identity = Identity(
             stage=self.name,
             version=self.version,
@@ -210,7 +210,7 @@ class Stage(ABC):
 
     @property
     def key(self) -> str:
-        """The artifact's key."""
+        """The key of the artifact: a hash of all that decides the stage's result."""
         return self.artifact.identity.key
 
     @property

@@ -1,4 +1,4 @@
-"""What the page says: rows of the tables of results, as the template shows them."""
+"""The content of the page: rows of the tables of results, prepared for the template."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
-from sclip_core.results.comparison import FEW, FEWEST, SCORES, sure
+from sclip_core.results.comparison import FEWEST, SCORES, few_images, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
 from sclip_core.results.tables import Paired, find_run, paired
@@ -143,9 +143,8 @@ def _scored(
 def _warnings(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
     """Notes where there are too few images."""
     notes = []
-    if len(pairs.images) < FEW:
-        count = f"{len(pairs.images)} image{'s' if len(pairs.images) > 1 else ''}"
-        notes.append(f"{count}: with so few, intervals say little.")
+    if few := few_images(len(pairs.images)):
+        notes.append(f"{few}.")
     rare = sum(line.images < FEWEST for line in classes)
     if rare:
         notes.append(

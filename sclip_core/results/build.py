@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from sclip_core.evaluation import NO_PREDICTION, Areas, Confusion, Scores
+from sclip_core.evaluation import Areas, Confusion, Scores
 
 LONGEST_NAME = 40  # characters of the dataset's name in the id of a run, which names files
 
@@ -44,21 +44,20 @@ def confusion_table(
 
     The prediction is null for pixels that were given no class.
     """
-    names = [*class_names, None]  # the last is at NO_PREDICTION
+    names = [*class_names, None]  # None: NO_PREDICTION, which is -1
     label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
     width = len(names)
     codes, places = np.unique(label * width + prediction % width, return_inverse=True)
     total = np.zeros(len(codes), np.int64)
     np.add.at(total, places, pixels)
-    pairs = np.stack([codes // width, codes % width])
-    pairs[1, pairs[1] == width - 1] = NO_PREDICTION
+    labels, predictions = np.divmod(codes, width)
     return pa.table(
         {
             "run_id": pa.repeat(run_id, len(total)),
-            "label_id": pa.array(pairs[0], pa.int32()),
-            "label_name": pa.array([names[i] for i in pairs[0]], pa.string()),
-            "prediction_id": pa.array(pairs[1], pa.int32(), mask=pairs[1] == NO_PREDICTION),
-            "prediction_name": pa.array([names[i] for i in pairs[1]], pa.string()),
+            "label_id": pa.array(labels, pa.int32()),
+            "label_name": pa.array([names[i] for i in labels], pa.string()),
+            "prediction_id": pa.array(predictions, pa.int32(), mask=predictions == width - 1),
+            "prediction_name": pa.array([names[i] for i in predictions], pa.string()),
             "pixels": total,
         }
     )

@@ -73,6 +73,13 @@ def paired_runs(base: str, *others: str, artifacts: Path | str = ARTIFACTS) -> P
     return pairs
 
 
+def few_images(count: int) -> str | None:
+    """A warning where intervals of so few images say little."""
+    if count >= FEW:
+        return None
+    return f"{count} image{'s' if count > 1 else ''}: intervals of so few say little"
+
+
 def sure(each: Interval, images: int) -> Interval:
     """A value with its interval, or without where that would be of too few images."""
     return each if images >= FEWEST else each.alone()

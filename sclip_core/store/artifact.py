@@ -73,8 +73,8 @@ class Artifact:
     def create(self, provenance: Mapping[str, Any]) -> bool:
         """Make the folder and its manifest, or check the existing one.
 
-        A manifest that is missing or damaged is written again: the folder's name, the hash of the
-        identity, says as much.
+        A manifest that is missing or damaged is written again: the folder's name is the hash of the
+        identity, so it proves what the folder holds.
 
         Args:
             provenance: versions, commit, device; recorded, not compared.

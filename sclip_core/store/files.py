@@ -26,7 +26,7 @@ FOR_GOOD = FULL | {
     errno.EROFS,
 }
 TEMPORARY = ".writing."  # prefix of files that are not complete yet
-KEPT = "what was computed is kept: fix that and run again"
+KEPT = "what was computed is kept; fix that and run again"
 
 
 class DiskError(UserError):
@@ -70,15 +70,15 @@ def refuse_to_guess(path: Path, error: Exception) -> None:
     """
     reason = refused_by_system(error)
     if reason:
-        line = f"{path} cannot be read ({reason}); what was computed is kept: run again"
+        line = f"{path} cannot be read ({reason}); what was computed is kept; run again"
         raise DiskError(line, may_pass=True) from None
 
 
 def write_whole(path: Path, write: Callable[[Path], object], sync: bool = True) -> None:
-    """Write beside the target, fsync, rename.
+    """Write a temporary file next to the target, fsync it, and rename it.
 
     Args:
-        path: the target; an older file there is replaced.
+        path: the target; an older file is replaced.
         write: writes the content to the path that it is given.
         sync: False: the caller writes many files and syncs once at the end.
 

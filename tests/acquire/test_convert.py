@@ -12,17 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageDraw
 
-from sclip_core.acquire.convert import (
-    CONTEXT_IDS,
-    cityscapes_polygons,
-    cityscapes_table,
-    context_map,
-    converted,
-    object_map,
-    object_table,
-    paint,
-    stuff_table,
-)
+from sclip_core.acquire.cityscapes import cityscapes_polygons, cityscapes_table
+from sclip_core.acquire.coco import object_map, object_table, stuff_table
+from sclip_core.acquire.context import CONTEXT_IDS, context_map
+from sclip_core.acquire.conversion import converted, paint
 from sclip_core.config import ImageError, UserError
 
 from ..conftest import GOLDEN

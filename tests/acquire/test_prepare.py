@@ -8,14 +8,15 @@ import os
 import re
 import shutil
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from pycocotools import mask as coco
+from pycocotools import mask as masks
 
-from sclip_core.acquire import raw as raw_module
+from sclip_core.acquire import coco, context
 from sclip_core.acquire.prepare import prepare
 from sclip_core.acquire.raw import CONVERSIONS
 from sclip_core.config import UserError
@@ -96,8 +97,8 @@ DAMAGED_INSTANCES = {
         image_id=7
     ),
     r"000000000139\.jpg'?, twice": lambda d: d["images"][1].update(file_name="000000000139.jpg"),
-    "which cannot be one": lambda d: d["images"][1].update(file_name="a\0.jpg"),
-    "cannot be one": lambda d: d["images"][1].update(file_name="../a.jpg"),
+    "which cannot be a file name": lambda d: d["images"][1].update(file_name="a\0.jpg"),
+    "cannot be a file name": lambda d: d["images"][1].update(file_name="../a.jpg"),
     "have an unexpected form": lambda d: d["images"][1].update(file_name=5),
     "have an unexpected for": lambda d: d["categories"][0].update(id="2"),
     "lists no images": lambda d: d.update(images=[], annotations=[]),
@@ -213,7 +214,7 @@ def test_segments_are_those_that_the_detail_api_sees(tmp_path_factory, owners):
     for at, owner in enumerate(owners):
         mask = np.zeros((1, 14), np.uint8, order="F")
         mask[0, at] = 1
-        packed = coco.encode(mask)
+        packed = masks.encode(mask)
         packed["counts"] = packed["counts"].decode()
         segments.append({"id": at, "image_id": owner, "category_id": 2, "segmentation": packed})
     data = {"images": images, "annos_segmentation": segments}
@@ -343,9 +344,11 @@ def test_only_missing_maps_are_made(tmp_path):
     assert_holds("coco_stuff", tmp_path, expected)
 
 
-def interrupt_at(monkeypatch, function: str, count: int, error: BaseException) -> None:
+def interrupt_at(
+    monkeypatch, module: ModuleType, function: str, count: int, error: BaseException
+) -> None:
     """Let a conversion raise at the call after so many."""
-    original, calls = getattr(raw_module, function), 0
+    original, calls = getattr(module, function), 0
 
     def replacement(*arguments, **others):
         nonlocal calls
@@ -354,13 +357,13 @@ def interrupt_at(monkeypatch, function: str, count: int, error: BaseException) -
             raise error
         return original(*arguments, **others)
 
-    monkeypatch.setattr(raw_module, function, replacement)
+    monkeypatch.setattr(module, function, replacement)
 
 
 def test_an_interrupted_run_is_known_as_such_and_is_continued(tmp_path, monkeypatch):
     expected = trees.coco_stuff(tmp_path)
     with monkeypatch.context() as patched:
-        interrupt_at(patched, "converted", 1, KeyboardInterrupt())
+        interrupt_at(patched, coco, "converted", 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             prepare("coco_stuff", tmp_path, workers=1)
     tree = tmp_path / COCO
@@ -379,7 +382,7 @@ def test_an_interrupted_run_is_known_as_such_and_is_continued(tmp_path, monkeypa
 def test_an_interrupted_context_has_no_split_yet(tmp_path, monkeypatch):
     trees.context_raw(tmp_path)
     with monkeypatch.context() as patched:
-        interrupt_at(patched, "context_map", 2, KeyboardInterrupt())
+        interrupt_at(patched, context, "context_map", 2, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             prepare("context60", tmp_path, workers=1)
     assert not (tmp_path / CONTEXT / "ImageSets").exists()
@@ -446,7 +449,7 @@ def test_even_an_interrupted_one_of_another_source_is_not_mixed_in(tmp_path, mon
     trees.coco_object(tmp_path)
     trees.coco_instances(tmp_path)
     with monkeypatch.context() as patched:
-        interrupt_at(patched, "object_map", 1, KeyboardInterrupt())
+        interrupt_at(patched, coco, "object_map", 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             prepare("coco_object", tmp_path, "instances", workers=1)
     with pytest.raises(UserError, match="were made from instances, not stuff"):
@@ -490,12 +493,12 @@ def test_the_note_comes_before_the_first_map(tmp_path, monkeypatch):
     prepare("coco_object", tmp_path)
     before = record_of(tmp_path / COCO, "coco_object")
     with monkeypatch.context() as patched:
-        interrupt_at(patched, "object_map", 0, KeyboardInterrupt())
+        interrupt_at(patched, coco, "object_map", 0, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             prepare("coco_object", tmp_path, "instances", force=True, workers=1)
     assert record_of(tmp_path / COCO, "coco_object") == before  # none was written
     with monkeypatch.context() as patched:
-        interrupt_at(patched, "object_map", 1, KeyboardInterrupt())
+        interrupt_at(patched, coco, "object_map", 1, KeyboardInterrupt())
         with pytest.raises(KeyboardInterrupt):
             prepare("coco_object", tmp_path, "instances", force=True, workers=1)
     record = record_of(tmp_path / COCO, "coco_object")

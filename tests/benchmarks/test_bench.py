@@ -13,7 +13,7 @@ import pytest
 import benchmarks.__main__ as bench
 from benchmarks import measure, pipeline_rows
 from benchmarks.measure import Machine, Row
-from torture.forked import forked
+from tests.torture.forked import forked
 
 FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
 IN_PROCESS = [name for name in bench.REGISTRY if name not in pipeline_rows.ROWS]

@@ -106,7 +106,7 @@ class TestResults:
         assert out.count("59.63") == 4  # beside each run, and in the list of the literature
         assert re.search(r"comparable: voc21-whole\n", out)
         assert "not comparable: voc21-few: 9 of 1,449 images" in out
-        assert re.search(r"not comparable: voc21-random: weights of a file .* random", out)
+        assert re.search(r"not comparable: voc21-random: weights of an unknown file .* random", out)
         ladder = out[out.index("voc21: published mIoU and these runs") :]
         steps = [float(step) for step in re.findall(r"(?m)^│ +([\d.]+) │", ladder)]
         assert len(steps) == 3 + sum(
@@ -272,7 +272,7 @@ class TestCompare:
         assert "100000" in refused("compare", "latest", "latest~1", "--resamples", "1000000000000")
 
     def test_one_run_alone(self, refused):
-        assert "a comparison needs two runs or more" in refused("compare", "latest")
+        assert "a comparison needs two or more different runs" in refused("compare", "latest")
         assert "no run 'nowhere'" in refused("compare", "latest", "nowhere")
 
 

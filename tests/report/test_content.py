@@ -98,7 +98,7 @@ def test_the_page_tells_the_tables(scenes_runs):
     assert stages["refine"].states[:2] == ["computed", "computed"]
     assert stages["hybrid"].states == [None, None, "computed"]
     few, rare = content.notes
-    assert few == "8 images: with so few, intervals say little."
+    assert few == "8 images: intervals of so few say little."
     assert rare.startswith(f"{sum(line.images < 5 for line in content.classes)} of the ")
 
 

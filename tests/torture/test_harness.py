@@ -10,13 +10,13 @@ import time
 
 import pytest
 
-from torture.__main__ import PARTS, table_of
-from torture.damage import Damage, Extent, Mended, damages, kind_of
-from torture.forked import HUNG, Ended, forked
-from torture.place import stored_twice
-from torture.power import replayed, write_tree
-from torture.spread import in_child, spread
-from torture.tally import DAMAGED, Finished, Part, must_be_same, verdict_of
+from tests.torture.__main__ import PARTS, table_of
+from tests.torture.damage import Damage, Extent, Mended, damages, kind_of
+from tests.torture.forked import HUNG, Ended, forked
+from tests.torture.place import stored_twice
+from tests.torture.power import replayed, write_tree
+from tests.torture.spread import in_child, spread
+from tests.torture.tally import DAMAGED, Finished, Part, must_be_same, verdict_of
 
 WANTED = {"table runs": "1", "label map 0": "2"}
 
@@ -197,7 +197,7 @@ class TestPower:
         (tmp_path / "store").mkdir()
 
         def work():
-            from torture.power import Recorder
+            from tests.torture.power import Recorder
 
             recorder = Recorder(tmp_path / "store")
             recorder.start()

@@ -16,7 +16,7 @@ LONGEST = 600  # seconds; three minutes on two cores that have nothing else to d
 @pytest.mark.slow
 def test_nothing_lost_nothing_silently_wrong(tmp_path):
     told = tmp_path / "torture.json"
-    command = [sys.executable, "-m", "torture", "--short", f"--json={told}"]
+    command = [sys.executable, "-m", "tests.torture", "--short", f"--json={told}"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=LONGEST)
     assert told.is_file(), done.stderr[-3000:]
     parts = json.loads(told.read_text("utf-8"))["parts"]

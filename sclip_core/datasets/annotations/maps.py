@@ -31,7 +31,7 @@ from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json
 
-VERSION = 1  # of the drawing; a higher one draws all maps anew
+VERSION = 1  # of the drawing; a higher one draws all maps again
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn
 MOST_THREADS = 8
 IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits

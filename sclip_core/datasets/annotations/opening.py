@@ -75,7 +75,7 @@ def open_annotations(path: Path) -> Annotations:
         path: a COCO file, or a folder of LabelMe or YOLO files, searched with its subfolders.
 
     Raises:
-        UserError: there are no annotations, in none or two of the formats, or damaged ones.
+        UserError: there are no annotations, they are in none or two of the formats, or damaged.
     """
     path = Path(os.path.expanduser(path))
     if path.is_dir():

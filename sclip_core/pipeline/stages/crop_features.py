@@ -25,7 +25,7 @@ class CropFeaturesStage(Stage):
     shardable = True
 
     def __init__(self, run: Run, proposals: ProposalsStage) -> None:
-        """Read masks."""
+        """Connect the stage to the masks that it crops by."""
         super().__init__(run, proposals)
         self._proposals = proposals
 
@@ -42,12 +42,12 @@ class CropFeaturesStage(Stage):
         }
 
     def weights_sha256(self) -> str:
-        """Of the CLIP."""
+        """The digest of CLIP's weights."""
         return self.run.models.weights_sha256
 
     @cached_property
     def table(self) -> ArrayTable:
-        """(masks, D) an image."""
+        """(masks, D) float32 for each image."""
         return ArrayTable(self.artifact, "float32", self.run.models.spec.width, compress=False)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:

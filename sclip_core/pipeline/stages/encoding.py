@@ -49,7 +49,7 @@ class EncodingStage(SharingStage):
         }
 
     def weights_sha256(self) -> str:
-        """Of the CLIP."""
+        """The digest of CLIP's weights."""
         return self.run.models.weights_sha256
 
     @abstractmethod

@@ -30,7 +30,7 @@ class LabelMapStage(Stage):
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the label maps."""
+        """The dtype of the label maps: uint8, or uint16 for many classes."""
         return np.dtype(label_map_dtype(self.run.inputs.dataset.vocabulary.num_classes, self.spare))
 
     @cached_property

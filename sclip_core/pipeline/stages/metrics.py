@@ -28,7 +28,7 @@ class MetricsStage(Stage):
     batch_rows = 64
 
     def __init__(self, run: Run, labels: LabelMapStage) -> None:
-        """Read label maps."""
+        """Connect the stage to the label maps that it scores."""
         super().__init__(run, labels)
         self._labels = labels
 
@@ -57,7 +57,7 @@ class MetricsStage(Stage):
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:
-        """A sample of each row."""
+        """By the id of a row, one of the samples that it stands for."""
         return dict(zip(self.row_ids, self.run.inputs.samples, strict=True))
 
     def wanted(self) -> Sequence[str]:
@@ -65,7 +65,7 @@ class MetricsStage(Stage):
         return list(self._samples)
 
     def image_of(self, row_id: str) -> str:
-        """The first half of an id."""
+        """The image's digest, which an id begins with."""
         return row_id.split(":")[0]
 
     @cached_property

@@ -64,11 +64,11 @@ class ProposalsStage(Stage):
 
     @cached_property
     def table(self) -> RecordTable:
-        """A record a mask."""
+        """One record of ``SCHEMA`` for each mask."""
         return RecordTable(self.artifact, SCHEMA, "image")
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Propose, image by image."""
+        """Propose masks for one image after the other."""
         has_encoder = self.run.models.source.has_encoder
         for digest, masks in self._encoded(ids, shard) if has_encoder else self._segmented(ids):
             meta = {"size": list(masks.size), "masks": len(masks)}
@@ -100,7 +100,7 @@ class ProposalsStage(Stage):
                 self.leave_out(digest, error)
 
     def read(self, row: Row) -> Proposals:
-        """The masks of an image."""
+        """The masks of an image, as the source proposed them."""
         return from_records(self.table.read(row), self.table.size_of(row))
 
 

@@ -28,7 +28,7 @@ class RefineStage(SharingStage, LabelMapStage):
     spare = False
 
     def __init__(self, run: Run, features: DenseFeaturesStage, bank: TextBankStage) -> None:
-        """Read features and words."""
+        """Connect the stage to the features and words that it compares."""
         super().__init__(run, features, bank)
         self._features = features
         self._bank = bank

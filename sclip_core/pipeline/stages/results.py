@@ -47,7 +47,7 @@ class ResultsStage:
     work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:
-        """Read the areas."""
+        """Connect the stage to the areas that it sums up."""
         self.run = run
         self.metrics = metrics
 

@@ -37,7 +37,7 @@ class SamEmbeddingsStage(Stage):
     shardable = True
 
     def settings(self) -> dict[str, Any]:
-        """Size, dtype, crops."""
+        """The size of SAM, its dtype, and which crops it sees."""
         settings = self.run.settings
         layers = settings.crop_n_layers
         return {
@@ -48,7 +48,7 @@ class SamEmbeddingsStage(Stage):
         }
 
     def weights_sha256(self) -> str | None:
-        """Of the SAM."""
+        """The digest of SAM's weights."""
         return self.run.models.masks_sha256
 
     @cached_property
@@ -57,7 +57,7 @@ class SamEmbeddingsStage(Stage):
         return ArrayTable(self.artifact, STORED[self.run.models.dtype], None, compress=False)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Encode, image by image."""
+        """Encode one image after the other, each with its crops."""
         generator = self.run.models.proposer(shard)
         for digest, image in self.loaded(self.run.inputs.image, ids):
             size = (image.shape[0], image.shape[1])

@@ -39,7 +39,7 @@ class TextBankStage(Stage):
         }
 
     def weights_sha256(self) -> str:
-        """Of the CLIP."""
+        """The digest of CLIP's weights."""
         return self.run.models.weights_sha256
 
     def needed_for(self, image_ids: Sequence[str]) -> Sequence[str]:
@@ -47,11 +47,11 @@ class TextBankStage(Stage):
         return self.wanted()
 
     def wanted(self) -> Sequence[str]:
-        """The words, each once."""
+        """The words of the vocabulary, without repetitions."""
         return list(dict.fromkeys(self.run.inputs.dataset.vocabulary.queries))
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Encode the words."""
+        """Encode words, each in all templates."""
         clip, templates = self.run.models.clip(shard), self.run.settings.template_set
         for word in ids:
             vector = clip.encode_word(word, templates)

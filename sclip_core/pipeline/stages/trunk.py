@@ -38,7 +38,7 @@ class TrunkStage(EncodingStage):
         return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
 
     def encode(self, clip: CLIP, part: Windows, stages: Sequence[Stage]) -> list[Tensor]:
-        """All blocks but the last."""
+        """Run all blocks of the tower but the last."""
         trunk = clip.encoder.trunk(part.values)
         return [trunk.float() if trunk.dtype == torch.bfloat16 else trunk for _ in stages]
 

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torture.forked import Child, Ended, spawned
-from torture.place import Place, count_twice
-from torture.tally import Part
+from tests.torture.forked import Child, Ended, spawned
+from tests.torture.place import Place, count_twice
+from tests.torture.tally import Part
 
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 METHODS = ("dense", "trunk", "superpixels", "sam")

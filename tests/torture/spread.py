@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
-from torture.forked import forked
+from tests.torture.forked import forked
 
 Case = TypeVar("Case")
 Result = TypeVar("Result")

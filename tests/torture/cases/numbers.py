@@ -7,9 +7,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from torture.forked import spawned
-from torture.place import Place
-from torture.tally import Part, difference, must_be_same, refusal
+from tests.torture.forked import spawned
+from tests.torture.place import Place
+from tests.torture.tally import Part, difference, must_be_same, refusal
 
 METHODS = ("dense", "superpixels")
 

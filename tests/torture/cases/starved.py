@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torture import mounts
-from torture.forked import HUNG, Child
-from torture.place import Place, stored_twice
-from torture.spread import in_child
-from torture.tally import Part, refusal
+from tests.torture import mounts
+from tests.torture.forked import HUNG, Child
+from tests.torture.place import Place, stored_twice
+from tests.torture.spread import in_child
+from tests.torture.tally import Part, refusal
 
 METHOD = "dense"
 DAY = 86_400  # seconds

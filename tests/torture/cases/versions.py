@@ -6,12 +6,12 @@ import subprocess
 from functools import partial
 from pathlib import Path
 
-from torture.forked import spawned
-from torture.place import Place, count_twice
-from torture.tally import Part, refusal
+from tests.torture.forked import spawned
+from tests.torture.place import Place, count_twice
+from tests.torture.tally import Part, refusal
 
 FIRST = "d196f85"  # the commit of version 0.1.0
-HERE = Path(__file__).parents[2]
+HERE = Path(__file__).parents[3]
 Order = tuple[tuple[str, str], ...]  # version and method of each run
 ORDERS: tuple[Order, ...] = (  # then this version runs all of the methods
     (("first", "dense"), ("new", "plain"), ("first", "vanilla")),

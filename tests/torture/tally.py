@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from torture.forked import HUNG, Ended
+from tests.torture.forked import HUNG, Ended
 
 SAME = "same"  # the figures of the undisturbed run
 SAID = "same, said so"  # and a line about what was found

@@ -1,6 +1,6 @@
 """Torture of the store: how often something is lost, silently wrong or unclear.
 
-python -m torture [--only NAME...] [--short] [--seed N] [--json FILE]
+python -m tests.torture [--only NAME...] [--short] [--seed N] [--json FILE]
 """
 
 from __future__ import annotations
@@ -17,16 +17,16 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
-from torture.cases.corrupted import corrupted
-from torture.cases.crowded import crowded
-from torture.cases.cut import cut
-from torture.cases.killed import killed
-from torture.cases.numbers import numbers
-from torture.cases.starved import starved
-from torture.cases.versions import versions
-from torture.loading import load
-from torture.place import Place
-from torture.tally import BAD, Part
+from tests.torture.cases.corrupted import corrupted
+from tests.torture.cases.crowded import crowded
+from tests.torture.cases.cut import cut
+from tests.torture.cases.killed import killed
+from tests.torture.cases.numbers import numbers
+from tests.torture.cases.starved import starved
+from tests.torture.cases.versions import versions
+from tests.torture.loading import load
+from tests.torture.place import Place
+from tests.torture.tally import BAD, Part
 
 PARTS: dict[str, Callable[[Place, bool], Part]] = {
     part.__name__: part for part in (killed, corrupted, crowded, starved, cut, versions, numbers)
@@ -93,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns:
         1 where anything was lost, silently wrong or unclear, else 0.
     """
-    parser = argparse.ArgumentParser(prog="python -m torture", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m tests.torture", description=__doc__)
     parser.add_argument("--only", nargs="+", choices=PARTS, metavar="NAME", help="these parts")
     parser.add_argument("--short", action="store_true", help="minutes, not an hour: a sample")
     parser.add_argument("--seed", type=int, default=0, help="of all that is random")

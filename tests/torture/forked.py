@@ -143,7 +143,7 @@ def spawned(
 
     def work() -> int:
         os.setsid()
-        here = str(code or Path(__file__).parents[1])
+        here = str(code or Path(__file__).parents[2])
         command = [sys.executable, "-m", "flows.cli", *words]
         os.execve(command[0], command, {**os.environ, "PYTHONPATH": here, **env})
 

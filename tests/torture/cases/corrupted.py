@@ -13,10 +13,10 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
-from torture.damage import Damage, Extent, Mended, damages, kind_of
-from torture.forked import HUNG, Ended, forked
-from torture.place import Place, figures
-from torture.tally import Finished, Part, difference, refusal, verdict_of
+from tests.torture.damage import Damage, Extent, Mended, damages, kind_of
+from tests.torture.forked import HUNG, Ended, forked
+from tests.torture.place import Place, figures
+from tests.torture.tally import Finished, Part, difference, refusal, verdict_of
 
 METHODS = ("dense", "superpixels")
 SWEPT = {

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torture.place import Place, count_twice
-from torture.tally import REFUSED, Part, refusal
+from tests.torture.place import Place, count_twice
+from tests.torture.tally import REFUSED, Part, refusal
 
 STOPPED = 3.0  # seconds for which a process is stopped
 METHODS = ("dense", "plain", "vanilla", "trunk", "superpixels")

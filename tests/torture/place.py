@@ -11,9 +11,9 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from torture.forked import Child, Ended, forked, sclip
-from torture.spread import CORES, spread
-from torture.tally import DAMAGED, Figures, Finished, Part, difference, must_be_same
+from tests.torture.forked import Child, Ended, forked, sclip
+from tests.torture.spread import CORES, spread
+from tests.torture.tally import DAMAGED, Figures, Finished, Part, difference, must_be_same
 
 Case = TypeVar("Case")
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from torture.forked import sclip
-from torture.place import Place
-from torture.power import MODELS, Model, Recorder, Step, replayed, write_tree
-from torture.tally import Part
+from tests.torture.forked import sclip
+from tests.torture.place import Place
+from tests.torture.power import MODELS, Model, Recorder, Step, replayed, write_tree
+from tests.torture.tally import Part
 
 METHODS = ("dense", "superpixels")
 LONG, SHORT = 100, 8  # cuts of each model and method
