@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import SEVERAL, printable, value_text
-from sclip_core.pipeline.pipeline import Finished
 from sclip_core.results.comparison import SCORES
 from sclip_core.results.settings import described_mode
+
+if TYPE_CHECKING:
+    from sclip_core.pipeline.pipeline import Finished
 
 UNSCORED = ", no ground truth: nothing scored"
 

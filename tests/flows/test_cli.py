@@ -175,10 +175,10 @@ def test_flags(monkeypatch, sclip, tmp_path, arguments, field, value):
     assert getattr(seen[0][0], field) == value
 
 
-def test_plan_and_results_import_no_prefect():
+def test_results_and_query_import_neither_prefect_nor_torch():
     code = (
-        "import sys; from flows.cli import main; main(['results']); "
-        "assert 'prefect' not in sys.modules"
+        "import sys; from flows.cli import main; main(['results']); main(['query', 'select 1']); "
+        "assert not {'prefect', 'torch'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-c", code], check=True, capture_output=True)
 
