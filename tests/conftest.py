@@ -71,6 +71,14 @@ def tokens_made_once() -> Iterator[None]:
         yield
 
 
+@pytest.fixture
+def two_threads() -> Iterator[None]:
+    """As the golden arrays were checked with: one thread adds some sums in another order."""
+    torch.set_num_threads(2)
+    yield
+    torch.set_num_threads(1)
+
+
 @pytest.fixture(scope="session")
 def tiny() -> SCLIP:
     """The golden tiny CLIP, CSA, fp32 on the CPU."""

@@ -38,7 +38,7 @@ def path(request: pytest.FixtureRequest):
         yield
 
 
-pytestmark = pytest.mark.usefixtures("path")
+pytestmark = pytest.mark.usefixtures("path", "two_threads")
 
 SETS = {  # name in the arrays: name of the preset
     "voc21": "voc21",

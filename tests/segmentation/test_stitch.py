@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from hypothesis import given, settings
@@ -15,15 +13,6 @@ from sclip_core.segmentation import Stitcher
 from sclip_core.segmentation.stitch import bilinear_matrix
 
 PATCH = 16
-
-
-@pytest.fixture
-def two_threads() -> Iterator[None]:
-    """With one, the matrix products of some sizes round another last digit than is allowed for."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(2)
-    yield
-    torch.set_num_threads(before)
 
 
 def random_features(geometry: Geometry, words: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
