@@ -235,6 +235,14 @@ class Stage(ABC):
             and (old is None or row_id not in now or now[row_id].place == old.get(row_id))
         ]
 
+    def begin(self) -> None:
+        """Remember what a forced stage is to replace; mend what describes the artifact."""
+        with self.run.lock:
+            if self.forced and self._old is None:
+                self._old = {row_id: row.place for row_id, row in self.rows().items()}
+            self.mending.mend_artifact()
+        self.executed = True
+
     def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
         """Compute what is missing, and at once what stages ``together`` with this lack of it.
 
@@ -243,11 +251,7 @@ class Stage(ABC):
             shards: how many parts there are.
         """
         started = time.perf_counter()
-        with self.run.lock:
-            if self.forced and self._old is None:
-                self._old = {row_id: row.place for row_id, row in self.rows().items()}
-            self.mending.mend_artifact()
-        self.executed = True
+        self.begin()
         ids = self.wanted()[shard::shards]
         missing = self.missing(ids)
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
