@@ -29,6 +29,7 @@ class Listening(Silent):
     """Keeps what the user is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.notes: list[str] = []
 
     def note(self, line: str) -> None:
@@ -233,7 +234,7 @@ def test_two_runs_that_force_a_stage_share_it(artifacts, voc):
     """What another run has replaced since this one began is new enough."""
     given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts, **TINY}
     one, two = (Pipeline.of(Run(resolve(**given, force="refine"))) for _ in range(2))
-    one.refine._look_at_artifact()
+    one.refine._old = {row_id: row.place for row_id, row in one.refine.rows().items()}
     assert two.refine.execute().computed == 4
     outcome = one.refine.execute()
     assert (outcome.computed, outcome.cached) == (0, 4)
@@ -267,12 +268,15 @@ def test_an_image_that_is_gone_is_named_when_its_row_is_damaged(artifacts, tmp_p
     copy = Path(shutil.copytree(voc, tmp_path / "VOC2012"))
     flip(sorted((artifacts / "dense_features").rglob("c/*/0"))[0])
     run_ = Run(resolve(dataset="voc21", data_root=copy, artifacts=artifacts, **TINY, pamr_steps=1))
-    _ = run_._digested
-    first = run_.samples[0].image
+    _ = run_.inputs._digested
+    first = run_.inputs.samples[0].image
     first.write_bytes(b"another")
     finished = run_pipeline(run_)
-    assert list(finished.failures) == [run_.dataset.samples[0].image_id]
-    assert "was changed while it was in use" in finished.failures[run_.dataset.samples[0].image_id]
+    assert list(finished.failures) == [run_.inputs.dataset.samples[0].image_id]
+    assert (
+        "was changed while it was in use"
+        in finished.failures[run_.inputs.dataset.samples[0].image_id]
+    )
     assert finished.num_images == 3
 
 
