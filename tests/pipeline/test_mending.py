@@ -29,6 +29,7 @@ class Listening(Silent):
     """Keeps what the user is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.notes: list[str] = []
 
     def note(self, line: str) -> None:
@@ -270,8 +271,9 @@ def test_an_image_that_is_gone_is_named_when_its_row_is_damaged(artifacts, tmp_p
     first = run_.inputs.samples[0].image
     first.write_bytes(b"another")
     finished = run_pipeline(run_)
-    assert list(finished.failures) == [run_.inputs.dataset.samples[0].image_id]
-    assert "was changed while it was in use" in finished.failures[run_.inputs.dataset.samples[0].image_id]
+    ((image_id, why),) = finished.failures.items()
+    assert image_id == run_.inputs.dataset.samples[0].image_id
+    assert "was changed while it was in use" in why
     assert finished.num_images == 3
 
 

@@ -21,6 +21,7 @@ class Notes(Silent):
     """Keeps what a user is told."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.lines: list[str] = []
 
     def note(self, line: str) -> None:
