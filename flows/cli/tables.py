@@ -38,7 +38,7 @@ def comparison_table(finished: list[Finished]) -> Table:
     scored = finished[0].settings.scored
     rows = [_row(each) for each in finished]
     title = f"{printable(rows[0]['dataset'])}, {rows[0]['num_images']} images"
-    differing = [name for name in SEVERAL if len({row[name] for row in rows} - {None}) > 1]
+    differing = [name for name in SEVERAL if len({row.get(name) for row in rows} - {None}) > 1]
     names = differing or ["attention"]
     scores = SCORES if scored else {}
     numbers = map(right, (*scores.values(), "encode", "refine"))
@@ -47,7 +47,7 @@ def comparison_table(finished: list[Finished]) -> Table:
     for row in rows:
         seconds = (computed_seconds(row, cost) for cost in ("encode", "refine"))
         table.add_row(
-            *(_cell(row[name]) for name in names),
+            *(_cell(row.get(name)) for name in names),
             *(score(row[name]) for name in scores),
             *("cached" if taken is None else duration(taken) for taken in seconds),
             row["run_id"] if scored else row["folder"],

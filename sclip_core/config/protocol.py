@@ -63,12 +63,20 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
     texts = [file for file in (folder / "benchmarks").iterdir() if file.name.endswith(".yaml")]
     read = {file.name.removesuffix(".yaml"): _loaded(file) for file in texts}
     files = dict(sorted(read.items(), key=lambda item: (item[1].get("rank", len(read)), item[0])))
-    layouts = {row["layout"]: row | row["files"] for row in files.values() if "files" in row}
+    layouts: dict[str, dict[str, Any]] = {}
+    for name, row in files.items():
+        if "files" in row:
+            if row["layout"] in layouts:
+                raise ValueError(
+                    f"config/benchmarks/{name}.yaml describes the files of the layout "
+                    f"{row['layout']}, which another benchmark does too: give it a name of its own"
+                )
+            layouts[row["layout"]] = row | row["files"]
     benchmarks = {}
     for name, row in files.items():
         about = {"background": row.get("background", False), "layout": row["layout"]}
         counted = {k: v for k, v in layouts[row["layout"]].items() if k == "num_images"}
-        benchmarks[name] = {**row["protocol"], **about, **counted}
+        benchmarks[name] = {"reduce_zero_label": False, **row["protocol"], **about, **counted}
     return {
         "benchmarks": benchmarks,
         "layouts": layouts,

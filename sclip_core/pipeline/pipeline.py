@@ -18,7 +18,6 @@ Without ground truth the label maps are the end: no metrics, no results.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -28,7 +27,7 @@ from sclip_core.config import Settings
 from sclip_core.pipeline.pictures import save_panels
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.saving import picture_path
-from sclip_core.pipeline.sharing import share, share_fresh
+from sclip_core.pipeline.sharing import share_fresh, share_passes
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.crop_features import CropFeaturesStage
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
@@ -44,7 +43,6 @@ from sclip_core.pipeline.stages.trunk import TrunkStage
 from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
 from sclip_core.results.build import run_name
-from sclip_core.store.keys import canonical_json
 
 AnyStage = Stage | ResultsStage
 
@@ -82,7 +80,16 @@ class Pipeline:
         areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
         results = ResultsStage(run, areas)
         return cls(
-            bank, trunk, features, dense, embeddings, proposals, crops, hybrid, areas, results
+            text_bank=bank,
+            trunk=trunk,
+            dense_features=features,
+            refine=dense,
+            sam_embeddings=embeddings,
+            proposals=proposals,
+            crop_features=crops,
+            hybrid=hybrid,
+            metrics=areas,
+            results=results,
         )
 
     @classmethod
@@ -94,12 +101,8 @@ class Pipeline:
             stages = (stage for pipeline in pipelines for stage in pipeline)
             share_fresh(stage for stage in stages if isinstance(stage, Stage))
             dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
-            share([pipeline.dense_features for pipeline in dense])
-            passes: dict[str, list[RefineStage]] = defaultdict(list)
-            for pipeline in dense:
-                passes[canonical_json(pipeline.refine.pass_settings())].append(pipeline.refine)
-            for alike in passes.values():
-                share(alike)
+            share_passes(pipeline.dense_features for pipeline in dense)
+            share_passes(pipeline.refine for pipeline in dense)
         return pipelines
 
     @property

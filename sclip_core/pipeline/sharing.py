@@ -5,9 +5,11 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from typing import Any
 
 from sclip_core.pipeline.stage import Stage
 from sclip_core.store.arrays import NewRow
+from sclip_core.store.keys import canonical_json
 
 
 class SharingStage(Stage):
@@ -19,9 +21,22 @@ class SharingStage(Stage):
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compute rows of this stage, and of the others those that they lack; see ``Stage``."""
 
+    @abstractmethod
+    def pass_settings(self) -> dict[str, Any]:
+        """What stages must have in common for one pass to fill them, as plain JSON values."""
+
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compute rows of this stage alone."""
         return (row for _, rows in self.compute_shared(ids, {}, shard) for row in rows)
+
+
+def share_passes(stages: Iterable[SharingStage]) -> None:
+    """Let stages share a pass where one can fill them."""
+    passes: dict[str, list[SharingStage]] = defaultdict(list)
+    for stage in stages:
+        passes[canonical_json({stage.name: stage.pass_settings()})].append(stage)
+    for alike in passes.values():
+        share(alike)
 
 
 def share(stages: Sequence[Stage]) -> None:

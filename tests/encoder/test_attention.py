@@ -156,7 +156,7 @@ def test_spelling(text, expected, shortest):
     [
         ("nacclip", "Did you mean 'naclip'?"),
         ("CSA", "Did you mean 'csa'?"),
-        ("", "Known: clearclip, csa, kk, maskclip, naclip, vanilla"),
+        ("", f"Known: {', '.join(sorted(POLICIES))}"),
         ("csa:reducd", "unknown arch 'reducd' in attention 'csa:reducd'"),
     ],
 )

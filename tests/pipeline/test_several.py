@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from sclip_core.config import UserError, resolve_several
+from sclip_core.config import Settings, UserError, resolve, resolve_several
 from sclip_core.pipeline.pipeline import Finished, Pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 from sclip_core.segmentation import Refiner
@@ -52,6 +52,21 @@ def test_three_policies_pass_the_tower_once(tmp_path, voc, windows):
     again = run_several(tmp_path / "together", voc, attention=THREE)
     assert [computed(each) for each in again] == [{}] * 3
     assert not windows
+
+
+def test_runs_whose_windows_differ_share_no_pass(tmp_path, voc):
+    """No command asks for it yet; the windows of one run are never those of another."""
+    own = {"dataset": "voc21", "data_root": voc, "num_samples": 2, **TINY, **FEW}
+
+    def settings(name: str, side: int) -> Settings:
+        return resolve(**own, artifacts=tmp_path / name, short_side=side)
+
+    runs = Run.several([settings("one", 160), settings("one", 224)])
+    assert all(each.dense_features.together == () for each in Pipeline.of_several(runs))
+    together = run_pipelines(runs)
+    alone = [run_pipelines([Run(settings(str(side), side))])[0] for side in (160, 224)]
+    assert list(map(scores, together)) == list(map(scores, alone))
+    assert together[0].row["miou"] != together[1].row["miou"]
 
 
 def test_what_one_policy_has_is_not_made_again(tmp_path, voc, windows):

@@ -48,6 +48,10 @@ class EncodingStage(SharingStage):
             "slide_stride": None if whole else settings.slide_stride,
         }
 
+    def pass_settings(self) -> dict[str, Any]:
+        """The model, and all that decides what the tower gets; the last block may differ."""
+        return {**EncodingStage.settings(self), "weights": self.weights_sha256()}
+
     def weights_sha256(self) -> str:
         """The digest of CLIP's weights."""
         return self.run.models.weights_sha256

@@ -43,7 +43,7 @@ class RefineStage(SharingStage, LabelMapStage):
         }
 
     def pass_settings(self) -> dict[str, Any]:
-        """What stages have in common that one pass can fill: features, words and dilations."""
+        """Features, words and dilations."""
         return {
             "upstream": [stage.key for stage in self.upstream],
             "pamr_dilations": list(self.run.settings.pamr_dilations),

@@ -1,4 +1,4 @@
-"""Imports run down: the floors of docs/architecture.md, drawn from the source."""
+"""Imports run down: the layers of docs/architecture.md, derived from the source."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-# From the ground up. A room may import rooms of lower floors, and of its own floor only what is
-# listed in ``BESIDE``.
-FLOORS = (
+# From the bottom up. A package may import packages of lower layers, and of its own layer only those
+# that ``BESIDE`` lists.
+LAYERS = (
     ("sclip_core.config",),
     ("sclip_core.tensors", "sclip_core.store", "sclip_core.progress", "sclip_core.provenance"),
     (
@@ -34,12 +34,12 @@ BESIDE = {
     ("sclip_core.masks", "sclip_core.segmentation"),  # masks are filled by the same decision
     ("sclip_core.drawing", "sclip_core.evaluation"),  # its values for "ignored" and "unlabelled"
 }
-APART = {  # that are above, and yet do not know each other
+APART = {  # lower, and still not to be imported
     ("sclip_core.pipeline", "sclip_core.model"),
     ("sclip_core.pipeline", "sclip_core.acquire"),
     ("sclip_core.pipeline", "sclip_core.demo"),
 }
-FLOOR_OF = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
+LAYER_OF = {package: layer for layer, packages in enumerate(LAYERS) for package in packages}
 
 
 def modules() -> Iterator[tuple[str, Path]]:
@@ -48,7 +48,7 @@ def modules() -> Iterator[tuple[str, Path]]:
         yield ".".join(parts).removesuffix(".__init__"), path
 
 
-def room_of(module: str) -> str | None:
+def package_of(module: str) -> str | None:
     """``sclip_core.store`` of ``sclip_core.store.keys``; None: the top of a package."""
     parts = module.split(".")
     return ".".join(parts[:2]) if len(parts) > 1 else None
@@ -66,28 +66,28 @@ def imported(path: Path) -> Iterator[str]:
         yield from (name for name in names if re.match(r"(sclip_core|flows)\.", name))
 
 
-def faults(room: str, other: str) -> str | None:
-    """Why a room may not import another one; None: it may."""
-    if FLOOR_OF[other] > FLOOR_OF[room]:
+def faults(package: str, other: str) -> str | None:
+    """Why a package may not import another one; None: it may."""
+    if LAYER_OF[other] > LAYER_OF[package]:
         return "runs up"
-    if FLOOR_OF[other] == FLOOR_OF[room] and (room, other) not in BESIDE:
+    if LAYER_OF[other] == LAYER_OF[package] and (package, other) not in BESIDE:
         return "runs sideways"
-    return "runs to a room that it should not know" if (room, other) in APART else None
+    return "runs to a package that it should not know" if (package, other) in APART else None
 
 
 def arrows() -> Iterator[tuple[str, str, str]]:
-    """Each import of another room: the module, its room and the other one."""
+    """Each import of another package: the module, its package and the other one."""
     for module, path in modules():
-        room = room_of(module)
+        package = package_of(module)
         for name in imported(path):
-            other = room_of(name)
-            if room and other != room and (other in FLOOR_OF or room in FLOOR_OF):
-                yield module, room, str(other)
+            other = package_of(name)
+            if package and other != package and (other in LAYER_OF or package in LAYER_OF):
+                yield module, package, str(other)
 
 
-def test_every_room_has_a_floor():
-    rooms = {room_of(module) for module, _ in modules()} - {None}
-    assert rooms == set(FLOOR_OF)
+def test_every_package_has_a_layer():
+    packages = {package_of(module) for module, _ in modules()} - {None}
+    assert packages == set(LAYER_OF)
 
 
 def test_no_import_runs_up_or_sideways():
@@ -95,23 +95,23 @@ def test_no_import_runs_up_or_sideways():
     assert len(found) > 300  # there is something to see
     wrong = {
         f"{module} -> {other} {fault}"
-        for module, room, other in found
-        if other in FLOOR_OF and (fault := faults(room, other))
+        for module, package, other in found
+        if other in LAYER_OF and (fault := faults(package, other))
     }
     assert not wrong
 
 
 @pytest.mark.parametrize(
-    ("room", "other", "fault"),
+    ("package", "other", "fault"),
     [
         ("sclip_core.store", "sclip_core.pipeline", "runs up"),
         ("sclip_core.encoder", "sclip_core.datasets", "runs sideways"),
-        ("sclip_core.pipeline", "sclip_core.model", "runs to a room that it should not know"),
+        ("sclip_core.pipeline", "sclip_core.model", "runs to a package that it should not know"),
         ("sclip_core.masks", "sclip_core.segmentation", None),
     ],
 )
-def test_what_is_a_fault(room, other, fault):
-    assert faults(room, other) == fault
+def test_what_is_a_fault(package, other, fault):
+    assert faults(package, other) == fault
 
 
 def test_the_core_knows_no_prefect():
