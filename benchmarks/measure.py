@@ -27,7 +27,7 @@ Function = Callable[[], object]
 
 @dataclass(frozen=True)
 class Row:
-    """One line of the table."""
+    """One measurement, as a line of the table and a record of the JSON file."""
 
     name: str
     goal: str

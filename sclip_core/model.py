@@ -28,7 +28,7 @@ Classes = list[str] | list[list[str]] | Vocabulary
 
 @dataclass(frozen=True)
 class Segmentation:
-    """A segmented image."""
+    """The labels of an image, and the heat maps that were asked for."""
 
     labels: NDArray[np.unsignedinteger]  # (H, W), indices into class_names
     class_names: tuple[str, ...]

@@ -250,7 +250,7 @@ def _refuse_unprepared(name: str, done: Prepared) -> None:
 
 
 def _few(paths: Sequence[Path]) -> str:
-    """The first three."""
+    """The first three of some names; an ellipsis stands for the others."""
     return ", ".join(map(str, paths[:3])) + (", ..." if len(paths) > 3 else "")
 
 

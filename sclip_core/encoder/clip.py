@@ -29,7 +29,7 @@ class Masks(Interface):
 
     @property
     def areas(self) -> NDArray[np.int64]:
-        """(M,) pixels."""
+        """The number of pixels of each mask, (M,)."""
 
     def regions(self, order: Sequence[int]) -> Iterator[Any]:
         """The masks with these numbers, each within its bounding box.

@@ -45,7 +45,7 @@ class Proposals:
     crop_boxes: NDArray[np.int64]  # (M, 4) like boxes: the crop that the mask was found in
 
     def __len__(self) -> int:
-        """M."""
+        """The number of masks, M."""
         return len(self.counts)
 
     @classmethod

@@ -107,7 +107,7 @@ class Superpixels(MaskSource):
         superpixels.library()
 
     def open(self, device: torch.device, dtype: torch.dtype) -> Proposer:
-        """A function of an image."""
+        """Return a function that divides an image into segments."""
         self.check()
         segment = getattr(superpixels, self.settings.proposals)
         return partial(superpixels.propose, settings=self.settings, segment=segment)

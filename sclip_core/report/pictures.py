@@ -38,7 +38,7 @@ class Swatch:
 
 @dataclass
 class Panel:
-    """One image."""
+    """One image of the page: its scores, its pictures and their legend."""
 
     image_id: str
     scores: list[float]  # mIoU of the image in percent, by run

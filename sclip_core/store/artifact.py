@@ -52,7 +52,7 @@ OF_A_MANIFEST = {"key", *Identity.__dataclass_fields__, "provenance"}
 
 
 class Artifact:
-    """A folder of the store."""
+    """The folder of one stage's rows for one set of settings: manifest, ledger and data."""
 
     def __init__(self, root: Path, identity: Identity) -> None:
         """Name the artifact, without reading or writing anything."""

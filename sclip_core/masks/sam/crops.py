@@ -26,7 +26,7 @@ class Crop:
 
     @property
     def size(self) -> tuple[int, int]:
-        """(H, W)."""
+        """The height and width of the crop in pixels."""
         x0, y0, x1, y1 = self.box
         return y1 - y0, x1 - x0
 
