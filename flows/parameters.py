@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from sclip_core.config import CHEAP, OF_MASKS, SEVERAL, Settings
 from sclip_core.config.errors import shown
+from sclip_core.config.roles import plain_types
 
 SEVERAL_HELP = {"pamr_dilations": " sclip run takes several: '8,16;1,2'."}
 GRID = Group("Grid, one value or several: 0,5,10", sort_key=0)
@@ -86,7 +87,9 @@ def _flag(
 ) -> Any:
     kind: Any = str  # lists too: 8,16
     if typing.get_origin(field.annotation) is not tuple and name not in SEVERAL:
-        kind = next((k for k in _leaves(field.annotation) if k in (int, float, bool, Path)), str)
+        kind = next(
+            (k for k in plain_types(field.annotation) if k in (int, float, bool, Path)), str
+        )
     help_text = (field.description or "") + hint
     default = field.default
     if default not in (None, ()) and not isinstance(default, bool):
@@ -104,7 +107,7 @@ def _flag(
 def _number(several: Sequence[str], kind: Any, tokens: Any) -> int | float:
     """One number, as typed: cyclopts would take 2.7 for 3."""
     typed: str = tokens[0].value
-    kinds = [leaf for leaf in _leaves(kind) if leaf in (int, float)]
+    kinds = [leaf for leaf in plain_types(kind) if leaf in (int, float)]
     if "," in typed:
         found = f"expected one value, found {shown(typed)}"
         raise ValueError(f"{found}: several are for {', '.join(several)}.")
@@ -116,9 +119,3 @@ def _number(several: Sequence[str], kind: Any, tokens: Any) -> int | float:
         return float(typed)
     except ValueError:
         raise ValueError(f"expected a number, found {shown(typed)}.") from None
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    """The plain types in an annotation: ``int`` in ``Annotated[int, Gt(0)] | None``."""
-    inner = typing.get_args(annotation)
-    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]

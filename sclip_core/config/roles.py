@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from pydantic import BaseModel
 
@@ -40,6 +40,12 @@ DATA = Role("data")
 DENSE = Role("dense", idle=lambda run: run.mode == "baseline", idle_where="in mode baseline")
 MASKS = Role("masks")
 HOW = Role("how", recorded=False)
+
+
+def plain_types(annotation: Any) -> list[Any]:
+    """The plain types in an annotation: ``int`` and None's in ``Annotated[int, Gt(0)] | None``."""
+    inner = get_args(annotation)
+    return [leaf for part in inner for leaf in plain_types(part)] if inner else [annotation]
 
 
 def role_of(model: type[BaseModel], name: str) -> Role:

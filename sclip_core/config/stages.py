@@ -13,7 +13,14 @@ from typing import TYPE_CHECKING, Literal
 if TYPE_CHECKING:
     from sclip_core.config.settings import Settings
 
-OF_DENSE = ("attention", "pamr_steps", "pamr_dilations", "logit_scale", "prob_thd", "area_thd")
+READ_BY_REFINE = (
+    "attention",
+    "pamr_steps",
+    "pamr_dilations",
+    "logit_scale",
+    "prob_thd",
+    "area_thd",
+)
 
 
 @dataclass(frozen=True)
@@ -43,7 +50,7 @@ def _keeps_embeddings(settings: Settings) -> bool:
     return _has_masks(settings) and settings.proposals == "sam" and settings.keep_embeddings
 
 
-EVERYTHING = ("mode", "hybrid_rule", *OF_DENSE)
+READ_BY_HYBRID = ("mode", "hybrid_rule", *READ_BY_REFINE)
 STAGE_SPECS = {
     spec.name: spec
     for spec in (
@@ -55,7 +62,7 @@ STAGE_SPECS = {
             lacking="without --keep-trunk",
         ),
         StageSpec("dense_features", "encode", ("attention",), _has_dense_labels, "in the baseline"),
-        StageSpec("refine", "refine", OF_DENSE, _has_dense_labels, "in the baseline"),
+        StageSpec("refine", "refine", READ_BY_REFINE, _has_dense_labels, "in the baseline"),
         StageSpec(
             "sam_embeddings",
             "encode",
@@ -69,12 +76,12 @@ STAGE_SPECS = {
             applies=lambda settings: settings.rule == "crop",
             lacking="without --hybrid-rule crop",
         ),
-        StageSpec("hybrid", "refine", EVERYTHING, _has_masks, "without --use-sam"),
+        StageSpec("hybrid", "refine", READ_BY_HYBRID, _has_masks, "without --use-sam"),
         StageSpec(
-            "metrics", "cheap", EVERYTHING, lambda settings: settings.scored, "without --labels"
+            "metrics", "cheap", READ_BY_HYBRID, lambda settings: settings.scored, "without --labels"
         ),
         StageSpec(
-            "results", "cheap", EVERYTHING, lambda settings: settings.scored, "without --labels"
+            "results", "cheap", READ_BY_HYBRID, lambda settings: settings.scored, "without --labels"
         ),
     )
 }

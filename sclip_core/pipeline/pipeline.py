@@ -148,6 +148,13 @@ class Finished:
     classes: list[dict[str, Any]] = field(default_factory=list)  # its rows of ``class_iou``
 
 
+def mark_in_use(pipelines: Sequence[Pipeline]) -> None:
+    """Keep ``sclip gc`` from the artifacts of the runs of a command, which share a lease."""
+    stages = (stage for pipeline in pipelines for stage in pipeline)
+    paths = [stage.artifact.path for stage in stages if isinstance(stage, Stage)]
+    pipelines[0].run.lease.use(paths)
+
+
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:
     """Execute every stage of one run, as ``run_pipelines`` does for several."""
     return run_pipelines([run], execute)[0]
@@ -172,8 +179,7 @@ def run_pipelines(
     lease = runs[0].lease  # which all of them share
     try:
         pipelines = Pipeline.of_several(runs)
-        stages = (stage for pipeline in pipelines for stage in pipeline)
-        lease.use(stage.artifact.path for stage in stages if isinstance(stage, Stage))
+        mark_in_use(pipelines)
         with at_hand(pipelines):
             return [_run_one(each, execute or _execute, alone) for each in pipelines]
     finally:

@@ -88,10 +88,13 @@ def run_shard(work: Work) -> Outcome:
 
 def _pipelines(work: Work) -> Sequence[Pipeline]:
     """The pipelines of a command, opened once a process."""
-    from sclip_core.pipeline.pipeline import Pipeline
+    from sclip_core.pipeline.pipeline import Pipeline, mark_in_use
     from sclip_core.pipeline.run import Run
 
     with _opening:
         if work.command not in _opened:
-            _opened[work.command] = Pipeline.of_several(Run.several(unpacked(work.settings)))
+            runs = Run.several(unpacked(work.settings))
+            pipelines = Pipeline.of_several(runs)
+            mark_in_use(pipelines)  # until the process ends
+            _opened[work.command] = pipelines
         return _opened[work.command]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, get_args, get_origin
+from typing import Any, get_origin
 
 import pyarrow as pa
 
 from sclip_core.config import ROLES, Settings
 from sclip_core.config.masks import MaskSettings
+from sclip_core.config.roles import plain_types
 
 NOT_RECORDED = {name for name, role in ROLES.items() if not role.recorded}
 ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
@@ -28,14 +29,8 @@ def _unset(name: str) -> pa.DataType:
     """The type of a setting's column that has no value."""
     field = Settings.model_fields.get(name)
     listed = field is not None and get_origin(field.annotation) is tuple  # kept as text
-    kinds = _leaves(field.annotation) if field and not listed else []
+    kinds = plain_types(field.annotation) if field and not listed else []
     return next((ARROW[kind] for kind in kinds if kind in ARROW), pa.string())
-
-
-def _leaves(annotation: Any) -> list[Any]:
-    """The plain types in an annotation."""
-    inner = get_args(annotation)
-    return [leaf for part in inner for leaf in _leaves(part)] if inner else [annotation]
 
 
 def recorded(settings: Settings) -> dict[str, Any]:

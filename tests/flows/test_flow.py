@@ -140,6 +140,10 @@ def test_a_grid_is_in_its_order_through_the_flow(own, tmp_path):
     several = resolve_several(**settings(own, tmp_path / "artifacts", **grid))
     expected = [(s.logit_scale, s.prob_thd) for s in several]
     assert expected == [(40, 0), (20, 0.3), (40, 0.3)]
+    before = run_settings(several[:1], direct=False)  # the runs of one command are not the next's
+    assert [(f.settings.logit_scale, f.settings.prob_thd) for f in before] == expected[:1]
+    alone = sclip_benchmark(**settings(own, tmp_path / "artifacts", prob_thd=0.3))
+    assert alone.settings.prob_thd == 0.3
     finished = run_settings(several, direct=False)
     assert [(each.row["logit_scale"], each.row["prob_thd"]) for each in finished] == expected
 

@@ -60,6 +60,7 @@ class RefineStage(SharingStage, LabelMapStage):
         refined = any(stage.run.settings.pamr_steps for stage in (self, *others))
 
         def load(digest: str) -> Refiner:
+            """What labels an image: its features, and its pixels if any of the runs has PAMR."""
             geometry, features = self._features.read(self._features.row(digest, rows))
             pixels = self._pixels(digest, geometry) if refined else None
             return Refiner(

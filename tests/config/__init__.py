@@ -1,0 +1,1 @@
+"""Tests of settings: their roles, and the stages' rows."""

@@ -1,0 +1,70 @@
+"""What follows from the roles of settings and the rows of stages, written down a second time."""
+
+from __future__ import annotations
+
+import pytest
+
+from sclip_core.config import CHEAP, OF_MASKS, ROLES, SEVERAL, STAGES, Settings, unread
+from sclip_core.config.masks import MaskSettings
+
+HOW = {
+    *("device", "batch_size", "workers", "shards", "artifacts", "strict", "force"),
+    *("keep_trunk", "save_vis"),
+}
+ALL = ("text_bank", "trunk", "dense_features", "refine", "sam_embeddings", "proposals",
+       "crop_features", "hybrid", "metrics", "results")  # fmt: skip
+DENSE = ("text_bank", "dense_features", "refine", "metrics", "results")
+SAM = {"mode": "hybrid", "proposals": "sam"}
+
+
+def test_settings_that_may_have_several_values_in_their_order():
+    cheap = ("pamr_steps", "pamr_dilations", "logit_scale", "prob_thd", "area_thd")
+    assert ("mode", "hybrid_rule", "attention", *cheap) == SEVERAL
+    assert ("hybrid_rule", *cheap) == CHEAP
+
+
+def test_settings_that_only_masks_read():
+    own = {"hybrid_rule", "sam_checkpoint", "keep_embeddings", "points_per_batch"}
+    assert set(OF_MASKS) == {*MaskSettings.model_fields, *own}
+
+
+def test_settings_that_are_no_columns():
+    resolved = {"mode", "dataset", "model", "pretrained", "attention", "dtype"}
+    of_masks = {"keep_embeddings", "points_per_batch"}
+    assert {n for n, role in ROLES.items() if not role.recorded} == HOW | resolved | of_masks
+    assert {n for n, role in ROLES.items() if role.part == "how"} == HOW
+
+
+@pytest.mark.parametrize(
+    ("given", "names"),
+    [
+        ({}, {"hybrid_rule", "pamr_dilations", "logit_scale"}),
+        ({"pamr_steps": 1, "prob_thd": 0.1}, {"hybrid_rule"}),
+        ({"mode": "hybrid", "pamr_steps": 1, "prob_thd": 0.1}, set()),
+        (
+            {"mode": "baseline", "pamr_steps": 1, "prob_thd": 0.1},
+            {"hybrid_rule", "attention", "pamr_steps", "pamr_dilations"},
+        ),
+    ],
+)
+def test_settings_that_change_no_label(given, names):
+    assert unread(Settings(**given)) == names
+
+
+@pytest.mark.parametrize(
+    ("given", "stages"),
+    [
+        ({}, DENSE),
+        ({"images": "a"}, DENSE[:3]),  # not scored
+        ({"images": "a", "labels": "b", "keep_trunk": True}, ("text_bank", "trunk", *DENSE[1:])),
+        ({**SAM, "keep_trunk": True, "keep_embeddings": True, "hybrid_rule": "crop"}, ALL),
+        ({**SAM, "keep_embeddings": True, "proposals": "slic"},
+         (*DENSE[:3], "proposals", "hybrid", *DENSE[3:])),
+        ({"mode": "baseline", "keep_trunk": True},
+         ("text_bank", "proposals", "crop_features", "hybrid", "metrics", "results")),
+        ({"keep_embeddings": True}, DENSE),
+    ],
+)  # fmt: skip
+def test_the_stages_of_a_run(given, stages):
+    assert Settings(**given).stages == stages
+    assert STAGES == ALL
