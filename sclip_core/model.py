@@ -97,7 +97,7 @@ class SCLIP(CLIP):
 
         Args:
             image: (H, W, 3) uint8 RGB, or a PIL image.
-            classes: see ``text_bank``.
+            classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
             **settings: fields of ``Protocol``, e.g. ``short_side=448``.
 
         Returns:
@@ -122,7 +122,7 @@ class SCLIP(CLIP):
         Args:
             image: (H, W, 3) uint8 RGB, or a PIL image.
             protocol: a benchmark's name or a ``Protocol``; None: the defaults.
-            classes: see ``text_bank``; None: the protocol's vocabulary.
+            classes: as for ``text_bank``; None: the protocol's vocabulary.
             **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
 
         Returns:
@@ -141,17 +141,18 @@ class SCLIP(CLIP):
         heat: Sequence[str] = (),
         **settings: Any,
     ) -> Segmentation:
-        """Label every pixel; arguments as for ``logits``.
+        """Label every pixel of an image.
 
         Args:
-            image: see ``logits``.
-            protocol: see ``logits``.
-            classes: see ``logits``.
+            image: (H, W, 3) uint8 RGB, or a PIL image.
+            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
+            classes: as for ``text_bank``; None: the protocol's vocabulary.
             masks: proposals for this image, to be filled; pixels outside keep their dense label.
-            rule: what a mask is: ``vote``, ``pool`` or ``crop``, see ``segmentation.masks``.
+            rule: what labels a mask: ``vote`` of its pixels' labels, ``pool``: the mean of their
+                logits, or ``crop``: CLIP on the mask's crop.
             heat: names of classes, whose best word counts at every pixel, or of single words, to
                 be mapped too; masks do not change those maps. The encoder runs once all the same.
-            **settings: see ``logits``.
+            **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
 
         Returns:
             ``labels`` (H, W), unsigned integers, and the ``class_names`` they index; ``heat``, for
@@ -239,13 +240,16 @@ def propose_masks(
 
     Args:
         image: (H, W, 3) uint8 RGB, or a PIL image.
-        source: see ``mask_source``.
-        checkpoint: see ``mask_source``.
-        device: see ``mask_source``.
-        dtype: see ``mask_source``.
-        **settings: see ``mask_source``.
+        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
+        checkpoint: SAM's weights, a .pth file of Meta's; None: fetched by name.
+        device: where SAM runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: of SAM: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``, ``bf16``, ``fp16``.
+        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
+
+    Returns:
+        The masks of the image, M of them, with boxes in pixels.
 
     Raises:
-        UserError: see ``mask_source``.
+        UserError: an unknown name, a library or weights that are not there.
     """
     return mask_source(source, checkpoint, device, dtype, **settings)(as_rgb(image))

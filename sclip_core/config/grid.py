@@ -35,17 +35,17 @@ def resolve_several(
     with the first.
 
     Args:
-        config: see ``resolve``.
-        preset: see ``resolve``.
+        config: a pipeline.yaml whose ``sclip:`` section holds defaults; None: no file.
+        preset: a name of the preset table or of a benchmark; or of several, "a,b".
         note: is told, in a line, of values that change no label.
-        given: see ``resolve``; lists, or text such as ``"csa,vanilla"``, ``"5,10,20"`` and, for
+        given: settings by name; None means not given. Several values: lists, or text such as ``"csa,vanilla"``, ``"5,10,20"`` and, for
             sets of dilations, ``"8,16;1,2"``.
 
     Returns:
         One for each combination, in the order given.
 
     Raises:
-        UserError: see ``resolve``.
+        UserError: an unknown name or an impossible value anywhere; too many runs.
     """
     chosen, places = chosen_values(config, preset, given)
     values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}

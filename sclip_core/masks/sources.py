@@ -152,8 +152,8 @@ def mask_source(
     Args:
         source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
         checkpoint: SAM's weights, a .pth of Meta's; None: fetched by name.
-        device: where SAM runs, see ``SCLIP.load``.
-        dtype: of SAM, likewise.
+        device: where SAM runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
+        dtype: of SAM: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``, ``bf16``, ``fp16``.
         **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
 
     Raises:

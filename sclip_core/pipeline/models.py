@@ -85,7 +85,7 @@ class Models:
         """The source of masks on a shard's device; a ``MaskGenerator`` where it is SAM.
 
         Raises:
-            UserError: see ``clip``.
+            UserError: the weights are not the file any more whose digest is in the keys.
         """
         device = self._device_of(shard)
         return self._once(
