@@ -38,8 +38,8 @@ def resolve_several(
         config: a pipeline.yaml whose ``sclip:`` section holds defaults; None: no file.
         preset: a name of the preset table or of a benchmark; or of several, "a,b".
         note: is told, in a line, of values that change no label.
-        given: settings by name; None means not given. Several values: lists, or text such as ``"csa,vanilla"``, ``"5,10,20"`` and, for
-            sets of dilations, ``"8,16;1,2"``.
+        given: settings by name; None means not given. Several values are lists, or text such as
+            ``"csa,vanilla"``, ``"5,10,20"`` and, for sets of dilations, ``"8,16;1,2"``.
 
     Returns:
         One for each combination, in the order given.
