@@ -39,6 +39,7 @@ LabelValue = Annotated[int, Field(ge=-MOST, le=MOST)]
 Dilation = Annotated[PositiveInt, Field(le=65536)]
 IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(_split_commas)]
 Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+MULTIPLE = replace(DENSE, recorded=False)  # methods set it
 STEPS = replace(DENSE, order=3)
 DILATIONS = replace(
     DENSE,
@@ -182,6 +183,10 @@ class Protocol(Checked):
     """Side of a window in pixels; 0: the whole image is one window."""
     slide_stride: Annotated[PositiveInt, Field(le=MOST), DENSE] = 112
     """Pixels from one window to the next."""
+    window_multiple: Annotated[int, Field(ge=0, le=8192), MULTIPLE] = 0
+    """Windows are padded with the mean colour to a multiple of this many pixels; 0: not at all."""
+    image_multiple: Annotated[int, Field(ge=0, le=8192), MULTIPLE] = 0
+    """The resized image is enlarged to sides that are multiples of this; 0: not at all."""
     logit_scale: Annotated[float, Field(gt=0, le=1e30), SCALE] = 40.0
     """Factor on the cosines before the softmax."""
     prob_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=6)] = 0.0

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol
 from sclip_core.encoder.attention import Attention
@@ -150,7 +151,12 @@ class CLIP:
 
 def resized_pixels(image: NDArray[np.uint8], geometry: Geometry, spec: ModelSpec) -> Tensor:
     """The resized image, normalised as the model was trained: (3, h, w) float32."""
-    return normalise(resize(image, geometry.resized), spec.mean, spec.std)
+    pixels = normalise(
+        resize(image, geometry.enlarged_from or geometry.resized), spec.mean, spec.std
+    )
+    if geometry.enlarged_from is None:
+        return pixels
+    return interpolate(pixels[None], size=geometry.resized, mode="bilinear")[0]
 
 
 def default_batch_size(device: torch.device, shape: Sequence[int], patch: int) -> int:

@@ -18,6 +18,8 @@ from torch.nn.functional import interpolate, normalize
 from sclip_core.config import UserError
 from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
+from sclip_core.encoder.taps import Taken, Tap
+from sclip_core.encoder.tower import Tower
 from sclip_core.tensors import Buffers, is_finite
 
 TRAINED = Attention.parse("vanilla")
@@ -123,12 +125,38 @@ class DenseEncoder:
         Returns:
             (B, 1+N, width) in the tower's dtype, CLS first.
         """
-        x = self._embed(pixels.to(self.device, self.dtype), self.grid(pixels))
+        return self.taps(pixels, [self.trunk_tap])[self.trunk_tap]
+
+    @torch.no_grad()
+    def taps(self, pixels: Tensor, wanted: Sequence[Tap]) -> dict[Tap, Tensor]:
+        """Outputs of the tower's blocks, in one pass through as many as are needed.
+
+        Args:
+            pixels: (B, 3, h, w), normalised.
+            wanted: outputs of blocks, or means of them; none of the last.
+
+        Returns:
+            Each (B, 1+N, width) in the tower's dtype, CLS first.
+        """
+        taken, grid = Taken(wanted), self.grid(pixels)
+        x = self._embed(pixels.to(self.device, self.dtype), grid)
+        taken.add(0, x)
         buffers = Buffers.of(x)
-        for block in self.visual.transformer.resblocks[:-1]:
-            mixed = vanilla(*heads_of(block, x, buffers), self.grid(pixels))
+        for number, block in enumerate(self.visual.transformer.resblocks[: taken.last], 1):
+            mixed = vanilla(*heads_of(block, x, buffers), grid)
             x = complete(block, x, project(block, mixed, buffers), buffers)
-        return x
+            taken.add(number, x)
+        return taken.of(self.dtype)
+
+    @property
+    def trunk_tap(self) -> Tap:
+        """What the last block reads."""
+        return Tap.of(len(self.visual.transformer.resblocks) - 1)
+
+    @property
+    def tower(self) -> Tower:
+        """The tower's parts, for methods."""
+        return Tower(self.visual)
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor) -> Tensor:

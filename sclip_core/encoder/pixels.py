@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sclip_core.config import Geometry, Protocol, UserError
 
@@ -93,13 +94,11 @@ def cut_windows(pixels: Tensor, geometry: Geometry) -> Tensor:
         geometry: where the windows lie.
 
     Returns:
-        (windows, 3, window height, window width), row by row.
+        (windows, 3, height, width) with their padding, row by row. It is 0: the mean colour.
     """
     height, width = geometry.window
-    return torch.stack(
-        [
-            pixels[:, top : top + height, left : left + width]
-            for top in geometry.tops
-            for left in geometry.lefts
-        ]
+    top, bottom, left, right = geometry.padding
+    windows = torch.stack(
+        [pixels[:, y : y + height, x : x + width] for y in geometry.tops for x in geometry.lefts]
     )
+    return pad(windows, (left, right, top, bottom)) if any(geometry.padding) else windows

@@ -30,7 +30,12 @@ def bilinear_matrix(source: int, target: int) -> Tensor:
 
 @lru_cache(maxsize=16)
 def axis_matrix(
-    starts: tuple[int, ...], window: int, tokens: int, resized: int, original: int
+    starts: tuple[int, ...],
+    window: int,
+    tokens: int,
+    resized: int,
+    original: int,
+    padding: tuple[int, int] = (0, 0),
 ) -> Tensor:
     """The matrix that stitches along one axis, then resizes.
 
@@ -40,11 +45,13 @@ def axis_matrix(
         tokens: patches of a window.
         resized: pixels of the resized image.
         original: pixels of the original image.
+        padding: pixels of each window's padding, before and after it; they are cut off.
 
     Returns:
         (original, windows·tokens) float32; remembered, as most photographs have a common size.
     """
-    patch_to_pixel = bilinear_matrix(tokens, window)
+    before, after = padding
+    patch_to_pixel = bilinear_matrix(tokens, before + window + after)[before : before + window]
     stitched = torch.zeros(resized, len(starts) * tokens, dtype=torch.float64)
     coverage = torch.zeros(resized, 1, dtype=torch.float64)
     for i, start in enumerate(starts):
@@ -81,6 +88,7 @@ class Stitcher:
             geometry.tokens[axis],
             geometry.resized[axis],
             geometry.original[axis],
+            geometry.padding[2 * axis : 2 * axis + 2],
         )
 
     def side_by_side(self, features: Tensor, embeddings: Tensor) -> Tensor:

@@ -1,0 +1,1 @@
+"""Training-free methods of open-vocabulary segmentation, on one pass through CLIP."""

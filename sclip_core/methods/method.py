@@ -1,0 +1,97 @@
+"""What a method is: what it reads of the networks, and how it makes features of that.
+
+docs/methods.md describes the methods. One is a subclass of ``Method`` in a file of this package or
+of a user's own. It reads *taps*, outputs of blocks of CLIP's image tower, so that one pass through
+the tower serves all methods of one geometry, and a method whose taps were kept needs no pass.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from pydantic import ConfigDict
+from torch import Tensor
+
+from sclip_core.config import Geometry
+from sclip_core.config.protocol import Checked
+from sclip_core.encoder.taps import Tap
+from sclip_core.encoder.tower import Tower
+
+
+@dataclass(frozen=True)
+class Scene:
+    """One image on its way through a method. All tensors may be overwritten."""
+
+    geometry: Geometry
+    """Where the windows lie, and the grid of CLIP's patches in each."""
+    tower: Tower
+    """The parts of CLIP's image tower."""
+    taps: Mapping[Tap, Tensor]
+    """Of all windows, for each view in turn: (views·windows, 1+N, width) float32, CLS first."""
+    pixels: Callable[[], Tensor]
+    """The windows' pixels, CLIP-normalised and padded: (windows, 3, h, w) float32."""
+    network: Any = None
+    """The second network; see ``second``."""
+    second: Mapping[str, Tensor] = field(default_factory=dict)
+    """What the second network gives, by the names of ``second_taps``: (windows, rows, columns, C)
+    float32; of SAM (1, 64, 64, C)."""
+    sam: Any = None
+    """SAM's image encoder, where the method reads it."""
+    words: Tensor | None = None
+    """The words' vectors (Q, D), unit length, where ``reads_words``."""
+    regions: Tensor | None = None
+    """Id map (H, W) int64 of the original image, where ``reads_masks``; the lowest id is what no
+    mask covers."""
+
+    def h(self, block: int) -> Tensor:
+        """H_l: the output of block l counted from 1, (views·windows, 1+N, width) float32."""
+        return self.taps[Tap.of(block)].float()
+
+
+class Method(Checked):
+    """A training-free method; its fields are its parameters, with the published values."""
+
+    model_config = ConfigDict(arbitrary_types_allowed=True)
+
+    name: ClassVar[str]
+    version: ClassVar[int] = 1
+    """Goes up when the same settings give other features."""
+    views: ClassVar[tuple[str, ...]] = ("original",)
+    """The versions of each window that the tower sees; of ``encoder.views``."""
+    second_taps: ClassVar[tuple[str, ...]] = ()
+    """What it reads of a second network: ``tokens`` (the last block's, after the final norm),
+    ``queries+keys`` (of the last block), ``penultimate`` (what the last block reads)."""
+    second_patch: ClassVar[int | None] = None
+    """The patch that the second network has to have; None: any."""
+    reads_sam: ClassVar[bool] = False
+    """Whether it reads what the last block of SAM's encoder gets, ``sam`` in ``Scene.second``."""
+    reads_words: ClassVar[bool] = False
+    """Whether the features depend on the words."""
+    reads_masks: ClassVar[bool] = False
+    """Whether the features depend on masks."""
+    of_labels: ClassVar[frozenset[str]] = frozenset()
+    """Fields that change labels alone, not features."""
+
+    def taps(self, layers: int) -> tuple[Tap, ...]:
+        """What it reads of a tower of so many blocks."""
+        return (Tap.of(layers - 1),)
+
+    def layout(self, geometry: Geometry, patch: int) -> Geometry:
+        """How the features lie, where it is not on CLIP's grid in each window.
+
+        Args:
+            geometry: of the windows.
+            patch: side of a patch of the second network.
+        """
+        return geometry
+
+    def features(self, scene: Scene) -> Tensor:
+        """The features of an image.
+
+        Returns:
+            (windows, rows, columns, D) float32 as of ``layout``; cosines are their products with
+            the words' vectors, so they are of unit length unless the method says otherwise.
+        """
+        raise NotImplementedError
