@@ -91,7 +91,7 @@ def connected(words: Tensor) -> Tensor:
         joined[:rows] &= on_line[down.at[n, :rows]] == of_i[:rows]
         near = on_line[:, :columns].contiguous()[down.at[n, rows:]]
         joined[rows:, :columns] &= near == of_i[rows:, :columns]
-    ordered = joined[down.place][:, right.place].view(height, height, width, width)
+    ordered: Tensor = joined[down.place][:, right.place].view(height, height, width, width)
     return ordered.transpose(1, 2).reshape(height * width, -1)
 
 

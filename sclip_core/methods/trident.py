@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Annotated, ClassVar
+from typing import TYPE_CHECKING, Annotated, ClassVar
 
 import torch
 from pydantic import Field
@@ -19,9 +19,11 @@ from torch.nn.functional import interpolate, normalize
 from sclip_core.config import Geometry
 from sclip_core.encoder.second import TOKENS
 from sclip_core.masks.sam.frames import PATCH, valid_grid
-from sclip_core.masks.sam.last_block import SamAttention
 from sclip_core.methods.method import Method, Scene
 from sclip_core.methods.mixing import mixed_tokens, softmax_of_positive, values_on
+
+if TYPE_CHECKING:  # segment_anything, which it needs, may not be installed
+    from sclip_core.masks.sam.last_block import SamAttention
 
 QUERIES_AT_ONCE = {"cpu": 256, "cuda": 2048}  # of SAM; on a CPU 4 MB for each matrix in work
 HIGHEST = 0.9  # of a threshold, so that a patch always keeps itself
