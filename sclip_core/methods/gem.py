@@ -46,7 +46,8 @@ class GEM(Method):
         z = scene.h(read[0]).clone()
         for block in read:  # block l, from 0, reads H_l
             z += block_output(tower, block, scene.h(block), self.iterations)
-        return tower.features(z[:, 1:]).unflatten(1, scene.geometry.tokens)
+        features: Tensor = tower.features(z[:, 1:]).unflatten(1, scene.geometry.tokens)
+        return features
 
 
 def block_output(tower: Tower, block: int, x: Tensor, iterations: int = 1) -> Tensor:

@@ -64,7 +64,8 @@ class SCCLIP(Method):
                 *(scene.taps[tap].float().split(size) for tap in wanted), strict=True
             )
         ]
-        return tower.features(torch.cat(parts)).unflatten(1, grid)
+        features: Tensor = tower.features(torch.cat(parts)).unflatten(1, grid)
+        return features
 
     def _mixed(
         self,
@@ -208,7 +209,8 @@ def attention_matrix(keys: Tensor, shared: Tensor) -> Tensor:
         (B, heads, N, N), rows sum to 1.
     """
     scores = (keys * keys.shape[-1] ** -0.5) @ keys.transpose(-1, -2)
-    return scores.softmax(dim=-1).add_(shared[:, None]).mul_(0.5)
+    weights: Tensor = scores.softmax(dim=-1)
+    return weights.add_(shared[:, None]).mul_(0.5)
 
 
 def attend(tower: Tower, patches: Tensor, shared: Tensor) -> Tensor:
