@@ -76,7 +76,7 @@ class SCLIP(CLIP):
 
         Args:
             classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
-            templates: ``openai``, 80 of them, or ``simple``, four.
+            templates: ``openai``, 80 of them; ``simple``, four; or ``photo``, one.
 
         Returns:
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.

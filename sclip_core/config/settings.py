@@ -84,8 +84,8 @@ class Settings(MaskSettings, Protocol):
     """dense; hybrid: masks filled with labels; baseline: CLIP on the crop of each mask."""
     hybrid_rule: Annotated[Literal["vote", "pool", "crop"], RULE] = "vote"
     """Label of a mask: that of most pixels, of their mean scores, or of CLIP on its crop."""
-    templates: Annotated[Literal["openai", "simple"] | None, Role("model")] = None
-    """Prompt templates for each word: openai (80) or simple (4). [openai; baseline: simple]"""
+    templates: Annotated[Literal["openai", "simple", "photo"] | None, Role("model")] = None
+    """Prompts for each word: openai (80), simple (4) or photo (1). [openai; baseline: simple]"""
 
     dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
     """A benchmark, or any name for your own images."""

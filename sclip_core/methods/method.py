@@ -60,6 +60,11 @@ class Method(Checked):
     """Goes up when the same settings give other features."""
     views: ClassVar[tuple[str, ...]] = ("original",)
     """The versions of each window that the tower sees; of ``encoder.views``."""
+    positions: ClassVar[str] = "reference"
+    """How the tower's position table is resized to windows of another size than the tower was
+    trained on; of ``encoder.dense.POSITIONS``."""
+    templates: ClassVar[str] = "openai"
+    """The prompt templates that each word is put into; of ``encoder.text.TEMPLATES``."""
     second_taps: ClassVar[tuple[str, ...]] = ()
     """What it reads of a second network: ``tokens`` (the last block's, after the final norm),
     ``queries+keys`` (of the last block), ``penultimate`` (what the last block reads)."""
