@@ -98,8 +98,10 @@ def _components(linked: Tensor) -> Tensor:
     while True:
         lower = torch.where(linked, lowest, len(linked)).amin(dim=1)
         if torch.equal(lower, lowest):
-            return torch.unique(lowest, return_inverse=True)[1]
+            break
         lowest = lower
+    numbers: Tensor = torch.unique(lowest, return_inverse=True)[1]
+    return numbers
 
 
 def scoped_weights(
