@@ -121,7 +121,7 @@ def clearclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
 @policy("naclip", arch="reduced")
 def naclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """NACLIP: S(k·kᵀ + G)·v, with a Gaussian G around each patch."""
-    return sdpa(k, k, v, attn_mask=_neighbourhood(grid).to(k))
+    return sdpa(k, k, v, attn_mask=neighbourhood(grid).to(k))
 
 
 @policy("kk")
@@ -131,7 +131,7 @@ def kk(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def _neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
+def neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
     """G of NACLIP (1+N, 1+N): exp(-|p_i - p_j|² / 2σ²), 0 where CLS is one of the two."""
     rows, columns = (torch.arange(float(size)) for size in grid)
     squared_y, squared_x = ((axis[:, None] - axis).square() for axis in (rows, columns))
