@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sclip_core.config import Geometry
 from sclip_core.config.protocol import Checked
+from sclip_core.encoder.code import code_digest
 from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.tower import Tower
 
@@ -78,6 +79,11 @@ class Method(Checked):
     """Whether the features depend on masks."""
     of_labels: ClassVar[frozenset[str]] = frozenset()
     """Fields that change labels alone, not features."""
+
+    @classmethod
+    def code(cls) -> str:
+        """A digest of the class and of what it uses, for the key of what users' methods make."""
+        return code_digest(cls)
 
     def taps(self, layers: int) -> tuple[Tap, ...]:
         """What it reads of a tower of so many blocks."""
