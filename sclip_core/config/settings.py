@@ -112,6 +112,8 @@ class Settings(MaskSettings, Protocol):
     """The second network: dino_vitb8, dino_vitb16, dinov2_vitb14, a timm ViT, or a JSON."""
     proxy_weights: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
     """Weights of the second network, a file; without it they are fetched by name."""
+    sam_encoder: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    """SAM's encoder for methods that read it: vit_b, vit_l, vit_h, or a JSON. [--sam-model]"""
     plugins: Annotated[Paths, HOW] = ()
     """Python files that register methods, attentions, mask sources and the like."""
     dtype: Annotated[Literal["auto", "fp32", "bf16", "fp16"], NETWORK] = "auto"

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import unknown
+from sclip_core.encoder.code import code_digest
 from sclip_core.methods.vote import vote
 from sclip_core.segmentation.after import closing
 from sclip_core.segmentation.decision import Labels
@@ -24,6 +25,11 @@ class Step:
     reads_masks: bool = False
     """Whether it takes the id map (H, W) of the masks as its second argument."""
 
+    def identity(self) -> str | list[str]:
+        """What decides its result, for a key: its name, of a user's own also its code."""
+        own = self != BUILT_IN.get(self.name)
+        return [self.name, code_digest(self.function)] if own else self.name
+
     def __call__(self, labels: Labels, regions: NDArray[np.integer[Any]] | None) -> Labels:
         """The labels after the step; a new map."""
         return self.function(labels, regions) if self.reads_masks else self.function(labels)
@@ -33,6 +39,7 @@ STEPS: dict[str, Step] = {
     "vote": Step("vote", vote, reads_masks=True),
     "closing": Step("closing", closing),
 }
+BUILT_IN = dict(STEPS)
 
 
 def steps_of(names: Iterable[str]) -> tuple[Step, ...]:

@@ -43,16 +43,22 @@ class SamEncoder:
         Returns:
             (B, C, h, w) in the dtype of its neck, C = 256 and h = w = 64 for SAM's own.
         """
-        weight = self.encoder.patch_embed.proj.weight
-        x = self.encoder.patch_embed(pixels.to(weight.device, weight.dtype))
-        if self.encoder.pos_embed is not None:
-            x = x + self.encoder.pos_embed
-        x = x.contiguous()
-        for block in self.encoder.blocks:
-            x = _through(block, x)
+        x = _through(self.encoder.blocks[-1], self.last_input(pixels))
         neck = self.encoder.neck  # in fp32 where the rest is not: it squares
         embedding: Tensor = neck(x.permute(0, 3, 1, 2).to(neck[0].weight.dtype))
         return embedding
+
+    @torch.no_grad()
+    def last_input(self, pixels: Tensor) -> Tensor:
+        """What the last block reads: (B, h, w, width) of pixels as of a call."""
+        weight = self.encoder.patch_embed.proj.weight
+        x: Tensor = self.encoder.patch_embed(pixels.to(weight.device, weight.dtype))
+        if self.encoder.pos_embed is not None:
+            x = x + self.encoder.pos_embed
+        x = x.contiguous()
+        for block in self.encoder.blocks[:-1]:
+            x = _through(block, x)
+        return x
 
 
 def _through(block: Any, x: Tensor) -> Tensor:
@@ -92,7 +98,7 @@ def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
     for image in range(batch):
         for head in range(heads):
             q, k, v = qkv[image, :, :, :, head].unbind(dim=2)
-            by_row, by_column = _relative(attention, q)
+            by_row, by_column = relative(attention, q)
             k, v = (part.reshape(1, 1, -1, depth) for part in (k, v))
             for top in range(0, height, step):
                 rows = slice(top, top + step)
@@ -125,7 +131,7 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
     for row in range(rows):  # a row of windows at a time: their scores stay in the cache
         of_row = windows[:, row].permute(4, 0, 2, 5, 1, 3, 6)  # 3, B, columns, heads, h, w, d
         of_row = of_row.reshape(3, -1, heads, side, side, depth)
-        bias = _bias(*_relative(attention, of_row[0]))
+        bias = _bias(*relative(attention, of_row[0]))
         q, k, v = of_row.flatten(3, 4)
         part = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
         part = part.view(batch, columns, heads, side, side, depth)
@@ -134,7 +140,7 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
     return whole[:, :height, :width].contiguous()
 
 
-def _relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
+def relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
     """What relative positions add to the scores of queries (..., h, w, d), for each axis.
 
     Returns:

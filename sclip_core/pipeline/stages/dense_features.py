@@ -8,7 +8,7 @@ no block before the last runs.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -131,7 +131,7 @@ class DenseFeaturesStage(EncodingStage):
     def of_image(self, clip: CLIP, windows: Windows, taps: Taps) -> tuple[Tensor, Geometry] | None:
         """Features of an image by the method."""
         assert self.method is not None
-        geometry, models = windows.geometry, self.run.models
+        geometry = windows.geometry
 
         def pixels() -> Tensor:
             if windows.pixels is not None:
@@ -140,8 +140,7 @@ class DenseFeaturesStage(EncodingStage):
 
         try:
             extra = self._extra(windows.digest)
-            with models.computing:
-                found = features_of(self.method, clip.encoder, geometry, taps, pixels, extra)
+            found = features_of(self.method, clip.encoder, geometry, taps, pixels, extra)
         except ImageError as error:
             self.leave_out(windows.digest, error)
             return None
@@ -152,13 +151,12 @@ class DenseFeaturesStage(EncodingStage):
         assert self.method is not None
         regions = words = None
         if self._proposals is not None:
-            rows = self._rows_of(self._proposals)
-            masks = self._proposals.read(self._proposals.row(digest, rows))
-            regions = torch.from_numpy(masks.id_map())
+            masks = self._proposals.read(self._proposals.row(digest, self._proposals.rows()))
+            regions = torch.from_numpy(masks.id_map(in_order=self.run.settings.proposals == "files"))
         if self._bank is not None:
-            words = self._bank.bank().embeddings
+            words = self._words
         second = {
-            stage.part: stage.read(stage.row(digest, self._rows_of(stage)))
+            stage.part: stage.read(stage.row(digest, stage.rows()))
             for stage in self._second
         }
         models = self.run.models
@@ -166,15 +164,18 @@ class DenseFeaturesStage(EncodingStage):
         sam = models.sam_trunk(self.run.settings) if self.method.reads_sam else None
         return Extra(network, second, sam, words, regions)
 
-    def _rows_of(self, stage: Stage) -> Mapping[str, Row]:
-        return stage.rows()
+    @cached_property
+    def _words(self) -> Tensor:
+        assert self._bank is not None
+        return self._bank.bank().embeddings
 
     def layout(self, size: Sequence[int]) -> Geometry:
         """How the features of an image of this height and width lie."""
         geometry = self.geometry(size)
         if self.method is None:
             return geometry
-        patch = self.run.models.second_patch(self.run.settings) if self.method.second_taps else 0
+        models, settings = self.run.models, self.run.settings
+        patch = models.second_spec(settings).patch if self.method.second_taps else 0
         return self.method.layout(geometry, patch)
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sclip_core.config import Geometry
+from sclip_core.config import Geometry, ImageError
 from sclip_core.encoder.clip import default_batch_size, resized_pixels
 from sclip_core.encoder.pixels import cut_windows
 from sclip_core.pipeline.run import Run
@@ -25,6 +25,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.trunk import STORED
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
+from sclip_core.tensors import is_finite
 
 SAM = "sam"
 
@@ -61,10 +62,12 @@ class ProxyFeaturesStage(SharingStage):
         settings, models = self.run.settings, self.run.models
         dtype = {"dtype": models.dtype, "tap": self._part}
         if self.of_sam:
-            return {**models.sam_identity(settings), **dtype, "halves": self._halves}
+            spec = models.sam_spec(settings)
+            network = {"network": spec.arguments or spec.name}
+            return {**network, **dtype, **({"halves": True} if self._halves else {})}
         whole = settings.slide_crop == 0
         return {
-            **models.second_identity(settings),
+            "network": models.second_spec(settings).config,
             **dtype,
             "mean": list(models.spec.mean),
             "std": list(models.spec.std),
@@ -73,6 +76,7 @@ class ProxyFeaturesStage(SharingStage):
             "slide_stride": None if whole else settings.slide_stride,
             "window_multiple": settings.window_multiple,
             "image_multiple": settings.image_multiple,
+            "patch": models.spec.patch,
         }
 
     @property
@@ -93,9 +97,7 @@ class ProxyFeaturesStage(SharingStage):
     @cached_property
     def table(self) -> ArrayTable:
         """(tokens, C) an image, in the network's own dtype."""
-        models, settings = self.run.models, self.run.settings
-        width = models.sam_width(settings) if self.of_sam else models.second_width(settings)
-        return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
+        return ArrayTable(self.artifact, self._dtype, None, compress=False)
 
     def compute_shared(
         self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
@@ -112,8 +114,13 @@ class ProxyFeaturesStage(SharingStage):
             found = of_image(loaded, [stage.part for stage in stages])
             size = {"size": list(loaded.shape[:2])}
             for stage in stages:
-                values = found[stage.part].flatten(0, -2).float().cpu()
-                yield stage, [NewRow(digest, values.numpy().astype(self._dtype), size)]
+                values = found[stage.part].float().cpu()
+                if not is_finite(values):
+                    if stage is self:
+                        self.leave_out(digest, _not_finite(self.run.models.dtype))
+                    continue
+                row = values.flatten().numpy().astype(self._dtype)
+                yield stage, [NewRow(digest, row, {**size, "shape": list(values.shape)})]
 
     @property
     def _dtype(self) -> str:
@@ -149,17 +156,14 @@ class ProxyFeaturesStage(SharingStage):
     def read(self, row: Row) -> Tensor:
         """A tap of an image: (windows, rows, columns, C) float32; of SAM (1 or 2, S, S, C)."""
         values = torch.from_numpy(self.table.read(row).astype(np.float32))
-        if self.of_sam:
-            side = self.run.models.sam_side(self.run.settings)
-            shape = (1 + self._halves, side, side)
-        else:
-            geometry, patch = self.geometry(self.table.size_of(row)), self._patch
-            height, width = geometry.frame
-            shape = (geometry.num_windows, height // patch, width // patch)
-        if len(values) != math.prod(shape):
+        shape = row.meta.get("shape")
+        if not isinstance(shape, list) or math.prod(shape) != values.numel():
             raise self.table.damaged(row)
-        return values.view(*shape, -1)
+        return values.view(shape)
 
-    @property
-    def _patch(self) -> int:
-        return self.run.models.second_patch(self.run.settings)
+
+def _not_finite(dtype: str) -> ImageError:
+    return ImageError(
+        f"the second network's features in {dtype} are not finite numbers: try --dtype fp32, and "
+        "check the weights"
+    )
