@@ -1,7 +1,7 @@
 """ITACLIP: self-similar attention of four blocks, over five views (docs/methods.md, ITACLIP).
 
 Aydın et al., "ITACLIP: Boosting Training-Free Semantic Segmentation with Image, Text, and
-Architectural Enhancements". What it changes of the image; its texts are not public in full. The
+Architectural Enhancements". This is its image side, without its auxiliary texts. The
 closing of its label map is ``segmentation.after.closing``.
 """
 
