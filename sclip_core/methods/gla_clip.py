@@ -51,7 +51,8 @@ class GLACLIP(Method):
     def features(self, scene: Scene) -> Tensor:
         """The features of an image; see ``Method``."""
         shape = scene.second[TOKENS].shape[:3]
-        return scene.tower.features(self.tokens(scene)).unflatten(0, shape)
+        features: Tensor = scene.tower.features(self.tokens(scene)).unflatten(0, shape)
+        return features
 
     def tokens(self, scene: Scene) -> Tensor:
         """What ln_post reads, of the patches of all windows in order: (N, width) float32."""

@@ -41,7 +41,8 @@ class ProxyCLIP(Method):
     def features(self, scene: Scene) -> Tensor:
         """The features of an image; see ``Method``."""
         grid = scene.second[TOKENS].shape[1:3]
-        return scene.tower.features(self.tokens(scene)).unflatten(1, grid)
+        features: Tensor = scene.tower.features(self.tokens(scene)).unflatten(1, grid)
+        return features
 
     def tokens(self, scene: Scene) -> Tensor:
         """What ln_post reads: (windows, M, width) float32, M the second network's patches."""
