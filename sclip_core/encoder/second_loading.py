@@ -192,12 +192,11 @@ def _check_plain(name: str, vit: Any) -> None:
 
 def _plain_attention(attn: Any) -> bool:
     """Whether an attention is softmax(q·k)·v and a projection, and nothing more."""
-    between = (attn.q_norm, attn.k_norm, attn.norm) if type(attn).__name__ == "Attention" else ()
-    return (
-        bool(between)
-        and attn.gate is None
-        and all(isinstance(module, torch.nn.Identity) for module in between)
-    )
+    if type(attn).__name__ != "Attention":
+        return False
+    # Earlier versions of timm have no norm and no gate.
+    between = [getattr(attn, name, None) for name in ("q_norm", "k_norm", "norm", "gate")]
+    return all(part is None or isinstance(part, torch.nn.Identity) for part in between)
 
 
 def _patch(vit: Any) -> int:

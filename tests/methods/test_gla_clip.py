@@ -186,3 +186,10 @@ def test_windows_lower_than_the_crop(tiny12_head, golden):
     scene = scene_of(tiny12_head, METHOD, image, protocol)
     assert scene.geometry.tokens == (10, 14)
     assert features_of(METHOD, scene).shape[1:3] == (21, 28)
+
+
+def test_a_patch_alike_to_none_is_its_own_proxy():
+    """Also where the rows do not begin with the first patch."""
+    found = GLACLIP(threshold=1).proxies(torch.eye(6), slice(2, 6))
+    assert torch.equal(found.similarity, torch.eye(6)[2:])
+    assert torch.equal(found.sizes, torch.ones(4, 1))
