@@ -65,6 +65,16 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
     return register
 
 
+def register_own(function: PolicyFunction) -> str:
+    """Register a function under its own name, unless ``@policy`` has; returns the name."""
+    for name, (known, _) in POLICIES.items():
+        if known is function:
+            return name
+    name = getattr(function, "__name__", type(function).__name__)
+    policy(name)(function)
+    return str(name)
+
+
 def _check_name(name: object) -> None:
     """Refuse names that ``--attention`` could not take."""
     if not isinstance(name, str):

@@ -82,11 +82,12 @@ class DenseEncoder:
         return next(self._last(self.trunk(pixels), self.grid(pixels), [self.attention]))
 
     @torch.no_grad()
-    def patch_features(self, pixels: Tensor) -> Tensor:
+    def patch_features(self, pixels: Tensor, attention: Attention | None = None) -> Tensor:
         """Unit-length features of the patches of every window, without CLS.
 
         Args:
             pixels: (B, 3, h, w), normalised.
+            attention: of the last block; None: the encoder's own.
 
         Returns:
             (B, h // patch, w // patch, D) float32.
@@ -94,7 +95,7 @@ class DenseEncoder:
         Raises:
             UserError: the features are not finite numbers.
         """
-        features = self.features_of(pixels, [self.attention])[0]
+        features = self.features_of(pixels, [attention or self.attention])[0]
         if not is_finite(features):
             raise UserError(
                 "the features hold NaN or infinite numbers: try dtype fp32, and check the weights"

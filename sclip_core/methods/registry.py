@@ -103,9 +103,7 @@ def choose(protocol: Protocol, attention: str = "csa") -> Chosen:
     )
 
 
-def _check_known(
-    values: Mapping[str, Any], parts: list[tuple[Any, set[str]]], method: str
-) -> None:
+def _check_known(values: Mapping[str, Any], parts: list[tuple[Any, set[str]]], method: str) -> None:
     """Refuse parameters that nothing chosen has."""
     known = sorted(set().union(*(names for _, names in parts)))
     for name in values:

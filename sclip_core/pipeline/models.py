@@ -51,7 +51,8 @@ class Models:
         )
         self._settings, self._digests, self._download = settings, digests, download
         self._loaded: dict[tuple[str, torch.device, str | None], Any] = {}
-        self._second: dict[tuple[str, str | None], Any] = {}  # specs of second networks
+        self._second_specs: dict[tuple[str, str | None], SecondSpec] = {}
+        self._sam_specs: dict[tuple[str, str | None], TrunkSpec] = {}
         self._lock = Lock()
 
     @cached_property
@@ -95,9 +96,9 @@ class Models:
         """
         usual = method_table().get(settings.method or "", {}).get("second", "dino_vitb8")
         named = settings.proxy_model or usual, settings.proxy_weights
-        if named not in self._second:
-            self._second[named] = find_second(*named, download=self._download)
-        return self._second[named]
+        if named not in self._second_specs:
+            self._second_specs[named] = find_second(*named, download=self._download)
+        return self._second_specs[named]
 
     def second_sha256(self, settings: Settings) -> str:
         """The digest of the file of the second network's weights."""
@@ -124,10 +125,10 @@ class Models:
         """
         given = settings.sam_encoder or settings.sam_model
         weights = settings.sam_checkpoint
-        named = f"sam {given}", str(weights) if weights else None
-        if named not in self._second:
-            self._second[named] = find_trunk(given, named[1], download=self._download)
-        return self._second[named]
+        named = given, str(weights) if weights else None
+        if named not in self._sam_specs:
+            self._sam_specs[named] = find_trunk(*named, download=self._download)
+        return self._sam_specs[named]
 
     def sam_trunk_sha256(self, settings: Settings) -> str:
         """The digest of the file of SAM's weights."""

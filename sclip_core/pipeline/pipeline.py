@@ -143,7 +143,7 @@ class Pipeline:
 
     def stage(self, label: str) -> AnyStage:
         """A stage by its label: ``refine``, ``trunk:h4``."""
-        return next(s for s in self if (s.label if isinstance(s, Stage) else s.name) == label)
+        return next(s for s in self if s.label == label)
 
 
 def _taps(run: Run, trunk: TrunkStage, method: Method | None) -> tuple[TrunkStage, ...]:

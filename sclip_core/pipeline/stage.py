@@ -39,8 +39,6 @@ class Stage(ABC):
     batch_rows: ClassVar[int] = 1  # that are worth a commit
     work: Work  # the stage as plain data, while its command is executed
 
-    part: str = ""  # which of several stages of this name and of one run
-
     def __init__(self, run: Run, *upstream: Stage, kept: Sequence[Stage] = ()) -> None:
         """Place the stage in a run.
 
@@ -146,6 +144,11 @@ class Stage(ABC):
     def reads(self) -> Sequence[Stage]:
         """The stages whose rows this one reads, be they upstream or only kept."""
         return (*self.upstream, *self.kept)
+
+    @property
+    def part(self) -> str:
+        """Which of several stages of this name and of one run it is; mostly there is one."""
+        return ""
 
     @property
     def label(self) -> str:

@@ -136,7 +136,9 @@ class DenseFeaturesStage(EncodingStage):
         def pixels() -> Tensor:
             if windows.pixels is not None:
                 return windows.pixels[: geometry.num_windows]
-            return cut_windows(clip.pixels(self.run.inputs.image(windows.digest), geometry), geometry)
+            return cut_windows(
+                clip.pixels(self.run.inputs.image(windows.digest), geometry), geometry
+            )
 
         try:
             extra = self._extra(windows.digest)
@@ -152,13 +154,12 @@ class DenseFeaturesStage(EncodingStage):
         regions = words = None
         if self._proposals is not None:
             masks = self._proposals.read(self._proposals.row(digest, self._proposals.rows()))
-            regions = torch.from_numpy(masks.id_map(in_order=self.run.settings.proposals == "files"))
+            regions = torch.from_numpy(
+                masks.id_map(in_order=self.run.settings.proposals == "files")
+            )
         if self._bank is not None:
             words = self._words
-        second = {
-            stage.part: stage.read(stage.row(digest, stage.rows()))
-            for stage in self._second
-        }
+        second = {stage.part: stage.read(stage.row(digest, stage.rows())) for stage in self._second}
         models = self.run.models
         network = models.second(self.run.settings) if self.method.second_taps else None
         sam = models.sam_trunk(self.run.settings) if self.method.reads_sam else None

@@ -32,7 +32,7 @@ class Windows(NamedTuple):
     taps: Taps | None = None
 
     @property
-    def count(self) -> int:
+    def number(self) -> int:
         """The number of windows, of all views."""
         value = self.pixels if self.taps is None else next(iter(self.taps.values()))
         return 0 if value is None else len(value)
@@ -154,7 +154,7 @@ class EncodingStage(SharingStage):
         group: list[Windows] = []
         for _, windows in self.loaded(self.loader(clip), ids):
             group.append(windows)
-            if sum(one.count for one in group) >= self._full(clip, group[0].geometry):
+            if sum(one.number for one in group) >= self._full(clip, group[0].geometry):
                 yield from self._encode_group(clip, group, others)
                 group = []
         if group:
@@ -200,7 +200,7 @@ class EncodingStage(SharingStage):
             does not what it keeps of each image, on the CPU.
         """
         geometry = same[0].geometry
-        counts = [windows.count for windows in same]
+        counts = [windows.number for windows in same]
         wanted = union(stage.needed for stage in stages)
         together: dict[Any, Tensor] = (
             {tap: torch.cat([one.taps[tap] for one in same if one.taps]) for tap in wanted}
@@ -220,7 +220,9 @@ class EncodingStage(SharingStage):
                 by_pass.append(taps)
         whole = {tap: torch.cat([taps[tap] for taps in by_pass]) for tap in wanted if by_pass}
         split = {tap: value.split(counts) for tap, value in whole.items()}
-        of_images = [{tap: parts[number] for tap, parts in split.items()} for number in range(len(same))]
+        of_images = [
+            {tap: parts[number] for tap, parts in split.items()} for number in range(len(same))
+        ]
         return of_images, {s: list(torch.cat(v).split(counts)) for s, v in kept.items()}
 
     def _row(

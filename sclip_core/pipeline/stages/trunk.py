@@ -74,12 +74,12 @@ class TrunkStage(EncodingStage):
         self, clip: CLIP, taps: Taps, grid: tuple[int, int], stages: Sequence[Stage]
     ) -> dict[Stage, Tensor]:
         """Each stage's tap, window by window."""
-        kept = {}
+        kept: dict[Stage, Tensor] = {}
         for stage in stages:
             assert isinstance(stage, TrunkStage)
             value = taps[stage.tap]
             kept[stage] = value.float() if value.dtype == torch.bfloat16 else value
-        return dict(kept)
+        return kept
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:
         """A tap of an image.
