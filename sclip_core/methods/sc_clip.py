@@ -193,7 +193,8 @@ def shared_attention(cosines: Tensor, sharpness: float) -> Tensor:
     """
     above = sharpness * (cosines - cosines.mean(dim=(1, 2), keepdim=True))
     cut = above < 0
-    # Among equal patches rounding can put even a patch's cosine with itself below the mean.
+    # Among equal patches rounding can put even a patch's cosine with itself below the mean; without
+    # any entry the softmax would be NaN.
     cut.diagonal(dim1=1, dim2=2).fill_(False)
     return above.masked_fill_(cut, -torch.inf).softmax(dim=-1)
 

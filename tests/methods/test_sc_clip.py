@@ -231,6 +231,15 @@ def test_shared_attention_leaves_out_what_is_below_the_mean():
     torch.testing.assert_close(shared[0, 0, kept], expected)
 
 
+def test_a_patch_unlike_all_others_attends_to_itself():
+    """Also where its cosine with itself is below the mean: of a token of zeros it is 0."""
+    tokens = torch.ones(1, 9, 8)
+    tokens[0, 4] = 0
+    shared = shared_attention(cosine_matrix(tokens), 3.0)
+    torch.testing.assert_close(shared[0, 4], torch.eye(9)[4])
+    assert shared.isfinite().all()
+
+
 def test_a_beta_above_all_cosines():
     """Above 1 the diagonal is cut too, and nothing is left; else it alone is."""
     cosines = cosine_matrix(random(1, 20, 64))
