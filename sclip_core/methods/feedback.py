@@ -8,6 +8,7 @@ row; the matrices hold no CLS.
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -15,7 +16,6 @@ from torch.nn.functional import conv1d
 
 SIGMA = 5.0  # of the blur, in patches
 REACH = 31  # of its kernel, in patches
-PAIRS_AT_ONCE = 2**22  # of patches, in work: 16 MB
 
 
 def patch_words(labels: Tensor, num_words: int, patch: int) -> Tensor:
@@ -49,24 +49,17 @@ def feedback_matrix(words: Tensor) -> Tensor:
     reference's does, and divided by its sum.
 
     Args:
-        words: (rows, columns) int64, a word for each patch.
+        words: (rows, columns) integers, a word for each patch.
 
     Returns:
         (N, N) float32; rows sum to 1.
     """
-    flat, (distance, decay) = words.flatten(), _distances(*words.shape)
-    size = len(flat)
-    matrix = torch.empty(size, size, device=words.device)
-    step = max(1, PAIRS_AT_ONCE // size)
-    kernel = _gaussian(min(size, REACH)).to(words.device)
-    for first in range(0, size, step):
-        part = slice(first, first + step)
-        same = flat[part, None] == flat
-        joined = _connected(words, same, first, distance[part].to(words.device))
-        related = torch.where(joined, 1.0, decay[part].to(words.device)) * same
-        blurred = conv1d(related[:, None], kernel[None, None], padding=len(kernel) // 2)[:, 0]
-        matrix[part] = blurred / (blurred.sum(dim=1, keepdim=True) + 1e-8)
-    return matrix
+    flat = words.flatten()
+    related = torch.where(connected(words), 1.0, _decay(*words.shape).to(words.device))
+    related *= flat[:, None] == flat
+    kernel = _gaussian(min(len(flat), REACH)).to(words.device)
+    blurred = conv1d(related[:, None], kernel[None, None], padding=len(kernel) // 2)[:, 0]
+    return blurred / (blurred.sum(dim=1, keepdim=True) + 1e-8)
 
 
 def connected(words: Tensor) -> Tensor:
@@ -82,63 +75,66 @@ def connected(words: Tensor) -> Tensor:
     Returns:
         (N, N) bool.
     """
-    flat = words.flatten()
-    distance, _ = _distances(*words.shape)
-    return _connected(words, flat[:, None] == flat, 0, distance.to(words.device))
-
-
-def _connected(words: Tensor, same: Tensor, first: int, distance: Tensor) -> Tensor:
-    """``connected`` for the rows from ``first`` on: (rows, N) bool.
-
-    Args:
-        words: (rows, columns).
-        same: (rows, N) bool, whether both have the same word.
-        first: number of the first row's patch.
-        distance: (rows, N) integers, st.
-    """
     height, width = words.shape
-    flat = words.flatten()
-    joined = same.clone()
-    alive = joined.flatten().nonzero()[:, 0]  # pairs that are still joined, and not at their end
-    steps = distance.flatten()
-    ys, xs = (table.to(words.device) for table in _lines(height, width))
-    for n in range(1, len(ys)):  # at n = 0 the line is at patch i itself
-        alive = alive[steps[alive] >= n]
-        i = alive // same.shape[1] + first
-        j = alive % same.shape[1]
-        y = ys[n].take((i // width) * height + j // width)
-        x = xs[n].take((i % width) * width + j % width)
-        on = flat[y * width + x] == flat[i]
-        joined.view(-1)[alive[~on]] = False
-        alive = alive[on]
-    return joined
+    numbers = words.unique(return_inverse=True)[1]
+    if not numbers.any():  # one word
+        return torch.ones(height * width, height * width, dtype=torch.bool, device=words.device)
+    numbers = numbers.to(torch.uint8 if numbers.max() < 256 else torch.int32)
+    down, right = (_lines(size, max(height, width)).to(words.device) for size in (height, width))
+    # Pairs of rows times pairs of columns, each with the most distant first: those with n steps
+    # or more come first, so that slices of the matrix are all that a step needs.
+    of_i = numbers[down.start][:, right.start]
+    joined = numbers[down.at[-1]][:, right.at[-1]] == of_i
+    for n in range(1, len(down.at)):  # at n = 0 the line is at patch i itself
+        rows, columns = down.longer[n], right.longer[n]
+        on_line = numbers[:, right.at[n]]
+        joined[:rows] &= on_line[down.at[n, :rows]] == of_i[:rows]
+        near = on_line[:, :columns].contiguous()[down.at[n, rows:]]
+        joined[rows:, :columns] &= near == of_i[rows:, :columns]
+    ordered = joined[down.place][:, right.place].view(height, height, width, width)
+    return ordered.transpose(1, 2).reshape(height * width, -1)
 
 
-@lru_cache(maxsize=8)
-def _distances(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Of all pairs, st (N, N) int16 and exp(-st / m) float32; m is the largest."""
+class _Lines(NamedTuple):
+    """Where lines between the positions of an axis run: P pairs, the most distant first."""
+
+    start: Tensor  # (P,) int64, where the line of a pair starts
+    at: Tensor  # (m+1, P) int64, where it is after n of m steps, rounded
+    longer: list[int]  # for each n, how many pairs are n or more apart
+    place: Tensor  # (size²,) int64, where the pair of start i and end j is: entry i·size + j
+
+    def to(self, device: torch.device) -> _Lines:
+        """The same on another device."""
+        start, at, place = (part.to(device) for part in (self.start, self.at, self.place))
+        return _Lines(start, at, self.longer, place)
+
+
+@lru_cache(maxsize=16)
+def _lines(size: int, largest: int) -> _Lines:
+    """The lines of an axis of ``size`` patches, where the longer axis has ``largest``.
+
+    In float32 and with halves to even: exact positions would round to other patches where m is
+    even.
+    """
+    axis = torch.arange(size)
+    apart = (axis[:, None] - axis).abs().flatten()
+    order = apart.argsort(descending=True, stable=True)
+    start, end = order // size, order % size
+    share = torch.linspace(0, 1, largest)[:, None]
+    at = (start.float() * (1 - share) + end.float() * share).round().long()
+    longer = [int((apart >= n).sum()) for n in range(largest)]
+    return _Lines(start, at, longer, order.argsort())
+
+
+@lru_cache(maxsize=4)
+def _decay(height: int, width: int) -> Tensor:
+    """Of all pairs of patches, exp(-st / m): (N, N) float32."""
     down, right = (
         (axis[:, None] - axis).abs() for axis in (torch.arange(height), torch.arange(width))
     )
-    steps = torch.maximum(down[:, None, :, None], right[None, :, None, :])
-    steps = steps.flatten(2).flatten(0, 1)
-    largest = max(1, int(steps.max()))  # a grid of one patch has no distance but 0
-    return steps.short(), torch.exp(-steps.float() / largest)
-
-
-@lru_cache(maxsize=8)
-def _lines(height: int, width: int) -> tuple[Tensor, Tensor]:
-    """Where the lines between patches run, rounded: rows (m+1, h, h), columns (m+1, w, w) int64.
-
-    Of row y to row y' after n of m steps, and of columns alike. In float32 and with halves to even,
-    as exact positions would round to other patches where m is even.
-    """
-    share = torch.linspace(0, 1, max(height, width))[:, None, None]
-    rows, columns = (
-        (axis[:, None] * (1 - share) + axis * share).round().long()
-        for axis in (torch.arange(float(height)), torch.arange(float(width)))
-    )
-    return rows, columns
+    steps = torch.maximum(down[:, None, :, None], right[None, :, None, :]).flatten(2)
+    largest = max(1, height - 1, width - 1)  # a grid of one patch has no distance but 0
+    return torch.exp(-steps.flatten(0, 1).float() / largest)
 
 
 def _gaussian(length: int) -> Tensor:

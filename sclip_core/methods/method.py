@@ -37,7 +37,7 @@ class Scene:
     """The second network; see ``second``."""
     second: Mapping[str, Tensor] = field(default_factory=dict)
     """What the second network gives, by the names of ``second_taps``: (windows, rows, columns, C)
-    float32; of SAM (1, 64, 64, C)."""
+    float32; of SAM (1, 64, 64, C), or 2 of the halves of the image that Trident has."""
     sam: Any = None
     """SAM's image encoder, where the method reads it."""
     words: Tensor | None = None
