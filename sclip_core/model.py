@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,15 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Protocol, UserError, unknown
+from sclip_core.config.methods import method_protocol, template_set
 from sclip_core.datasets import Vocabulary
-from sclip_core.encoder import Attention, TextBank, check_protocol, find_model
-from sclip_core.encoder.clip import CLIP
+from sclip_core.encoder import TextBank, check_protocol, find_model
+from sclip_core.encoder.attention import register_own
+from sclip_core.encoder.clip import CLIP, default_batch_size
 from sclip_core.encoder.pixels import as_rgb
+from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.text import TEMPLATES
+from sclip_core.encoder.views import VIEWS
 from sclip_core.masks import RULES, Evidence, Proposals, mask_source, pooled_logits
+from sclip_core.masks.id_maps import as_id_map, proposals_of
+from sclip_core.methods.features import features_of
+from sclip_core.methods.method import Method
+from sclip_core.methods.networks import Networks
+from sclip_core.methods.registry import Chosen, choose
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
-from sclip_core.tensors.device import find_device, find_dtype
+from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
 Classes = list[str] | list[list[str]] | Vocabulary
 
@@ -37,7 +46,15 @@ class Segmentation:
 
 
 class SCLIP(CLIP):
-    """A frozen CLIP that labels every pixel of an image with one of the given words."""
+    """A frozen CLIP that labels every pixel of an image with one of the given words.
+
+    Attributes:
+        method: what ``logits`` and ``segment`` do; None: the attention that it was loaded with.
+        networks: those that methods read beside CLIP.
+    """
+
+    method: str | None = None
+    networks: Networks
 
     @classmethod
     def load(
@@ -46,9 +63,14 @@ class SCLIP(CLIP):
         pretrained: str = "openai",
         device: str = "auto",
         dtype: str = "auto",
-        attention: str = "csa",
+        attention: str | Callable[..., Tensor] | None = None,
+        method: str | None = None,
+        proxy: str | None = None,
+        proxy_pretrained: str | None = None,
+        sam: str | None = None,
+        sam_pretrained: str | None = None,
     ) -> SCLIP:
-        """Load a CLIP.
+        """Load a CLIP, and what else a method needs.
 
         Args:
             model: an open_clip architecture with a ViT image tower, OpenAI's spelling of it
@@ -62,21 +84,45 @@ class SCLIP(CLIP):
                 ``bf16``, ``fp16``.
             attention: of the last block: ``csa``, ``vanilla``, ``maskclip``, ``clearclip``,
                 ``naclip``, ``kk``; with ``:vanilla`` or ``:reduced`` behind it to keep or leave
-                the block's residual and MLP.
+                the block's residual and MLP; or a function of your own (docs/own-method.md).
+            method: ``sc-clip``, ``pearl``, ``proxyclip``, ... (docs/methods.md); attentions are
+                methods too. It is what ``logits`` and ``segment`` do unless their protocol names
+                another. None: the attention.
+            proxy: the second network of a method that has one: ``dino_vitb8``, ``dinov2_vitb14``, a
+                plain ViT of timm's, or the path of a JSON. None: the method's own.
+            proxy_pretrained: its weights, a tag of timm's name or a file. None: by its name.
+            sam: SAM's encoder for a method that reads it: ``vit_b``, ``vit_l``, ``vit_h``, or the
+                path of a JSON. None: ``vit_b``.
+            sam_pretrained: its weights, a file. None: Meta's, by name.
 
         Raises:
-            UserError: an unknown name, weights that cannot be had or do not fit.
+            UserError: an unknown name, weights that cannot be had or do not fit; a method and
+                another attention.
         """
-        policy = Attention.parse(attention)
+        if attention is not None and method not in (None, attention):
+            raise UserError(
+                "method and attention are both given: an attention is a method; take one"
+            )
+        if callable(attention):
+            attention = register_own(attention)
+        chosen = choose(Protocol(method=method), attention or "csa")
         where = find_device(device)
-        return cls(find_model(model, pretrained), policy, where, find_dtype(dtype, where))
+        precision = find_dtype(dtype, where)
+        found = cls(find_model(model, pretrained), chosen.attention, where, precision)
+        found.method = method if chosen.method else None
+        found.networks = Networks(
+            proxy, proxy_pretrained, sam, sam_pretrained, where, DTYPES[precision]
+        )
+        if chosen.method:
+            found.networks.load_for(chosen.method)
+        return found
 
     def text_bank(self, classes: Classes, templates: str = "openai") -> TextBank:
         """Encode a vocabulary, every word in each template (docs/protocol.md, section 1).
 
         Args:
             classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
-            templates: ``openai``, 80 of them, or ``simple``, four.
+            templates: ``openai``, 80 of them; ``simple``, four; or ``photo``, one.
 
         Returns:
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
@@ -103,11 +149,10 @@ class SCLIP(CLIP):
         Returns:
             (C, h, w) float32: cosine of the best word of each class, on the patch grid.
         """
-        protocol = Protocol.checked({**settings, "slide_crop": 0})
-        image, bank = as_rgb(image), self.text_bank(classes)
-        geometry, windows = self.windows(image, protocol)
-        features = self.window_features(windows)
-        cosines = Stitcher(geometry, self.device).side_by_side(features, bank.embeddings)
+        protocol = Protocol.checked({**settings, "slide_crop": 0, "method": self.method})
+        refiner = self.refiner(as_rgb(image), bank := self.text_bank(classes), protocol)
+        stitcher = Stitcher(refiner.geometry, self.device)
+        cosines = stitcher.side_by_side(refiner.features, bank.embeddings)
         return class_scores(cosines, bank.query_class, bank.num_classes)
 
     def logits(
@@ -115,6 +160,7 @@ class SCLIP(CLIP):
         image: Any,
         protocol: Protocol | str | None = None,
         classes: Classes | None = None,
+        masks: Proposals | NDArray[np.integer[Any]] | None = None,
         **settings: Any,
     ) -> Tensor:
         """Logits of every word at every pixel.
@@ -123,20 +169,23 @@ class SCLIP(CLIP):
             image: (H, W, 3) uint8 RGB, or a PIL image.
             protocol: a benchmark's name or a ``Protocol``; None: the defaults.
             classes: as for ``text_bank``; None: the protocol's vocabulary.
+            masks: for a method that reads them: proposals, or an id map (H, W) of integers whose
+                lowest id is no mask.
             **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
 
         Returns:
             (Q, H, W) float32, before ``logit_scale``, refined where the protocol has PAMR steps.
         """
         resolved, vocabulary = self._resolve(protocol, classes, settings)
-        return self.refiner(as_rgb(image), self.text_bank(vocabulary), resolved).logits()
+        image, bank = as_rgb(image), self.bank_of(vocabulary, resolved)
+        return self.refiner(image, bank, resolved, _regions(masks, image)).logits()
 
     def segment(
         self,
         image: Any,
         protocol: Protocol | str | None = None,
         classes: Classes | None = None,
-        masks: Proposals | None = None,
+        masks: Proposals | NDArray[np.integer[Any]] | None = None,
         rule: str = "vote",
         heat: Sequence[str] = (),
         **settings: Any,
@@ -147,7 +196,9 @@ class SCLIP(CLIP):
             image: (H, W, 3) uint8 RGB, or a PIL image.
             protocol: a benchmark's name or a ``Protocol``; None: the defaults.
             classes: as for ``text_bank``; None: the protocol's vocabulary.
-            masks: proposals for this image, to be filled; pixels outside keep their dense label.
+            masks: of this image: proposals, or an id map (H, W) of integers whose lowest id is no
+                mask. A method that reads masks gets them; else they are filled, and pixels outside
+                keep their dense label.
             rule: what labels a mask: ``vote`` of its pixels' labels, ``pool``: the mean of their
                 logits, or ``crop``: CLIP on the mask's crop.
             heat: names of classes, whose best word counts at every pixel, or of single words, to
@@ -165,10 +216,15 @@ class SCLIP(CLIP):
             raise unknown("rule", rule, RULES)
         resolved, vocabulary = self._resolve(protocol, classes, settings)
         groups = {name: vocabulary.words_of(name) for name in heat}
-        image, bank = as_rgb(image), self.text_bank(vocabulary)
-        refiner = self.refiner(image, bank, resolved)
+        image, bank = as_rgb(image), self.bank_of(vocabulary, resolved)
+        chosen, regions = self._chosen(resolved), _regions(masks, image)
+        refiner = self.refiner(image, bank, resolved, regions)
         labels = refiner.labels(bank.query_class, bank.num_classes)
-        if masks is not None:
+        for step in chosen.after:
+            labels = step(labels, regions)
+        if masks is not None and not chosen.reads_masks:
+            if not isinstance(masks, Proposals):
+                masks = proposals_of(as_id_map(masks, image.shape[:2]))
             labels = self._filled(image, labels, refiner, bank, masks, rule)
         maps = refiner.best_of(list(groups.values())).numpy() if groups else ()
         return Segmentation(labels, bank.class_names, dict(zip(groups, maps, strict=True)))
@@ -183,8 +239,6 @@ class SCLIP(CLIP):
         rule: str,
     ) -> NDArray[np.unsignedinteger]:
         """Masks filled with labels."""
-        if masks.size != image.shape[:2]:
-            raise UserError(f"masks of an image of {masks.size} for one of {image.shape[:2]}")
 
         def scores() -> Tensor:
             """A logit for each mask and word."""
@@ -197,16 +251,66 @@ class SCLIP(CLIP):
         evidence = Evidence(masks, labels, words, bank.num_classes, refiner.protocol, scores)
         return RULES[rule](evidence)
 
-    def refiner(self, image: NDArray[np.uint8], bank: TextBank, protocol: Protocol) -> Refiner:
-        """Encode an image and make ready to refine and decide."""
+    def refiner(
+        self,
+        image: NDArray[np.uint8],
+        bank: TextBank,
+        protocol: Protocol,
+        regions: NDArray[np.integer[Any]] | None = None,
+    ) -> Refiner:
+        """Encode an image and make ready to refine and decide.
+
+        Args:
+            image: (H, W, 3) uint8 RGB.
+            bank: of the words.
+            protocol: how; its ``method`` is the model's where it names none.
+            regions: id map (H, W), for a method that reads masks.
+
+        Raises:
+            UserError: the method reads masks and there are none.
+        """
+        chosen = self._chosen(protocol)
+        if chosen.reads_masks and regions is None:
+            raise UserError(
+                f"method '{chosen.name}' needs masks: pass masks=, of sclip_core.propose_masks or "
+                "an id map (H, W) of integers"
+            )
         geometry, windows = self.windows(image, protocol)
+        method = chosen.method
+        if method is None:
+            own = chosen.attention == self.encoder.attention
+            other = {} if own else {"attention": chosen.attention}
+            features = self.window_features(windows, **other)
+        else:
+            extra = self.networks.extra(method, image, geometry, windows, bank.embeddings, regions)
+            taps = self.window_taps(windows, method)
+            features = features_of(method, self.encoder, geometry, taps, lambda: windows, extra)
         return Refiner(
-            geometry=geometry,
-            features=self.window_features(windows),
+            geometry=method.layout(geometry, extra.patch) if method else geometry,
+            features=features,
             embeddings=bank.embeddings,
             protocol=protocol,
             pixels=lambda: self.pixels(image, geometry),
+            refining=chosen.refiner,
         )
+
+    def window_taps(self, windows: Tensor, method: Method) -> dict[Tap, Tensor]:
+        """What a method reads of the image tower: each (views·windows, 1+N, width)."""
+        wanted = method.taps(self.encoder.tower.layers)
+        views = torch.cat([VIEWS[view](windows) for view in method.views])
+        size = default_batch_size(self.device, views.shape, self.spec.patch)
+        passes = [self.encoder.taps(part, wanted, method.positions) for part in views.split(size)]
+        return {tap: torch.cat([one[tap] for one in passes]) for tap in wanted}
+
+    def bank_of(self, vocabulary: Vocabulary, protocol: Protocol) -> TextBank:
+        """The words of a vocabulary in the templates that the method asks for."""
+        return self.text_bank(vocabulary, template_set(protocol.method or self.method) or "openai")
+
+    def _chosen(self, protocol: Protocol) -> Chosen:
+        """What a protocol asks for; the model's own method and attention where it names none."""
+        if protocol.method is None and self.method is not None:
+            protocol = protocol.replace(method=self.method)
+        return choose(protocol, str(self.encoder.attention))
 
     def _resolve(
         self,
@@ -216,8 +320,9 @@ class SCLIP(CLIP):
     ) -> tuple[Protocol, Vocabulary]:
         """Protocol and vocabulary of a call."""
         if isinstance(protocol, str):
-            protocol = Protocol.named(protocol)
-        resolved = (protocol or Protocol()).replace(**settings)
+            protocol = Protocol.named(protocol, self.method)
+        usual = protocol or Protocol.checked(method_protocol(self.method, None))
+        resolved = usual.replace(**settings)
         check_protocol(resolved, self.spec.patch)
         if classes is not None:
             return resolved, Vocabulary.from_classes(classes)
@@ -226,6 +331,22 @@ class SCLIP(CLIP):
                 'no words to look for: pass classes=["cat", "grass, lawn"], or protocol="voc21"'
             )
         return resolved, Vocabulary.named(resolved.vocabulary)
+
+
+def _regions(masks: Any, image: NDArray[np.uint8]) -> NDArray[np.int64] | None:
+    """The id map (H, W) of masks that were given for an image.
+
+    Raises:
+        UserError: they are of another image, or no masks.
+    """
+    size = (image.shape[0], image.shape[1])
+    if masks is None:
+        return None
+    if not isinstance(masks, Proposals):
+        return as_id_map(masks, size)
+    if masks.size != size:
+        raise UserError(f"masks of an image of {masks.size} for one of {size}")
+    return masks.id_map()
 
 
 def propose_masks(

@@ -33,6 +33,15 @@ class Outcome:
             seconds=max(self.seconds, other.seconds),
         )
 
+    def beside(self, other: Outcome) -> Outcome:
+        """This and another table of the same stage, filled one after the other or together."""
+        return replace(
+            self,
+            cached=min(self.cached, other.cached),
+            computed=max(self.computed, other.computed),
+            seconds=self.seconds + other.seconds,
+        )
+
     @property
     def state(self) -> Literal["cached", "computed"]:
         """``cached`` where nothing had to be computed."""

@@ -39,7 +39,7 @@ def _up(value: int, multiple: int) -> int:
 
 
 def _padding(window: tuple[int, int], multiple: int) -> tuple[int, int, int, int]:
-    """What pads a window to a multiple on both axes, half on each side: top, bottom, left, right."""
+    """Pixels above, below, left and right of a window that pad it to a multiple, half a side."""
     missing = [(_up(side, multiple) - side) if multiple else 0 for side in window]
     top, left = (total // 2 for total in missing)
     return top, missing[0] - top, left, missing[1] - left

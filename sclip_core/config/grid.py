@@ -10,8 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config.errors import UserError
+from sclip_core.config.methods import reads_masks
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
-from sclip_core.config.settings import ROLES, Settings, chosen_values
+from sclip_core.config.settings import (
+    ROLES,
+    Settings,
+    chosen_values,
+    preset_values,
+    read_pipeline,
+)
 from sclip_core.config.stages import STAGE_SPECS
 
 # Settings of which one command may try several values; the first varies slowest.
@@ -47,14 +54,50 @@ def resolve_several(
     Raises:
         UserError: an unknown name or an impossible value anywhere; too many runs.
     """
-    chosen, places = chosen_values(config, preset, given)
-    values = {name: several_values(name, chosen[name]) for name in SEVERAL if name in chosen}
-    count = prod(map(len, values.values()))
+    methods = _methods(config, preset, given)
+    for_method = any(map(reads_masks, methods))
+    each = []
+    for method in methods:
+        of_one = {**given, "method": method}
+        chosen, places = chosen_values(config, preset, of_one, for_method)
+        each.append(
+            (chosen, places, {n: several_values(n, chosen[n]) for n in SEVERAL if n in chosen})
+        )
+    count = sum(prod(map(len, values.values())) for _, _, values in each)
     if count > MOST_RUNS:
         raise UserError(
             f"{count:,} runs, of all combinations of the values: at most {MOST_RUNS:,} in one "
             "command; take fewer values"
         )
+    runs: dict[tuple[Any, ...], Settings] = {}
+    notes: dict[str, None] = {}
+    for chosen, places, values in each:
+        for run in _runs_of(chosen, places, values, notes):
+            runs.setdefault(point_of(run), run)
+    for line in notes if note else ():
+        note(line)  # type: ignore[misc]
+    return list(runs.values())
+
+
+def _methods(config: Path | str | None, preset: str | None, given: dict[str, Any]) -> list[Any]:
+    """The methods of a command; None where it names none."""
+    value = given.get("method")
+    if value is None:
+        value = {**_file_values(config), **(preset_values(preset) if preset else {})}.get("method")
+    return [None] if value is None else several_values("method", value)
+
+
+def _file_values(config: Path | str | None) -> dict[str, Any]:
+    return read_pipeline(Path(config)) if config else {}
+
+
+def _runs_of(
+    chosen: dict[str, Any],
+    places: dict[str, str],
+    values: dict[str, list[Any]],
+    notes: dict[str, None],
+) -> Iterator[Settings]:
+    """The runs of one method: all combinations of the values, those that are alike once."""
     combined = (dict(zip(values, point, strict=True)) for point in product(*values.values()))
     checked = [Settings.checked({**chosen, **point}, places) for point in combined]
     found = {name: list(dict.fromkeys(getattr(one, name) for one in checked)) for name in values}
@@ -65,15 +108,10 @@ def resolve_several(
         if len(several) > 1
         for usual in [usual_value(checked[0], name)]
     }
-    runs: dict[tuple[Any, ...], Settings] = {}
     for one in checked:
         same = {name: value for name, value in kept.items() if name in unread(one)}
-        run = one.model_copy(update=same)
-        runs.setdefault(point_of(run), run)
-    if note:
-        for line in _collapsed(checked, found, kept):
-            note(line)
-    return list(runs.values())
+        yield one.model_copy(update=same)
+    notes.update(dict.fromkeys(_collapsed(checked, found, kept)))
 
 
 def point_of(settings: Settings) -> tuple[Any, ...]:
@@ -88,7 +126,8 @@ def unread(settings: Settings) -> frozenset[str]:
 
 def usual_value(settings: Settings, name: str) -> Any:
     """What a setting is where nobody chooses: by the benchmark's protocol, or by default."""
-    own = benchmark_protocol(settings.dataset) if is_benchmark(settings.dataset) else {}
+    known = is_benchmark(settings.dataset)
+    own = benchmark_protocol(settings.dataset, settings.method) if known else {}
     return own.get(name, Settings.model_fields[name].default)
 
 
@@ -102,6 +141,8 @@ def several_values(name: str, value: Any) -> list[Any]:
     """
     if name == "pamr_dilations":
         return _sets(value)
+    if name == "parameters":
+        return value if isinstance(value, list) else [value]
     if isinstance(value, list | tuple) and value:
         return [one for part in value for one in several_values(name, part)]
     parts = _split(value, ",")

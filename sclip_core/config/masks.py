@@ -9,7 +9,7 @@ from pydantic import Field, PositiveInt, model_validator
 from sclip_core.config.protocol import Checked
 from sclip_core.config.roles import MASKS
 
-Source = Literal["sam", "felzenszwalb", "slic"]
+Source = Literal["sam", "felzenszwalb", "slic", "files"]
 OF_CROPS = ("crop_overlap_ratio", "crop_n_points_downscale_factor")
 Share = Annotated[float, Field(ge=0, le=1), MASKS]
 
@@ -18,7 +18,7 @@ class MaskSettings(Checked):
     """Where masks come from. SAM's are those of its automatic generator, with its names."""
 
     proposals: Annotated[Source, MASKS] = "sam"
-    """Source of the masks: sam; or felzenszwalb or slic, superpixels that need no weights."""
+    """Source of masks: sam; felzenszwalb or slic, superpixels without weights; files: --masks."""
     sam_model: Annotated[Literal["vit_b", "vit_l", "vit_h"], MASKS] = "vit_b"
     """Size of SAM."""
     points_per_side: Annotated[PositiveInt, Field(le=256), MASKS] = 32

@@ -24,6 +24,11 @@ from pydantic import (
 )
 
 from sclip_core.config.errors import UserError, shown, unknown
+from sclip_core.config.methods import (
+    canonical_parameters,
+    method_protocol,
+    parameters_of,
+)
 from sclip_core.config.roles import DATA, DENSE, Role
 
 
@@ -34,22 +39,31 @@ def _split_commas(value: Any) -> Any:
     return [value] if isinstance(value, int) else value
 
 
+def _steps(value: Any) -> Any:
+    """``"vote,closing"`` from a command line; ``none``: no step."""
+    names = _split_commas(value) if isinstance(value, str) else value
+    return () if names in (["none"], ("none",)) else names
+
+
 MOST = 2**31 - 1  # where no smaller bound is natural; larger numbers fit no array
 LabelValue = Annotated[int, Field(ge=-MOST, le=MOST)]
 Dilation = Annotated[PositiveInt, Field(le=65536)]
 IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(_split_commas)]
 Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+METHOD = replace(DENSE, order=0)
+PARAMETERS = replace(DENSE, order=3)
+Steps = Annotated[tuple[str, ...], BeforeValidator(_steps)]
 MULTIPLE = replace(DENSE, recorded=False)  # methods set it
-STEPS = replace(DENSE, order=3)
+STEPS = replace(DENSE, order=5)
 DILATIONS = replace(
     DENSE,
-    order=4,
+    order=6,
     idle=lambda run: DENSE.idle(run) or not run.pamr_steps,
     idle_where="without PAMR",
 )
 # The scale moves no class before another: it only says how probable the best one is, and only
 # ``prob_thd`` asks for that, whether of pixels or of masks.
-SCALE = Role("decision", order=5, idle=lambda run: not run.prob_thd, idle_where="without prob_thd")
+SCALE = Role("decision", order=7, idle=lambda run: not run.prob_thd, idle_where="without prob_thd")
 
 
 @cache
@@ -175,6 +189,10 @@ class Checked(BaseModel):
 class Protocol(Checked):
     """How one image becomes a label map. The defaults are the reference's for a plain dataset."""
 
+    method: Annotated[str | None, METHOD] = None
+    """csa, naclip, sc-clip, pearl, proxyclip, ... (docs/methods.md), or one of your own. [csa]"""
+    parameters: Annotated[str, BeforeValidator(canonical_parameters), PARAMETERS] = ""
+    """Parameters of the method, its refiner or its steps after: 'beta=1.2 gamma=3'."""
     vocabulary: Annotated[str | None, DATA] = None
     """A built-in vocabulary, by the name of its benchmark."""
     short_side: Annotated[PositiveInt, Field(le=8192), DENSE] = 336
@@ -189,14 +207,18 @@ class Protocol(Checked):
     """The resized image is enlarged to sides that are multiples of this; 0: not at all."""
     logit_scale: Annotated[float, Field(gt=0, le=1e30), SCALE] = 40.0
     """Factor on the cosines before the softmax."""
-    prob_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=6)] = 0.0
+    prob_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=8)] = 0.0
     """Pixels whose best class is less probable than this become class 0."""
-    area_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=7)] = 0.0
+    area_thd: Annotated[float, Field(ge=0, le=1), Role("decision", order=9)] = 0.0
     """Classes of at most this share of the foreground are dropped; 0: none."""
     pamr_steps: Annotated[int, Field(ge=0, le=1000), STEPS] = 0
     """Iterations of PAMR; 0: no refinement."""
     pamr_dilations: Annotated[Dilations, DILATIONS] = (8, 16)
     """Distances of PAMR's neighbours in pixels."""
+    refiner: Annotated[str, replace(DENSE, recorded=False)] = "pamr"
+    """What refines the logits: pamr, tlp, or one of your own."""
+    after: Annotated[Steps, replace(DENSE, recorded=False)] = ()
+    """Steps after the decision: vote (one label a mask), closing, or of your own; none: no step."""
     reduce_zero_label: Annotated[bool, DATA] = False
     """Ground truth: label 0 is not evaluated, and k means class k-1."""
 
@@ -210,16 +232,27 @@ class Protocol(Checked):
         return self
 
     @classmethod
-    def named(cls, name: str) -> Self:
-        """The protocol of a benchmark, e.g. ``Protocol.named("voc21")``.
+    def named(cls, name: str, method: str | None = None) -> Self:
+        """The protocol of a benchmark, e.g. ``Protocol.named("voc21", method="sc-clip")``.
+
+        Args:
+            name: of the benchmark.
+            method: whose settings for it are taken; None: SCLIP's.
 
         Raises:
             UserError: the name is not in the table.
         """
-        return cls.checked({"vocabulary": benchmark_name(name), **benchmark_protocol(name)})
+        values = {"vocabulary": benchmark_name(name), **benchmark_protocol(name, method)}
+        return cls.checked({**values, "method": method})
+
+    @property
+    def parameter_values(self) -> dict[str, Any]:
+        """``parameters`` by name."""
+        return parameters_of(self.parameters)
 
 
-def benchmark_protocol(name: str) -> dict[str, Any]:
-    """What a benchmark sets of the protocol, as a dict."""
+def benchmark_protocol(name: str, method: str | None = None) -> dict[str, Any]:
+    """What a benchmark sets of the protocol, as a dict; with a method, what that sets for it."""
     row = tables()["benchmarks"][benchmark_name(name)]
-    return {key: value for key, value in row.items() if key in Protocol.model_fields}
+    values = {key: value for key, value in row.items() if key in Protocol.model_fields}
+    return {**values, **method_protocol(method, benchmark_name(name))}

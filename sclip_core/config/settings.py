@@ -11,6 +11,12 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
+from sclip_core.config.methods import (
+    method_protocol,
+    method_table,
+    parameter_points,
+    template_set,
+)
 from sclip_core.config.paths import ADVICE, is_url, local
 from sclip_core.config.protocol import (
     MOST,
@@ -22,7 +28,7 @@ from sclip_core.config.protocol import (
     tables,
 )
 from sclip_core.config.roles import DATA, DENSE, HOW, MASKS, Role, role_of
-from sclip_core.config.stages import STAGE_SPECS, STAGES
+from sclip_core.config.stages import STAGES, stages_of
 from sclip_core.config.yaml_file import load_yaml
 
 OWN_DATA = ("images", "labels", "classes")
@@ -38,6 +44,13 @@ def _stages(value: Any) -> Any:
     return names
 
 
+def _listed(value: Any) -> Any:
+    """One path, or several with commas between them."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, Path) else value
+
+
 def _local(value: Any) -> Any:
     """Refuse a URL: it would become a local folder of that name."""
     if isinstance(value, str | Path) and is_url(value):
@@ -48,30 +61,31 @@ def _local(value: Any) -> Any:
 HomePath = Annotated[
     Path, BeforeValidator(_local), AfterValidator(lambda path: Path(os.path.expanduser(path)))
 ]
+Paths = Annotated[tuple[HomePath, ...], BeforeValidator(_listed)]
 StageName = Annotated[str, Field(json_schema_extra={"enum": list(STAGES)})]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages), HOW]
 RULE = Role(
     "masks",
-    order=1,
+    order=2,
     idle=lambda run: run.mode != "hybrid",
     idle_where="outside of mode hybrid",
 )
 NETWORK = Role("model", recorded=False)
 HOW_OF_MASKS = Role("masks", recorded=False)
-ATTENTION = replace(DENSE, recorded=False, order=2)
+ATTENTION = replace(DENSE, recorded=False, order=4)
 
 
 class Settings(MaskSettings, Protocol):
     """The settings of a run: what to segment, with which model, by which protocol, and how."""
 
     mode: Annotated[
-        Literal["dense", "hybrid", "baseline"], Role("masks", recorded=False, order=0)
+        Literal["dense", "hybrid", "baseline"], Role("masks", recorded=False, order=1)
     ] = "dense"
     """dense; hybrid: masks filled with labels; baseline: CLIP on the crop of each mask."""
     hybrid_rule: Annotated[Literal["vote", "pool", "crop"], RULE] = "vote"
     """Label of a mask: that of most pixels, of their mean scores, or of CLIP on its crop."""
-    templates: Annotated[Literal["openai", "simple"] | None, Role("model")] = None
-    """Prompt templates for each word: openai (80) or simple (4). [openai; baseline: simple]"""
+    templates: Annotated[Literal["openai", "simple", "photo"] | None, Role("model")] = None
+    """Prompts for each word: openai (80), simple (4) or photo (1). [openai; baseline: simple]"""
 
     dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
     """A benchmark, or any name for your own images."""
@@ -94,9 +108,19 @@ class Settings(MaskSettings, Protocol):
     """An open_clip tag, or the path of a checkpoint (OpenAI's: --model ViT-B-16-quickgelu)."""
     attention: Annotated[str, ATTENTION] = "csa"
     """Attention of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
+    proxy_model: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    """The second network: dino_vitb8, dino_vitb16, dinov2_vitb14, a timm ViT, or a JSON."""
+    proxy_weights: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    """Weights of the second network, a file; without it they are fetched by name."""
+    sam_encoder: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    """SAM's encoder for methods that read it: vit_b, vit_l, vit_h, or a JSON. [--sam-model]"""
+    plugins: Annotated[Paths, HOW] = ()
+    """Python files that register methods, attentions, mask sources and the like."""
     dtype: Annotated[Literal["auto", "fp32", "bf16", "fp16"], NETWORK] = "auto"
     """Precision of the image tower; auto: fp32 on a CPU, fp16 on a GPU."""
 
+    masks: Annotated[HomePath | None, MASKS] = None
+    """Folder of your own masks: for each image an id map, PNG or npy, of the same name."""
     sam_checkpoint: Annotated[HomePath | None, MASKS] = None
     """SAM: a .pth file of Meta's weights; without it they are fetched by name."""
 
@@ -142,12 +166,13 @@ class Settings(MaskSettings, Protocol):
     @property
     def stages(self) -> tuple[str, ...]:
         """The stages that the run has, in order."""
-        return tuple(name for name, spec in STAGE_SPECS.items() if spec.applies(self))
+        return stages_of(self)
 
     @property
     def template_set(self) -> str:
         """The name of the templates that each word is put into."""
-        return self.templates or ("simple" if self.mode == "baseline" else "openai")
+        usual = "simple" if self.mode == "baseline" else "openai"
+        return self.templates or template_set(self.method) or usual
 
 
 ROLES = {name: role_of(Settings, name) for name in Settings.model_fields}
@@ -217,13 +242,52 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     Raises:
         UserError: an unknown name or an impossible value anywhere.
     """
-    return Settings.checked(*chosen_values(config, preset, given))
+    values, places = chosen_values(config, preset, given)
+    if isinstance(values.get("parameters"), list):
+        if len(values["parameters"]) > 1:
+            raise UserError("several values of parameters: one run takes one of each")
+        values["parameters"] = values["parameters"][0]
+    return Settings.checked(values, places)
+
+
+def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
+    """The chosen method; None: an attention, whose name is put where attentions' names stand.
+
+    Raises:
+        UserError: two things say which attention.
+    """
+    method = chosen.pop("method", None)
+    if method is None:
+        return None
+    attention = chosen.pop("attention", None) if asked.get("attention") else None
+    if attention is not None and attention != method:
+        named = ",".join(map(str, attention)) if isinstance(attention, list) else attention
+        raise UserError(
+            f"--method {method} and --attention {named} conflict: an attention is a method of its "
+            f"own; use only one, or --method {method},{named}"
+        )
+    known = method in method_table()
+    chosen["method" if known else "attention"] = method
+    if known:
+        chosen.pop("attention", None)
+    return str(method) if known else None
 
 
 def chosen_values(
-    config: Path | str | None, preset: str | None, given: dict[str, Any]
+    config: Path | str | None,
+    preset: str | None,
+    given: dict[str, Any],
+    filled_by_method: bool = False,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """The values of a run's settings, not yet checked, and where those of the file stand."""
+    """The values of a run's settings, not yet checked, and where those of the file stand.
+
+    Args:
+        config: a pipeline.yaml, or None.
+        preset: a name of the preset table or of a benchmark, or None.
+        given: settings by name.
+        filled_by_method: masks that are asked for are for a method of the command, so they do not
+            mean that labels are to fill them.
+    """
     given = {name: value for name, value in given.items() if value is not None}
     asked = {**(preset_values(preset) if preset else {}), **given}
     file = read_pipeline(Path(config)) if config else {}
@@ -235,9 +299,14 @@ def chosen_values(
         of_others = ()
     file = {name: value for name, value in file.items() if name not in of_others}
     chosen = {**file, **asked}
-    if "proposals" in asked and chosen.get("mode", "dense") == "dense" and "mode" not in asked:
+    method = _method_of(chosen, asked)
+    if chosen.get("masks") is not None:
+        chosen.setdefault("proposals", "files")
+    undecided = "mode" not in asked and chosen.get("mode", "dense") == "dense"
+    undecided = undecided and not filled_by_method
+    if undecided and {"proposals", "masks"} & asked.keys():
         chosen["mode"] = "hybrid"  # masks are asked for, so something is to be done with them
-    if chosen.get("mode", "dense") == "dense" and "mode" not in asked:
+    elif undecided:
         unread = next((name for name in asked if name in OF_MASKS), None)
         if unread:
             flag = f"--{unread.replace('_', '-')}"
@@ -249,7 +318,7 @@ def chosen_values(
                 "nothing to segment: give --dataset NAME --data-root DIR, "
                 "or --images DIR --classes FILE and, to be scored, --labels DIR"
             )
-        protocol = benchmark_protocol(name)
+        protocol = benchmark_protocol(name, method)
         chosen["dataset"] = chosen["vocabulary"] = benchmark_name(name)
     elif is_benchmark(name):
         raise UserError(
@@ -257,6 +326,9 @@ def chosen_values(
             "name with --dataset, or leave --images out and give --data-root"
         )
     else:
-        protocol = {}
+        protocol = method_protocol(method, None)
+    if chosen.get("parameters"):
+        usual = protocol.get("parameters", "")
+        chosen["parameters"] = parameter_points(chosen["parameters"], method, usual)
     places = {name: f"{config}, section sclip" for name in file.keys() - asked.keys()}
     return {**protocol, **chosen}, places

@@ -10,11 +10,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
+from sclip_core.config.methods import reads_masks, reads_second
+
 if TYPE_CHECKING:
     from sclip_core.config.settings import Settings
 
+OF_FEATURES = ("method", "parameters", "attention")
 READ_BY_REFINE = (
-    "attention",
+    *OF_FEATURES,
     "pamr_steps",
     "pamr_dilations",
     "logit_scale",
@@ -42,8 +45,13 @@ def _has_dense_labels(settings: Settings) -> bool:
     return settings.mode != "baseline"
 
 
-def _has_masks(settings: Settings) -> bool:
+def _fills_masks(settings: Settings) -> bool:
     return settings.mode != "dense"
+
+
+def _has_masks(settings: Settings) -> bool:
+    reads = _has_dense_labels(settings) and reads_masks(settings.method)
+    return _fills_masks(settings) or reads
 
 
 def _keeps_embeddings(settings: Settings) -> bool:
@@ -61,7 +69,14 @@ STAGE_SPECS = {
             applies=lambda settings: _has_dense_labels(settings) and settings.keep_trunk,
             lacking="without --keep-trunk",
         ),
-        StageSpec("dense_features", "encode", ("attention",), _has_dense_labels, "in the baseline"),
+        StageSpec(
+            "proxy_features",
+            "encode",
+            ("method",),
+            lambda settings: _has_dense_labels(settings) and reads_second(settings.method),
+            "without a method that has a second network",
+        ),
+        StageSpec("dense_features", "encode", OF_FEATURES, _has_dense_labels, "in the baseline"),
         StageSpec("refine", "refine", READ_BY_REFINE, _has_dense_labels, "in the baseline"),
         StageSpec(
             "sam_embeddings",
@@ -76,7 +91,7 @@ STAGE_SPECS = {
             applies=lambda settings: settings.rule == "crop",
             lacking="without --hybrid-rule crop",
         ),
-        StageSpec("hybrid", "refine", READ_BY_HYBRID, _has_masks, "without --use-sam"),
+        StageSpec("hybrid", "refine", READ_BY_HYBRID, _fills_masks, "without --use-sam"),
         StageSpec(
             "metrics", "cheap", READ_BY_HYBRID, lambda settings: settings.scored, "without --labels"
         ),
@@ -86,3 +101,14 @@ STAGE_SPECS = {
     )
 }
 STAGES = tuple(STAGE_SPECS)  # in the order in which they are executed
+
+
+def stages_of(settings: Settings) -> tuple[str, ...]:
+    """The stages of a run, in order: masks come first where the features depend on them."""
+    names = [name for name, spec in STAGE_SPECS.items() if spec.applies(settings)]
+    if "dense_features" in names and reads_masks(settings.method):
+        masks = [name for name in ("sam_embeddings", "proposals") if name in names]
+        names = [name for name in names if name not in masks]
+        place = names.index("dense_features")
+        names[place:place] = masks
+    return tuple(names)

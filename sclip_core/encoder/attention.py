@@ -14,7 +14,8 @@ for their code.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
@@ -27,7 +28,7 @@ from sclip_core.config import UserError, unknown
 from sclip_core.encoder.code import code_digest
 from sclip_core.tensors import is_finite
 
-PolicyFunction = Callable[[Tensor, Tensor, Tensor, tuple[int, int]], Tensor]
+PolicyFunction = Callable[..., Tensor]  # of q, k, v, grid, and of its parameters by name
 
 ARCHS = ("vanilla", "reduced")  # NACLIP's terms: the whole block, or its attention output alone
 POLICIES: dict[str, tuple[PolicyFunction, str]] = {}
@@ -62,6 +63,16 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
         return function
 
     return register
+
+
+def register_own(function: PolicyFunction) -> str:
+    """Register a function under its own name, unless ``@policy`` has; returns the name."""
+    for name, (known, _) in POLICIES.items():
+        if known is function:
+            return name
+    name = getattr(function, "__name__", type(function).__name__)
+    policy(name)(function)
+    return str(name)
 
 
 def _check_name(name: object) -> None:
@@ -144,10 +155,11 @@ BUILT_IN = dict(POLICIES)  # of this file: their code is in no key
 
 
 class Attention(NamedTuple):
-    """A policy and what surrounds it."""
+    """A policy, what surrounds it, and the values of its parameters that are not the usual ones."""
 
     policy: str
     arch: str
+    parameters: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Attention:
@@ -170,6 +182,34 @@ class Attention(NamedTuple):
         """The shortest spelling, the same for the same computation."""
         own = POLICIES[self.policy][1]
         return self.policy if self.arch == own else f"{self.policy}:{self.arch}"
+
+    @property
+    def declared(self) -> dict[str, Any]:
+        """The policy's parameters and their usual values: its keyword-only arguments."""
+        function, _ = POLICIES[self.policy]
+        own = inspect.signature(function).parameters.values()
+        return {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY}
+
+    def with_parameters(self, values: Mapping[str, Any]) -> Attention:
+        """This one with other values of its parameters.
+
+        Raises:
+            UserError: a value is of another type than the usual one.
+        """
+        declared = self.declared
+        given = []
+        for name, value in sorted(values.items()):
+            usual = declared[name]
+            if isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool):
+                value = float(value)
+            if usual is not inspect.Parameter.empty and type(value) is not type(usual):
+                raise UserError(
+                    f"parameter {name}={value} of attention '{self.policy}': expected "
+                    f"{type(usual).__name__}, such as {usual}"
+                )
+            if value != usual:
+                given.append((name, value))
+        return self._replace(parameters=tuple(given))
 
     @property
     def code(self) -> str | None:
@@ -195,7 +235,7 @@ class Attention(NamedTuple):
         own_q, own_k, own_v = (
             heads.clone(memory_format=torch.contiguous_format) for heads in (q, k, v)
         )
-        mixed = function(own_q, own_k, own_v, grid)
+        mixed = function(own_q, own_k, own_v, grid, **dict(self.parameters))
         self._check(mixed, q, k, v)
         return mixed
 

@@ -101,18 +101,22 @@ class CLIP:
         """The normalised resized image (3, h, w) float32."""
         return resized_pixels(image, geometry, self.spec)
 
-    def window_features(self, windows: Tensor, batch_size: int = 0) -> Tensor:
+    def window_features(
+        self, windows: Tensor, batch_size: int = 0, attention: Attention | None = None
+    ) -> Tensor:
         """Unit-length patch features of windows of one size.
 
         Args:
             windows: (B, 3, h, w), normalised.
             batch_size: windows per forward pass; 0: as many as keep the device busy.
+            attention: of the last block; None: that of the model.
 
         Returns:
             (B, h // patch, w // patch, D) float32.
         """
         size = batch_size or default_batch_size(self.device, windows.shape, self.spec.patch)
-        return torch.cat([self.encoder.patch_features(part) for part in windows.split(size)])
+        parts = windows.split(size)
+        return torch.cat([self.encoder.patch_features(part, attention) for part in parts])
 
     def mask_features(
         self, image: NDArray[np.uint8], proposals: Masks, batch_size: int = 0

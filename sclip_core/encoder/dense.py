@@ -8,14 +8,14 @@ projection, for every token.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate, normalize
 
-from sclip_core.config import UserError
+from sclip_core.config import UserError, unknown
 from sclip_core.encoder.attention import Attention, vanilla
 from sclip_core.encoder.blocks import complete, heads_of, project
 from sclip_core.encoder.taps import Taken, Tap
@@ -47,9 +47,7 @@ class DenseEncoder:
         self.attention = attention
         self.patch = int(tower.patch_size[0])
         self.width = int(tower.proj.shape[1])
-        self._resized_positions = lru_cache(maxsize=REMEMBERED)(
-            partial(resize_positions, tower.positional_embedding, tower.grid_size)
-        )
+        self._resized_positions = lru_cache(maxsize=REMEMBERED)(self._resize_positions)
 
     @property
     def device(self) -> torch.device:
@@ -84,11 +82,12 @@ class DenseEncoder:
         return next(self._last(self.trunk(pixels), self.grid(pixels), [self.attention]))
 
     @torch.no_grad()
-    def patch_features(self, pixels: Tensor) -> Tensor:
+    def patch_features(self, pixels: Tensor, attention: Attention | None = None) -> Tensor:
         """Unit-length features of the patches of every window, without CLS.
 
         Args:
             pixels: (B, 3, h, w), normalised.
+            attention: of the last block; None: the encoder's own.
 
         Returns:
             (B, h // patch, w // patch, D) float32.
@@ -96,7 +95,7 @@ class DenseEncoder:
         Raises:
             UserError: the features are not finite numbers.
         """
-        features = self.features_of(pixels, [self.attention])[0]
+        features = self.features_of(pixels, [attention or self.attention])[0]
         if not is_finite(features):
             raise UserError(
                 "the features hold NaN or infinite numbers: try dtype fp32, and check the weights"
@@ -128,18 +127,26 @@ class DenseEncoder:
         return self.taps(pixels, [self.trunk_tap])[self.trunk_tap]
 
     @torch.no_grad()
-    def taps(self, pixels: Tensor, wanted: Sequence[Tap]) -> dict[Tap, Tensor]:
+    def taps(
+        self, pixels: Tensor, wanted: Sequence[Tap], positions: str = "reference"
+    ) -> dict[Tap, Tensor]:
         """Outputs of the tower's blocks, in one pass through as many as are needed.
 
         Args:
             pixels: (B, 3, h, w), normalised.
             wanted: outputs of blocks, or means of them; none of the last.
+            positions: how the position table is resized to other grids, of ``POSITIONS``.
 
         Returns:
             Each (B, 1+N, width) in the tower's dtype, CLS first.
+
+        Raises:
+            UserError: there is no such rule of positions.
         """
+        if positions not in POSITIONS:
+            raise unknown("positions", positions, POSITIONS)
         taken, grid = Taken(wanted), self.grid(pixels)
-        x = self._embed(pixels.to(self.device, self.dtype), grid)
+        x = self._embed(pixels.to(self.device, self.dtype), grid, positions)
         taken.add(0, x)
         buffers = Buffers.of(x)
         for number, block in enumerate(self.visual.transformer.resblocks[: taken.last], 1):
@@ -222,21 +229,27 @@ class DenseEncoder:
             )
         return shape[2] // self.patch, shape[3] // self.patch
 
-    def _embed(self, pixels: Tensor, grid: tuple[int, int]) -> Tensor:
+    def _embed(self, pixels: Tensor, grid: tuple[int, int], positions: str) -> Tensor:
         """Patches and CLS with their positions, through ln_pre: (B, 1+N, width)."""
         visual = self.visual
         patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
         cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        x = torch.cat([cls, patches], dim=1) + self._position_embedding(grid)
+        x = torch.cat([cls, patches], dim=1) + self._position_embedding(grid, positions)
         embedded: Tensor = visual.ln_pre(x)
         return embedded
 
-    def _position_embedding(self, grid: tuple[int, int]) -> Tensor:
-        """The position table, resized as in the reference unless the numbers of tokens agree."""
+    def _position_embedding(self, grid: tuple[int, int], positions: str) -> Tensor:
+        """The position table, resized by a rule unless that takes it as it is."""
         table: Tensor = self.visual.positional_embedding
-        if 1 + grid[0] * grid[1] == len(table):
+        native = tuple(self.visual.grid_size)
+        # The reference looks at the number of tokens, not at the shape.
+        if grid == native or (positions == "reference" and 1 + grid[0] * grid[1] == len(table)):
             return table
-        return self._resized_positions(grid)
+        return self._resized_positions(positions, grid)
+
+    def _resize_positions(self, positions: str, grid: tuple[int, int]) -> Tensor:
+        visual = self.visual
+        return POSITIONS[positions](visual.positional_embedding, visual.grid_size, grid)
 
 
 def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
@@ -253,12 +266,30 @@ def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, in
     Returns:
         (1+rows·columns, width) in the table's dtype, computed in float32.
     """
-    planes = table[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
+    planes = _planes(table, native)
     scale = ((grid[0] + 0.1) / native[0], (grid[1] + 0.1) / native[1])
     resized = interpolate(planes, scale_factor=scale, mode="bicubic", recompute_scale_factor=False)
     if resized.shape[-2:] != grid:
         raise AssertionError(f"positions of {tuple(resized.shape[-2:])}, wanted {grid}")
     return torch.cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])
+
+
+def antialiased_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
+    """Resize a position table as open_clip does, by its size: docs/methods.md, GEM.
+
+    Arguments and result as of ``resize_positions``.
+    """
+    resized = interpolate(_planes(table, native), size=grid, mode="bicubic", antialias=True)
+    return torch.cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])
+
+
+def _planes(table: Tensor, native: tuple[int, int]) -> Tensor:
+    """A position table without CLS as an image: (1, width, rows, columns) float32."""
+    return table[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
+
+
+# By name: what the protocol's reference does, and what open_clip does.
+POSITIONS = {"reference": resize_positions, "antialiased": antialiased_positions}
 
 
 def check_tower(name: str, visual: nn.Module) -> None:

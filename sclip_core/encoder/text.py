@@ -18,7 +18,7 @@ from torch.nn.functional import normalize
 from sclip_core.config import UserError
 from sclip_core.tensors import is_finite
 
-# By name: OpenAI's 80 for ImageNet; and four plain ones, usual in methods that classify crops.
+# By name: OpenAI's 80 for ImageNet; four plain ones, usual in methods that classify crops; one.
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
     "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
     "simple": (
@@ -27,6 +27,7 @@ TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
         "a picture of a {}.".format,
         "an image of a {}.".format,
     ),
+    "photo": ("a photo of a {}.".format,),
 }
 
 

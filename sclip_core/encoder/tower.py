@@ -58,6 +58,11 @@ class Tower:
         token: Tensor = visual.ln_pre(raw).float()
         return token
 
+    def ln_1(self, block: int, x: Tensor) -> Tensor:
+        """A block's first LayerNorm, of what the block reads: (..., width)."""
+        normed: Tensor = self._blocks[block].ln_1(x.to(self.dtype)).float()
+        return normed
+
     def heads(self, block: int, x: Tensor) -> Heads:
         """Queries, keys and values of a block's attention, from what the block reads.
 

@@ -102,6 +102,21 @@ class Proposals:
         }
         return cls(size, tuple(c for part in parts for c in part.counts), **arrays)
 
+    def id_map(self, in_order: bool = False) -> NDArray[np.int64]:
+        """The masks as an id map (H, W), 0 where there is none.
+
+        Where masks overlap the smaller one is on top; of those of one size the earlier.
+
+        Args:
+            in_order: number the masks as they come; else by ascending area.
+        """
+        order = sorted(range(len(self)), key=lambda number: (-self.areas[number], -number))
+        turned = np.zeros(self.size[::-1], np.int64)
+        for place, region in enumerate(self.regions(order)):
+            id_ = order[place] + 1 if in_order else len(order) - place
+            np.copyto(turned[region.columns, region.rows], id_, where=region.inside)
+        return np.ascontiguousarray(turned.T)
+
     def masks(self) -> NDArray[np.bool_]:
         """All masks, decoded: (M, H, W) bool."""
         if not len(self):

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from sclip_core.config import Geometry
 from sclip_core.config.protocol import Checked
+from sclip_core.encoder.code import code_digest
 from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.tower import Tower
 
@@ -60,6 +61,11 @@ class Method(Checked):
     """Goes up when the same settings give other features."""
     views: ClassVar[tuple[str, ...]] = ("original",)
     """The versions of each window that the tower sees; of ``encoder.views``."""
+    positions: ClassVar[str] = "reference"
+    """How the tower's position table is resized to windows of another size than the tower was
+    trained on; of ``encoder.dense.POSITIONS``."""
+    templates: ClassVar[str] = "openai"
+    """The prompt templates that each word is put into; of ``encoder.text.TEMPLATES``."""
     second_taps: ClassVar[tuple[str, ...]] = ()
     """What it reads of a second network: ``tokens`` (the last block's, after the final norm),
     ``queries+keys`` (of the last block), ``penultimate`` (what the last block reads)."""
@@ -73,6 +79,11 @@ class Method(Checked):
     """Whether the features depend on masks."""
     of_labels: ClassVar[frozenset[str]] = frozenset()
     """Fields that change labels alone, not features."""
+
+    @classmethod
+    def code(cls) -> str:
+        """A digest of the class and of what it uses, for the key of what users' methods make."""
+        return code_digest(cls)
 
     def taps(self, layers: int) -> tuple[Tap, ...]:
         """What it reads of a tower of so many blocks."""

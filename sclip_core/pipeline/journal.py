@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterable
+from dataclasses import replace
 from threading import Lock
 
 from sclip_core.config import UserError
@@ -31,6 +32,7 @@ class Journal:
         self.outcomes: dict[str, Outcome] = {}
         self.failures: ChainMap[str, str] = ChainMap({}, files.failures if files else {})
         self._strict = strict
+        self._parts: dict[str, dict[str, Outcome]] = {}  # by stage
         self._lock = Lock()
 
     def fail(self, samples: Iterable[Sample], error: UserError) -> None:
@@ -52,9 +54,20 @@ class Journal:
                 self.failures[sample.image_id] = str(failure)
                 self.reporter.warn(str(failure))
 
-    def finished(self, outcome: Outcome, shards: int = 1) -> None:
-        """Take note of what a stage, or one of its shards, did."""
+    def finished(self, outcome: Outcome, shards: int = 1, part: str = "") -> None:
+        """Take note of what a stage did.
+
+        Args:
+            outcome: of the stage, or of one of its shards.
+            shards: how many there are.
+            part: which of several stages of one name it is; they are one in ``outcomes``.
+        """
         with self._lock:
-            before = self.outcomes.get(outcome.stage) if shards > 1 else None
-            self.outcomes[outcome.stage] = before.plus(outcome) if before else outcome
-        self.reporter.finish(outcome)
+            parts = self._parts.setdefault(outcome.stage, {})
+            before = parts.get(part) if shards > 1 else None
+            parts[part] = before.plus(outcome) if before else outcome
+            first, *others = parts.values()
+            for other in others:
+                first = first.beside(other)
+            self.outcomes[outcome.stage] = first
+        self.reporter.finish(replace(outcome, stage=f"{outcome.stage}:{part}") if part else outcome)

@@ -12,8 +12,13 @@ from typing import Any
 import torch
 
 from sclip_core.config import Settings
+from sclip_core.config.methods import method_table
 from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
 from sclip_core.encoder.clip import CLIP
+from sclip_core.encoder.second import SecondNetwork
+from sclip_core.encoder.second_loading import SecondSpec, find_second, load_second
+from sclip_core.masks.sam.last_block import SamTrunk
+from sclip_core.masks.sam.trunk_loading import TrunkSpec, find_trunk, load_trunk
 from sclip_core.masks.sources import SOURCES
 from sclip_core.store.digests import Digests
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
@@ -46,6 +51,8 @@ class Models:
         )
         self._settings, self._digests, self._download = settings, digests, download
         self._loaded: dict[tuple[str, torch.device, str | None], Any] = {}
+        self._second_specs: dict[tuple[str, str | None], SecondSpec] = {}
+        self._sam_specs: dict[tuple[str, str | None], TrunkSpec] = {}
         self._lock = Lock()
 
     @cached_property
@@ -79,6 +86,65 @@ class Models:
             ("clip", device, self.weights_sha256),
             self.spec.weights,
             lambda: CLIP(self.spec, attention, device, self.dtype),
+        )
+
+    def second_spec(self, settings: Settings) -> SecondSpec:
+        """The second network of a run's method, found but not loaded.
+
+        Raises:
+            UserError: it is unknown, or its weights are not there.
+        """
+        usual = method_table().get(settings.method or "", {}).get("second", "dino_vitb8")
+        named = settings.proxy_model or usual, settings.proxy_weights
+        if named not in self._second_specs:
+            self._second_specs[named] = find_second(*named, download=self._download)
+        return self._second_specs[named]
+
+    def second_sha256(self, settings: Settings) -> str:
+        """The digest of the file of the second network's weights."""
+        return self._digests.of(self.second_spec(settings).weights)
+
+    def second(self, settings: Settings, shard: int = 0) -> SecondNetwork:
+        """The second network of a run's method, on a shard's device.
+
+        Raises:
+            UserError: the weights do not fit, or are not the file any more that is in the keys.
+        """
+        spec, device = self.second_spec(settings), self._device_of(shard)
+        return self._once(  # type: ignore[no-any-return]
+            (f"second {spec.name}", device, self.second_sha256(settings)),
+            spec.weights,
+            lambda: load_second(spec, device, DTYPES[self.dtype]),
+        )
+
+    def sam_spec(self, settings: Settings) -> TrunkSpec:
+        """SAM's encoder for a method that reads it, found but not loaded.
+
+        Raises:
+            UserError: it is unknown, or its weights are not there.
+        """
+        given = settings.sam_encoder or settings.sam_model
+        weights = settings.sam_checkpoint
+        named = given, str(weights) if weights else None
+        if named not in self._sam_specs:
+            self._sam_specs[named] = find_trunk(*named, download=self._download)
+        return self._sam_specs[named]
+
+    def sam_trunk_sha256(self, settings: Settings) -> str:
+        """The digest of the file of SAM's weights."""
+        return self._digests.of(self.sam_spec(settings).weights)
+
+    def sam_trunk(self, settings: Settings, shard: int = 0) -> SamTrunk:
+        """SAM's encoder for a method that reads it, on a shard's device.
+
+        Raises:
+            UserError: the weights do not fit, or are not the file any more that is in the keys.
+        """
+        spec, device = self.sam_spec(settings), self._device_of(shard)
+        return self._once(  # type: ignore[no-any-return]
+            (f"sam {spec.name}", device, self.sam_trunk_sha256(settings)),
+            spec.weights,
+            lambda: load_trunk(spec, device, DTYPES[self.dtype]),
         )
 
     def proposer(self, shard: int = 0) -> Any:

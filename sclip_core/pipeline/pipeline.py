@@ -24,6 +24,8 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import Settings
+from sclip_core.encoder.taps import Tap
+from sclip_core.methods.method import Method
 from sclip_core.pipeline.pictures import save_panels
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.saving import picture_path
@@ -35,11 +37,12 @@ from sclip_core.pipeline.stages.hybrid import HybridStage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.pipeline.stages.metrics import MetricsStage
 from sclip_core.pipeline.stages.proposals import ProposalsStage
+from sclip_core.pipeline.stages.proxy_features import SAM, ProxyFeaturesStage
 from sclip_core.pipeline.stages.refine import RefineStage
 from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable
 from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddingsStage
 from sclip_core.pipeline.stages.text_bank import TextBankStage
-from sclip_core.pipeline.stages.trunk import TrunkStage
+from sclip_core.pipeline.stages.trunk import TrunkStage, layers_of
 from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
 from sclip_core.results.build import run_name
@@ -56,6 +59,10 @@ class Pipeline:
 
     text_bank: TextBankStage
     trunk: TrunkStage
+    taps: tuple[TrunkStage, ...]
+    """What the method reads of the tower, ``trunk`` among it."""
+    proxy_features: tuple[ProxyFeaturesStage, ...]
+    """What the method reads of second networks."""
     dense_features: DenseFeaturesStage
     refine: RefineStage
     sam_embeddings: SamEmbeddingsStage
@@ -70,11 +77,13 @@ class Pipeline:
         """Connect the stages of a run."""
         bank = TextBankStage(run)
         trunk = TrunkStage(run)
-        features = DenseFeaturesStage(run, kept=trunk)
-        dense = RefineStage(run, features, bank)
         embeddings = SamEmbeddingsStage(run)
         has_encoder = run.models.source.has_encoder
-        proposals = ProposalsStage(run, kept=embeddings if has_encoder else None)
+        proposals = ProposalsStage(run, kept=[embeddings] if has_encoder else ())
+        method = run.chosen.method if run.settings.mode != "baseline" else None
+        taps, second = _taps(run, trunk, method), _second(run, method)
+        features = DenseFeaturesStage(run, taps, bank, proposals, second)
+        dense = RefineStage(run, features, bank, proposals)
         crops = CropFeaturesStage(run, proposals)
         hybrid = HybridStage(run, proposals, bank, features, dense, crops)
         areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
@@ -82,6 +91,8 @@ class Pipeline:
         return cls(
             text_bank=bank,
             trunk=trunk,
+            taps=taps,
+            proxy_features=second,
             dense_features=features,
             refine=dense,
             sam_embeddings=embeddings,
@@ -97,12 +108,14 @@ class Pipeline:
         """Connect runs that differ in what may have several values: they share their passes."""
         _ = runs[0].inputs.dataset  # what is wrong with it is told before what is with a model
         pipelines = [cls.of(run) for run in runs]
+        dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
         if len(pipelines) > 1:
             stages = (stage for pipeline in pipelines for stage in pipeline)
             share_fresh(stage for stage in stages if isinstance(stage, Stage))
-            dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
             share_passes(pipeline.dense_features for pipeline in dense)
             share_passes(pipeline.refine for pipeline in dense)
+        share_passes(stage for pipeline in dense for stage in pipeline.taps)
+        share_passes(stage for pipeline in dense for stage in pipeline.proxy_features)
         return pipelines
 
     @property
@@ -125,7 +138,29 @@ class Pipeline:
     def __iter__(self) -> Iterator[AnyStage]:
         """The stages that the run has, in the order in which they are executed."""
         for name in self.run.settings.stages:
-            yield getattr(self, name)
+            several = {"trunk": self.taps, "proxy_features": self.proxy_features}
+            yield from several.get(name) or [getattr(self, name)]
+
+    def stage(self, label: str) -> AnyStage:
+        """A stage by its label: ``refine``, ``trunk:h4``."""
+        return next(s for s in self if s.label == label)
+
+
+def _taps(run: Run, trunk: TrunkStage, method: Method | None) -> tuple[TrunkStage, ...]:
+    """A stage for each tap of the method, first that of what the last block gets."""
+    if method is None:
+        return (trunk,)
+    last = Tap.of(layers_of(run) - 1)
+    others = [tap for tap in method.taps(layers_of(run)) if tap != last]
+    return (trunk, *(TrunkStage(run, tap) for tap in others))
+
+
+def _second(run: Run, method: Method | None) -> tuple[ProxyFeaturesStage, ...]:
+    """A stage for each tap of the method's second networks."""
+    if method is None:
+        return ()
+    names = [*method.second_taps, *([SAM] if method.reads_sam else [])]
+    return tuple(ProxyFeaturesStage(run, name) for name in names)
 
 
 @dataclass(frozen=True)

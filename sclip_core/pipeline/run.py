@@ -10,7 +10,7 @@ from threading import Event, Lock
 from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
-from sclip_core.encoder import Attention
+from sclip_core.methods.registry import choose
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.models import Models
@@ -25,7 +25,8 @@ class Run:
 
     Attributes:
         settings: of the run.
-        attention: of CLIP's last block.
+        chosen: what labels the pixels: the method with its parameters, refiner and steps after.
+        attention: of CLIP's last block, where no method has one of its own.
         inputs: the dataset, its images and ground truth.
         models: CLIP and the source of masks.
         lease: the rows that this process computes.
@@ -56,7 +57,8 @@ class Run:
         """
         self.settings = settings
         self.root = settings.artifacts
-        self.attention = Attention.parse(settings.attention)
+        self.chosen = choose(settings, settings.attention)
+        self.attention = self.chosen.attention
         if beside is None:
             self.reporter: Reporter = reporter or Silent()
             self.inputs = Inputs(settings, self.reporter, keep=download)

@@ -39,18 +39,18 @@ class Stage(ABC):
     batch_rows: ClassVar[int] = 1  # that are worth a commit
     work: Work  # the stage as plain data, while its command is executed
 
-    def __init__(self, run: Run, *upstream: Stage, kept: Stage | None = None) -> None:
+    def __init__(self, run: Run, *upstream: Stage, kept: Sequence[Stage] = ()) -> None:
         """Place the stage in a run.
 
         Args:
             run: what all stages share.
             upstream: the stages whose artifacts this one reads.
-            kept: a stage whose rows save work where they are there. It is no upstream stage: the
-                result is the same without them.
+            kept: stages whose rows save work where they are there. They are no upstream stages:
+                the result is the same without them.
         """
         self.run = run
         self.upstream = upstream
-        self.kept = kept
+        self.kept = tuple(kept)
         self.mending = Mending(self)
         self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
         self.made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
@@ -143,7 +143,17 @@ class Stage(ABC):
     @property
     def reads(self) -> Sequence[Stage]:
         """The stages whose rows this one reads, be they upstream or only kept."""
-        return (*self.upstream, self.kept) if self.kept else self.upstream
+        return (*self.upstream, *self.kept)
+
+    @property
+    def part(self) -> str:
+        """Which of several stages of this name and of one run it is; mostly there is one."""
+        return ""
+
+    @property
+    def label(self) -> str:
+        """The stage's name; of several with this name also which: ``trunk:h4``."""
+        return f"{self.name}:{self.part}" if self.part else self.name
 
     def leave_out(self, row_id: str, error: ImageError) -> None:
         """Take note of a row that cannot be computed, or not before another one is mended.
@@ -172,11 +182,12 @@ class Stage(ABC):
             raise RowGone(f"{row_id} in {self.artifact.path} is being computed again")
         return rows[row_id]
 
-    def kept_of(self, row_id: str, rows: Mapping[str, Row]) -> Any:
-        """What the stage ``kept`` has of an image.
+    def kept_of(self, row_id: str, stage: Stage, rows: Mapping[str, Row]) -> Any:
+        """What one of the stages ``kept`` has of an image.
 
         Args:
             row_id: digest of the image.
+            stage: which.
             rows: of that stage.
 
         Returns:
@@ -186,12 +197,12 @@ class Stage(ABC):
         Raises:
             DamagedRow: it is damaged, and is computed again first.
         """
-        if self.kept is None or row_id not in rows:
+        if row_id not in rows:
             return None
         try:
-            return self.kept.read(rows[row_id])
+            return stage.read(rows[row_id])
         except DamagedRow as error:
-            if self.kept.name in self.run.settings.stages:
+            if stage.name in self.run.settings.stages:
                 raise
             error.table.strike(error.rows)
             return None
@@ -203,7 +214,7 @@ class Stage(ABC):
             stage=self.name,
             version=self.version,
             settings=self.settings(),
-            upstream={stage.name: stage.artifact.identity.key for stage in self.upstream},
+            upstream={stage.label: stage.artifact.identity.key for stage in self.upstream},
             weights_sha256=self.weights_sha256(),
         )
         return Artifact(self.run.root, identity)
@@ -270,7 +281,7 @@ class Stage(ABC):
             seconds=elapsed - per_row * others + sum(made),
             unit=self.unit,
         )
-        self.run.journal.finished(outcome, shards)
+        self.run.journal.finished(outcome, shards, part=self.part)
         return outcome
 
     @contextmanager

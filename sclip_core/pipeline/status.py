@@ -26,6 +26,8 @@ def status_of(stage: Stage) -> Status:
         reason = f"{missing} of {len(wanted)} {stage.unit} are not there yet"
     else:
         state, reason = "missing", _difference(stage)
+    if stage.part:
+        reason = f"{stage.part}: {reason}"
     path = str(stage.artifact.path)
     return Status(stage.name, stage.key, state, reason, path, done, len(wanted))
 

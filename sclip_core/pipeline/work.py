@@ -32,7 +32,7 @@ class Work:
     run: int
     """Which of the runs, from 0."""
     stage: str
-    """Name of the stage."""
+    """Name of the stage, and its part: ``trunk:h4``."""
     shard: int = 0
     shards: int = 1
 
@@ -66,7 +66,7 @@ def at_hand(pipelines: Sequence[Pipeline]) -> Iterator[None]:
     command, settings = uuid.uuid4().hex, packed([each.run.settings for each in pipelines])
     for number, pipeline in enumerate(pipelines):
         for stage in pipeline:
-            stage.work = Work(command, settings, number, stage.name)
+            stage.work = Work(command, settings, number, stage.label)
     _opened[command] = pipelines
     try:
         yield
@@ -81,7 +81,7 @@ def run_shard(work: Work) -> Outcome:
         UserError: what the stage raises; in a process that has to open the runs, also settings,
             a dataset or a model that are not there.
     """
-    stage: Any = getattr(_pipelines(work)[work.run], work.stage)
+    stage: Any = _pipelines(work)[work.run].stage(work.stage)
     outcome: Outcome = stage.execute(work.shard, work.shards)
     return outcome
 

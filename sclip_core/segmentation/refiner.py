@@ -15,6 +15,7 @@ from sclip_core.config import Geometry, Protocol, UserError
 from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Decision, Labels, apply_thresholds, decisions
 from sclip_core.segmentation.pamr import pamr, receptive_field
+from sclip_core.segmentation.refiners import Refining
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
 
@@ -33,7 +34,8 @@ class Refiner:
     features: Tensor  # (windows, rows, columns, D), unit length
     embeddings: Tensor  # (Q, D), unit length
     protocol: Protocol
-    pixels: Callable[[], Tensor] | None = None  # (3, h, w) normalised resized image; for PAMR
+    pixels: Callable[[], Tensor] | None = None  # (3, h, w) normalised resized image
+    refining: Refining | None = None  # what refines the logits before PAMR, if anything does
 
     def logits(self) -> Tensor:
         """Logits of all pixels, refined where the protocol has steps: (Q, H, W) float32."""
@@ -51,10 +53,9 @@ class Refiner:
         """
         asked = sorted({query for group in groups for query in group})
         places = [[asked.index(query) for query in group] for group in groups]
-        some = replace(self, embeddings=self.embeddings[asked])
         found = torch.empty(len(groups), *self.geometry.original)
         top = 0
-        for block in some._blocks():
+        for block in self._blocks(asked):
             rows = slice(top, top + block.shape[1])
             for best, group in zip(found, places, strict=True):
                 best[rows] = block[group].amax(dim=0)
@@ -102,10 +103,13 @@ class Refiner:
         from sclip_core.segmentation.backends import numba_decision
         from sclip_core.segmentation.backends.numba_stitch import Stitching
 
-        stitcher = Stitcher(self.geometry)
-        patches = stitcher.mosaic(self.features)
-        stitching = Stitching.of(patches, self.embeddings, stitcher.rows, stitcher.columns)
-        self._check_finite(torch.from_numpy(stitching.cosines))
+        if self.refining is None:
+            stitcher = Stitcher(self.geometry)
+            patches = stitcher.mosaic(self.features)
+            stitching = Stitching.of(patches, self.embeddings, stitcher.rows, stitcher.columns)
+            self._check_finite(torch.from_numpy(stitching.cosines))
+        else:
+            stitching = Stitching.of_factors(*self._factors())
         image = self._image_at_original_size() if protocols[-1].pamr_steps else None
         classes = query_class.numpy()
         yield from numba_decision.decisions(stitching, image, classes, num_classes, protocols)
@@ -139,38 +143,61 @@ class Refiner:
         steps = self.protocol.pamr_steps
         return receptive_field(steps, self.protocol.pamr_dilations) if steps else 0
 
-    def _rows_per_block(self) -> int:
+    def _rows_per_block(self, queries: int | None = None) -> int:
         """Rows of a block that keep it, with its halo, within ``BLOCK_ELEMENTS``."""
         height, width = self.geometry.original
-        fitting = BLOCK_ELEMENTS // (self._planes() * width)
+        fitting = BLOCK_ELEMENTS // (self._planes(queries or len(self.embeddings)) * width)
         if fitting >= height:
             return height
         return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
 
-    def _planes(self) -> int:
-        """Numbers that a block keeps for each of its pixels."""
-        queries = len(self.embeddings)
+    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+        """The logits as ``rows @ L[q] @ columns.T``: L (Q, h, w), rows (H, h), columns (W, w)."""
+        stitcher = Stitcher(self.geometry, self.features.device)
+        cosines = stitcher.side_by_side(self.features, self.embeddings)
+        self._check_finite(cosines)
+        if self.refining is None:
+            return cosines, stitcher.rows, stitcher.columns
+        found = self.refining.propagate(
+            cosines,
+            stitcher.rows,
+            stitcher.columns,
+            self._image_at_original_size(),
+            self.embeddings,
+        )
+        if not is_finite(found[0]):
+            raise UserError(f"refiner '{self.refining.name}' returned numbers that are not finite")
+        return found
+
+    def _planes(self, queries: int) -> int:
+        """Numbers that a block of so many queries keeps for each of its pixels."""
         if not self.protocol.pamr_steps:
             return queries + 4
         # Logits before and after; for each dilation eight weights and a padded copy of the colours.
         return 2 * queries + 11 * len(self.protocol.pamr_dilations) + 8
 
     @torch.no_grad()
-    def _blocks(self) -> Iterator[Tensor]:
+    def _blocks(self, queries: Sequence[int] | None = None) -> Iterator[Tensor]:
         """Logits (Q, rows, W), block by block from the top.
 
-        A refined value depends on nothing beyond the halo, so the blocks are exact.
+        A value refined by PAMR depends on nothing beyond the halo, so the blocks are exact.
+
+        Args:
+            queries: only these; None: all.
         """
         height = self.geometry.original[0]
-        stitcher = Stitcher(self.geometry, self.features.device)
-        cosines = stitcher.side_by_side(self.features, self.embeddings)
-        self._check_finite(cosines)
+        some = self
+        if queries is not None and self.refining is None:
+            some = replace(self, embeddings=self.embeddings[queries])
+        factor, down, across = some._factors()
+        if queries is not None and self.refining is not None:  # which reads all words
+            factor = factor[queries]
         image = self._image_at_original_size() if self.protocol.pamr_steps else None
-        rows, halo = self._rows_per_block(), self._halo()
+        rows, halo = self._rows_per_block(len(factor)), self._halo()
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
             first, last = max(top - halo, 0), min(bottom + halo, height)
-            block = stitcher.stitch(cosines, first, last)
+            block = (down[first:last] @ factor) @ across.T
             if image is not None:
                 steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
                 block = pamr(image[:, first:last], block, steps, dilations)

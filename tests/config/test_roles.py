@@ -19,7 +19,7 @@ SAM = {"mode": "hybrid", "proposals": "sam"}
 
 def test_settings_that_may_have_several_values_in_their_order():
     cheap = ("pamr_steps", "pamr_dilations", "logit_scale", "prob_thd", "area_thd")
-    assert ("mode", "hybrid_rule", "attention", *cheap) == SEVERAL
+    assert ("method", "mode", "hybrid_rule", "parameters", "attention", *cheap) == SEVERAL
     assert ("hybrid_rule", *cheap) == CHEAP
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from types import SimpleNamespace
 
 import numpy as np
 import open_clip
 import pytest
 import torch
+from open_clip.model import resize_pos_embed
 
 from sclip_core import SCLIP, Protocol, UserError, Vocabulary
 from sclip_core.config import Geometry
 from sclip_core.encoder import POLICIES, Attention, DenseEncoder
-from sclip_core.encoder.dense import REMEMBERED, resize_positions
+from sclip_core.encoder.dense import REMEMBERED, antialiased_positions, resize_positions
+from sclip_core.encoder.taps import Tap
 from sclip_core.segmentation import Refiner
 
 from ..conftest import IMAGES, TINY
@@ -154,6 +157,40 @@ def test_positions_are_resized_as_the_reference_does(native, grid):
     expected = np.einsum("in,jm,nmc->ijc", down, across, planes).reshape(-1, 5)
     np.testing.assert_allclose(ours[1:], expected, atol=3e-5, rtol=0)
     np.testing.assert_array_equal(ours[0], table[0])
+
+
+@pytest.mark.parametrize("grid", [(21, 29), (8, 14), (5, 3), (28, 28), (14, 14)])
+def test_antialiased_positions_are_open_clips(grid):
+    visual = build(small_config(vision={"patch_size": 16})).visual
+    table = visual.positional_embedding.detach()
+    ours = antialiased_positions(table, visual.grid_size, grid)
+    state = {"visual.positional_embedding": table}
+    resize_pos_embed(state, SimpleNamespace(visual=SimpleNamespace(grid_size=grid)))
+    expected = state["visual.positional_embedding"]
+    torch.testing.assert_close(ours, expected, atol=1e-6, rtol=0)
+
+    encoder = DenseEncoder(visual, VANILLA)
+    pixels = random_pixels(1, 3, 16 * grid[0], 16 * grid[1])
+    patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
+    first = visual.ln_pre(torch.cat([visual.class_embedding.expand(1, 1, -1), patches], 1) + ours)
+    taken = encoder.taps(pixels, [Tap.of(0)], "antialiased")[Tap.of(0)]
+    torch.testing.assert_close(taken, first, atol=1e-5, rtol=0)
+
+
+def test_antialiased_positions_go_by_the_shape_not_by_the_number():
+    visual = build(small_config(vision={"patch_size": 16})).visual
+    encoder, flat = DenseEncoder(visual, VANILLA), random_pixels(1, 3, 7 * 16, 28 * 16)
+    as_it_is, resized = (
+        encoder.taps(flat, [Tap.of(0)], rule)[Tap.of(0)] for rule in ("reference", "antialiased")
+    )
+    assert (as_it_is - resized).abs().max() > 0.01
+    torch.testing.assert_close(as_it_is[:, 0], resized[:, 0])  # CLS has no place
+
+
+def test_unknown_rules_of_positions_are_refused():
+    encoder = DenseEncoder(build(small_config()).visual, VANILLA)
+    with pytest.raises(UserError, match="antialiased"):
+        encoder.taps(torch.zeros(1, 3, 32, 64), [Tap.of(0)], "antialiassed")
 
 
 def test_positions_are_taken_as_they_are_where_the_counts_agree():

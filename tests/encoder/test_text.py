@@ -72,6 +72,7 @@ def test_eighty_templates():
         len(TEMPLATES["openai"]) == len({template("x") for template in TEMPLATES["openai"]}) == 80
     )
     assert TEMPLATES["openai"][0]("cat") == "a bad photo of a cat."
+    assert [template("cat") for template in TEMPLATES["photo"]] == ["a photo of a cat."]
 
 
 def test_words_differ_and_odd_spellings_are_kept(tiny):

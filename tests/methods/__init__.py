@@ -1,0 +1,1 @@
+"""Tests of the methods, against what the public code of each computed."""

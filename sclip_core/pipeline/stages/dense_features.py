@@ -1,7 +1,8 @@
-"""Stage ``dense_features``: images to unit-length patch features of all their windows, in fp16.
+"""Stage ``dense_features``: images to the features of their patches, in fp16.
 
-Depends on the images and the model alone: never on words, labels or thresholds. Several policies
-of attention share one pass through the tower; where its trunk was kept, only the last block runs.
+Depends on the images and the model alone, never on labels or thresholds; on words or masks only
+where the method does. Several methods share one pass through the tower; where its taps were kept,
+no block before the last runs.
 """
 
 from __future__ import annotations
@@ -15,29 +16,76 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sclip_core.config import Geometry
+from sclip_core.config import Geometry, ImageError
 from sclip_core.encoder.clip import CLIP
+from sclip_core.encoder.pixels import cut_windows
+from sclip_core.encoder.taps import Tap
+from sclip_core.methods.features import Extra, features_of
+from sclip_core.methods.method import Method
+from sclip_core.methods.registry import identity_of
+from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.encoding import EncodingStage, Windows
+from sclip_core.pipeline.stages.encoding import EncodingStage, Taps, Windows
+from sclip_core.pipeline.stages.proposals import ProposalsStage
+from sclip_core.pipeline.stages.proxy_features import ProxyFeaturesStage
+from sclip_core.pipeline.stages.text_bank import TextBankStage
+from sclip_core.pipeline.stages.trunk import TrunkStage, layers_of
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.ledger import Row
 
 
 class DenseFeaturesStage(EncodingStage):
-    """One row an image: its windows' patches, row by row; from the trunk where it was kept."""
+    """One row an image: its patches, row by row, window by window."""
 
     name = "dense_features"
     version = 1
 
+    def __init__(
+        self,
+        run: Run,
+        taps: Sequence[TrunkStage] = (),
+        bank: TextBankStage | None = None,
+        proposals: ProposalsStage | None = None,
+        second: Sequence[ProxyFeaturesStage] = (),
+    ) -> None:
+        """Connect the stage to what the run's method reads.
+
+        Args:
+            run: what all stages share.
+            taps: kept taps save work where they are there.
+            bank: words, where the features depend on them.
+            proposals: masks, likewise.
+            second: features of a second network, likewise.
+        """
+        method = run.chosen.method
+        self._bank = bank if method and method.reads_words else None
+        self._proposals = proposals if method and method.reads_masks else None
+        read = [stage for stage in (self._bank, self._proposals) if stage]
+        super().__init__(run, *read, *second, kept=tuple(taps))
+        self._taps, self._second = tuple(taps), tuple(second)
+
+    @property
+    def method(self) -> Method | None:
+        """The run's method; None: an attention of the last block."""
+        return self.run.chosen.method
+
+    @property
+    def needed(self) -> tuple[Tap, ...]:
+        """What the method reads; an attention: what the last block does."""
+        layers = layers_of(self.run)
+        return self.method.taps(layers) if self.method else (Tap.of(layers - 1),)
+
     def settings(self) -> dict[str, Any]:
-        """Those of the trunk, and the last block's; of a user's attention the code too."""
-        last = {
-            "embed_dim": self.run.models.spec.config["embed_dim"],
-            "attention": str(self.run.attention),
-        }
-        code = self.run.attention.code
-        if code is not None:
-            last["attention_code"] = code
+        """Those of the tower, and the method's; of a user's code also a digest of it."""
+        last: dict[str, Any] = {"embed_dim": self.run.models.spec.config["embed_dim"]}
+        if self.method:
+            return {**super().settings(), **last, **identity_of(self.method)}
+        attention = self.run.chosen.attention
+        last["attention"] = str(attention)
+        if attention.parameters:
+            last["attention_parameters"] = dict(attention.parameters)
+        if attention.code is not None:
+            last["attention_code"] = attention.code
         return {**super().settings(), **last}
 
     @cached_property
@@ -46,33 +94,98 @@ class DenseFeaturesStage(EncodingStage):
         return ArrayTable(self.artifact, "float16", self.run.models.spec.width, compress=False)
 
     def loader(self, clip: CLIP) -> Callable[[str], Windows]:
-        """Reads what was kept of an image's trunk, or its windows."""
-        trunks = self.kept.rows() if self.kept else {}
+        """Reads what was kept of an image's taps, or its windows."""
+        rows = {stage.tap: (stage, stage.rows()) for stage in self._taps}
         cut = super().loader(clip)
 
         def load(digest: str) -> Windows:
-            kept = self.kept_of(digest, trunks)
-            return Windows(digest, *kept) if kept else cut(digest)
+            kept = {}
+            for tap in self._taps_of_pass:
+                stage, there = rows.get(tap, (None, {}))
+                found = self.kept_of(digest, stage, there) if stage else None
+                if found is None:
+                    return cut(digest)
+                geometry, kept[tap] = found
+            return Windows(digest, geometry, None, kept)
 
         return load
 
-    def encode(self, clip: CLIP, part: Windows, stages: Sequence[Stage]) -> list[Tensor]:
-        """All blocks, or the last alone; by each stage's policy."""
-        attentions = [stage.run.attention for stage in stages]
-        if part.values.ndim == 3:
-            grid = part.geometry.tokens
-            features = clip.encoder.features_from(part.values, grid, attentions)
-        else:
-            features = clip.encoder.features_of(part.values, attentions)
-        return [one.half() for one in features]
+    @property
+    def _taps_of_pass(self) -> tuple[Tap, ...]:
+        """What this stage and those of its pass read of the tower."""
+        stages = [self, *(s for s in self.together if isinstance(s, DenseFeaturesStage))]
+        return tuple(dict.fromkeys(tap for stage in stages for tap in stage.needed))
+
+    def of_pass(
+        self, clip: CLIP, taps: Taps, grid: tuple[int, int], stages: Sequence[Stage]
+    ) -> dict[Stage, Tensor]:
+        """Features by the stages whose method is an attention."""
+        plain = [s for s in stages if isinstance(s, DenseFeaturesStage) and s.method is None]
+        if not plain:
+            return {}
+        (tap,) = plain[0].needed
+        attentions = [stage.run.chosen.attention for stage in plain]
+        features = clip.encoder.features_from(taps[tap], grid, attentions)
+        return {stage: one.half() for stage, one in zip(plain, features, strict=True)}
+
+    def of_image(self, clip: CLIP, windows: Windows, taps: Taps) -> tuple[Tensor, Geometry] | None:
+        """Features of an image by the method."""
+        assert self.method is not None
+        geometry = windows.geometry
+
+        def pixels() -> Tensor:
+            if windows.pixels is not None:
+                return windows.pixels[: geometry.num_windows]
+            return cut_windows(
+                clip.pixels(self.run.inputs.image(windows.digest), geometry), geometry
+            )
+
+        try:
+            extra = self._extra(windows.digest)
+            found = features_of(self.method, clip.encoder, geometry, taps, pixels, extra)
+        except ImageError as error:
+            self.leave_out(windows.digest, error)
+            return None
+        return found.half(), geometry
+
+    def _extra(self, digest: str) -> Extra:
+        """What else the method reads of an image."""
+        assert self.method is not None
+        regions = words = None
+        if self._proposals is not None:
+            masks = self._proposals.read(self._proposals.row(digest, self._proposals.rows()))
+            regions = torch.from_numpy(
+                masks.id_map(in_order=self.run.settings.proposals == "files")
+            )
+        if self._bank is not None:
+            words = self._words
+        second = {stage.part: stage.read(stage.row(digest, stage.rows())) for stage in self._second}
+        models = self.run.models
+        network = models.second(self.run.settings) if self.method.second_taps else None
+        sam = models.sam_trunk(self.run.settings) if self.method.reads_sam else None
+        return Extra(network, second, sam, words, regions)
+
+    @cached_property
+    def _words(self) -> Tensor:
+        assert self._bank is not None
+        return self._bank.bank().embeddings
+
+    def layout(self, size: Sequence[int]) -> Geometry:
+        """How the features of an image of this height and width lie."""
+        geometry = self.geometry(size)
+        if self.method is None:
+            return geometry
+        models, settings = self.run.models, self.run.settings
+        patch = models.second_spec(settings).patch if self.method.second_taps else 0
+        return self.method.layout(geometry, patch)
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:
         """Features of an image as the stitcher takes them.
 
         Returns:
-            Where the windows lie, and (windows, rows, columns, D) float32 on the CPU.
+            How they lie, and (windows, rows, columns, D) float32 on the CPU.
         """
-        geometry = self.geometry(self.table.size_of(row))
+        geometry = self.layout(self.table.size_of(row))
         values = torch.from_numpy(self.table.read(row).astype(np.float32))
         if len(values) != geometry.num_windows * math.prod(geometry.tokens):
             raise self.table.damaged(row)

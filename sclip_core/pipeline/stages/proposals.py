@@ -51,7 +51,7 @@ class ProposalsStage(Stage):
     @property
     def forced(self) -> bool:
         """Also where the embeddings are."""
-        kept = self.kept is not None and self.kept.forced
+        kept = any(stage.forced for stage in self.kept)
         return super().forced or (self.run.settings.keep_embeddings and kept)
 
     def settings(self) -> dict[str, Any]:
@@ -82,11 +82,14 @@ class ProposalsStage(Stage):
     def _encoded(self, ids: Iterable[str], shard: int) -> Iterator[tuple[str, Proposals]]:
         """Masks by SAM, from the embeddings that were kept, else from the images."""
         generator = self.run.models.proposer(shard)
-        kept = self.kept.rows() if self.kept else {}
+        embeddings = self.kept[0] if self.kept else None
+        kept = embeddings.rows() if embeddings else {}
 
         def load(digest: str) -> SamEmbeddings | NDArray[np.uint8]:
             """The embeddings that were kept of an image; else its pixels."""
-            found: SamEmbeddings | None = self.kept_of(digest, kept)
+            found: SamEmbeddings | None = (
+                self.kept_of(digest, embeddings, kept) if embeddings else None
+            )
             return found or self.run.inputs.image(digest)
 
         for digest, loaded in self.loaded(load, ids):

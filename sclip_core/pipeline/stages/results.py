@@ -44,6 +44,7 @@ class ResultsStage:
     version: ClassVar[int] = 1
     unit: ClassVar[str] = "run"
     shardable: ClassVar[bool] = False
+    label: ClassVar[str] = name
     work: Work
 
     def __init__(self, run: Run, metrics: MetricsStage) -> None:

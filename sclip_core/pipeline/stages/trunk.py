@@ -1,8 +1,9 @@
-"""Stage ``trunk``: images to what CLIP's last block gets. Only where ``keep_trunk`` asks for it.
+"""Stage ``trunk``: images to outputs of CLIP's blocks. Only where ``keep_trunk`` asks for it.
 
-Another attention is another last block. From here its features cost that block alone, 8 % of the
-tower; they are those from the image but for the rounding of other batches, as the trunk is kept in
-the tower's own dtype. That makes it large: in fp32 three times the features.
+A table for each tap: what the last block gets, from which another attention costs that block
+alone, 8 % of the tower; and what else the run's method reads of the tower. A method whose taps are
+there needs no encoder. Its features are those from the image but for the rounding of other batches,
+as taps are kept in the tower's own dtype. That makes them large: in fp32 three times the features.
 """
 
 from __future__ import annotations
@@ -10,14 +11,17 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from sclip_core.config import Geometry
 from sclip_core.encoder.clip import CLIP
+from sclip_core.encoder.taps import Tap
+from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.encoding import EncodingStage, Windows
+from sclip_core.pipeline.stages.encoding import EncodingStage, Taps
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.ledger import Row
 
@@ -25,10 +29,39 @@ STORED = {"fp32": "float32", "fp16": "float16", "bf16": "float32"}  # NumPy has 
 
 
 class TrunkStage(EncodingStage):
-    """One row an image: its windows' tokens, CLS first."""
+    """One row an image: a tap of its windows' tokens, CLS first."""
 
     name = "trunk"
     version = 1
+
+    def __init__(self, run: Run, tap: Tap | None = None) -> None:
+        """Keep one tap.
+
+        Args:
+            run: what all stages share.
+            tap: which; None: what the last block gets.
+        """
+        super().__init__(run)
+        self._tap = tap
+
+    @property
+    def part(self) -> str:
+        """The tap, where it is not what the last block gets."""
+        return str(self._tap or "")
+
+    @property
+    def tap(self) -> Tap:
+        """Of which the rows are."""
+        return self._tap or Tap.of(layers_of(self.run) - 1)
+
+    @property
+    def needed(self) -> tuple[Tap, ...]:
+        """The tap alone."""
+        return (self.tap,)
+
+    def settings(self) -> dict[str, Any]:
+        """Those of the tower; the tap, where it is not what the last block gets."""
+        return {**super().settings(), **({"tap": self.part} if self.part else {})}
 
     @cached_property
     def table(self) -> ArrayTable:  # type: ignore[override]
@@ -37,19 +70,31 @@ class TrunkStage(EncodingStage):
         width = int(models.spec.config["vision_cfg"].get("width", 768))  # open_clip's default
         return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
 
-    def encode(self, clip: CLIP, part: Windows, stages: Sequence[Stage]) -> list[Tensor]:
-        """Run all blocks of the tower but the last."""
-        trunk = clip.encoder.trunk(part.values)
-        return [trunk.float() if trunk.dtype == torch.bfloat16 else trunk for _ in stages]
+    def of_pass(
+        self, clip: CLIP, taps: Taps, grid: tuple[int, int], stages: Sequence[Stage]
+    ) -> dict[Stage, Tensor]:
+        """Each stage's tap, window by window."""
+        kept: dict[Stage, Tensor] = {}
+        for stage in stages:
+            assert isinstance(stage, TrunkStage)
+            value = taps[stage.tap]
+            kept[stage] = value.float() if value.dtype == torch.bfloat16 else value
+        return kept
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:
-        """What the last block gets of an image.
+        """A tap of an image.
 
         Returns:
-            Where the windows lie, and (windows, 1+N, width) on the CPU.
+            Where the windows lie, and (views·windows, 1+N, width) on the CPU.
         """
         geometry = self.geometry(self.table.size_of(row))
         values = torch.from_numpy(self.table.read(row))
-        if len(values) != geometry.num_windows * (1 + math.prod(geometry.tokens)):
+        windows = geometry.num_windows * len(self.views)
+        if len(values) != windows * (1 + math.prod(geometry.tokens)):
             raise self.table.damaged(row)
-        return geometry, values.unflatten(0, (geometry.num_windows, -1))
+        return geometry, values.unflatten(0, (windows, -1))
+
+
+def layers_of(run: Run) -> int:
+    """Blocks of the run's image tower."""
+    return int(run.models.spec.config["vision_cfg"].get("layers", 12))  # open_clip's default

@@ -58,6 +58,18 @@ class Stitching:
         cosines = (features.float() @ embeddings.float().T).numpy()
         return cls(cosines, taps_of(rows), taps_of(columns))
 
+    @classmethod
+    def of_factors(cls, cosines: Tensor, rows: Tensor, columns: Tensor) -> Stitching:
+        """The stitching of logits ``rows @ cosines[q] @ columns.T``.
+
+        Args:
+            cosines: (Q, h, w).
+            rows: (H, h).
+            columns: (W, w).
+        """
+        last = np.ascontiguousarray(cosines.permute(1, 2, 0).numpy())
+        return cls(last, Taps.of(rows), Taps.of(columns))
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the image."""

@@ -1,0 +1,131 @@
+"""Methods by name: the project's own, and those that users register."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from sclip_core.config import Protocol, UserError, unknown
+from sclip_core.config.methods import method_table
+from sclip_core.config.protocol import Checked
+from sclip_core.encoder.attention import POLICIES, Attention
+from sclip_core.methods.method import Method
+from sclip_core.methods.steps import Step, steps_of
+from sclip_core.segmentation.refiners import Refining, find_refiner
+
+BUILT_IN = {  # name: module and class; a run imports what it uses
+    "sc-clip": "sc_clip.SCCLIP",
+    "pearl": "pearl.PEARL",
+    "resclip": "resclip.ResCLIP",
+    "itaclip": "itaclip.ITACLIP",
+    "gem": "gem.GEM",
+    "proxyclip": "proxyclip.ProxyCLIP",
+    "gla-clip": "gla_clip.GLACLIP",
+    "corrclip": "corrclip.CorrCLIP",
+    "ov-stitcher": "ov_stitcher.OVStitcher",
+    "trident": "trident.Trident",
+}
+OWN: dict[str, type[Method]] = {}  # of users
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What labels the pixels of a run: each part with its parameters."""
+
+    attention: Attention
+    """Of the last block, where ``method`` is None."""
+    method: Method | None
+    refiner: Refining | None
+    """None: PAMR."""
+    after: tuple[Step, ...]
+
+    @property
+    def name(self) -> str:
+        """Of the method, or of the attention with its arch."""
+        return self.method.name if self.method else str(self.attention)
+
+    @property
+    def reads_masks(self) -> bool:
+        """Whether the features, or a step after the decision, depend on masks."""
+        of_features = self.method is not None and self.method.reads_masks
+        return of_features or any(step.reads_masks for step in self.after)
+
+
+def method_class(name: str) -> type[Method] | None:
+    """The class of a method; None: there is none of that name, which may be an attention's."""
+    if name in OWN:
+        return OWN[name]
+    if name not in BUILT_IN:
+        return None
+    module, _, kind = BUILT_IN[name].rpartition(".")
+    found: type[Method] = getattr(import_module(f"sclip_core.methods.{module}"), kind)
+    return found
+
+
+def choose(protocol: Protocol, attention: str = "csa") -> Chosen:
+    """What a protocol asks for, with its parameters given to whom they belong.
+
+    Args:
+        protocol: ``method``, ``refiner``, ``after`` and ``parameters``.
+        attention: of the last block, where the protocol names no method.
+
+    Raises:
+        UserError: an unknown name, or a parameter that nothing chosen has or that is out of range.
+    """
+    values = protocol.parameter_values
+    kind = method_class(protocol.method) if protocol.method else None
+    if protocol.method and kind is None:
+        if protocol.method.partition(":")[0] not in POLICIES:
+            raise unknown("method", protocol.method, [*method_table(), *OWN, *POLICIES])
+        attention = protocol.method
+    policy = Attention.parse(attention)
+    parts: list[tuple[Any, set[str]]] = []
+    if kind is not None:
+        parts.append((kind, set(kind.model_fields)))
+    else:
+        parts.append((policy, set(policy.declared)))
+    refining = find_refiner(protocol.refiner)
+    if refining is not None:
+        parts.append((refining, set(refining.model_fields)))
+    _check_known(values, parts, protocol.method or str(policy))
+
+    def of(kind: type[Checked]) -> Any:
+        return kind.checked({k: v for k, v in values.items() if k in kind.model_fields})
+
+    own = {k: v for k, v in values.items() if kind is None and k in policy.declared}
+    return Chosen(
+        attention=policy.with_parameters(own) if own else policy,
+        method=of(kind) if kind else None,
+        refiner=of(refining) if refining else None,
+        after=steps_of(protocol.after),
+    )
+
+
+def _check_known(values: Mapping[str, Any], parts: list[tuple[Any, set[str]]], method: str) -> None:
+    """Refuse parameters that nothing chosen has."""
+    known = sorted(set().union(*(names for _, names in parts)))
+    for name in values:
+        if name not in known:
+            if not known:
+                raise UserError(f"method '{method}' has no parameters, found {name}: leave it out")
+            raise unknown(f"parameter of method {method}:", name, known)
+
+
+def identity_of(method: Method) -> dict[str, Any]:
+    """What decides a method's features, as plain JSON values for a key.
+
+    Parameters at their published values are left out, so that one that comes later changes no key.
+    """
+    given = {
+        name: getattr(method, name)
+        for name, field in type(method).model_fields.items()
+        if name not in method.of_labels and getattr(method, name) != field.default
+    }
+    own = {"method_code": method.code()} if method.name in OWN else {}
+    return {"method": method.name, "method_version": method.version, **_set(given), **own}
+
+
+def _set(given: dict[str, Any]) -> dict[str, Any]:
+    return {"parameters": given} if given else {}

@@ -1,0 +1,53 @@
+"""What refines the logits of an image in PAMR's place: by name, with declared parameters."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+from typing import Protocol as Interface
+
+from torch import Tensor
+
+from sclip_core.config import unknown
+from sclip_core.segmentation.tlp import TLP
+
+PAMR = "pamr"  # built into the kernels that stitch and decide
+
+
+class Refining(Interface):
+    """A refiner; its class is a ``Checked`` model whose fields are its parameters."""
+
+    name: ClassVar[str]
+    model_fields: ClassVar[dict[str, Any]]
+
+    def propagate(
+        self, cosines: Tensor, rows: Tensor, columns: Tensor, image: Tensor, words: Tensor
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Refine; arguments and result as of ``TLP.propagate``."""
+
+
+REFINERS: dict[str, Any] = {"tlp": TLP}
+
+
+def find_refiner(name: str) -> Any:
+    """The class of a refiner; None: PAMR.
+
+    Raises:
+        UserError: there is none of that name.
+    """
+    if name == PAMR:
+        return None
+    if name not in REFINERS:
+        raise unknown("refiner", name, [PAMR, *REFINERS])
+    return REFINERS[name]
+
+
+def refiner_identity(refiner: Refining | None) -> dict[str, Any]:
+    """What decides a refiner's result, for a key; nothing for PAMR, whose settings are there."""
+    if refiner is None:
+        return {}
+    given = {
+        name: getattr(refiner, name)
+        for name, field in refiner.model_fields.items()
+        if getattr(refiner, name) != field.default
+    }
+    return {"refiner": refiner.name, **({"refiner_parameters": given} if given else {})}
