@@ -279,7 +279,7 @@ class SCLIP(CLIP):
         method = chosen.method
         if method is None:
             own = chosen.attention == self.encoder.attention
-            other = {} if own else {"attention": chosen.attention}
+            other: dict[str, Any] = {} if own else {"attention": chosen.attention}
             features = self.window_features(windows, **other)
         else:
             extra = self.networks.extra(method, image, geometry, windows, bank.embeddings, regions)

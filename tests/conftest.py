@@ -119,11 +119,11 @@ def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def windows(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many windows went through the tower, pass by pass."""
     seen: list[int] = []
-    trunk = DenseEncoder.trunk
+    taps = DenseEncoder.taps
 
-    def counted(self: DenseEncoder, pixels: torch.Tensor) -> torch.Tensor:
+    def counted(self: DenseEncoder, pixels: torch.Tensor, *args: Any) -> dict[Any, torch.Tensor]:
         seen.append(len(pixels))
-        return trunk(self, pixels)
+        return taps(self, pixels, *args)
 
-    monkeypatch.setattr(DenseEncoder, "trunk", counted)
+    monkeypatch.setattr(DenseEncoder, "taps", counted)
     return seen

@@ -155,11 +155,10 @@ BUILT_IN = dict(POLICIES)  # of this file: their code is in no key
 
 
 class Attention(NamedTuple):
-    """A policy, what surrounds it, and the values of its parameters that are not the usual ones."""
+    """A policy and what surrounds it."""
 
     policy: str
     arch: str
-    parameters: tuple[tuple[str, Any], ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Attention:
@@ -191,13 +190,13 @@ class Attention(NamedTuple):
         return {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY}
 
     def with_parameters(self, values: Mapping[str, Any]) -> Attention:
-        """This one with other values of its parameters.
+        """This one with other values of its parameters, as a policy of its own: ``x(tau=2.0)``.
 
         Raises:
             UserError: a value is of another type than the usual one.
         """
         declared = self.declared
-        given = []
+        given: dict[str, Any] = {}
         for name, value in sorted(values.items()):
             usual = declared[name]
             if isinstance(usual, float) and isinstance(value, int) and not isinstance(value, bool):
@@ -208,8 +207,14 @@ class Attention(NamedTuple):
                     f"{type(usual).__name__}, such as {usual}"
                 )
             if value != usual:
-                given.append((name, value))
-        return self._replace(parameters=tuple(given))
+                given[name] = value
+        if not given:
+            return self
+        function, arch = POLICIES[self.policy]
+        spelled = " ".join(f"{name}={value}" for name, value in given.items())
+        tuned = f"{self.policy}({spelled})"
+        POLICIES[tuned] = partial(function, **given), arch
+        return self._replace(policy=tuned)
 
     @property
     def code(self) -> str | None:
@@ -235,7 +240,7 @@ class Attention(NamedTuple):
         own_q, own_k, own_v = (
             heads.clone(memory_format=torch.contiguous_format) for heads in (q, k, v)
         )
-        mixed = function(own_q, own_k, own_v, grid, **dict(self.parameters))
+        mixed = function(own_q, own_k, own_v, grid)
         self._check(mixed, q, k, v)
         return mixed
 

@@ -100,7 +100,8 @@ class Tower:
         Returns:
             (B, T, width), or of the shape of ``mixed``.
         """
-        if mixed.ndim == 4 and mixed.shape[1] == self.num_heads and mixed.shape[-1] != self.width:
+        of_head = self.width // self.num_heads
+        if mixed.ndim == 4 and mixed.shape[1] == self.num_heads and mixed.shape[-1] == of_head:
             mixed = mixed.transpose(1, 2).flatten(2)
         projection = self._blocks[block].attn.out_proj
         return linear(mixed.to(self.dtype), projection.weight, projection.bias).float()

@@ -146,7 +146,7 @@ class Refiner:
     def _rows_per_block(self, queries: int | None = None) -> int:
         """Rows of a block that keep it, with its halo, within ``BLOCK_ELEMENTS``."""
         height, width = self.geometry.original
-        fitting = BLOCK_ELEMENTS // (self._planes(queries or len(self.embeddings)) * width)
+        fitting = BLOCK_ELEMENTS // (self._planes(queries) * width)
         if fitting >= height:
             return height
         return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
@@ -169,8 +169,9 @@ class Refiner:
             raise UserError(f"refiner '{self.refining.name}' returned numbers that are not finite")
         return found
 
-    def _planes(self, queries: int) -> int:
-        """Numbers that a block of so many queries keeps for each of its pixels."""
+    def _planes(self, queries: int | None = None) -> int:
+        """Numbers that a block of so many queries, or of all, keeps for each of its pixels."""
+        queries = queries or len(self.embeddings)
         if not self.protocol.pamr_steps:
             return queries + 4
         # Logits before and after; for each dilation eight weights and a padded copy of the colours.

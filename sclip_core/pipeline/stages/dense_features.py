@@ -82,8 +82,6 @@ class DenseFeaturesStage(EncodingStage):
             return {**super().settings(), **last, **identity_of(self.method)}
         attention = self.run.chosen.attention
         last["attention"] = str(attention)
-        if attention.parameters:
-            last["attention_parameters"] = dict(attention.parameters)
         if attention.code is not None:
             last["attention_code"] = attention.code
         return {**super().settings(), **last}
