@@ -176,7 +176,7 @@ class EncodingStage(SharingStage):
             digests = {windows.digest for windows in same}
             wanting = {self: digests, **{stage: ids & digests for stage, ids in others.items()}}
             stages: list[Any] = [stage for stage, ids in wanting.items() if ids]
-            taps, kept = self._passes(clip, same, stages)
+            taps, kept = self._encode_windows(clip, same, stages)
             for stage in stages:
                 rows = []
                 for number, windows in enumerate(same):
@@ -190,7 +190,7 @@ class EncodingStage(SharingStage):
                     rows += [row] if row else []
                 yield stage, rows
 
-    def _passes(
+    def _encode_windows(
         self, clip: CLIP, same: Sequence[Windows], stages: Sequence[Any]
     ) -> tuple[list[Taps], dict[Stage, list[Tensor]]]:
         """Run the tower over windows of one size.
