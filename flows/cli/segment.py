@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,12 +25,15 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sclip_core import SCLIP, Vocabulary
-    from sclip_core.masks import Proposer
+    from sclip_core.masks import Proposals
 
-MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
+MODEL_SETTINGS = ("model", "pretrained", "device", "dtype")
+NETWORKS = {"proxy": "proxy_model", "proxy_pretrained": "proxy_weights", "sam": "sam_encoder"}
 
 SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
+    "attention",
+    *NETWORKS.values(),
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
@@ -94,7 +97,7 @@ def segment(
         from sclip_core import SCLIP
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
-    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
+    model = SCLIP.load(**_of_model(settings))
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -109,7 +112,7 @@ class Work:
     model: SCLIP
     vocabulary: Vocabulary
     settings: Settings
-    propose: Proposer | None
+    propose: Callable[[Path, NDArray[np.uint8]], Proposals] | None
     heat: Sequence[str]
 
     def do(self, job: Job, pixels: NDArray[np.uint8]) -> None:
@@ -127,7 +130,7 @@ class Work:
             pixels,
             self.settings,
             self.vocabulary,
-            masks=self.propose(pixels) if self.propose else None,
+            masks=self.propose(job.image, pixels) if self.propose else None,
             rule=self.settings.hybrid_rule,
             heat=self.heat,
         )
@@ -179,28 +182,47 @@ def _parts(texts: Iterable[str], mark: str) -> list[str]:
     return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
 
 
-def _mask_source(settings: Settings) -> Proposer | None:
-    """The source of the masks to fill; None: mode dense, which has no masks.
+def _of_model(settings: Settings) -> dict[str, Any]:
+    """The arguments of ``SCLIP.load``."""
+    named = {name: getattr(settings, name) for name in MODEL_SETTINGS}
+    if settings.method is None:
+        return {**named, "attention": settings.attention}
+    others: dict[str, Any] = {name: getattr(settings, of) for name, of in NETWORKS.items()}
+    others["sam"] = others["sam"] or settings.sam_model
+    weights = settings.sam_checkpoint
+    others["sam_pretrained"] = str(weights) if weights else None
+    return {**named, **others, "method": settings.method}
+
+
+def _mask_source(
+    settings: Settings,
+) -> Callable[[Path, NDArray[np.uint8]], Proposals] | None:
+    """What gives the masks of an image, by its path and pixels; None: there are none to be had.
 
     Raises:
         UserError: mode baseline, or the source cannot be opened.
     """
-    from sclip_core.masks import mask_source
+    from sclip_core.masks import MaskFiles, mask_source
 
     if settings.mode == "baseline":
         raise UserError(
             "--mode baseline leaves pixels outside of masks unlabelled, so only `sclip run` "
             "takes it: pass --mode hybrid --hybrid-rule crop, which classifies masks the same way"
         )
-    if settings.mode == "dense":
+    if "proposals" not in settings.stages:
         return None
-    return mask_source(
+    if settings.proposals == "files":
+        files = MaskFiles(settings, folder=settings.masks)
+        files.check()
+        return lambda path, pixels: files.of_image(path.stem, pixels.shape[:2])
+    propose = mask_source(
         settings.proposals,
         settings.sam_checkpoint,
         settings.device,
         settings.dtype,
         **settings.relevant(),
     )
+    return lambda path, pixels: propose(pixels)
 
 
 @contextmanager
