@@ -38,9 +38,11 @@ class MaskMaps:
         lacking: dict[str, ImageError] = {}
         for sample, digest in zip(self._inputs.samples, self._inputs.image_digests, strict=True):
             try:
-                found.setdefault(digest, []).append(self._source.find(sample.image_id))
+                path = self._source.find(sample.image_id)
             except ImageError as error:
                 lacking.setdefault(digest, error)
+            else:
+                found.setdefault(digest, []).append(path)
         paths = [path for several in found.values() for path in several]
         digests = dict(zip(paths, self._inputs.digests.of_many(paths), strict=True))
         there = {
