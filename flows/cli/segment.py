@@ -25,18 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sclip_core import SCLIP, Vocabulary
-    from sclip_core.masks import Proposals
 
-MODEL_SETTINGS = ("model", "pretrained", "device", "dtype")
-NETWORKS = {"proxy": "proxy_model", "proxy_pretrained": "proxy_weights", "sam": "sam_encoder"}
+MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
+NETWORK_SETTINGS = ("proxy_model", "proxy_weights", "sam_encoder")  # of methods that read more
 
 SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
-    "attention",
-    *NETWORKS.values(),
+    *NETWORK_SETTINGS,
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
+MasksOf = Callable[[Any, Path], Any]
 MOST_HEAT = 15  # maps that fit in a picture
 
 Output = Annotated[
@@ -97,7 +96,7 @@ def segment(
         from sclip_core import SCLIP
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
-    model = SCLIP.load(**_of_model(settings))
+    model = SCLIP.load(**_model_of(settings))
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -112,7 +111,7 @@ class Work:
     model: SCLIP
     vocabulary: Vocabulary
     settings: Settings
-    propose: Callable[[Path, NDArray[np.uint8]], Proposals] | None
+    propose: MasksOf | None
     heat: Sequence[str]
 
     def do(self, job: Job, pixels: NDArray[np.uint8]) -> None:
@@ -130,7 +129,7 @@ class Work:
             pixels,
             self.settings,
             self.vocabulary,
-            masks=self.propose(job.image, pixels) if self.propose else None,
+            masks=self.propose(pixels, job.image) if self.propose else None,
             rule=self.settings.hybrid_rule,
             heat=self.heat,
         )
@@ -182,26 +181,29 @@ def _parts(texts: Iterable[str], mark: str) -> list[str]:
     return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
 
 
-def _of_model(settings: Settings) -> dict[str, Any]:
+def _model_of(settings: Settings) -> dict[str, Any]:
     """The arguments of ``SCLIP.load``."""
-    named = {name: getattr(settings, name) for name in MODEL_SETTINGS}
+    given = {name: getattr(settings, name) for name in MODEL_SETTINGS}
     if settings.method is None:
-        return {**named, "attention": settings.attention}
-    others: dict[str, Any] = {name: getattr(settings, of) for name, of in NETWORKS.items()}
-    others["sam"] = others["sam"] or settings.sam_model
+        return given
     weights = settings.sam_checkpoint
-    others["sam_pretrained"] = str(weights) if weights else None
-    return {**named, **others, "method": settings.method}
+    return given | {
+        "attention": None,
+        "method": settings.method,
+        "proxy": settings.proxy_model,
+        "proxy_pretrained": settings.proxy_weights,
+        "sam": settings.sam_encoder or settings.sam_model,
+        "sam_pretrained": str(weights) if weights else None,
+    }
 
 
-def _mask_source(
-    settings: Settings,
-) -> Callable[[Path, NDArray[np.uint8]], Proposals] | None:
-    """What gives the masks of an image, by its path and pixels; None: there are none to be had.
+def _mask_source(settings: Settings) -> MasksOf | None:
+    """What gives the masks of an image (H, W, 3) and its file; None: the run has none.
 
     Raises:
         UserError: mode baseline, or the source cannot be opened.
     """
+    from sclip_core.config.methods import reads_masks
     from sclip_core.masks import MaskFiles, mask_source
 
     if settings.mode == "baseline":
@@ -209,20 +211,20 @@ def _mask_source(
             "--mode baseline leaves pixels outside of masks unlabelled, so only `sclip run` "
             "takes it: pass --mode hybrid --hybrid-rule crop, which classifies masks the same way"
         )
-    if "proposals" not in settings.stages:
+    if settings.mode == "dense" and not reads_masks(settings.method):
         return None
-    if settings.proposals == "files":
+    if settings.masks is not None:
         files = MaskFiles(settings, folder=settings.masks)
         files.check()
-        return lambda path, pixels: files.of_image(path.stem, pixels.shape[:2])
-    propose = mask_source(
+        return lambda pixels, file: files.of_image(file.stem, (pixels.shape[0], pixels.shape[1]))
+    source = mask_source(
         settings.proposals,
         settings.sam_checkpoint,
         settings.device,
         settings.dtype,
         **settings.relevant(),
     )
-    return lambda path, pixels: propose(pixels)
+    return lambda pixels, file: source(pixels)
 
 
 @contextmanager
