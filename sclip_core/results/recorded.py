@@ -36,12 +36,14 @@ def _unset(name: str) -> pa.DataType:
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings that become columns; paths and lists as text, those that nobody reads unset."""
     plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
-    masks = settings.mode != "dense"
+    masks = "proposals" in settings.stages
     read = {"proposals", *settings.relevant()} if masks else set()
     if settings.mode == "baseline":
         plain.update(dict.fromkeys(OF_DENSE))
     if not masks or settings.proposals != "sam":
         plain["sam_checkpoint"] = None
+    if not masks:
+        plain["masks"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}

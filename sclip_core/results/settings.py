@@ -14,6 +14,7 @@ NO_SETTINGS = {
     "run_id", "created_at", "dataset", "mode", "weights_sha256", "sam_sha256", "num_images",
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
+    "masks",
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
 BY_DEFAULT = {"num_samples": "all"}  # what no value means; for other settings ``-``

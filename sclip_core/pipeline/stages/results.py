@@ -198,7 +198,7 @@ class ResultsStage:
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
         run, settings, models = self.run, self.run.settings, self.run.models
-        dataset, masks = run.inputs.dataset, settings.mode != "dense"
+        dataset, masks = run.inputs.dataset, "proposals" in settings.stages
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
