@@ -32,6 +32,8 @@ KEYS = {
     "benchmarks",
 }
 _own: dict[str, dict[str, Any]] = {}  # of users
+# Names of attentions, which are methods too; those of users are added when they register.
+ATTENTIONS = {"csa", "vanilla", "maskclip", "clearclip", "naclip", "kk"}
 
 
 @cache
@@ -67,6 +69,11 @@ def register_facts(name: str, facts: Mapping[str, Any]) -> None:
             f"{', '.join(sorted(KEYS))}"
         )
     _own[name] = dict(facts)
+
+
+def is_attention(name: object) -> bool:
+    """Whether a name is an attention's, with or without its arch: ``naclip:vanilla``."""
+    return str(name).partition(":")[0] in ATTENTIONS
 
 
 def ingredients_of(method: str | None) -> tuple[str, ...]:

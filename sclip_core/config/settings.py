@@ -12,6 +12,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
 from sclip_core.config.methods import (
+    ATTENTIONS,
+    is_attention,
     method_protocol,
     method_table,
     parameter_points,
@@ -266,11 +268,14 @@ def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
             f"--method {method} and --attention {named} conflict: an attention is a method of its "
             f"own; use only one, or --method {method},{named}"
         )
-    known = method in method_table()
-    chosen["method" if known else "attention"] = method
-    if known:
-        chosen.pop("attention", None)
-    return str(method) if known else None
+    if is_attention(method):
+        chosen["attention"] = method
+        return None
+    if method not in method_table():
+        raise unknown("method", str(method), [*method_table(), *sorted(ATTENTIONS)])
+    chosen.pop("attention", None)
+    chosen["method"] = method
+    return str(method)
 
 
 def chosen_values(
