@@ -7,7 +7,7 @@ the last. The weights keep the tower's dtype; whatever is taken and returned is 
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -81,6 +81,22 @@ class Tower:
         )
         split = qkv.float().unflatten(-1, (3, self.num_heads, -1))
         return Heads(*split.permute(2, 0, 3, 1, 4).contiguous())
+
+    def some_heads(
+        self, block: int, x: Tensor, names: Literal["qk", "kv"]
+    ) -> tuple[Tensor, Tensor]:
+        """Two of the three of ``heads``, for two thirds of the products."""
+        of_block, width = self._blocks[block], x.shape[-1]
+        rows = slice(0, 2 * width) if names == "qk" else slice(width, 3 * width)
+        bias = of_block.attn.in_proj_bias
+        two = linear(
+            of_block.ln_1(x.to(self.dtype)),
+            of_block.attn.in_proj_weight[rows],
+            None if bias is None else bias[rows],
+        )
+        split = two.float().unflatten(-1, (2, self.num_heads, -1))
+        first, second = split.permute(2, 0, 3, 1, 4).contiguous()
+        return first, second
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The values of a block's attention, all heads side by side: (B, T, width)."""
