@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from timm.layers import apply_rot_embed_cat
+from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
@@ -36,7 +36,7 @@ class TimmEva(TimmViT):
         self._turned = lru_cache(maxsize=REMEMBERED)(self._turn)
 
     @classmethod
-    def why_not(cls, visual: Any) -> str | None:  # type: ignore[override]
+    def why_not(cls, visual: Any) -> str | None:
         """Rotary positions of other kinds than EVA02's, too."""
         rope = visual.trunk.rope
         if rope is not None and type(rope).__name__ != "RotaryEmbeddingCat":

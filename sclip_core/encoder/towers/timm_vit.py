@@ -51,7 +51,7 @@ class TimmViT(Backbone):
             self.positions = PositionTable(lambda: trunk.pos_embed[0], self.native, self._in_table)
 
     @classmethod
-    def why_not(cls, visual: Any) -> str | None:  # type: ignore[override]
+    def why_not(cls, visual: Any) -> str | None:
         """What the parts below leave out."""
         trunk = visual.trunk
         embed, blocks = type(trunk.patch_embed).__name__, trunk.blocks
@@ -61,7 +61,7 @@ class TimmViT(Backbone):
         if len(sides) > 1:
             return f"has patches that are not square, {tuple(trunk.patch_embed.patch_size)}"
         for block in blocks:
-            kind, attn = type(block).__name__, getattr(block, "attn", None)
+            kind, attn = type(block).__name__, getattr(block, "attn", block)
             if kind not in cls.BLOCKS or type(attn).__name__ not in cls.ATTENTIONS:
                 return f"has no plain attention blocks ({kind}, {type(attn).__name__})"
             if attn.gate is not None or getattr(attn, "num_kv_groups", 1) > 1:
