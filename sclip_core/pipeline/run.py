@@ -11,7 +11,7 @@ from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
 from sclip_core.masks.sources import MaskFiles
-from sclip_core.methods.registry import choose
+from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.models import Models
@@ -100,7 +100,7 @@ class Run:
                 that the run does not have.
         """
         check_place(self.settings, self.inputs.dataset.samples)
-        _ = self.models.spec
+        check_cls(self.chosen.method, self.models.spec.name, self.models.spec.tower)
         for stage in self.settings.force:
             if stage not in self.stages:
                 there = ", ".join(name for name in STAGES if name in self.stages)
