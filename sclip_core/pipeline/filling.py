@@ -126,7 +126,9 @@ class Filling:
             How many rows were stored or refused.
         """
         stage = self._stage
-        lacking = {other: frozenset(other.missing(todo)) for other in stage.together}
+        lacking = {
+            other: frozenset(other.computable(other.missing(todo))) for other in stage.together
+        }
         others = {other: ids for other, ids in lacking.items() if ids}
         before = {each: len(ids) for each, ids in self.stored.items()}
         started = time.perf_counter()

@@ -210,21 +210,43 @@ def run_pipelines(
     """
     for run in runs:
         run.check()
-    alone = len(runs) == 1
     lease = runs[0].lease  # which all of them share
     try:
         pipelines = Pipeline.of_several(runs)
         mark_in_use(pipelines)
         with at_hand(pipelines):
-            return [_run_one(each, execute or _execute, alone) for each in pipelines]
+            return _run_all(pipelines, execute or _execute)
     finally:
         lease.close()
 
 
-def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
-    """Execute the stages of a run."""
-    for stage in pipeline:
-        execute(stage)
+def _run_all(
+    pipelines: Sequence[Pipeline], execute: Callable[[AnyStage], object]
+) -> list[Finished]:
+    """Execute the stages of all runs, and what features are made of before any features are.
+
+    So one pass of the tower gives the features of all runs, also of those whose method reads more
+    than the tower.
+    """
+    alone = len(pipelines) == 1
+    done: set[AnyStage] = set()
+    for pipeline in () if alone else pipelines:
+        for stage in pipeline if pipeline.dense_features.upstream else ():
+            if stage is pipeline.dense_features:
+                break
+            execute(stage)
+            done.add(stage)
+    finished = []
+    for pipeline in pipelines:
+        for stage in pipeline:
+            if stage not in done:
+                execute(stage)
+        finished.append(_finished(pipeline, alone))
+    return finished
+
+
+def _finished(pipeline: Pipeline, alone: bool) -> Finished:
+    """What remains of a run whose stages were executed; its pictures are saved."""
     run, results = pipeline.run, pipeline.results
     folder, saved = _save(pipeline, alone)
     finished = Finished(
