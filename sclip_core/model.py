@@ -366,7 +366,8 @@ def propose_masks(
 
     Args:
         image: (H, W, 3) uint8 RGB, or a PIL image.
-        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights.
+        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights. An id map of your own
+            needs no source: pass it to ``segment`` as ``masks``.
         checkpoint: SAM's weights, a .pth file of Meta's; None: fetched by name.
         device: where SAM runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
         dtype: of SAM: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``, ``bf16``, ``fp16``.

@@ -50,10 +50,7 @@ class Networks:
             (name, weights), lambda: load_second(find_second(name, weights), *self._where)
         )
         if method.second_patch not in (None, found.patch):
-            raise UserError(
-                f"method '{method.name}' needs a second network with patches of "
-                f"{method.second_patch} pixels, and {name} has {found.patch}: take {usual}"
-            )
+            raise wrong_patch(method, name, found.patch)
         return found
 
     def sam(self) -> SamTrunk:
@@ -127,3 +124,12 @@ class Networks:
             if regions is not None
             else None,
         )
+
+
+def wrong_patch(method: Method, name: str, patch: int) -> UserError:
+    """The error of a second network whose patches a method cannot use."""
+    usual = method_table().get(method.name, {}).get("second", "dino_vitb8")
+    return UserError(
+        f"method '{method.name}' needs a second network with patches of {method.second_patch} "
+        f"pixels, and {name} has {patch}: take {usual}"
+    )

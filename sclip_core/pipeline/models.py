@@ -20,6 +20,8 @@ from sclip_core.encoder.second_loading import SecondSpec, find_second, load_seco
 from sclip_core.masks.sam.last_block import SamTrunk
 from sclip_core.masks.sam.trunk_loading import TrunkSpec, find_trunk, load_trunk
 from sclip_core.masks.sources import SOURCES
+from sclip_core.methods.method import Method
+from sclip_core.methods.networks import wrong_patch
 from sclip_core.store.digests import Digests
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
@@ -103,6 +105,21 @@ class Models:
         if named not in self._second_specs:
             self._second_specs[named] = find_second(*named, download=self._download)
         return self._second_specs[named]
+
+    def check_networks(self, settings: Settings, method: Method | None) -> None:
+        """See that what a method reads beside CLIP is there and can serve it; load nothing.
+
+        Raises:
+            UserError: an unknown network, weights that are not there, patches of another size.
+        """
+        if method is None:
+            return
+        if method.second_taps:
+            spec = self.second_spec(settings)
+            if method.second_patch not in (None, spec.patch):
+                raise wrong_patch(method, spec.name, spec.patch)
+        if method.reads_sam:
+            self.sam_spec(settings)
 
     def second_sha256(self, settings: Settings) -> str:
         """The digest of the file of the second network's weights."""

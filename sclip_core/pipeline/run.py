@@ -101,6 +101,8 @@ class Run:
         """
         check_place(self.settings, self.inputs.dataset.samples)
         check_cls(self.chosen.method, self.models.spec.name, self.models.spec.tower)
+        if "dense_features" in self.settings.stages:
+            self.models.check_networks(self.settings, self.chosen.method)
         for stage in self.settings.force:
             if stage not in self.stages:
                 there = ", ".join(name for name in STAGES if name in self.stages)
