@@ -33,6 +33,8 @@ KEYS = {
 }
 _own: dict[str, dict[str, Any]] = {}  # of users
 STEPS_WITH_MASKS = {"vote"}  # steps after the decision that read masks; users add their own
+# Names of attentions, which are methods too; those of users are added when they register.
+ATTENTIONS = {"csa", "vanilla", "maskclip", "clearclip", "naclip", "kk"}
 
 
 @cache
@@ -78,6 +80,11 @@ def register_facts(name: str, facts: Mapping[str, Any]) -> None:
 def forget_facts(name: str) -> None:
     """Undo ``register_facts``."""
     _own.pop(name, None)
+
+
+def is_attention(name: object) -> bool:
+    """Whether a name is an attention's, with or without its arch: ``naclip:vanilla``."""
+    return str(name).partition(":")[0] in ATTENTIONS
 
 
 def ingredients_of(method: str | None) -> tuple[str, ...]:

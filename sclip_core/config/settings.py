@@ -13,6 +13,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings
 from sclip_core.config.methods import (
+    ATTENTIONS,
+    is_attention,
     method_protocol,
     method_table,
     parameter_points,
@@ -277,6 +279,18 @@ def load_own(config: Path | str | None, given: Mapping[str, Any]) -> tuple[Path,
     return plugins
 
 
+def _file_values(config: Path | str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline.yaml sets, without the dataset where another one is asked for."""
+    file = read_pipeline(Path(config)) if config else {}
+    if "images" in asked:  # other images than the file's are not its dataset
+        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
+    elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
+        of_others = OWN_DATA
+    else:
+        of_others = ()
+    return {name: value for name, value in file.items() if name not in of_others}
+
+
 def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
     """The chosen method; None: an attention, whose name is put where attentions' names stand.
 
@@ -293,11 +307,14 @@ def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
             f"--method {method} and --attention {named} conflict: an attention is a method of its "
             f"own; use only one, or --method {method},{named}"
         )
-    known = method in method_table()
-    chosen["method" if known else "attention"] = method
-    if known:
-        chosen.pop("attention", None)
-    return str(method) if known else None
+    if is_attention(method):
+        chosen["attention"] = method
+        return None
+    if method not in method_table():
+        raise unknown("method", str(method), [*method_table(), *sorted(ATTENTIONS)])
+    chosen.pop("attention", None)
+    chosen["method"] = method
+    return str(method)
 
 
 def chosen_values(
@@ -318,16 +335,9 @@ def chosen_values(
     given = {name: value for name, value in given.items() if value is not None}
     plugins = load_own(config, given)
     asked = {**(preset_values(preset) if preset else {}), **given}
-    file = read_pipeline(Path(config)) if config else {}
     if plugins:
         asked["plugins"] = plugins
-    if "images" in asked:  # other images than the file's are not its dataset
-        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
-    elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
-        of_others = OWN_DATA
-    else:
-        of_others = ()
-    file = {name: value for name, value in file.items() if name not in of_others}
+    file = _file_values(config, asked)
     chosen = {**file, **asked}
     method = _method_of(chosen, asked)
     if chosen.get("masks") is not None:

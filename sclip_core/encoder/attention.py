@@ -25,7 +25,7 @@ from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
-from sclip_core.config.methods import built_in_methods
+from sclip_core.config.methods import ATTENTIONS, built_in_methods
 from sclip_core.config.plugins import check_name, claim, where
 from sclip_core.encoder.code import code_digest
 from sclip_core.tensors import is_finite
@@ -63,9 +63,10 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
             POLICIES[name] = (function, arch)
         else:
             _check_arguments(name, function)
-            taken = (*BUILT_IN, *built_in_methods())
-            value = (function, arch)
-            claim("attention", name, function, lambda: POLICIES, value, taken)
+            taken, value = (*BUILT_IN, *built_in_methods()), (function, arch)
+            undo = partial(ATTENTIONS.discard, name)
+            claim("attention", name, function, lambda: POLICIES, value, taken, undo)
+        ATTENTIONS.add(name)
         return function
 
     return register

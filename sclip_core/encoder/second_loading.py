@@ -235,7 +235,7 @@ def _from_hub(name: str, architecture: str, repository: str | None, download: bo
         f"the weights of {name} are not in {constants.HF_HUB_CACHE} and could not be fetched "
         f'({reason}). On a machine with a network run: python -c "import huggingface_hub as h; '
         f"print(h.hf_hub_download('{repository}', '{HUB_FILES[0]}'))\" and copy the file it names; "
-        "then pass its path as the second network's weights"
+        "then pass its path: --proxy-weights FILE"
     )
 
 
