@@ -221,7 +221,7 @@ class SCLIP(CLIP):
         refiner = self.refiner(image, bank, resolved, regions)
         labels = refiner.labels(bank.query_class, bank.num_classes)
         for step in chosen.after:
-            labels = step(labels, regions)
+            labels = step(labels, regions, bank.num_classes)
         if masks is not None and not chosen.reads_masks:
             if not isinstance(masks, Proposals):
                 masks = proposals_of(as_id_map(masks, image.shape[:2]))
@@ -292,6 +292,7 @@ class SCLIP(CLIP):
             protocol=protocol,
             pixels=lambda: self.pixels(image, geometry),
             refining=chosen.refiner,
+            deciding=chosen.decision,
         )
 
     def window_taps(self, windows: Tensor, method: Method) -> dict[Tap, Tensor]:

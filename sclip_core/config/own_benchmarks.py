@@ -88,19 +88,17 @@ def _read(path: Path, data: bytes) -> dict[str, Any]:
         raise UserError(f"plugin {path}: 'vocabulary' is missing: the file of words beside it")
     layouts = tables()["layouts"]
     files = row.get("files")
-    if files is None and row.get("layout") not in layouts:
+    if not files and row.get("layout") not in layouts:
         raise UserError(
             f"plugin {path}: expected 'files' (subfolders, images, labels), or the 'layout' of "
             f"another benchmark: {', '.join(layouts)}"
         )
-    if files is not None and not (
-        isinstance(files, dict) and {"images", "labels"} <= set(files) <= FILES
-    ):
+    if files and not (isinstance(files, dict) and {"images", "labels"} <= set(files) <= FILES):
         raise UserError(
             f"plugin {path}: 'files' should have images and labels, such as images/{{id}}.jpg, and "
             "may have subfolders and split"
         )
-    for part in ("images", "labels") if files else ():
-        if "{id}" not in str(files[part]):
+    for part in ("images", "labels"):
+        if files and "{id}" not in str(files[part]):
             raise UserError(f"plugin {path}: '{part}' should have {{id}} in it: images/{{id}}.jpg")
     return {"protocol": {}, **row}

@@ -119,7 +119,7 @@ def claim(
         held.undo()
     registry()[name] = value
     plugin = _loading[-1] if _loading else None
-    _held[key] = Held(kind, function, registry, value, plugin and plugin.path, undo)
+    _held[key] = Held(kind, function, registry, value, plugin.path if plugin else None, undo)
     if plugin:
         plugin.names.append(key)
 
@@ -131,7 +131,9 @@ def check_name(kind: str, name: object) -> str:
         UserError: they cannot, or it is no text.
     """
     if not isinstance(name, str):
-        raise UserError(f'{_a(kind)} needs a name: write @{DECORATORS.get(kind, kind)}("my_name") above it')
+        raise UserError(
+            f'{_a(kind)} needs a name: write @{DECORATORS.get(kind, kind)}("my_name") above it'
+        )
     if not name or name != name.strip() or set(name) & {":", ",", "=", ";"}:
         raise UserError(
             f"invalid {kind} name '{name}': expected one without ':', ',' and spaces around it"
