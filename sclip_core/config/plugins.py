@@ -362,4 +362,6 @@ def _execute(path: Path, data: bytes, shown: str) -> None:
         line = error.lineno if isinstance(error, SyntaxError) else line_of(error, str(path))
         place = f"plugin {shown}, line {line}" if line else f"plugin {shown}"
         text = str(error) if isinstance(error, UserError) else said(error)
+        if isinstance(error, SyntaxError):
+            text = f"{type(error).__name__}: {error.msg}"
         raise UserError(f"{place}: {text[: 2 * LONGEST]}") from error

@@ -74,13 +74,8 @@ def method(
 ) -> Callable[[Written], Written]:
     """Register a method of your own, for ``--method NAME``.
 
-    It decorates a function of a ``Scene``, whose keyword-only arguments are its parameters::
-
-        @method("mine")
-        def mine(scene, *, beta: float = 1.2):
-            ...
-
-    or a subclass of ``Method``, whose fields are; such a class says itself what it reads. The
+    It decorates a function of a ``Scene``, whose keyword-only arguments are its parameters, or a
+    subclass of ``Method``, whose fields are; such a class says itself what it reads. The
     function returns what ``Method.features`` does.
 
     Args:
@@ -103,6 +98,7 @@ def method(
         UserError: the name is invalid or taken, or an argument is wrong.
     """
     check_name("method", name)
+    _check_reads(name, taps, second_taps, views, templates)
     reads: dict[str, Any] = {
         "second_taps": tuple(second_taps),
         "views": tuple(views),
@@ -112,7 +108,6 @@ def method(
     facts: dict[str, Any] = {"title": title or name, "second": second, "templates": templates}
     facts |= {"protocol": dict(protocol or {}), "parameters": dict(parameters or {})}
     facts |= {"benchmarks": {key: dict(own) for key, own in (benchmarks or {}).items()}}
-    _check_reads(name, taps, second_taps, views, templates)
 
     def register(written: Written) -> Written:
         """Add it to the registry and return it unchanged."""
