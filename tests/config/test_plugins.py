@@ -1,4 +1,4 @@
-"""Plugins: files loaded by path, from the command line, in Python, in a process with only a Work."""
+"""Plugins: loaded by path, from the command line, in Python, in a process with only a Work."""
 
 from __future__ import annotations
 
@@ -84,7 +84,7 @@ def test_what_a_changed_file_no_longer_registers_is_gone(tmp_path, given):
     resolve(**given, plugins=path, method="mine")
     path.write_text(path.read_text().replace('"mine"', '"other"'))
     resolve(**given, plugins=path, method="other")
-    with pytest.raises(UserError, match="unknown method 'mine'. Did you mean"):
+    with pytest.raises(UserError, match=r"unknown method 'mine'.*other"):
         resolve(**given, plugins=path, method="mine")
 
 
@@ -397,7 +397,7 @@ def test_a_rule_and_a_source_of_masks(given, parts):
     found = propose_masks(image, "halves")
     assert found.areas.tolist() == [300, 50]
     assert found.regions is not None
-    with pytest.raises(UserError, match="Input should be 'sam', .* or 'halves'"):
+    with pytest.raises(UserError, match=r"Input should be .* or .halves."):
         propose_masks(image, "halve")
 
 
