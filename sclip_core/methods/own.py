@@ -143,6 +143,7 @@ def _register(name: str, written: Any, reads: Mapping[str, Any], facts: Mapping[
     known = {**facts, **checked, "ingredients": _ingredients(kind)}
     taken = (*built_in_methods(), *(ATTENTIONS & BUILT_IN.keys()))
     claim("method", name, written, lambda: OWN, kind, taken, partial(forget_facts, name))
+    ATTENTIONS.discard(name)
     register_facts(name, {key: value for key, value in known.items() if value is not None})
 
 
