@@ -81,9 +81,9 @@ def features_of(
     wanted = method.taps(encoder.tower.layers)
     scene = Scene(
         geometry=geometry,
-        tower=encoder.tower,
         taps={tap: _floats(taps[tap], device, own) for tap in wanted},
         pixels=(lambda: pixels().clone()) if own else pixels,
+        tower=encoder.tower_on(geometry.tokens),
         network=extra.network,
         second={name: _floats(value, device, own) for name, value in extra.second.items()},
         sam=extra.sam,

@@ -66,6 +66,7 @@ def method(
     views: Sequence[str] = ("original",),
     reads_words: bool = False,
     reads_masks: bool = False,
+    needs_cls: bool = False,
     templates: str | None = None,
     title: str | None = None,
     protocol: Mapping[str, Any] | None = None,
@@ -85,9 +86,10 @@ def method(
         second_taps: what it reads of a second network: ``tokens``, ``queries+keys``,
             ``penultimate``.
         second: the usual second network. [dino_vitb8]
-        views: the versions of each window that the tower sees, of ``encoder.views``.
+        views: the versions of each window that the tower sees.
         reads_words: whether it reads ``scene.words``.
         reads_masks: whether it reads ``scene.regions``.
+        needs_cls: whether it computes with the CLS token, which not all towers have.
         templates: the prompts of the words: ``openai``, ``simple`` or ``photo``.
         title: for people. [name]
         protocol: fields of ``Protocol`` that it sets, such as ``{"short_side": 448}``.
@@ -104,7 +106,7 @@ def method(
         "views": tuple(views),
         "blocks": tuple(taps),
     }
-    reads |= {"reads_words": reads_words, "reads_masks": reads_masks}
+    reads |= {"reads_words": reads_words, "reads_masks": reads_masks, "needs_cls": needs_cls}
     facts: dict[str, Any] = {"title": title or name, "second": second, "templates": templates}
     facts |= {"protocol": dict(protocol or {}), "parameters": dict(parameters or {})}
     facts |= {"benchmarks": {key: dict(own) for key, own in (benchmarks or {}).items()}}

@@ -13,7 +13,9 @@ from sclip_core.config.methods import method_table
 from sclip_core.config.own_code import file_of
 from sclip_core.config.plugins import load_entry_points
 from sclip_core.config.protocol import Checked
+from sclip_core.encoder.attention import BUILT_IN as ATTENTIONS
 from sclip_core.encoder.attention import POLICIES, Attention
+from sclip_core.encoder.towers import Facts
 from sclip_core.masks.fill import RULES
 from sclip_core.methods.declared import OwnPart
 from sclip_core.methods.method import Method
@@ -140,6 +142,31 @@ def _decision(name: str) -> type[OwnDecision] | None:
     if name not in DECISIONS:
         raise unknown("decision", name, [ARGMAX, *DECISIONS])
     return DECISIONS[name]
+
+
+def check_cls(method: Method | None, model: str, tower: Facts) -> None:
+    """Refuse a method that computes with a CLS token on a tower that has none for it.
+
+    Args:
+        method: of a run; None: an attention, which needs none.
+        model: its name, for the error.
+        tower: of the model.
+
+    Raises:
+        UserError: it needs one; says which methods do not.
+    """
+    if method is None or not method.needs_cls or tower.has_cls:
+        return
+    raise UserError(
+        f"method '{method.name}' needs a CLS token, and {model} {tower.cls}: "
+        f"take {', '.join(without_cls())}"
+    )
+
+
+def without_cls() -> list[str]:
+    """Names of the project's methods that need no CLS token, attentions first."""
+    kinds = {name: method_class(name) for name in BUILT_IN}
+    return [*ATTENTIONS, *(name for name, kind in kinds.items() if kind and not kind.needs_cls)]
 
 
 def _check_known(values: Mapping[str, Any], known: set[str], method: str) -> None:

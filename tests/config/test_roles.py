@@ -32,11 +32,8 @@ def test_settings_that_only_masks_read():
 def test_settings_that_are_no_columns():
     resolved = {"mode", "dataset", "model", "pretrained", "attention", "dtype"}
     resolved |= {"proxy_model", "proxy_weights", "sam_encoder"}
-    of_methods = {"decision", "window_multiple", "image_multiple", "refiner", "after"}
     of_masks = {"keep_embeddings", "points_per_batch"}
-    assert {
-        n for n, role in ROLES.items() if not role.recorded
-    } == HOW | resolved | of_masks | of_methods
+    assert {n for n, role in ROLES.items() if not role.recorded} == HOW | resolved | of_masks
     assert {n for n, role in ROLES.items() if role.part == "how"} == HOW
 
 
