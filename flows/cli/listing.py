@@ -92,9 +92,10 @@ def _published(run: Row) -> tuple[str, Text]:
 
 def _caption(runs: Sequence[Row], more: Sequence[str]) -> str | None:
     """What all have in common, and settings that differ but have no column."""
+    label = "method" if any(run.get("method") for run in runs) else "attention"
     same = [
         f"{name} {setting(runs[0], name)}"
-        for name in ("dataset", "mode", "model", "pretrained", "attention")
+        for name in ("dataset", "mode", "model", "pretrained", label)
         if len({setting(run, name) for run in runs}) == 1
     ]
     lines = [f"all: {', '.join(same)}"] if same else []

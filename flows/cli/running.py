@@ -78,8 +78,12 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
 
 
 def _shown(several: Sequence[Settings]) -> dict[str, Any]:
-    """The flow's parameters as Prefect shows them: of what varies, each value once."""
-    parameters = several[0].model_dump(exclude_unset=True)
+    """The flow's parameters as Prefect shows them: of what varies, each value once.
+
+    What a method sets by itself is left out where the methods' settings differ.
+    """
+    first, *others = (settings.model_dump(exclude_unset=True) for settings in several)
+    parameters = {k: v for k, v in first.items() if all(k in o and o[k] == v for o in others)}
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
     return parameters

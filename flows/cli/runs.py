@@ -77,5 +77,9 @@ def _with_settings_named(status: Status, run: Run, runs: Sequence[Run]) -> Statu
     """The status of a stage; its reason begins with what sets the stage apart from others."""
     several = [n for n in SEVERAL if len({getattr(r.settings, n) for r in runs}) > 1]
     read = set(STAGE_SPECS[status.stage].reads) - unread(run.settings)
-    values = [f"{n} {value_text(getattr(run.settings, n))}" for n in several if n in read]
+    read -= {"attention"} if "method" in several else set()  # which is the method of such runs
+    given = {name: getattr(run.settings, name) for name in several if name in read}
+    if given.get("method", "") is None:
+        given["method"] = run.settings.attention
+    values = [f"{name} {value_text(value)}" for name, value in given.items() if value != ""]
     return replace(status, reason=f"{', '.join(values)}: {status.reason}") if values else status

@@ -6,7 +6,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,15 +25,17 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from sclip_core import SCLIP, Vocabulary
-    from sclip_core.masks import Proposer
 
 MODEL_SETTINGS = ("model", "pretrained", "device", "dtype", "attention")
+NETWORK_SETTINGS = ("proxy_model", "proxy_weights", "sam_encoder")  # of methods that read more
 
 SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
+    *NETWORK_SETTINGS,
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
+MasksOf = Callable[[Any, Path], Any]
 MOST_HEAT = 15  # maps that fit in a picture
 
 Output = Annotated[
@@ -94,7 +96,7 @@ def segment(
         from sclip_core import SCLIP
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
-    model = SCLIP.load(**{name: getattr(settings, name) for name in MODEL_SETTINGS})
+    model = SCLIP.load(**_model_of(settings))
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -109,7 +111,7 @@ class Work:
     model: SCLIP
     vocabulary: Vocabulary
     settings: Settings
-    propose: Proposer | None
+    propose: MasksOf | None
     heat: Sequence[str]
 
     def do(self, job: Job, pixels: NDArray[np.uint8]) -> None:
@@ -127,7 +129,7 @@ class Work:
             pixels,
             self.settings,
             self.vocabulary,
-            masks=self.propose(pixels) if self.propose else None,
+            masks=self.propose(pixels, job.image) if self.propose else None,
             rule=self.settings.hybrid_rule,
             heat=self.heat,
         )
@@ -179,28 +181,50 @@ def _parts(texts: Iterable[str], mark: str) -> list[str]:
     return [part.strip() for text in texts for part in text.split(mark) if part.strip()]
 
 
-def _mask_source(settings: Settings) -> Proposer | None:
-    """The source of the masks to fill; None: mode dense, which has no masks.
+def _model_of(settings: Settings) -> dict[str, Any]:
+    """The arguments of ``SCLIP.load``."""
+    given = {name: getattr(settings, name) for name in MODEL_SETTINGS}
+    if settings.method is None:
+        return given
+    weights = settings.sam_checkpoint
+    return given | {
+        "attention": None,
+        "method": settings.method,
+        "proxy": settings.proxy_model,
+        "proxy_pretrained": settings.proxy_weights,
+        "sam": settings.sam_encoder or settings.sam_model,
+        "sam_pretrained": str(weights) if weights else None,
+    }
+
+
+def _mask_source(settings: Settings) -> MasksOf | None:
+    """What gives the masks of an image (H, W, 3) and its file; None: the run has none.
 
     Raises:
         UserError: mode baseline, or the source cannot be opened.
     """
-    from sclip_core.masks import mask_source
+    from sclip_core.config.methods import reads_masks
+    from sclip_core.masks import MaskFiles, mask_source
 
     if settings.mode == "baseline":
         raise UserError(
             "--mode baseline leaves pixels outside of masks unlabelled, so only `sclip run` "
             "takes it: pass --mode hybrid --hybrid-rule crop, which classifies masks the same way"
         )
-    if settings.mode == "dense":
+    if settings.mode == "dense" and not reads_masks(settings.method):
         return None
-    return mask_source(
+    if settings.masks is not None:
+        files = MaskFiles(settings, folder=settings.masks)
+        files.check()
+        return lambda pixels, file: files.of_image(file.stem, (pixels.shape[0], pixels.shape[1]))
+    source = mask_source(
         settings.proposals,
         settings.sam_checkpoint,
         settings.device,
         settings.dtype,
         **settings.relevant(),
     )
+    return lambda pixels, file: source(pixels)
 
 
 @contextmanager

@@ -14,7 +14,8 @@ from flows.cli.output import plain, values_of
 from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
 from sclip_core.progress import Status, duration
 from sclip_core.report.headline import UNSCORED, headline, unscored_row
-from sclip_core.results.comparison import SCORES
+from sclip_core.report.summary import score_intervals
+from sclip_core.results.settings import method_name
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
@@ -29,30 +30,59 @@ def summary_table(finished: Finished) -> Table:
     table = Table("stage", "state", *numbers, "key", title=headline(finished), **TITLE)
     for o in finished.outcomes.values():
         counts = (str(o.cached), str(o.computed))
-        table.add_row(o.stage, o.state, *counts, duration(o.seconds), o.key)
+        first, *others = o.key.split(",")
+        key = f"{first} and {len(others)} more" if others else first
+        table.add_row(o.stage, o.state, *counts, duration(o.seconds), key)
     return table
 
 
 def comparison_table(finished: list[Finished]) -> Table:
-    """Runs side by side: what differs, scores, and the seconds of the stages that take long."""
+    """Runs side by side: what differs, scores, and the seconds of the stages that take long.
+
+    Settings that differ because each method has its own have no column.
+    """
     scored = finished[0].settings.scored
     rows = [_row(each) for each in finished]
     title = f"{printable(rows[0]['dataset'])}, {rows[0]['num_images']} images"
-    differing = [name for name in SEVERAL if len({row.get(name) for row in rows} - {None}) > 1]
-    names = differing or ["attention"]
-    scores = SCORES if scored else {}
-    numbers = map(right, (*scores.values(), "encode", "refine"))
+    if any(row.get("method") for row in rows):
+        rows = [{**row, "method": method_name(row)} for row in rows]
+    names = _differing(rows)
+    heads = ("mIoU", "[95 %]", "mAcc", "aAcc") if scored else ()
+    numbers = map(right, (*heads, "encode", "refine"))
     last = whole("run" if scored else "folder")
     table = Table(*names, *numbers, last, title=title if scored else title + UNSCORED, **TITLE)
-    for row in rows:
+    for row, each in zip(rows, finished, strict=True):
         seconds = (computed_seconds(row, cost) for cost in ("encode", "refine"))
         table.add_row(
             *(_cell(row.get(name)) for name in names),
-            *(score(row[name]) for name in scores),
+            *(_scores(row, each) if scored else ()),
             *("cached" if taken is None else duration(taken) for taken in seconds),
             row["run_id"] if scored else row["folder"],
         )
     return table
+
+
+def _differing(rows: Sequence[Mapping[str, Any]]) -> list[str]:
+    """The settings of runs that have a column."""
+    by_method = any(row.get("method") for row in rows)
+    label = "method" if by_method else "attention"
+    groups: dict[Any, list[Mapping[str, Any]]] = {}
+    for row in rows:
+        groups.setdefault(row["method"] if by_method else None, []).append(row)
+
+    def differs(name: str) -> bool:
+        within = [rows] if name == label else groups.values()
+        return any(len({row.get(name) for row in some} - {None}) > 1 for some in within)
+
+    names = [name for name in SEVERAL if name == label or name not in ("method", "attention")]
+    return [name for name in names if differs(name)] or [label]
+
+
+def _scores(row: Mapping[str, Any], finished: Finished) -> tuple[str, str, str, str]:
+    """mIoU, its interval, mAcc and aAcc; of few images without the interval."""
+    found = score_intervals(row["run_id"], finished.settings.artifacts)["mIoU"]
+    _, _, interval = found.partition(" ")
+    return score(row["miou"]), interval or "-", score(row["macc"]), score(row["aacc"])
 
 
 def computed_seconds(row: Mapping[str, Any], cost: str) -> float | None:

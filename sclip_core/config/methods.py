@@ -6,7 +6,7 @@ same. Policies of the last block's attention need none: they follow the benchmar
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import resources
 from itertools import product
@@ -32,6 +32,8 @@ KEYS = {
     "benchmarks",
 }
 _own: dict[str, dict[str, Any]] = {}  # of users
+# Names of attentions, which are methods too; those of users are added when they register.
+ATTENTIONS = {"csa", "vanilla", "maskclip", "clearclip", "naclip", "kk"}
 
 
 @cache
@@ -69,9 +71,19 @@ def register_facts(name: str, facts: Mapping[str, Any]) -> None:
     _own[name] = dict(facts)
 
 
+def is_attention(name: object) -> bool:
+    """Whether a name is an attention's, with or without its arch: ``naclip:vanilla``."""
+    return str(name).partition(":")[0] in ATTENTIONS
+
+
 def ingredients_of(method: str | None) -> tuple[str, ...]:
     """What a method needs: ``clip``, and of ``dino``, ``sam``, ``masks`` what it does."""
     return tuple(method_table().get(method or "", {}).get("ingredients", ["clip"]))
+
+
+def ingredient_class(needs: Iterable[str]) -> str:
+    """The class of what a run needs, ``clip``, ``dino``, ``sam``, ``masks``: by the most of it."""
+    return INGREDIENTS[max(needs, key=list(INGREDIENTS).index)]
 
 
 def reads_masks(method: str | None) -> bool:

@@ -53,7 +53,6 @@ Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Fiel
 METHOD = replace(DENSE, order=0)
 PARAMETERS = replace(DENSE, order=3)
 Steps = Annotated[tuple[str, ...], BeforeValidator(_steps)]
-MULTIPLE = replace(DENSE, recorded=False)  # methods set it
 STEPS = replace(DENSE, order=5)
 DILATIONS = replace(
     DENSE,
@@ -201,9 +200,9 @@ class Protocol(Checked):
     """Side of a window in pixels; 0: the whole image is one window."""
     slide_stride: Annotated[PositiveInt, Field(le=MOST), DENSE] = 112
     """Pixels from one window to the next."""
-    window_multiple: Annotated[int, Field(ge=0, le=8192), MULTIPLE] = 0
+    window_multiple: Annotated[int, Field(ge=0, le=8192), DENSE] = 0
     """Windows are padded with the mean colour to a multiple of this many pixels; 0: not at all."""
-    image_multiple: Annotated[int, Field(ge=0, le=8192), MULTIPLE] = 0
+    image_multiple: Annotated[int, Field(ge=0, le=8192), DENSE] = 0
     """The resized image is enlarged to sides that are multiples of this; 0: not at all."""
     logit_scale: Annotated[float, Field(gt=0, le=1e30), SCALE] = 40.0
     """Factor on the cosines before the softmax."""
@@ -215,9 +214,9 @@ class Protocol(Checked):
     """Iterations of PAMR; 0: no refinement."""
     pamr_dilations: Annotated[Dilations, DILATIONS] = (8, 16)
     """Distances of PAMR's neighbours in pixels."""
-    refiner: Annotated[str, replace(DENSE, recorded=False)] = "pamr"
+    refiner: Annotated[str, DENSE] = "pamr"
     """What refines the logits: pamr, tlp, or one of your own."""
-    after: Annotated[Steps, replace(DENSE, recorded=False)] = ()
+    after: Annotated[Steps, DENSE] = ()
     """Steps after the decision: vote (one label a mask), closing, or of your own; none: no step."""
     reduce_zero_label: Annotated[bool, DATA] = False
     """Ground truth: label 0 is not evaluated, and k means class k-1."""

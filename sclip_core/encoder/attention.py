@@ -26,6 +26,7 @@ from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.methods import ATTENTIONS
 from sclip_core.encoder.code import code_digest
 from sclip_core.tensors import is_finite
 
@@ -61,6 +62,7 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
         if name in POLICIES:
             _check_own(name, POLICIES[name][0], function)
         POLICIES[name] = (function, arch)
+        ATTENTIONS.add(name)
         return function
 
     return register

@@ -7,6 +7,7 @@ the last. The weights keep the tower's dtype; whatever is taken and returned is 
 from __future__ import annotations
 
 from functools import cached_property
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -79,6 +80,16 @@ class Tower:
         before = self.prefix if prefix is None else prefix
         heads = self._backbone.heads(block, x.to(self.dtype), self._grid, self._buffers, before)
         return Heads(*(part.float().contiguous() for part in heads))
+
+    def some_heads(
+        self, block: int, x: Tensor, names: Literal["qk", "kv"], prefix: int | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Two of the three of ``heads``, for two thirds of the products where that is possible."""
+        before = self.prefix if prefix is None else prefix
+        two = self._backbone.some_heads(
+            block, x.to(self.dtype), self._grid, self._buffers, before, names
+        )
+        return two[0].float().contiguous(), two[1].float().contiguous()
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The values of a block's attention, all heads side by side: (B, T, width)."""

@@ -81,8 +81,7 @@ def self_similar(tower: Tower, inputs: Mapping[int, Tensor]) -> Tensor:
     heads = tower.heads(last, inputs[last])
     mixed = (sdpa(heads.q, heads.q, heads.v) + sdpa(heads.k, heads.k, heads.v)) / 2
     for block in middle(tower.layers):
-        of_block = tower.heads(block, inputs[block])
-        for similar in (of_block.q, of_block.k):
+        for similar in tower.some_heads(block, inputs[block], "qk"):
             mixed += sdpa(similar, similar, heads.v) / 6
     return inputs[last] + tower.out(last, mixed)
 

@@ -66,7 +66,7 @@ class ResCLIP(Method):
         features = []
         for first in range(0, len(x), step):
             part = slice(first, first + step)
-            _, k, v = tower.heads(last, x[part])
+            k, v = tower.some_heads(last, x[part], "kv")
             middle = middle_attention(scene, v, part)
             labelled = tower.features(self.first_pass(scene, k, v, middle)[:, tower.prefix :])
             words = [
@@ -164,6 +164,6 @@ def middle_attention(scene: Scene, v: Tensor, part: slice) -> Tensor:
     total = torch.zeros_like(v)
     blocks = middle_blocks(scene.tower.layers)
     for block in blocks:
-        q, k, _ = scene.tower.heads(block, scene.h(block)[part])
+        q, k = scene.tower.some_heads(block, scene.h(block)[part], "qk")
         total += sdpa(q, k, v)
     return total / len(blocks)

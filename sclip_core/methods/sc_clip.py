@@ -19,6 +19,7 @@ from sclip_core.encoder.tower import Tower
 from sclip_core.methods.method import Method, Scene
 
 LEAST_PATCHES = 4  # of a window in which outliers are looked for
+ROUNDING = 1e-13  # of a squared distance, as a share of the squared lengths
 AT_ONCE = 2**25  # entries of the attention matrices in work: 128 MB each
 
 
@@ -110,8 +111,7 @@ def outlier_factors(patches: Tensor, neighbours: int) -> Tensor:
     Returns:
         (B, N), NaN or infinite where a patch has k equals.
     """
-    # Not by products of the tokens: those lose the digits of tokens that are nearly equal.
-    distances = torch.cdist(patches, patches, compute_mode="donot_use_mm_for_euclid_dist").square()
+    distances = squared_distances(patches)
     distances.diagonal(dim1=1, dim2=2).fill_(torch.inf)
     k = min(neighbours, patches.shape[1] - 1)
     if not k:
@@ -120,6 +120,21 @@ def outlier_factors(patches: Tensor, neighbours: int) -> Tensor:
     reach = nearest.values[..., -1]
     others = reach[:, None].expand_as(distances).gather(2, nearest.indices)
     return reach * others.reciprocal().mean(dim=-1)
+
+
+def squared_distances(patches: Tensor) -> Tensor:
+    """Squared Euclidean distances of all pairs of patches (B, N, width): (B, N, N) float32.
+
+    By products, in double precision: in single they lose the digits of patches that are nearly
+    equal, and differences of all pairs take ten times as long. Equal patches are 0 apart.
+    """
+    double = patches.double()
+    double = double - double.mean(dim=1, keepdim=True)
+    products = double @ double.transpose(1, 2)
+    squares = products.diagonal(dim1=1, dim2=2)
+    sums = squares[:, :, None] + squares[:, None]
+    apart = sums - 2 * products
+    return apart.masked_fill_(apart < ROUNDING * sums, 0).float()
 
 
 def find_outliers(factors: Tensor, share: float) -> Tensor:
@@ -226,6 +241,6 @@ def attend(tower: Tower, patches: Tensor, shared: Tensor) -> Tensor:
     Returns:
         (B, N, width).
     """
-    _, keys, values = tower.heads(-1, patches, prefix=0)
+    keys, values = tower.some_heads(-1, patches, "kv", prefix=0)
     mixed = attention_matrix(keys, shared) @ values
     return tower.out(-1, mixed.transpose(1, 2).flatten(2))

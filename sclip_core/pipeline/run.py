@@ -10,6 +10,7 @@ from threading import Event, Lock
 from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
+from sclip_core.masks.sources import MaskFiles
 from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
@@ -108,7 +109,10 @@ class Run:
                     f"it has {there}"
                 )
         if "proposals" in self.settings.stages:
-            self.models.source.check()
+            source = self.models.source
+            source.check()
+            if isinstance(source, MaskFiles):
+                source.check_names(sample.image_id for sample in self.inputs.dataset.samples)
 
     def provenance(self) -> dict[str, Any]:
         """What an artifact was made with; recorded in manifests, never hashed."""

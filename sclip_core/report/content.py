@@ -16,13 +16,15 @@ from sclip_core.report.pictures import hex_colour
 from sclip_core.results.comparison import FEWEST, SCORES, few_images, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
+from sclip_core.results.settings import ingredients, method_name
 from sclip_core.results.tables import Paired, find_run, paired
 
 Row = Mapping[str, Any]
-METHOD = ("mode", "model", "pretrained", "attention", "pamr_steps")
+METHOD = ("mode", "model", "pretrained", "method", "attention", "parameters", "pamr_steps")
 TIMES = ("seconds_", "state_", "key_")
-PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "ground_truth", "num_images",
-              "num_failed", "schema_version")  # fmt: skip
+PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "proxy_sha256",
+              "sam_encoder_sha256", "ground_truth", "num_images", "num_failed",
+              "schema_version")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -34,6 +36,7 @@ class Scored:
     scores: dict[str, Interval]  # mIoU, mAcc, aAcc
     gains: dict[str, Interval]  # over the first run; empty for that one
     what: str  # the settings that differ from other runs; of a single run, its method
+    ingredients: str  # the class of what it needs: CLIP alone, + DINO, ...
 
 
 @dataclass(frozen=True)
@@ -137,7 +140,7 @@ def _scored(
     own = apart or [s for s in settings if s.name in METHOD and s.values[number] != "-"]
     what = ", ".join(f"{s.name} {s.values[number]}" for s in own)
     letter = chr(ord("A") + number) if number < 26 else str(number + 1)
-    return Scored(letter, row, scores, gains, what)
+    return Scored(letter, row, scores, gains, what, ingredients(dict(row)))
 
 
 def _warnings(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
@@ -204,6 +207,10 @@ def _stages(rows: Sequence[Row]) -> list[StageLine]:
 def _settings(rows: Sequence[Row]) -> list[Setting]:
     """Every setting that a run reads, those that differ first."""
     own = {*PROVENANCE, *SCORES, "versions"}
+    if any(row.get("method") for row in rows):  # the attentions of the others beside it
+        own.add("attention")
+        rows = [{**row, "method": method_name(dict(row))} for row in rows]
+    rows = [{**row, "ingredients": ingredients(dict(row))} for row in rows]
     names = [k for k in _columns(rows) if k not in own and not k.startswith(TIMES)]
     return sorted(_lines(names, rows), key=lambda setting: not setting.differs)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import SEVERAL, printable, value_text
 from sclip_core.results.comparison import SCORES
-from sclip_core.results.settings import described_mode
+from sclip_core.results.settings import described_mode, ingredients
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
@@ -18,7 +18,9 @@ def headline(finished: Finished) -> str:
     """Scores in one line, or that there are none."""
     result = finished.row or unscored_row(finished)
     mode = "" if result["mode"] == "dense" else f", {described_mode(result)}"
-    what = f"{printable(result['dataset'])}, {result['num_images']} images{mode}"
+    named = result.get("method")
+    method = f", {printable(named)} ({ingredients(result)})" if named else ""
+    what = f"{printable(result['dataset'])}, {result['num_images']} images{method}{mode}"
     if not finished.row:
         return what + UNSCORED
     numbers = "   ".join(
@@ -35,7 +37,8 @@ def unscored_row(finished: Finished) -> dict[str, Any]:
     return {
         **settings.model_dump(include={"dataset", "proposals", "sam_model", *SEVERAL}),
         "hybrid_rule": settings.rule,
-        "attention": settings.attention if dense else None,
+        "method": settings.method if dense else None,
+        "attention": settings.attention if dense and not settings.method else None,
         "pamr_steps": settings.pamr_steps if dense else None,
         "pamr_dilations": value_text(settings.pamr_dilations) if dense else None,
         "num_images": finished.num_images,

@@ -12,6 +12,14 @@ from sclip_core.config.roles import plain_types
 
 NOT_RECORDED = {name for name, role in ROLES.items() if not role.recorded}
 ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
+# Of settings that few runs change: what is recorded as no value, as runs of older versions have it.
+USUAL = {
+    "parameters": "",
+    "refiner": "pamr",
+    "after": [],
+    "window_multiple": 0,
+    "image_multiple": 0,
+}
 # Settings that a run without dense labels does not read.
 OF_DENSE = [n for n, role in ROLES.items() if role.part == "dense" and role.recorded]
 
@@ -36,12 +44,15 @@ def _unset(name: str) -> pa.DataType:
 def recorded(settings: Settings) -> dict[str, Any]:
     """The settings that become columns; paths and lists as text, those that nobody reads unset."""
     plain = settings.model_dump(mode="json", exclude=NOT_RECORDED)
-    masks = settings.mode != "dense"
+    plain.update({name: None for name, usual in USUAL.items() if plain[name] == usual})
+    masks = "proposals" in settings.stages
     read = {"proposals", *settings.relevant()} if masks else set()
     if settings.mode == "baseline":
         plain.update(dict.fromkeys(OF_DENSE))
     if not masks or settings.proposals != "sam":
         plain["sam_checkpoint"] = None
+    if not masks:
+        plain["masks"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from sclip_core.config import printable
+from sclip_core.config.methods import ingredient_class, ingredients_of
 
 Row = dict[str, Any]
 
@@ -13,7 +14,9 @@ Row = dict[str, Any]
 NO_SETTINGS = {
     "run_id", "created_at", "dataset", "mode", "weights_sha256", "sam_sha256", "num_images",
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
+    "proxy_sha256", "sam_encoder_sha256", "ingredients",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
+    "masks",
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
 BY_DEFAULT = {"num_samples": "all"}  # what no value means; for other settings ``-``
@@ -23,13 +26,16 @@ ALWAYS_READ = {*OF_THE_DATA, "classes", "ground_truth"}  # no value is a value
 def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]:
     """Names of the settings that differ among the runs on some dataset; ``mode`` comes first.
 
-    A setting that only one of two modes reads is not a difference of its own.
+    A setting that only one of two modes reads is not a difference of its own. Where a run is by a
+    method, ``method`` stands for the attentions of the others too. ``ingredients`` is among the
+    names where there are several classes of methods.
 
     Args:
         runs: rows of the table ``runs``.
         together: compare the runs with each other whatever their datasets; the names of what they
             were measured on then come first.
     """
+    runs = list(runs)
     by_dataset: dict[str, list[Row]] = {}
     for run in runs:
         by_dataset.setdefault("" if together else run["dataset"], []).append(run)
@@ -39,8 +45,11 @@ def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]
         for name in names
         if name not in NO_SETTINGS and not name.startswith(("seconds_", "state_", "key_"))
     ]
+    by_method = any(run.get("method") for run in runs)
+    settings = [name for name in settings if name not in ("method", "attention")]
+    first = ("mode", "method" if by_method else "attention", "ingredients")
     found = []
-    for name in (*(OF_THE_DATA if together else ()), "mode", *settings):
+    for name in (*(OF_THE_DATA if together else ()), *first, *settings):
         unread = set() if name in ALWAYS_READ else {"-"}
         values = [{setting(run, name) for run in group} - unread for group in by_dataset.values()]
         if any(len(each) > 1 for each in values):
@@ -61,7 +70,8 @@ def _weights_differ(runs: Iterable[Row]) -> bool:
 
 def setting(run: Row, name: str) -> str:
     """A setting as it is shown; ``-``: the run does not read it."""
-    value = described_mode(run) if name == "mode" else run.get(name)
+    computed = {"mode": described_mode, "method": method_name, "ingredients": ingredients}
+    value = computed[name](run) if name in computed else run.get(name)
     if name == "pamr_dilations" and not run.get("pamr_steps"):
         value = None
     if value is None:
@@ -69,6 +79,20 @@ def setting(run: Row, name: str) -> str:
     if name == "weights_sha256":
         return str(value)[:8]
     return f"{value:g}" if isinstance(value, float) else printable(str(value))
+
+
+def method_name(run: Row) -> str | None:
+    """The method of a run, or the attention of the last block; None: it has no dense labels."""
+    name: str | None = run.get("method") or run.get("attention")
+    return name
+
+
+def ingredients(run: Row) -> str:
+    """What a run needs beside CLIP, as a class of methods: ``CLIP alone``, ``+ DINO``, ..."""
+    if known := run.get("ingredients"):
+        return str(known)
+    masks = ["masks"] if run.get("mode", "dense") != "dense" else []
+    return ingredient_class([*ingredients_of(run.get("method")), *masks])
 
 
 def described_mode(run: Row) -> str:

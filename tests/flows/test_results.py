@@ -76,7 +76,9 @@ class TestResults:
         assert names[:2] == ["run", "when"]
         assert names[-4:] == ["images", "mIoU", "mAcc", "aAcc"]
         # what differs, and nothing that one mode alone reads or that all have in common
-        assert set(names[2:-4]) == {"mode", "pamr_steps", "proposals", "templates", "hybrid_rule"}
+        assert set(names[2:-4]) == {
+            *("mode", "pamr_steps", "proposals", "templates", "hybrid_rule", "ingredients")
+        }
         assert "all: dataset scenes, model sclip-demo, pretrained scenes" in ask("results")
 
     def test_the_newest_only(self, ask):

@@ -8,7 +8,7 @@ dtype.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -100,6 +100,19 @@ class Backbone(ABC):
             buffers: for the products; the result is valid until the next block.
             prefix: tokens of ``x`` before its patches; T where it has none.
         """
+
+    def some_heads(
+        self,
+        block: int,
+        x: Tensor,
+        grid: tuple[int, int],
+        buffers: Buffers,
+        prefix: int,
+        names: Literal["qk", "kv"],
+    ) -> tuple[Tensor, Tensor]:
+        """Two of the three of ``heads``; arguments as there, and which."""
+        found = self.heads(block, x, grid, buffers, prefix)
+        return (found.q, found.k) if names == "qk" else (found.k, found.v)
 
     @abstractmethod
     def values(self, block: int, x: Tensor) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import linear
@@ -95,6 +95,23 @@ class OpenClipViT(Backbone):
         qkv = buffers.linear("qkv", rows, attn.in_proj_weight, attn.in_proj_bias)
         split = qkv.view(batch, length, 3, attn.num_heads, width // attn.num_heads)
         return Heads(*split.permute(2, 0, 3, 1, 4))
+
+    def some_heads(
+        self,
+        block: int,
+        x: Tensor,
+        grid: tuple[int, int],
+        buffers: Buffers,
+        prefix: int,
+        names: Literal["qk", "kv"],
+    ) -> tuple[Tensor, Tensor]:
+        """Two thirds of the product."""
+        attn, width = self._blocks[block].attn, self.width
+        rows = slice(0, 2 * width) if names == "qk" else slice(width, 3 * width)
+        bias = None if attn.in_proj_bias is None else attn.in_proj_bias[rows]
+        two = linear(self.norm_1(block, x), attn.in_proj_weight[rows], bias)
+        first, second = two.unflatten(-1, (2, attn.num_heads, -1)).permute(2, 0, 3, 1, 4)
+        return first, second
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The last third of that product."""

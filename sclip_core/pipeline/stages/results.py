@@ -33,6 +33,7 @@ from sclip_core.results.files import (
     write_run,
 )
 from sclip_core.results.recorded import recorded, typed
+from sclip_core.results.settings import ingredients
 from sclip_core.store.files import writable_folder
 from sclip_core.store.keys import artifact_key
 
@@ -198,7 +199,8 @@ class ResultsStage:
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
         run, settings, models = self.run, self.run.settings, self.run.models
-        dataset, masks = run.inputs.dataset, settings.mode != "dense"
+        dataset, masks = run.inputs.dataset, "proposals" in settings.stages
+        by_attention = settings.mode != "baseline" and not run.chosen.method
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
@@ -208,16 +210,18 @@ class ResultsStage:
             "pretrained": models.spec.pretrained,
             "weights_sha256": models.weights_sha256,
             "sam_sha256": models.masks_sha256 if masks else None,
-            "attention": str(run.attention) if settings.mode != "baseline" else None,
+            "attention": str(run.attention) if by_attention else None,
             "dtype": models.dtype,
             "ground_truth": made_from(dataset),
             **recorded(settings),
+            **self._second_networks(),
             "num_images": num_images,
             "num_failed": len(run.journal.failures),
             "miou": scored.miou,
             "macc": scored.macc,
             "aacc": scored.aacc,
         }
+        row["ingredients"] = ingredients(row)
         for name, outcome in run.journal.outcomes.items():
             row[f"seconds_{name}"] = outcome.seconds
             row[f"state_{name}"] = outcome.state
@@ -225,6 +229,18 @@ class ResultsStage:
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
         return typed(pa.Table.from_pylist([row]))
+
+    def _second_networks(self) -> dict[str, str | None]:
+        """Names of the networks that the method reads beside CLIP, and digests of their weights."""
+        models, settings = self.run.models, self.run.settings
+        method = self.run.chosen.method if settings.mode != "baseline" else None
+        second, sam = bool(method and method.second_taps), bool(method and method.reads_sam)
+        return {
+            "proxy_model": models.second_spec(settings).name if second else None,
+            "proxy_sha256": models.second_sha256(settings) if second else None,
+            "sam_encoder": models.sam_spec(settings).name if sam else None,
+            "sam_encoder_sha256": models.sam_trunk_sha256(settings) if sam else None,
+        }
 
 
 def _named(name: str, value: str | None) -> dict[str, str]:
