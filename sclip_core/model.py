@@ -27,7 +27,7 @@ from sclip_core.masks.id_maps import as_id_map, proposals_of
 from sclip_core.methods.features import features_of
 from sclip_core.methods.method import Method
 from sclip_core.methods.networks import Networks
-from sclip_core.methods.registry import Chosen, choose
+from sclip_core.methods.registry import Chosen, check_cls, choose
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
@@ -73,8 +73,9 @@ class SCLIP(CLIP):
         """Load a CLIP, and what else a method needs.
 
         Args:
-            model: an open_clip architecture with a ViT image tower, OpenAI's spelling of it
-                (``ViT-B/16``, ``ViT-L/14@336px``), or the path of an open_clip model JSON.
+            model: an open_clip architecture with a ViT image tower (docs/backbones.md), OpenAI's
+                spelling of it (``ViT-B/16``, ``ViT-L/14@336px``), or the path of an open_clip
+                model JSON.
             pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
                 A tag brings QuickGELU with it where it was trained so, and so does one of OpenAI's
                 own .pt files; other files do not say: for OpenAI's weights as the hub has them,
@@ -108,7 +109,9 @@ class SCLIP(CLIP):
         chosen = choose(Protocol(method=method), attention or "csa")
         where = find_device(device)
         precision = find_dtype(dtype, where)
-        found = cls(find_model(model, pretrained), chosen.attention, where, precision)
+        spec = find_model(model, pretrained)
+        check_cls(chosen.method, spec.name, spec.tower)
+        found = cls(spec, chosen.attention, where, precision)
         found.method = method if chosen.method else None
         found.networks = Networks(
             proxy, proxy_pretrained, sam, sam_pretrained, where, DTYPES[precision]
@@ -310,7 +313,9 @@ class SCLIP(CLIP):
         """What a protocol asks for; the model's own method and attention where it names none."""
         if protocol.method is None and self.method is not None:
             protocol = protocol.replace(method=self.method)
-        return choose(protocol, str(self.encoder.attention))
+        chosen = choose(protocol, str(self.encoder.attention))
+        check_cls(chosen.method, self.spec.name, self.spec.tower)
+        return chosen
 
     def _resolve(
         self,

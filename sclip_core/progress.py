@@ -17,7 +17,7 @@ class Outcome:
     """What a stage did in a run: rows, seconds, and where they are stored."""
 
     stage: str
-    key: str
+    key: str  # of a stage with several tables those of each, with commas between them
     path: str
     cached: int  # rows that were there
     computed: int  # rows that were not
@@ -37,6 +37,7 @@ class Outcome:
         """This and another table of the same stage, filled one after the other or together."""
         return replace(
             self,
+            key=f"{self.key},{other.key}",
             cached=min(self.cached, other.cached),
             computed=max(self.computed, other.computed),
             seconds=self.seconds + other.seconds,

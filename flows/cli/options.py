@@ -85,6 +85,8 @@ def settings_of(
         if source != "sam" or set(several_values("mode", mode)) == {"dense"}:
             said = f"--proposals {source}" if source != "sam" else f"--mode {mode}"
             raise UserError(f"--use-sam and {said} conflict: use only one")
+        if given.get("masks") is not None:
+            raise UserError("--use-sam and --masks conflict: use only one")
         given = {**given, "proposals": source}
     if given.get("images") is not None and given.get("data_root") is not None:
         raise UserError(

@@ -204,8 +204,7 @@ def _mask_source(settings: Settings) -> MasksOf | None:
         UserError: mode baseline, or the source cannot be opened.
     """
     from sclip_core.config.methods import reads_masks
-    from sclip_core.masks import mask_source
-    from sclip_core.masks.id_maps import id_map_file, read_id_map
+    from sclip_core.masks import MaskFiles, mask_source
 
     if settings.mode == "baseline":
         raise UserError(
@@ -215,10 +214,9 @@ def _mask_source(settings: Settings) -> MasksOf | None:
     if settings.mode == "dense" and not reads_masks(settings.method):
         return None
     if settings.masks is not None:
-        folder = settings.masks
-        return lambda pixels, file: read_id_map(
-            id_map_file(folder, file.stem), (pixels.shape[0], pixels.shape[1])
-        )
+        files = MaskFiles(settings, folder=settings.masks)
+        files.check()
+        return lambda pixels, file: files.of_image(file.stem, (pixels.shape[0], pixels.shape[1]))
     source = mask_source(
         settings.proposals,
         settings.sam_checkpoint,

@@ -30,7 +30,9 @@ def summary_table(finished: Finished) -> Table:
     table = Table("stage", "state", *numbers, "key", title=headline(finished), **TITLE)
     for o in finished.outcomes.values():
         counts = (str(o.cached), str(o.computed))
-        table.add_row(o.stage, o.state, *counts, duration(o.seconds), o.key)
+        first, *others = o.key.split(",")
+        key = f"{first} and {len(others)} more" if others else first
+        table.add_row(o.stage, o.state, *counts, duration(o.seconds), key)
     return table
 
 

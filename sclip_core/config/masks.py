@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
 from pydantic import Field, PositiveInt, model_validator
 
+from sclip_core.config.errors import UserError
 from sclip_core.config.protocol import Checked
 from sclip_core.config.roles import MASKS
 
@@ -78,3 +80,28 @@ class MaskSettings(Checked):
             if not self.min_mask_region_area:  # masks whose regions were cleaned pass it too
                 unread.add("crop_nms_thresh")
         return {name: value for name, value in values.items() if name not in unread}
+
+
+def choose_source(chosen: dict[str, Any], asked: Mapping[str, Any]) -> None:
+    """Let a folder of masks be the source of masks, and a source that is asked for replace it.
+
+    Args:
+        chosen: settings by name, of a file and of what is asked for; changed in place.
+        asked: what is asked for, which wins over a file's.
+
+    Raises:
+        UserError: a folder and another source, or no folder for the source that reads one.
+    """
+    folder, source = chosen.get("masks"), chosen.get("proposals")
+    if "masks" in asked and "proposals" not in asked:
+        source = None  # the file's
+    elif "proposals" in asked and "masks" not in asked and source != "files":
+        folder = None
+    if folder is not None and source not in (None, "files"):
+        raise UserError(f"--masks {folder} and --proposals {source} conflict: use only one")
+    if folder is None and source == "files":
+        raise UserError("--proposals files needs the folder of your id maps: add --masks DIR")
+    if folder is None:
+        chosen.pop("masks", None)
+    else:
+        chosen["proposals"] = "files"

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
 
 from sclip_core.config.errors import UserError, unknown
-from sclip_core.config.masks import MaskSettings
+from sclip_core.config.masks import MaskSettings, choose_source
 from sclip_core.config.methods import (
     ATTENTIONS,
+    ingredients_of,
     is_attention,
     method_protocol,
     method_table,
@@ -305,14 +306,14 @@ def chosen_values(
     file = {name: value for name, value in file.items() if name not in of_others}
     chosen = {**file, **asked}
     method = _method_of(chosen, asked)
-    if chosen.get("masks") is not None:
-        chosen.setdefault("proposals", "files")
+    choose_source(chosen, asked)
     undecided = "mode" not in asked and chosen.get("mode", "dense") == "dense"
     undecided = undecided and not filled_by_method
     if undecided and {"proposals", "masks"} & asked.keys():
         chosen["mode"] = "hybrid"  # masks are asked for, so something is to be done with them
     elif undecided:
-        unread = next((name for name in asked if name in OF_MASKS), None)
+        of_sam = ("sam_model", "sam_checkpoint") if "sam" in ingredients_of(method) else ()
+        unread = next((n for n in asked if n in OF_MASKS and n not in of_sam), None)
         if unread:
             flag = f"--{unread.replace('_', '-')}"
             raise UserError(f"{flag} is for masks, and none are asked for: add --use-sam")

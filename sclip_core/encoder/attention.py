@@ -5,7 +5,8 @@ SCLIP, "Rethinking Self-Attention for Dense Vision-Language Inference" (ECCV 202
 and NACLIP (WACV 2025) as in NACLIP's public code. See docs/protocol.md, section 3.
 
 A policy takes queries, keys and values (B, heads, 1+N, d_head) with CLS first, and the patch grid
-(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head) in their dtype. Policies
+(rows, columns) with rows·columns = N; it returns (B, heads, 1+N, d_head) in their dtype. Of a tower
+without CLS they are (B, heads, N, d_head): the patches are the last N tokens in any case. Policies
 of users get copies, which they may overwrite and return, and their code is part of the key of their
 features. Those of this file only read their arguments, and ``DenseFeaturesStage.version`` stands
 for their code.
@@ -134,7 +135,8 @@ def clearclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
 @policy("naclip", arch="reduced")
 def naclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """NACLIP: S(k·kᵀ + G)·v, with a Gaussian G around each patch."""
-    return sdpa(k, k, v, attn_mask=neighbourhood(grid).to(k))
+    before = k.shape[2] - grid[0] * grid[1]
+    return sdpa(k, k, v, attn_mask=neighbourhood(grid, prefix=before).to(k))
 
 
 @policy("kk")
@@ -144,13 +146,16 @@ def kk(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
 
 
 @lru_cache(maxsize=2)
-def neighbourhood(grid: tuple[int, int], sigma: float = 5.0) -> Tensor:
-    """G of NACLIP (1+N, 1+N): exp(-|p_i - p_j|² / 2σ²), 0 where CLS is one of the two."""
+def neighbourhood(grid: tuple[int, int], sigma: float = 5.0, prefix: int = 1) -> Tensor:
+    """G of NACLIP (1+N, 1+N): exp(-|p_i - p_j|² / 2σ²), 0 where CLS is one of the two.
+
+    ``prefix`` is the number of tokens before the patches, 1 with CLS alone.
+    """
     rows, columns = (torch.arange(float(size)) for size in grid)
     squared_y, squared_x = ((axis[:, None] - axis).square() for axis in (rows, columns))
     squared = squared_y[:, None, :, None] + squared_x[None, :, None, :]
     gaussian = torch.exp(-squared / (2 * sigma**2)).flatten(2).flatten(0, 1)
-    return pad(gaussian, (1, 0, 1, 0))
+    return pad(gaussian, (prefix, 0, prefix, 0))
 
 
 BUILT_IN = dict(POLICIES)  # of this file: their code is in no key

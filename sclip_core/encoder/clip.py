@@ -83,7 +83,7 @@ class CLIP:
             pixels: (B, 3, h, w), normalised (``sclip_core.encoder.pixels.normalise``).
 
         Returns:
-            (B, 1+N, D), CLS first.
+            (B, 1+N, D), CLS first; without CLS where the tower has none.
         """
         return self.encoder.tokens(pixels)
 

@@ -2,69 +2,65 @@
 
 SCLIP (arXiv 2312.01597), section 3, and docs/protocol.md, section 3: all blocks but the last are
 unchanged; the last block's attention is a policy of ``attention.py``; then ln_post and the
-projection, for every token.
+projection, for every token. What these are in towers of other families: docs/backbones.md.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import lru_cache
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import interpolate, normalize
+from torch.nn.functional import normalize
 
 from sclip_core.config import UserError, unknown
 from sclip_core.encoder.attention import Attention, vanilla
-from sclip_core.encoder.blocks import complete, heads_of, project
+from sclip_core.encoder.positions import POSITIONS
 from sclip_core.encoder.taps import Taken, Tap
 from sclip_core.encoder.tower import Tower
+from sclip_core.encoder.towers import backbone_of
 from sclip_core.tensors import Buffers, is_finite
 
 TRAINED = Attention.parse("vanilla")
-PLAIN = {"ResidualAttentionBlock"}
-NOT_A_VIT = {"ModifiedResNet": "is a ResNet", "TimmModel": "comes from timm"}
-REMEMBERED = 16  # resized position tables: one for each shape of image would fill a GPU
 
 
 class DenseEncoder:
-    """A frozen open_clip ``VisionTransformer`` that gives a feature for every patch."""
+    """A frozen image tower of open_clip's that gives a feature for every patch.
+
+    Where a shape has 1+N tokens, CLS first, other towers have ``backbone.prefix`` + N.
+    """
 
     def __init__(self, visual: nn.Module, attention: Attention) -> None:
         """Wrap an image tower.
 
         Args:
-            visual: open_clip's plain ``VisionTransformer``, on its device, in its dtype.
+            visual: of a family in ``towers``, on its device, in its dtype.
             attention: the last block's policy.
 
         Raises:
-            UserError: the tower is not a plain ViT.
+            UserError: the tower is of none of them.
         """
-        check_tower("this model", visual)
-        tower: Any = visual.eval().requires_grad_(False)
-        self.visual = tower
+        self.backbone = backbone_of(visual)
+        self.visual: Any = visual.eval().requires_grad_(False)
         self.attention = attention
-        self.patch = int(tower.patch_size[0])
-        self.width = int(tower.proj.shape[1])
-        self._resized_positions = lru_cache(maxsize=REMEMBERED)(self._resize_positions)
+        self.patch = self.backbone.patch
+        self.width = self.backbone.output
 
     @property
     def device(self) -> torch.device:
         """Where the weights are."""
-        device: torch.device = self.visual.proj.device
-        return device
+        return self.backbone.weight.device
 
     @property
     def image_side(self) -> int:
         """Side of the images that the tower was trained on, in pixels."""
-        return int(self.visual.grid_size[0]) * self.patch
+        return self.backbone.native[0] * self.patch
 
     @property
     def dtype(self) -> torch.dtype:
         """The tower's dtype."""
-        dtype: torch.dtype = self.visual.proj.dtype
-        return dtype
+        return self.backbone.weight.dtype
 
     @torch.no_grad()
     def tokens(self, pixels: Tensor) -> Tensor:
@@ -146,24 +142,30 @@ class DenseEncoder:
         if positions not in POSITIONS:
             raise unknown("positions", positions, POSITIONS)
         taken, grid = Taken(wanted), self.grid(pixels)
-        x = self._embed(pixels.to(self.device, self.dtype), grid, positions)
+        backbone = self.backbone
+        x = backbone.embed(pixels.to(self.device, self.dtype), grid, positions)
         taken.add(0, x)
         buffers = Buffers.of(x)
-        for number, block in enumerate(self.visual.transformer.resblocks[: taken.last], 1):
-            mixed = vanilla(*heads_of(block, x, buffers), grid)
-            x = complete(block, x, project(block, mixed, buffers), buffers)
-            taken.add(number, x)
+        for block in range(taken.last):
+            heads = backbone.heads(block, x, grid, buffers, backbone.prefix)
+            mixed = vanilla(*heads, grid)
+            x = backbone.complete(block, x, backbone.project(block, mixed, buffers), buffers)
+            taken.add(block + 1, x)
         return taken.of(self.dtype)
 
     @property
     def trunk_tap(self) -> Tap:
         """What the last block reads."""
-        return Tap.of(len(self.visual.transformer.resblocks) - 1)
+        return Tap.of(self.backbone.layers - 1)
 
     @property
     def tower(self) -> Tower:
-        """The tower's parts, for methods."""
-        return Tower(self.visual)
+        """The tower's parts, for methods, on images of the size that it was trained on."""
+        return self.tower_on(self.backbone.native)
+
+    def tower_on(self, grid: tuple[int, int]) -> Tower:
+        """The tower's parts, for methods, on windows of so many rows and columns of patches."""
+        return Tower(self.backbone, grid)
 
     @torch.no_grad()
     def image_features(self, pixels: Tensor) -> Tensor:
@@ -176,8 +178,7 @@ class DenseEncoder:
             (B, D) float32, unit length.
         """
         last = next(self._last_block(self.trunk(pixels), self.grid(pixels), [TRAINED]))
-        pooled, _ = self.visual._pool(last)  # CLS, in all of OpenAI's; open_clip norms it too
-        return normalize((pooled @ self.visual.proj).float(), dim=-1)
+        return normalize(self.backbone.pooled(last).float(), dim=-1)
 
     @torch.no_grad()
     def features_from(
@@ -195,7 +196,7 @@ class DenseEncoder:
         """
         trunk = trunk.to(self.device, self.dtype)
         return [
-            normalize(tokens[:, 1:].float(), dim=-1).unflatten(1, grid)
+            normalize(tokens[:, self.backbone.prefix :].float(), dim=-1).unflatten(1, grid)
             for tokens in self._last(trunk, grid, attentions)
         ]
 
@@ -204,19 +205,18 @@ class DenseEncoder:
     ) -> Iterator[Tensor]:
         """Projected tokens (B, 1+N, D) by each policy, from the last block's input ``x``."""
         for mixed in self._last_block(x, grid, attentions):
-            projected: Tensor = self.visual.ln_post(mixed) @ self.visual.proj
-            yield projected
+            yield self.backbone.embedding(self.backbone.norm(mixed))
 
     def _last_block(
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
         """The last block's output (B, 1+N, width) by each policy, from its input ``x``."""
-        block, buffers = self.visual.transformer.resblocks[-1], Buffers.of(x)
-        heads = heads_of(block, x, buffers)
+        backbone, buffers = self.backbone, Buffers.of(x)
+        heads = backbone.heads(-1, x, grid, buffers, backbone.prefix)
         for attention in attentions:
-            mixed = project(block, attention(*heads, grid), buffers)
+            mixed = backbone.project(-1, attention(*heads, grid), buffers)
             if attention.arch != "reduced":
-                mixed = complete(block, x.clone(), mixed, buffers)
+                mixed = backbone.complete(-1, x.clone(), mixed, buffers)
             yield mixed
 
     def grid(self, pixels: Tensor) -> tuple[int, int]:
@@ -228,93 +228,3 @@ class DenseEncoder:
                 f"patch of {self.patch}×{self.patch}"
             )
         return shape[2] // self.patch, shape[3] // self.patch
-
-    def _embed(self, pixels: Tensor, grid: tuple[int, int], positions: str) -> Tensor:
-        """Patches and CLS with their positions, through ln_pre: (B, 1+N, width)."""
-        visual = self.visual
-        patches = visual.conv1(pixels).flatten(2).transpose(1, 2)
-        cls = visual.class_embedding.to(patches.dtype).expand(len(patches), 1, -1)
-        x = torch.cat([cls, patches], dim=1) + self._position_embedding(grid, positions)
-        embedded: Tensor = visual.ln_pre(x)
-        return embedded
-
-    def _position_embedding(self, grid: tuple[int, int], positions: str) -> Tensor:
-        """The position table, resized by a rule unless that takes it as it is."""
-        table: Tensor = self.visual.positional_embedding
-        native = tuple(self.visual.grid_size)
-        # The reference looks at the number of tokens, not at the shape.
-        if grid == native or (positions == "reference" and 1 + grid[0] * grid[1] == len(table)):
-            return table
-        return self._resized_positions(positions, grid)
-
-    def _resize_positions(self, positions: str, grid: tuple[int, int]) -> Tensor:
-        visual = self.visual
-        return POSITIONS[positions](visual.positional_embedding, visual.grid_size, grid)
-
-
-def resize_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Resize a position table to another patch grid: docs/protocol.md, section 3.
-
-    The 0.1 keeps the size from being rounded down. It enters the sampling coordinates too, because
-    PyTorch is given the scale, not the size.
-
-    Args:
-        table: (1+rows·columns, width), CLS first, for the native grid.
-        native: rows and columns of the table; equal in all of OpenAI's models.
-        grid: rows and columns of the result.
-
-    Returns:
-        (1+rows·columns, width) in the table's dtype, computed in float32.
-    """
-    planes = _planes(table, native)
-    scale = ((grid[0] + 0.1) / native[0], (grid[1] + 0.1) / native[1])
-    resized = interpolate(planes, scale_factor=scale, mode="bicubic", recompute_scale_factor=False)
-    if resized.shape[-2:] != grid:
-        raise AssertionError(f"positions of {tuple(resized.shape[-2:])}, wanted {grid}")
-    return torch.cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])
-
-
-def antialiased_positions(table: Tensor, native: tuple[int, int], grid: tuple[int, int]) -> Tensor:
-    """Resize a position table as open_clip does, by its size: docs/methods.md, GEM.
-
-    Arguments and result as of ``resize_positions``.
-    """
-    resized = interpolate(_planes(table, native), size=grid, mode="bicubic", antialias=True)
-    return torch.cat([table[:1], resized[0].flatten(1).T.to(table.dtype)])
-
-
-def _planes(table: Tensor, native: tuple[int, int]) -> Tensor:
-    """A position table without CLS as an image: (1, width, rows, columns) float32."""
-    return table[1:].float().reshape(1, *native, -1).permute(0, 3, 1, 2)
-
-
-# By name: what the protocol's reference does, and what open_clip does.
-POSITIONS = {"reference": resize_positions, "antialiased": antialiased_positions}
-
-
-def check_tower(name: str, visual: nn.Module) -> None:
-    """Check that an image tower can give dense features.
-
-    Args:
-        name: of the model, for the error.
-        visual: its image tower, on any device; ``meta`` suffices.
-
-    Raises:
-        UserError: it is not a plain ViT; says why, and which models are.
-    """
-    tower: Any = visual
-    kind = type(visual).__name__
-    if kind != "VisionTransformer":
-        reason = NOT_A_VIT.get(kind, f"is a {kind}")
-    elif tower.attn_pool is not None:
-        reason = "pools by attention"
-    elif {type(block).__name__ for block in tower.transformer.resblocks} != PLAIN:
-        reason = "has no plain attention blocks"
-    elif len(set(tower.patch_size)) > 1:
-        reason = f"has patches that are not square, {tower.patch_size}"
-    else:
-        return
-    raise UserError(
-        f"{name} cannot give dense features: its image tower {reason}. Take an open_clip model "
-        "with a plain ViT tower, e.g. ViT-B-32, ViT-B-16, ViT-L-14, ViT-L-14-336, ViT-H-14"
-    )

@@ -20,9 +20,9 @@ from open_clip.factory import HFTokenizer, SimpleTokenizer
 from sclip_core.config import UserError, unknown
 from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
-from sclip_core.encoder.dense import check_tower
 from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
+from sclip_core.encoder.towers import Facts, backbone_of
 from sclip_core.tensors import is_torchscript, one_line
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
@@ -40,13 +40,14 @@ class ModelSpec:
     pretrained: str  # the tag, or the file's name
     config: dict[str, Any]  # open_clip's model config, QuickGELU decided
     weights: Path
+    tower: Facts
     mean: tuple[float, ...] = MEAN  # of each channel, on the 0–255 scale
     std: tuple[float, ...] = STD
 
     @property
     def patch(self) -> int:
         """Side of a patch in pixels."""
-        return int(self.config["vision_cfg"]["patch_size"])
+        return self.tower.patch
 
     @property
     def width(self) -> int:
@@ -70,16 +71,18 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
             or the image tower gives no dense features.
     """
     name, config = _architecture(model)
-    config["vision_cfg"]["patch_size"] = _patch_size(name, config)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
     path = _as_path(pretrained)
     if path is not None:
         if is_torchscript(path):  # OpenAI's own files, trained with QuickGELU
             config["quick_gelu"] = True
-        return ModelSpec(name, path.name, config, path)
+        return ModelSpec(name, path.name, config, path, tower)
     if name == EMBEDDED:
         if pretrained != EMBEDDED_TAG:
             raise unknown(f"pretrained tag for {name}:", pretrained, [EMBEDDED_TAG])
-        return ModelSpec(name, pretrained, config, EMBEDDED_FILES.with_suffix(".safetensors"))
+        weights = EMBEDDED_FILES.with_suffix(".safetensors")
+        return ModelSpec(name, pretrained, config, weights, tower)
     tag = find_tag(name, pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
@@ -87,7 +90,7 @@ def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
     if max(abs(a - b) for a, b in zip(mean + std, MEAN + STD, strict=True)) < 0.01:
         mean, std = MEAN, STD  # OpenAI's, as the reference rounds them
     weights = weights_of(name, pretrained, tag, download)
-    return ModelSpec(name, pretrained, config, weights, mean, std)
+    return ModelSpec(name, pretrained, config, weights, tower, mean, std)
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> Any:
@@ -186,18 +189,23 @@ def _as_path(pretrained: str) -> Path | None:
     return None
 
 
-def _patch_size(name: str, config: dict[str, Any]) -> int:
-    """Side of a patch in pixels, of an image tower that gives dense features.
+def meta_tower(name: str, config: dict[str, Any]) -> Any:
+    """The image tower of a config, built without memory.
 
-    The tower is built without memory, so that open_clip decides what the config means, and no
-    second list of plain ViTs has to be kept.
+    So open_clip decides what the config means, and no second list of models has to be kept.
+
+    Raises:
+        UserError: open_clip cannot build it.
     """
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     image_only = {"embed_dim": config["embed_dim"], "vision_cfg": vision, "text_cfg": SMALLEST_TEXT}
     with torch.device("meta"):
-        tower = _build(name, image_only).visual
-    check_tower(name, tower)
-    return int(tower.patch_size[0])
+        return _build(name, image_only).visual
+
+
+def _facts(name: str, config: dict[str, Any]) -> Facts:
+    """What is known of an image tower that gives dense features."""
+    return backbone_of(meta_tower(name, config), name).facts
 
 
 def _build(name: str, config: dict[str, Any]) -> Any:
@@ -211,7 +219,10 @@ def _build(name: str, config: dict[str, Any]) -> Any:
     custom = config.pop("custom_text", False) or "hf_model_name" in text
     if "hf_model_name" in text:
         text["hf_model_pretrained"] = False
+    kind = open_clip.CustomTextCLIP if custom else open_clip.CLIP
+    if "multimodal_cfg" in config:  # its text decoder is in the weights, too
+        kind = open_clip.CoCa
     try:
-        return (open_clip.CustomTextCLIP if custom else open_clip.CLIP)(**config)
+        return kind(**config)
     except Exception as error:  # whatever a constructor makes of a key or a number
         raise UserError(f"{name} cannot be built by open_clip: {one_line(error)}") from None

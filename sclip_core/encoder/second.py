@@ -17,7 +17,7 @@ from torch.nn.functional import linear
 
 from sclip_core.config import UserError
 from sclip_core.encoder.blocks import Heads
-from sclip_core.encoder.dense import REMEMBERED, resize_positions
+from sclip_core.encoder.positions import REMEMBERED, resize_positions
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's models, on the 0–1 scale
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)

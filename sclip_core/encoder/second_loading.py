@@ -65,7 +65,8 @@ def find_second(model: str, weights: str | None = None, download: bool = True) -
         model: a short name (``dino_vitb8``, ``dinov2_vitb14``), the name of a plain ViT of timm
             (``vit_base_patch8_224.dino``), or the path of a JSON with timm's arguments.
         weights: path of a weights file in timm's or facebookresearch's names (.safetensors, .pth,
-            .pt); None or "": timm's own of that name.
+            .pt); or one of timm's tags of the architecture (``dino``, ``lvd142m``); None or "":
+            timm's own of that name.
         download: download weights that are not cached; False: never touch the network.
 
     Raises:
@@ -76,7 +77,9 @@ def find_second(model: str, weights: str | None = None, download: bool = True) -
     if path.suffix == ".json":
         name, kind, config = path.stem, "json", _read_arguments(path)
     else:
-        name, kind, config = model, "timm", {"architecture": _timm_name(model)}
+        tagged = _tagged(_timm_name(model), weights)
+        weights = None if tagged else weights
+        name, kind, config = model, "timm", {"architecture": tagged or _timm_name(model)}
     vit = _built(name, kind, config)
     given = _as_file(name, weights) if weights else None
     if kind == "json":
@@ -127,6 +130,21 @@ def _timm_name(model: str) -> str:
     if tag and name not in tagged:
         raise unknown(f"weights of {architecture}:", model, tagged)
     return name
+
+
+def _tagged(architecture: str, tag: str | None) -> str | None:
+    """The name of a network with other weights of timm's; None: a file is meant.
+
+    Raises:
+        UserError: it is neither a file nor a tag of the network.
+    """
+    if not tag or os.sep in tag or Path(tag).suffix or os.path.exists(tag):
+        return None
+    plain = architecture.partition(".")[0]
+    tags = [name.partition(".")[2] for name in timm.list_pretrained(f"{plain}.*")]
+    if tag not in tags:
+        raise unknown(f"weights of {plain} (nor is there such a file):", tag, tags)
+    return f"{plain}.{tag}"
 
 
 def _read_arguments(path: Path) -> dict[str, Any]:

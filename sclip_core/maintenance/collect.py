@@ -102,8 +102,9 @@ def referred_to(root: Path) -> set[str]:
     names = {
         f"{column.removeprefix('key_')}/{key}"
         for run in runs
-        for column, key in run.items()
-        if column.startswith("key_") and key
+        for column, keys in run.items()
+        if column.startswith("key_") and keys
+        for key in keys.split(",")  # a stage may have several tables
     }
     todo = list(names)
     while todo:
@@ -118,7 +119,8 @@ def _upstream(folder: Path) -> set[str]:
     """The artifacts that an artifact was made from, by its manifest."""
     with suppress(OSError, ValueError, AttributeError, TypeError, RecursionError):
         upstream = json.loads((folder / "manifest.json").read_bytes()).get("upstream") or {}
-        return {f"{stage}/{key}" for stage, key in upstream.items()}
+        # Of several tables of a stage each is named: ``proxy_features:tokens``.
+        return {f"{label.partition(':')[0]}/{key}" for label, key in upstream.items()}
     return set()
 
 

@@ -2,12 +2,13 @@
 
 from sclip_core.masks.fill import RULES, Evidence, painted, pooled_logits
 from sclip_core.masks.proposals import Proposals, outlined
-from sclip_core.masks.sources import SOURCES, Proposer, mask_source, open_source
+from sclip_core.masks.sources import SOURCES, MaskFiles, Proposer, mask_source, open_source
 
 __all__ = [
     "RULES",
     "SOURCES",
     "Evidence",
+    "MaskFiles",
     "Proposals",
     "Proposer",
     "mask_source",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -76,10 +77,19 @@ def read_id_map(path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
         ImageError: it cannot be read, is no id map, or of another size.
     """
     try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise ImageError(f"{path} cannot be read: {error.strerror}") from None
+    return decode_id_map(data, path, size)
+
+
+def decode_id_map(data: bytes, path: Path, size: tuple[int, int]) -> NDArray[np.int64]:
+    """The id map in the bytes of a file; see ``read_id_map``."""
+    try:
         if path.suffix == ".npy":
-            found = np.load(path, allow_pickle=False)
+            found = np.load(BytesIO(data), allow_pickle=False)
         else:
-            with Image.open(path) as opened:
+            with Image.open(BytesIO(data)) as opened:
                 found = np.asarray(opened)
     except (OSError, SyntaxError, ValueError, EOFError) as error:
         raise ImageError(f"{path} cannot be read as an id map: {error}") from None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,8 +13,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from sclip_core.config import UserError
 from sclip_core.config.masks import MaskSettings
 from sclip_core.masks import superpixels
+from sclip_core.masks.id_maps import SUFFIXES, id_map_file, proposals_of, read_id_map
 from sclip_core.masks.proposals import Proposals
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
@@ -30,12 +32,14 @@ class MaskSource(ABC):
         checkpoint: the file of its weights; None: fetched by name.
         download: whether weights may be fetched.
         points_at_once: prompts in a pass; 0: as many as suit the device.
+        folder: of id maps, of the source that reads them.
     """
 
     settings: MaskSettings
     checkpoint: Path | None = None
     download: bool = True
     points_at_once: int = 0
+    folder: Path | None = None
 
     has_encoder: ClassVar[bool] = False  # whose embeddings of an image can be kept
 
@@ -113,10 +117,78 @@ class Superpixels(MaskSource):
         return partial(superpixels.propose, settings=self.settings, segment=segment)
 
 
+class MaskFiles(MaskSource):
+    """Id maps in a folder: masks are found by the name of an image, not made of its pixels."""
+
+    def check(self) -> None:
+        """See that the folder is there."""
+        _ = self.place
+
+    @property
+    def place(self) -> Path:
+        """The folder.
+
+        Raises:
+            UserError: none is given, or it is not there.
+        """
+        if self.folder is None:
+            raise UserError("masks from files need their folder: --proposals files --masks DIR")
+        if not self.folder.is_dir():
+            raise UserError(
+                f"--masks {self.folder} is no folder: expected one with a PNG or npy id map for "
+                "each image, of the image's name"
+            )
+        return self.folder
+
+    def check_names(self, image_ids: Iterable[str]) -> None:
+        """See that there is an id map for at least one of the images.
+
+        Raises:
+            UserError: there is none.
+        """
+        first = None
+        for image_id in image_ids:
+            first = first or image_id
+            if any((self.place / f"{image_id}{suffix}").is_file() for suffix in SUFFIXES):
+                return
+        if first is not None:
+            names = " or ".join(f"{first}{suffix}" for suffix in SUFFIXES)
+            raise UserError(
+                f"--masks {self.place} has an id map for none of the images: expected files of "
+                f"the images' names, such as {names}"
+            )
+
+    def find(self, image_id: str) -> Path:
+        """The file of an image's id map.
+
+        Raises:
+            ImageError: there is none, or both kinds.
+            UserError: there is no such folder.
+        """
+        return id_map_file(self.place, image_id)
+
+    def of_image(self, image_id: str, size: tuple[int, int]) -> Proposals:
+        """The masks of an image of this height and width.
+
+        Raises:
+            ImageError: it has no id map, or one that cannot be used.
+            UserError: there is no such folder.
+        """
+        return proposals_of(read_id_map(self.find(image_id), size))
+
+    def open(self, device: torch.device, dtype: torch.dtype) -> Proposer:
+        """Refuse: pixels do not say which file is theirs."""
+        raise UserError(
+            "masks from files are found by the image's name, which pixels do not say: read the "
+            "id map (H, W) yourself, and pass it as masks="
+        )
+
+
 SOURCES: dict[str, type[MaskSource]] = {
     "sam": Sam,
     "felzenszwalb": Superpixels,
     "slic": Superpixels,
+    "files": MaskFiles,
 }
 
 

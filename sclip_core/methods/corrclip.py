@@ -45,6 +45,7 @@ class RegionMethod(Method):
     """The parameters and the sum that CorrCLIP and OV-Stitcher share."""
 
     reads_masks: ClassVar[bool] = True
+    needs_cls: ClassVar[bool] = True  # the regions' tokens are copies of it
 
     scale: Annotated[float, Field(gt=0, le=1e3)] = 4.0
     """Factor on the second network's similarities before the softmax."""

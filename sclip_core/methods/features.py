@@ -72,7 +72,7 @@ def features_of(
     device = encoder.device
     scene = Scene(
         geometry=geometry,
-        tower=encoder.tower,
+        tower=encoder.tower_on(geometry.tokens),
         taps={tap: taps[tap].to(device).float() for tap in method.taps(encoder.tower.layers)},
         pixels=pixels,
         network=extra.network,

@@ -46,7 +46,7 @@ class GEM(Method):
         z = scene.h(read[0]).clone()
         for block in read:  # block l, from 0, reads H_l
             z += block_output(tower, block, scene.h(block), self.iterations)
-        features: Tensor = tower.features(z[:, 1:]).unflatten(1, scene.geometry.tokens)
+        features: Tensor = tower.features(z[:, tower.prefix :]).unflatten(1, scene.geometry.tokens)
         return features
 
 

@@ -61,7 +61,7 @@ class ITACLIP(Method):
         for first in range(part.start, part.stop, TOGETHER):
             some = slice(first, min(first + TOGETHER, part.stop))
             inputs = {tap.last: scene.taps[tap][some].float() for tap in self.taps(tower.layers)}
-            tokens.append(tower.features(self_similar(tower, inputs)[:, 1:]))
+            tokens.append(tower.features(self_similar(tower, inputs)[:, tower.prefix :]))
         features: Tensor = torch.cat(tokens).unflatten(1, scene.geometry.tokens)
         return features
 

@@ -63,7 +63,7 @@ class Method(Checked):
     """The versions of each window that the tower sees; of ``encoder.views``."""
     positions: ClassVar[str] = "reference"
     """How the tower's position table is resized to windows of another size than the tower was
-    trained on; of ``encoder.dense.POSITIONS``."""
+    trained on; of ``encoder.positions.POSITIONS``."""
     templates: ClassVar[str] = "openai"
     """The prompt templates that each word is put into; of ``encoder.text.TEMPLATES``."""
     second_taps: ClassVar[tuple[str, ...]] = ()
@@ -77,6 +77,9 @@ class Method(Checked):
     """Whether the features depend on the words."""
     reads_masks: ClassVar[bool] = False
     """Whether the features depend on masks."""
+    needs_cls: ClassVar[bool] = False
+    """Whether it computes with the CLS token. Without it, tokens are ``tower.prefix`` ones, which
+    may be none, and the patches."""
     of_labels: ClassVar[frozenset[str]] = frozenset()
     """Fields that change labels alone, not features."""
 

@@ -56,7 +56,7 @@ def values_on(tower: Tower, x: Tensor, grid: tuple[int, int], target: tuple[int,
     Returns:
         (B, M, width) float32, heads side by side.
     """
-    return resampled(tower.values(-1, x)[:, 1:], grid, target)
+    return resampled(tower.values(-1, x)[:, tower.prefix :], grid, target)
 
 
 def mixed_tokens(tower: Tower, attention: Tensor, values: Tensor) -> Tensor:

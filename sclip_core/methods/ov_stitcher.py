@@ -132,7 +132,7 @@ def _whole_block(tower: Tower, block: int, x: Tensor, geometry: Geometry) -> Ten
     Returns:
         (rows, columns, width) of the whole image.
     """
-    heads = tower.heads(block, x)
+    heads = tower.heads(block, x, prefix=0)
     qkv = (part.transpose(1, 2).flatten(2) for part in heads)
     parts = torch.cat([x, *qkv], dim=-1).unflatten(1, geometry.tokens)
     whole = stitched(parts, geometry, tower.patch)

@@ -34,45 +34,47 @@ class PEARL(Method):
         """Features of all windows, unit length: (windows, rows, columns, D) float32."""
         tower = scene.tower
         heads = tower.heads(-1, scene.h(tower.layers - 1))
-        mixed = self._mixed(heads)
-        tokens = tower.features(tower.out(-1, mixed)[:, 1:])
+        mixed = self._mixed(heads, tower.prefix)
+        tokens = tower.features(tower.out(-1, mixed)[:, tower.prefix :])
         features: Tensor = tokens.unflatten(1, scene.geometry.tokens)
         return features
 
-    def _mixed(self, heads: Heads) -> Tensor:
-        """The values, mixed by A: (B, heads, T, d).
+    def _mixed(self, heads: Heads, prefix: int = 1) -> Tensor:
+        """The values, mixed by A: (B, heads, T, d); the first ``prefix`` are no patches.
 
         A is an ordinary attention of d + d channels, so that PyTorch never has to hold it. The
         values are filled up to as many channels, as its fast kernel on a CPU wants them.
         """
-        queries, keys = joined(heads.q, heads.k, self.alpha)
+        queries, keys = joined(heads.q, heads.k, self.alpha, prefix)
         width = heads.v.shape[-1]
         mixed: Tensor = sdpa(queries, keys, pad(heads.v, (0, width)), scale=width**-0.5)
         return mixed[..., :width]
 
 
-def joined(q: Tensor, k: Tensor, alpha: float) -> tuple[Tensor, Tensor]:
+def joined(q: Tensor, k: Tensor, alpha: float, prefix: int = 1) -> tuple[Tensor, Tensor]:
     """Queries and keys whose product is q·(k·R)ᵀ + alpha·k_c·k_cᵀ.
 
     Args:
         q: (B, heads, T, d), CLS first.
         k: the same of the keys.
         alpha: share of the second term.
+        prefix: tokens before the patches.
 
     Returns:
         Both (B, heads, T, 2d); the first half of the keys is k·R.
     """
-    q_c, k_c = centred(q, k)
+    q_c, k_c = centred(q, k, prefix)
     return torch.cat([q, alpha * k_c], dim=-1), torch.cat([k @ rotation(q_c, k_c), k_c], dim=-1)
 
 
-def centred(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
+def centred(q: Tensor, k: Tensor, prefix: int = 1) -> tuple[Tensor, Tensor]:
     """Queries and keys (B, heads, T, d) without their means over the patches.
 
-    Both means weigh a patch by the length of its query. CLS has no weight, but is centred too.
+    Both means weigh a patch by the length of its query. CLS, and all ``prefix`` tokens
+    before the patches, have no weight, but are centred too.
     """
     weights = q.norm(dim=-1, keepdim=True)
-    weights[:, :, 0] = 0
+    weights[:, :, :prefix] = 0
     # Where all queries are 0, so are the weights and the means.
     weights = weights / (weights.sum(dim=2, keepdim=True) + EPSILON)
     return (

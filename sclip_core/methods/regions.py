@@ -167,7 +167,9 @@ def region_tokens(tower: Tower, inputs: Iterable[Tensor], ids: Tensor, count: in
         if copies is None:
             copies = x[:, :1].float().expand(-1, count, -1)
         _, k, v = tower.heads(block, x)
-        attended = scaled_dot_product_attention(tower.heads(block, copies).q, k, v, seen)
+        attended = scaled_dot_product_attention(
+            tower.heads(block, copies, prefix=count).q, k, v, seen
+        )
         out = tower.out(block, attended.transpose(1, 2).flatten(2))
         copies = tower.after_attention(block, copies + out)
     if copies is None:

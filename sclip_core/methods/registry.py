@@ -10,7 +10,9 @@ from typing import Any
 from sclip_core.config import Protocol, UserError, unknown
 from sclip_core.config.methods import method_table
 from sclip_core.config.protocol import Checked
+from sclip_core.encoder.attention import BUILT_IN as ATTENTIONS
 from sclip_core.encoder.attention import POLICIES, Attention
+from sclip_core.encoder.towers import Facts
 from sclip_core.methods.method import Method
 from sclip_core.methods.steps import Step, steps_of
 from sclip_core.segmentation.refiners import Refining, find_refiner
@@ -101,6 +103,31 @@ def choose(protocol: Protocol, attention: str = "csa") -> Chosen:
         refiner=of(refining) if refining else None,
         after=steps_of(protocol.after),
     )
+
+
+def check_cls(method: Method | None, model: str, tower: Facts) -> None:
+    """Refuse a method that computes with a CLS token on a tower that has none for it.
+
+    Args:
+        method: of a run; None: an attention, which needs none.
+        model: its name, for the error.
+        tower: of the model.
+
+    Raises:
+        UserError: it needs one; says which methods do not.
+    """
+    if method is None or not method.needs_cls or tower.has_cls:
+        return
+    raise UserError(
+        f"method '{method.name}' needs a CLS token, and {model} {tower.cls}: "
+        f"take {', '.join(without_cls())}"
+    )
+
+
+def without_cls() -> list[str]:
+    """Names of the project's methods that need no CLS token, attentions first."""
+    kinds = {name: method_class(name) for name in BUILT_IN}
+    return [*ATTENTIONS, *(name for name, kind in kinds.items() if kind and not kind.needs_cls)]
 
 
 def _check_known(values: Mapping[str, Any], parts: list[tuple[Any, set[str]]], method: str) -> None:

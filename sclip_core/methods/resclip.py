@@ -61,20 +61,20 @@ class ResCLIP(Method):
         """Unit-length features of the second pass: (windows, rows, columns, D) float32."""
         tower, grid = scene.tower, scene.geometry.tokens
         x, last = scene.h(tower.layers - 1), tower.layers - 1
-        tokens = 1 + grid[0] * grid[1]
+        tokens = tower.prefix + grid[0] * grid[1]
         step = max(1, MASKS_AT_ONCE // (4 * tokens**2))
         features = []
         for first in range(0, len(x), step):
             part = slice(first, first + step)
             k, v = tower.some_heads(last, x[part], "kv")
             middle = middle_attention(scene, v, part)
-            labelled = tower.features(self.first_pass(scene, k, v, middle)[:, 1:])
+            labelled = tower.features(self.first_pass(scene, k, v, middle)[:, tower.prefix :])
             words = [
                 self.words_of_patches(scene, first + number, of_one.unflatten(0, grid))
                 for number, of_one in enumerate(labelled)
             ]
             refined = self.second_pass(scene, k, v, middle, torch.stack(words))
-            features.append(tower.features(refined[:, 1:]).unflatten(1, grid))
+            features.append(tower.features(refined[:, tower.prefix :]).unflatten(1, grid))
         return torch.cat(features)
 
     def first_pass(self, scene: Scene, k: Tensor, v: Tensor, middle: Tensor) -> Tensor:
@@ -86,7 +86,8 @@ class ResCLIP(Method):
             v: its values, of the same shape.
             middle: as of ``middle_attention``.
         """
-        gaussian = neighbourhood(scene.geometry.tokens).to(k)
+        before = scene.tower.prefix
+        gaussian = neighbourhood(scene.geometry.tokens, prefix=before).to(k)
         return self._mixed(scene, sdpa(k, k, v, attn_mask=gaussian), middle)
 
     def second_pass(
@@ -103,11 +104,13 @@ class ResCLIP(Method):
             middle: as there.
             words: (B, rows, columns), the word of each patch.
         """
-        scores = neighbourhood(scene.geometry.tokens).to(k).repeat(len(words), 1, 1, 1)
+        before = scene.tower.prefix
+        gaussian = neighbourhood(scene.geometry.tokens, prefix=before)
+        scores = gaussian.to(k).repeat(len(words), 1, 1, 1)
         for number, of_one in enumerate(words):
             feedback = feedback_matrix(of_one)
             feedback *= self.tau_s * self.l_s / feedback.max()
-            scores[number, 0, 1:, 1:] += feedback
+            scores[number, 0, before:, before:] += feedback
         scale = self.tau_s * (1 - self.l_s) / k.shape[-1] ** 0.5
         return self._mixed(scene, sdpa(k, k, v, attn_mask=scores, scale=scale), middle)
 

@@ -31,6 +31,7 @@ class SCCLIP(Method):
     """
 
     name: ClassVar[str] = "sc-clip"
+    needs_cls: ClassVar[bool] = True  # its share in every patch
 
     beta: Annotated[float, Field(ge=0, lt=1)] = 0.4
     """Patches that are less alike than this cosine are not averaged."""
@@ -240,6 +241,6 @@ def attend(tower: Tower, patches: Tensor, shared: Tensor) -> Tensor:
     Returns:
         (B, N, width).
     """
-    keys, values = tower.some_heads(-1, patches, "kv")
+    keys, values = tower.some_heads(-1, patches, "kv", prefix=0)
     mixed = attention_matrix(keys, shared) @ values
     return tower.out(-1, mixed.transpose(1, 2).flatten(2))

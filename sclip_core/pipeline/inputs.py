@@ -84,7 +84,7 @@ class Inputs:
             ImageError: it cannot be decoded, or is not the file any more that was digested.
         """
         path = self.images[digest].image
-        return decode_image(self._bytes(path, digest), str(path))
+        return decode_image(self.read(path, digest), str(path))
 
     def ground_truth(self, sample: Sample, digest: str | None = None) -> NDArray[np.int32]:
         """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
@@ -100,10 +100,14 @@ class Inputs:
         """
         if sample.label is None:
             raise UserError(f"{sample.image} has no ground truth: pass --labels DIR to score it")
-        return self.dataset.classes(sample.label, self._bytes(sample.label, digest))
+        return self.dataset.classes(sample.label, self.read(sample.label, digest))
 
-    def _bytes(self, path: Path, digest: str | None) -> bytes:
-        """What is in a file; under its digest nothing is ever stored of another."""
+    def read(self, path: Path, digest: str | None) -> bytes:
+        """What is in a file; under its digest nothing is ever stored of another.
+
+        Raises:
+            ImageError: it cannot be read, or is not the file any more that was digested.
+        """
         data = read_bytes(path)
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
             self.digests.forget(path)

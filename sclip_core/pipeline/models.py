@@ -47,7 +47,11 @@ class Models:
         self.device = find_device(settings.device)
         self.dtype = find_dtype(settings.dtype, self.device)
         self.source = SOURCES[settings.proposals](
-            settings, settings.sam_checkpoint, download, settings.points_per_batch
+            settings,
+            settings.sam_checkpoint,
+            download,
+            settings.points_per_batch,
+            settings.masks,
         )
         self._settings, self._digests, self._download = settings, digests, download
         self._loaded: dict[tuple[str, torch.device, str | None], Any] = {}

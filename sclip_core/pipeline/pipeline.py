@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import Settings
-from sclip_core.encoder.taps import Tap
+from sclip_core.encoder.taps import Tap, union
 from sclip_core.methods.method import Method
 from sclip_core.pipeline.pictures import save_panels
 from sclip_core.pipeline.run import Run
@@ -151,7 +151,7 @@ def _taps(run: Run, trunk: TrunkStage, method: Method | None) -> tuple[TrunkStag
     if method is None:
         return (trunk,)
     last = Tap.of(layers_of(run) - 1)
-    others = [tap for tap in method.taps(layers_of(run)) if tap != last]
+    others = [tap for tap in union([method.taps(layers_of(run))]) if tap != last]
     return (trunk, *(TrunkStage(run, tap) for tap in others))
 
 

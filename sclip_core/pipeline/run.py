@@ -10,7 +10,8 @@ from threading import Event, Lock
 from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
-from sclip_core.methods.registry import choose
+from sclip_core.masks.sources import MaskFiles
+from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.models import Models
@@ -99,7 +100,7 @@ class Run:
                 that the run does not have.
         """
         check_place(self.settings, self.inputs.dataset.samples)
-        _ = self.models.spec
+        check_cls(self.chosen.method, self.models.spec.name, self.models.spec.tower)
         for stage in self.settings.force:
             if stage not in self.stages:
                 there = ", ".join(name for name in STAGES if name in self.stages)
@@ -108,7 +109,10 @@ class Run:
                     f"it has {there}"
                 )
         if "proposals" in self.settings.stages:
-            self.models.source.check()
+            source = self.models.source
+            source.check()
+            if isinstance(source, MaskFiles):
+                source.check_names(sample.image_id for sample in self.inputs.dataset.samples)
 
     def provenance(self) -> dict[str, Any]:
         """What an artifact was made with; recorded in manifests, never hashed."""

@@ -202,7 +202,7 @@ class Stage(ABC):
         try:
             return stage.read(rows[row_id])
         except DamagedRow as error:
-            if stage.name in self.run.settings.stages:
+            if stage.name in self.run.settings.stages and stage in self.reads:
                 raise
             error.table.strike(error.rows)
             return None

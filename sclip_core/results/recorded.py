@@ -51,6 +51,8 @@ def recorded(settings: Settings) -> dict[str, Any]:
         plain.update(dict.fromkeys(OF_DENSE))
     if not masks or settings.proposals != "sam":
         plain["sam_checkpoint"] = None
+    if not masks:
+        plain["masks"] = None
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}

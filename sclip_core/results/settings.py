@@ -16,6 +16,7 @@ NO_SETTINGS = {
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "proxy_sha256", "sam_encoder_sha256", "ingredients",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
+    "masks",
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
 BY_DEFAULT = {"num_samples": "all"}  # what no value means; for other settings ``-``

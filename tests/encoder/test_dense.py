@@ -14,7 +14,7 @@ from open_clip.model import resize_pos_embed
 from sclip_core import SCLIP, Protocol, UserError, Vocabulary
 from sclip_core.config import Geometry
 from sclip_core.encoder import POLICIES, Attention, DenseEncoder
-from sclip_core.encoder.dense import REMEMBERED, antialiased_positions, resize_positions
+from sclip_core.encoder.positions import REMEMBERED, antialiased_positions, resize_positions
 from sclip_core.encoder.taps import Tap
 from sclip_core.segmentation import Refiner
 
@@ -208,7 +208,7 @@ def test_few_position_tables_are_kept():
     first = encoder.tokens(torch.zeros(1, 3, 32, 64))
     for columns in range(1, REMEMBERED + 10):
         encoder.tokens(torch.zeros(1, 3, 32, 32 * columns))
-    assert encoder._resized_positions.cache_info().currsize == REMEMBERED
+    assert encoder.backbone.positions.resized.cache_info().currsize == REMEMBERED
     torch.testing.assert_close(encoder.tokens(torch.zeros(1, 3, 32, 64)), first)
 
 

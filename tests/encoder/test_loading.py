@@ -171,9 +171,8 @@ class TestNames:
                 reasons.add(str(error).split(": ")[0].removeprefix(name))
         assert reasons == {" cannot give dense features"}
         assert {"ViT-B-16", "ViT-L-14-336", "ViT-bigG-14", "xlm-roberta-large-ViT-H-14"} <= {*found}
-        assert {"RN50", "coca_ViT-L-14", "ViT-B-16-SigLIP", "EVA02-B-16", "MobileCLIP-B"} <= {
-            *refused
-        }
+        assert {"coca_ViT-L-14", "ViT-B-16-SigLIP", "EVA02-B-16", "PE-Core-B-16"} <= {*found}
+        assert {"RN50", "ViTamin-B", "convnext_base", "MobileCLIP-B"} <= {*refused}
 
     @pytest.mark.parametrize(
         ("model", "pretrained", "says"),
@@ -184,9 +183,9 @@ class TestNames:
             ("ViT-B-16", "opnai", "Did you mean 'openai'?"),
             ("ViT-B-16-plus", "openai", "no weights for ViT-B-16-plus"),
             ("RN50", "openai", "its image tower is a ResNet. Take an open_clip model with a"),
-            ("coca_ViT-B-32", "laion2b_s13b_b90k", "its image tower pools by attention"),
-            ("ViT-B-16-SigLIP", "webli", "its image tower comes from timm"),
-            ("EVA02-B-16", "merged2b_s8b_b131k", "its image tower comes from timm"),
+            ("MobileCLIP-S1", "datacompdr", "its image tower is timm's FastVit"),
+            ("MobileCLIP-B", "datacompdr", "by other networks (timm's HybridEmbed)"),
+            ("convnext_base", "laion400m_s13b_b51k", "its image tower is timm's ConvNeXt"),
         ],
     )
     def test_refused(self, hub_cache, model, pretrained, says):
@@ -459,8 +458,9 @@ class TestModelJson:
     @pytest.mark.parametrize(
         ("vision", "says"),
         [
-            ({"attentional_pool": True}, "pools by attention"),
-            ({"timm_model_name": "vit_tiny_patch16_224", "timm_model_pretrained": True}, "timm"),
+            ({"attentional_pool": "parallel"}, "pools by two attentions, parallel"),
+            ({"pool_type": "none"}, "pools nothing"),
+            ({"timm_model_name": "resnet18", "timm_model_pretrained": True}, "is timm's ResNet"),
             ({"layers": [1, 1, 1, 1], "width": 8, "head_width": 4}, "is a ResNet"),
             ({"qk_norm": True}, "no plain attention blocks"),
             ({"layers": 0}, "no plain attention blocks"),

@@ -316,3 +316,16 @@ class TestHub:
             file.seek(-1, 2)
             file.write(b"\x01")
         assert "is damaged: its SHA-256 is" in refused(JSON, str(cached))
+
+
+@pytest.mark.parametrize(
+    ("model", "tag"), [("vit_base_patch8_224", "dino"), ("dino_vitb8", "dino")]
+)
+def test_weights_by_a_tag(model, tag):
+    with pytest.raises(UserError, match=r"timm/vit_base_patch8_224\.dino'"):
+        find_second(model, tag, download=False)
+
+
+def test_an_unknown_tag():
+    with pytest.raises(UserError, match="unknown weights of vit_base_patch8_224 .*'dno'.*'dino'"):
+        find_second("dino_vitb8", "dno", download=False)

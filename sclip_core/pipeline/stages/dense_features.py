@@ -19,7 +19,7 @@ from torch import Tensor
 from sclip_core.config import Geometry, ImageError
 from sclip_core.encoder.clip import CLIP
 from sclip_core.encoder.pixels import cut_windows
-from sclip_core.encoder.taps import Tap
+from sclip_core.encoder.taps import Tap, union
 from sclip_core.methods.features import Extra, features_of
 from sclip_core.methods.method import Method
 from sclip_core.methods.registry import identity_of
@@ -91,28 +91,25 @@ class DenseFeaturesStage(EncodingStage):
         """(patches, D) fp16 an image."""
         return ArrayTable(self.artifact, "float16", self.run.models.spec.width, compress=False)
 
-    def loader(self, clip: CLIP) -> Callable[[str], Windows]:
-        """Reads what was kept of an image's taps, or its windows."""
-        rows = {stage.tap: (stage, stage.rows()) for stage in self._taps}
-        cut = super().loader(clip)
+    def loader(self, clip: CLIP, together: Sequence[Stage]) -> Callable[[str], Windows]:
+        """Reads what was kept of an image's taps, or its windows; arguments as there."""
+        several = [stage for stage in together if isinstance(stage, DenseFeaturesStage)]
+        wanted = union(stage.needed for stage in several)
+        taps = {kept.tap: kept for stage in reversed(several) for kept in stage._taps}
+        rows = {tap: (stage, stage.rows()) for tap, stage in taps.items()}
+        cut = super().loader(clip, together)
 
         def load(digest: str) -> Windows:
             kept = {}
-            for tap in self._taps_of_pass:
-                stage, there = rows.get(tap, (None, {}))
-                found = self.kept_of(digest, stage, there) if stage else None
+            for tap in wanted:
+                stage, there = rows[tap]
+                found = self.kept_of(digest, stage, there)
                 if found is None:
                     return cut(digest)
                 geometry, kept[tap] = found
             return Windows(digest, geometry, None, kept)
 
         return load
-
-    @property
-    def _taps_of_pass(self) -> tuple[Tap, ...]:
-        """What this stage and those of its pass read of the tower."""
-        stages = [self, *(s for s in self.together if isinstance(s, DenseFeaturesStage))]
-        return tuple(dict.fromkeys(tap for stage in stages for tap in stage.needed))
 
     def of_pass(
         self, clip: CLIP, taps: Taps, grid: tuple[int, int], stages: Sequence[Stage]

@@ -134,8 +134,13 @@ class EncodingStage(SharingStage):
         """
         raise NotImplementedError(f"{self.name} keeps nothing of an image as a whole")
 
-    def loader(self, clip: CLIP) -> Callable[[str], Windows]:
-        """Reads the windows of an image, each view in turn."""
+    def loader(self, clip: CLIP, together: Sequence[Stage]) -> Callable[[str], Windows]:
+        """Reads the windows of an image, each view in turn.
+
+        Args:
+            clip: the model.
+            together: the stages that the pass is for.
+        """
         image, settings = self.run.inputs.image, self.run.settings
 
         def cut(digest: str) -> Windows:
@@ -151,8 +156,9 @@ class EncodingStage(SharingStage):
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode images, as many at a time as fill a forward pass with windows."""
         clip = self.run.models.clip(shard)
+        together = [self, *(stage for stage, lacking in others.items() if lacking)]
         group: list[Windows] = []
-        for _, windows in self.loaded(self.loader(clip), ids):
+        for _, windows in self.loaded(self.loader(clip, together), ids):
             group.append(windows)
             if sum(one.number for one in group) >= self._full(clip, group[0].geometry):
                 yield from self._encode_group(clip, group, others)

@@ -17,6 +17,8 @@ from torch import Tensor
 
 from sclip_core.config import ImageError
 from sclip_core.masks.proposals import Proposals
+from sclip_core.masks.sources import MaskFiles
+from sclip_core.pipeline.mask_maps import MaskMaps
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddings
 from sclip_core.store.arrays import NewRow
@@ -55,8 +57,19 @@ class ProposalsStage(Stage):
         return super().forced or (self.run.settings.keep_embeddings and kept)
 
     def settings(self) -> dict[str, Any]:
-        """Those of the source that is chosen."""
-        return self.run.models.source.identity(self.run.models.dtype)
+        """Those of the source that is chosen; of files also a digest of the run's id maps."""
+        found = self.run.models.source.identity(self.run.models.dtype)
+        return {**found, "maps": self._files.digest} if self._of_files else found
+
+    @property
+    def _of_files(self) -> bool:
+        return isinstance(self.run.models.source, MaskFiles)
+
+    @cached_property
+    def _files(self) -> MaskMaps:
+        source = self.run.models.source
+        assert isinstance(source, MaskFiles)
+        return MaskMaps(source, self.run.inputs)
 
     def weights_sha256(self) -> str | None:
         """Of the source; None: it has none."""
@@ -69,8 +82,13 @@ class ProposalsStage(Stage):
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Propose masks for one image after the other."""
-        has_encoder = self.run.models.source.has_encoder
-        for digest, masks in self._encoded(ids, shard) if has_encoder else self._segmented(ids):
+        if self._of_files:
+            found = self.loaded(self._files.masks, ids)
+        elif self.run.models.source.has_encoder:
+            found = self._encoded(ids, shard)
+        else:
+            found = self._segmented(ids)
+        for digest, masks in found:
             meta = {"size": list(masks.size), "masks": len(masks)}
             yield NewRow(digest, as_records(masks), meta)
 

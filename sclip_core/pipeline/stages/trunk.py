@@ -67,7 +67,7 @@ class TrunkStage(EncodingStage):
     def table(self) -> ArrayTable:  # type: ignore[override]
         """(tokens, width) an image."""
         models = self.run.models
-        width = int(models.spec.config["vision_cfg"].get("width", 768))  # open_clip's default
+        width = models.spec.tower.width
         return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
 
     def of_pass(
@@ -90,11 +90,13 @@ class TrunkStage(EncodingStage):
         geometry = self.geometry(self.table.size_of(row))
         values = torch.from_numpy(self.table.read(row))
         windows = geometry.num_windows * len(self.views)
-        if len(values) != windows * (1 + math.prod(geometry.tokens)):
+        if len(values) != windows * (
+            self.run.models.spec.tower.prefix + math.prod(geometry.tokens)
+        ):
             raise self.table.damaged(row)
         return geometry, values.unflatten(0, (windows, -1))
 
 
 def layers_of(run: Run) -> int:
     """Blocks of the run's image tower."""
-    return int(run.models.spec.config["vision_cfg"].get("layers", 12))  # open_clip's default
+    return run.models.spec.tower.layers
