@@ -1,8 +1,9 @@
 """Methods from kept taps against their full runs, six in one pass, and their peaks of memory.
 
-An image of 448×600 pixels, not resized, with the windows that each method has for coco_object, and
-networks with random weights: ViT-B/16, DINO ViT-B/8 and B/16, SAM ViT-B. A full run is the passes
-through the networks and the method's features; from taps, what the networks give is kept.
+An image of 448×600 pixels, the settings for coco_object, and networks with random weights:
+ViT-B/16, DINO ViT-B/8 and B/16, SAM ViT-B. A full run is the passes through the networks and the
+method's features; from taps, what the networks give is kept. For its peak of memory the image is
+not resized.
 """
 
 from __future__ import annotations
@@ -101,7 +102,7 @@ class Case:
     quick: bool
 
     @classmethod
-    def named(cls, name: str, quick: bool) -> Case:
+    def named(cls, name: str, quick: bool, resized: bool = True) -> Case:
         """A method by its settings for coco_object; windows 112 pixels apart at the least.
 
         ITACLIP's are 28 apart: 135 windows, all alike for what is measured.
@@ -109,7 +110,8 @@ class Case:
         size = TINY if quick else SIZE
         protocol = Protocol.named("coco_object", method=name)
         wider = max(protocol.slide_stride, 112)
-        protocol = protocol.replace(short_side=min(size), slide_stride=wider)
+        short = protocol.short_side if resized and not quick else min(size)
+        protocol = protocol.replace(short_side=short, slide_stride=wider)
         method = choose(protocol).method
         if method is None:
             raise ValueError(f"{name} is an attention")
@@ -222,7 +224,7 @@ def share_rows(quick: bool) -> Iterator[Row]:
 def memory_rows(quick: bool) -> Iterator[Row]:
     """Peaks of the methods whose matrix is of the tokens of the whole image."""
     for name in OF_IMAGE:
-        case = Case.named(name, quick)
+        case = Case.named(name, quick, resized=False)
         taken = case.take()
         extra = peak_extra_mb(partial(case.features, taken))
         yield Row(
