@@ -97,13 +97,10 @@ class SCLIP(CLIP):
             sam_pretrained: its weights, a file. None: Meta's, by name.
 
         Raises:
-            UserError: an unknown name, weights that cannot be had or do not fit; a method and
-                another attention.
+            UserError: an unknown name, weights that cannot be had; a method and an attention.
         """
         if attention is not None and method not in (None, attention):
-            raise UserError(
-                "method and attention are both given: an attention is a method; take one"
-            )
+            raise UserError("method and attention are both given: take one of them")
         if callable(attention):
             attention = register_own(attention)
         chosen = choose(Protocol(method=method), attention or "csa")
