@@ -141,6 +141,13 @@ class Pipeline:
             several = {"trunk": self.taps, "proxy_features": self.proxy_features}
             yield from several.get(name) or [getattr(self, name)]
 
+    @property
+    def read_by_features(self) -> tuple[AnyStage, ...]:
+        """The stages that the method's features depend on beside CLIP, and what these read."""
+        read = set(self.dense_features.upstream if self.dense_features in tuple(self) else ())
+        read |= {kept for stage in read for kept in stage.reads}
+        return tuple(stage for stage in self if stage in read)
+
     def stage(self, label: str) -> AnyStage:
         """A stage by its label: ``refine``, ``trunk:h4``."""
         return next(s for s in self if s.label == label)
@@ -210,43 +217,26 @@ def run_pipelines(
     """
     for run in runs:
         run.check()
+    alone = len(runs) == 1
     lease = runs[0].lease  # which all of them share
     try:
         pipelines = Pipeline.of_several(runs)
         mark_in_use(pipelines)
         with at_hand(pipelines):
-            return _run_all(pipelines, execute or _execute)
+            for pipeline in pipelines if not alone else ():
+                for stage in pipeline.read_by_features:  # before the first pass, which is for all
+                    (execute or _execute)(stage)
+            return [_run_one(each, execute or _execute, alone) for each in pipelines]
     finally:
         lease.close()
 
 
-def _run_all(
-    pipelines: Sequence[Pipeline], execute: Callable[[AnyStage], object]
-) -> list[Finished]:
-    """Execute the stages of all runs, and what features are made of before any features are.
-
-    So one pass of the tower gives the features of all runs, also of those whose method reads more
-    than the tower.
-    """
-    alone = len(pipelines) == 1
-    done: set[AnyStage] = set()
-    for pipeline in () if alone else pipelines:
-        for stage in pipeline if pipeline.dense_features.upstream else ():
-            if stage is pipeline.dense_features:
-                break
+def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
+    """Execute the stages of a run, but for those that were executed for all runs together."""
+    done = () if alone else pipeline.read_by_features
+    for stage in pipeline:
+        if stage not in done:
             execute(stage)
-            done.add(stage)
-    finished = []
-    for pipeline in pipelines:
-        for stage in pipeline:
-            if stage not in done:
-                execute(stage)
-        finished.append(_finished(pipeline, alone))
-    return finished
-
-
-def _finished(pipeline: Pipeline, alone: bool) -> Finished:
-    """What remains of a run whose stages were executed; its pictures are saved."""
     run, results = pipeline.run, pipeline.results
     folder, saved = _save(pipeline, alone)
     finished = Finished(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 from open_clip.timm_model import TimmModel
+from timm.models import register_model
 from timm.models.eva import Eva
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
@@ -97,3 +98,17 @@ def alone(visual: Any, tokens: Tensor) -> Tensor:
         for token in tokens.split(1, dim=1)
     ]
     return torch.stack(found, dim=1)
+
+
+@register_model
+def sclip_siglip(pretrained: bool = False, **given: Any) -> nn.Module:
+    """A small SigLIP by a name of timm's, for model JSONs: width 32, three blocks, patch 16."""
+    return TRUNKS["siglip"](num_classes=given["num_classes"])
+
+
+SIGLIP = {  # of a model JSON with embed_dim 32
+    "timm_model_name": "sclip_siglip",
+    "timm_pool": "map",
+    "timm_proj": "none",
+    "image_size": 64,
+}
