@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: help install demo test slow bench torture lint types docs format clean
 
 help:
-	@echo "make demo    drawn scenes, a toy CLIP, six methods; make demo ARGS='--pamr-steps 5'"
+	@echo "make demo    drawn scenes, a toy CLIP, eleven methods; make demo ARGS='--pamr-steps 5'"
 	@echo "make test    the tests that run in minutes;  make slow: the others"
 	@echo "make bench   how fast, against the reference's way (a quarter of an hour); make bench ARGS='--only plain'"
 	@echo "make torture what the store survives (an hour); make torture ARGS='--short --only killed'"

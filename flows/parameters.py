@@ -85,6 +85,12 @@ def sweep_flag(name: str, field: FieldInfo) -> Any:
 def _flag(
     name: str, field: FieldInfo, several: Sequence[str], hint: str, group: Group | None = None
 ) -> Any:
+    if name == "plugins":
+        names = ("--plugin", "--plugins")
+        return Annotated[
+            list[str] | None,
+            Parameter(name=names, help=field.description, group="Parameters", negative=()),
+        ]
     kind: Any = str  # lists too: 8,16
     if typing.get_origin(field.annotation) is not tuple and name not in SEVERAL:
         kind = next(

@@ -96,13 +96,10 @@ class SCLIP(CLIP):
             sam_pretrained: its weights, a file. None: Meta's, by name.
 
         Raises:
-            UserError: an unknown name, weights that cannot be had or do not fit; a method and
-                another attention.
+            UserError: an unknown name, weights that cannot be had; a method and an attention.
         """
         if attention is not None and method not in (None, attention):
-            raise UserError(
-                "method and attention are both given: an attention is a method; take one"
-            )
+            raise UserError("method and attention are both given: take one of them")
         if callable(attention):
             attention = register_own(attention)
         chosen = choose(Protocol(method=method), attention or "csa")
@@ -223,7 +220,7 @@ class SCLIP(CLIP):
         refiner = self.refiner(image, bank, resolved, regions)
         labels = refiner.labels(bank.query_class, bank.num_classes)
         for step in chosen.after:
-            labels = step(labels, regions)
+            labels = step(labels, regions, bank.num_classes)
         if masks is not None and not chosen.reads_masks:
             if not isinstance(masks, Proposals):
                 masks = proposals_of(as_id_map(masks, image.shape[:2]))
@@ -294,6 +291,7 @@ class SCLIP(CLIP):
             protocol=protocol,
             pixels=lambda: self.pixels(image, geometry),
             refining=chosen.refiner,
+            deciding=chosen.decision,
         )
 
     def window_taps(self, windows: Tensor, method: Method) -> dict[Tap, Tensor]:

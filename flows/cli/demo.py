@@ -1,4 +1,4 @@
-"""``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, six methods side by side.
+"""``sclip demo``: drawn scenes, a tiny CLIP that was trained on such, methods side by side.
 
 It measures accuracy on any machine, without weights or data from elsewhere.
 """
@@ -33,12 +33,17 @@ METHODS: dict[str, dict[str, Any]] = {
     "ClearCLIP": {"attention": "clearclip"},
     "NACLIP": {"attention": "naclip"},
     "CSA (SCLIP)": {"attention": "csa"},
+    "SC-CLIP": {"method": "sc-clip"},
+    "PEARL": {"method": "pearl"},
+    "ResCLIP": {"method": "resclip"},
+    "ITACLIP": {"method": "itaclip"},
+    "GEM": {"method": "gem"},
     "CSA + masks": {"attention": "csa", "mode": "hybrid", "proposals": "felzenszwalb"},
     "CSA + PAMR": {"attention": "csa"},
 }
 MASKED = "CSA + masks"  # superpixels, which need no weights, filled with the labels of CSA
 REFINED = "CSA + PAMR"  # to which the PAMR settings apply
-IN_SHEET = ("vanilla", "CSA (SCLIP)", MASKED, REFINED)
+IN_SHEET = ("vanilla", "CSA (SCLIP)", "SC-CLIP", "PEARL", "ITACLIP", MASKED, REFINED)
 HARDEST = "select class_name, max(iou) as iou from class_iou group by 1 order by 2"
 SCENES_SHOWN = 4  # on the sheet, the first ones
 
@@ -91,7 +96,7 @@ def demo(
     artifacts: Path = Path("artifacts"),
     direct: Direct = False,
 ) -> int:
-    """Drawn scenes, a toy CLIP that knows them, six methods side by side."""
+    """Drawn scenes, a toy CLIP that knows them, eleven methods side by side."""
     from sclip_core.demo.scenes.files import scenes_folder
 
     root = scenes_folder(folder)

@@ -32,6 +32,7 @@ NETWORK_SETTINGS = ("proxy_model", "proxy_weights", "sam_encoder")  # of methods
 SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
     *NETWORK_SETTINGS,
+    "plugins",
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )

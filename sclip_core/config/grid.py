@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config.errors import UserError
-from sclip_core.config.methods import reads_masks
+from sclip_core.config.methods import reads_masks, steps_read_masks
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
 from sclip_core.config.settings import (
     ROLES,
     Settings,
     chosen_values,
+    load_own,
     preset_values,
     read_pipeline,
 )
@@ -54,8 +55,10 @@ def resolve_several(
     Raises:
         UserError: an unknown name or an impossible value anywhere; too many runs.
     """
+    load_own(config, given)
     methods = _methods(config, preset, given)
-    for_method = any(map(reads_masks, methods))
+    after = given.get("after") or _file_values(config).get("after")
+    for_method = any(map(reads_masks, methods)) or steps_read_masks(after)
     each = []
     for method in methods:
         of_one = {**given, "method": method}

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt, field_validator, model_validator
 
 from sclip_core.config.errors import UserError
+from sclip_core.config.plugins import names_of, one_of
 from sclip_core.config.protocol import Checked
 from sclip_core.config.roles import MASKS
 
@@ -19,7 +20,7 @@ Share = Annotated[float, Field(ge=0, le=1), MASKS]
 class MaskSettings(Checked):
     """Where masks come from. SAM's are those of its automatic generator, with its names."""
 
-    proposals: Annotated[Source, MASKS] = "sam"
+    proposals: Annotated[str, MASKS] = "sam"
     """Source of masks: sam; felzenszwalb or slic, superpixels without weights; files: --masks."""
     sam_model: Annotated[Literal["vit_b", "vit_l", "vit_h"], MASKS] = "vit_b"
     """Size of SAM."""
@@ -54,6 +55,11 @@ class MaskSettings(Checked):
     slic_compactness: Annotated[float, Field(ge=1e-6, le=1e6), MASKS] = 10.0
     """slic: larger gives squarer segments."""
 
+    @field_validator("proposals")
+    @classmethod
+    def _is_a_source(cls, name: str) -> str:
+        return one_of(name, [*get_args(Source), *names_of("source of masks")])
+
     @model_validator(mode="after")
     def _points_in_every_layer(self) -> Self:
         shrunk = self.crop_n_points_downscale_factor**self.crop_n_layers
@@ -67,9 +73,11 @@ class MaskSettings(Checked):
     def relevant(self) -> dict[str, Any]:
         """The settings that the chosen source reads, by name.
 
-        A source other than SAM reads those whose names begin with its own.
+        A source other than SAM reads those whose names begin with its own; a user's reads none.
         """
         values = self.model_dump(include=set(MaskSettings.model_fields), exclude={"proposals"})
+        if self.proposals not in get_args(Source):
+            return {}
         of_source = {name: name.split("_")[0] for name in values}
         if self.proposals != "sam":
             return {name: v for name, v in values.items() if of_source[name] == self.proposals}

@@ -32,6 +32,7 @@ KEYS = {
     "benchmarks",
 }
 _own: dict[str, dict[str, Any]] = {}  # of users
+STEPS_WITH_MASKS = {"vote"}  # steps after the decision that read masks; users add their own
 # Names of attentions, which are methods too; those of users are added when they register.
 ATTENTIONS = {"csa", "vanilla", "maskclip", "clearclip", "naclip", "kk"}
 
@@ -45,6 +46,11 @@ def _built_in() -> dict[str, dict[str, Any]]:
         if file.name.endswith(".yaml")
     }
     return dict(sorted(found.items()))
+
+
+def built_in_methods() -> tuple[str, ...]:
+    """The names of the project's methods."""
+    return tuple(_built_in())
 
 
 def method_table() -> dict[str, dict[str, Any]]:
@@ -71,6 +77,11 @@ def register_facts(name: str, facts: Mapping[str, Any]) -> None:
     _own[name] = dict(facts)
 
 
+def forget_facts(name: str) -> None:
+    """Undo ``register_facts``."""
+    _own.pop(name, None)
+
+
 def is_attention(name: object) -> bool:
     """Whether a name is an attention's, with or without its arch: ``naclip:vanilla``."""
     return str(name).partition(":")[0] in ATTENTIONS
@@ -89,6 +100,12 @@ def ingredient_class(needs: Iterable[str]) -> str:
 def reads_masks(method: str | None) -> bool:
     """Whether a method needs masks."""
     return "masks" in ingredients_of(method)
+
+
+def steps_read_masks(after: Any) -> bool:
+    """Whether a step after the decision needs masks; ``after`` as a file or a flag has it."""
+    names = after.split(",") if isinstance(after, str) else after
+    return any(str(name).strip() in STEPS_WITH_MASKS for name in names or ())
 
 
 def reads_second(method: str | None) -> bool:

@@ -67,7 +67,7 @@ SCALE = Role("decision", order=7, idle=lambda run: not run.prob_thd, idle_where=
 
 @cache
 def tables() -> dict[str, dict[str, dict[str, Any]]]:
-    """The tables ``benchmarks``, ``layouts`` and ``presets``, by name.
+    """The tables ``benchmarks``, ``layouts`` and ``presets``, by name; users' plugins add to them.
 
     Each file of ``config/benchmarks`` is a row of ``benchmarks`` (its protocol, layout and number
     of images) and, if it says where files lie, one of ``layouts`` (``files``, ``source``, what
@@ -111,12 +111,12 @@ def benchmark_name(name: str) -> str:
     """
     if not is_benchmark(name):
         raise unknown("dataset", name, tables()["benchmarks"])
-    return _plain(name)
+    return plain_name(name)
 
 
 def is_benchmark(name: str) -> bool:
     """Whether a name is one of the table of benchmarks, in any spelling."""
-    return _plain(name) in tables()["benchmarks"]
+    return plain_name(name) in tables()["benchmarks"]
 
 
 def is_text(value: object) -> bool:
@@ -128,7 +128,8 @@ def is_text(value: object) -> bool:
     return True
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
+    """The canonical spelling of a benchmark's name."""
     return name.lower().replace("-", "_").removesuffix("164k")
 
 
@@ -216,6 +217,8 @@ class Protocol(Checked):
     """Distances of PAMR's neighbours in pixels."""
     refiner: Annotated[str, DENSE] = "pamr"
     """What refines the logits: pamr, tlp, or one of your own."""
+    decision: Annotated[str, Role("decision")] = "argmax"
+    """What labels pixels: argmax, the best class and the thresholds; or one of your own."""
     after: Annotated[Steps, DENSE] = ()
     """Steps after the decision: vote (one label a mask), closing, or of your own; none: no step."""
     reduce_zero_label: Annotated[bool, DATA] = False

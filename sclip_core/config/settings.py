@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt
+from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator
 
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings, choose_source
@@ -21,6 +22,7 @@ from sclip_core.config.methods import (
     template_set,
 )
 from sclip_core.config.paths import ADVICE, is_url, local
+from sclip_core.config.plugins import BUILT_IN, load_plugins, names_of, one_of, plugin_paths
 from sclip_core.config.protocol import (
     MOST,
     IntList,
@@ -85,7 +87,7 @@ class Settings(MaskSettings, Protocol):
         Literal["dense", "hybrid", "baseline"], Role("masks", recorded=False, order=1)
     ] = "dense"
     """dense; hybrid: masks filled with labels; baseline: CLIP on the crop of each mask."""
-    hybrid_rule: Annotated[Literal["vote", "pool", "crop"], RULE] = "vote"
+    hybrid_rule: Annotated[str, RULE] = "vote"
     """Label of a mask: that of most pixels, of their mean scores, or of CLIP on its crop."""
     templates: Annotated[Literal["openai", "simple", "photo"] | None, Role("model")] = None
     """Prompts for each word: openai (80), simple (4) or photo (1). [openai; baseline: simple]"""
@@ -150,6 +152,11 @@ class Settings(MaskSettings, Protocol):
     """SAM: prompts per pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: Annotated[HomePath | None, HOW] = None
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
+
+    @field_validator("hybrid_rule")
+    @classmethod
+    def _is_a_rule(cls, name: str) -> str:
+        return one_of(name, [*BUILT_IN["hybrid_rule"], *names_of("rule")])
 
     @property
     def ignores_as_usual(self) -> bool:
@@ -253,6 +260,38 @@ def resolve(config: Path | str | None = None, preset: str | None = None, **given
     return Settings.checked(values, places)
 
 
+def load_own(config: Path | str | None, given: Mapping[str, Any]) -> tuple[Path, ...]:
+    """Load the plugins of a command: of its file, relative to where that is, and those given.
+
+    Args:
+        config: a pipeline.yaml, or None.
+        given: settings by name.
+
+    Returns:
+        Their paths, absolute.
+
+    Raises:
+        UserError: one of them cannot be loaded.
+    """
+    file = read_pipeline(Path(config)) if config else {}
+    of_file = plugin_paths(file.get("plugins"), Path(config).parent.absolute() if config else None)
+    plugins = tuple(dict.fromkeys((*of_file, *plugin_paths(given.get("plugins")))))
+    load_plugins(plugins, {**file, **{k: v for k, v in given.items() if v is not None}})
+    return plugins
+
+
+def _file_values(config: Path | str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What a pipeline.yaml sets, without the dataset where another one is asked for."""
+    file = read_pipeline(Path(config)) if config else {}
+    if "images" in asked:  # other images than the file's are not its dataset
+        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
+    elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
+        of_others = OWN_DATA
+    else:
+        of_others = ()
+    return {name: value for name, value in file.items() if name not in of_others}
+
+
 def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
     """The chosen method; None: an attention, whose name is put where attentions' names stand.
 
@@ -295,15 +334,11 @@ def chosen_values(
             mean that labels are to fill them.
     """
     given = {name: value for name, value in given.items() if value is not None}
+    plugins = load_own(config, given)
     asked = {**(preset_values(preset) if preset else {}), **given}
-    file = read_pipeline(Path(config)) if config else {}
-    if "images" in asked:  # other images than the file's are not its dataset
-        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
-    elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
-        of_others = OWN_DATA
-    else:
-        of_others = ()
-    file = {name: value for name, value in file.items() if name not in of_others}
+    if plugins:
+        asked["plugins"] = plugins
+    file = _file_values(config, asked)
     chosen = {**file, **asked}
     method = _method_of(chosen, asked)
     choose_source(chosen, asked)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from sclip_core.config.methods import reads_masks, reads_second
+from sclip_core.config.methods import reads_masks, reads_second, steps_read_masks
 
 if TYPE_CHECKING:
     from sclip_core.config.settings import Settings
@@ -50,8 +50,12 @@ def _fills_masks(settings: Settings) -> bool:
 
 
 def _has_masks(settings: Settings) -> bool:
-    reads = _has_dense_labels(settings) and reads_masks(settings.method)
-    return _fills_masks(settings) or reads
+    return _fills_masks(settings) or (_has_dense_labels(settings) and _reads_masks(settings))
+
+
+def _reads_masks(settings: Settings) -> bool:
+    """Whether dense labels depend on masks."""
+    return reads_masks(settings.method) or steps_read_masks(settings.after)
 
 
 def _keeps_embeddings(settings: Settings) -> bool:
@@ -106,7 +110,7 @@ STAGES = tuple(STAGE_SPECS)  # in the order in which they are executed
 def stages_of(settings: Settings) -> tuple[str, ...]:
     """The stages of a run, in order: masks come first where the features depend on them."""
     names = [name for name, spec in STAGE_SPECS.items() if spec.applies(settings)]
-    if "dense_features" in names and reads_masks(settings.method):
+    if "dense_features" in names and _reads_masks(settings):
         masks = [name for name in ("sam_embeddings", "proposals") if name in names]
         names = [name for name in names if name not in masks]
         place = names.index("dense_features")

@@ -76,10 +76,12 @@ class Vocabulary:
         """
         plain = name.lower().replace("-", "_").removesuffix("164k")
         known = {path.stem: path for path in BUILT_IN.glob("*.txt")}
+        benchmark = tables()["benchmarks"].get(plain, {})
+        if "words" in benchmark:  # of a user's own
+            known[plain] = Path(benchmark["words"])
         if plain not in known:
             raise unknown("vocabulary", name, known)
         vocabulary = cls.from_file(known[plain])
-        benchmark = tables()["benchmarks"].get(plain, {})
         return vocabulary.with_background() if benchmark.get("background") else vocabulary
 
     @classmethod

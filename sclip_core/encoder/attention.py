@@ -26,7 +26,8 @@ from torch.nn.functional import pad
 from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
-from sclip_core.config.methods import ATTENTIONS
+from sclip_core.config.methods import ATTENTIONS, built_in_methods
+from sclip_core.config.plugins import check_name, claim, where
 from sclip_core.encoder.code import code_digest
 from sclip_core.tensors import is_finite
 
@@ -48,7 +49,7 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
     Raises:
         UserError: the name is invalid or taken by another function, or the arch is unknown.
     """
-    _check_name(name)
+    check_name("attention", name)
     if arch not in ARCHS:
         raise unknown("arch", arch, ARCHS)
 
@@ -59,9 +60,13 @@ def policy(name: str, arch: str = "vanilla") -> Callable[[PolicyFunction], Polic
             raise UserError(
                 f"attention '{name}': expected a function of q, k, v, grid; found {kind}"
             )
-        if name in POLICIES:
-            _check_own(name, POLICIES[name][0], function)
-        POLICIES[name] = (function, arch)
+        if getattr(function, "__module__", None) == __name__ and name not in POLICIES:
+            POLICIES[name] = (function, arch)
+        else:
+            _check_arguments(name, function)
+            taken, value = (*BUILT_IN, *built_in_methods()), (function, arch)
+            undo = partial(ATTENTIONS.discard, name)
+            claim("attention", name, function, lambda: POLICIES, value, taken, undo)
         ATTENTIONS.add(name)
         return function
 
@@ -78,34 +83,25 @@ def register_own(function: PolicyFunction) -> str:
     return str(name)
 
 
-def _check_name(name: object) -> None:
-    """Refuse names that ``--attention`` could not take."""
-    if not isinstance(name, str):
-        raise UserError('an attention policy needs a name: write @policy("my_name") above it')
-    if not name or name != name.strip() or set(name) & {":", ","}:
+def _check_arguments(name: object, function: Any) -> None:
+    """Refuse a function that cannot take q, k, v and grid."""
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):  # of C code
+        return
+    try:
+        signature.bind("q", "k", "v", "grid", **dict.fromkeys(_declared(function)))
+    except TypeError:
         raise UserError(
-            f"invalid attention name '{name}': expected one without ':', ',' and spaces around it"
-        )
+            f"attention '{name}': expected a function of q, k, v, grid, and of parameters by "
+            f"keyword; found {where(function)}{signature}"
+        ) from None
 
 
-def _check_own(name: str, known: PolicyFunction, function: PolicyFunction) -> None:
-    """Refuse to replace a built-in policy or another function."""
-    if name in BUILT_IN:
-        raise UserError(f"attention '{name}' is built in: register yours under another name")
-    if _where(known) != _where(function):
-        raise UserError(
-            f"attention '{name}' is taken by {_where(known)}: register {_where(function)} "
-            "under another name"
-        )
-
-
-def _where(function: Any) -> str:
-    """Module and name of a function, or of a callable object's class."""
-    while isinstance(function, partial):
-        function = function.func
-    if not hasattr(function, "__qualname__"):
-        function = type(function)
-    return f"{function.__module__}.{function.__qualname__}"
+def _declared(function: Any) -> dict[str, Any]:
+    """The keyword-only arguments of a function and their usual values."""
+    own = inspect.signature(function).parameters.values()
+    return {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY}
 
 
 @policy("csa")
@@ -192,9 +188,7 @@ class Attention(NamedTuple):
     @property
     def declared(self) -> dict[str, Any]:
         """The policy's parameters and their usual values: its keyword-only arguments."""
-        function, _ = POLICIES[self.policy]
-        own = inspect.signature(function).parameters.values()
-        return {p.name: p.default for p in own if p.kind is p.KEYWORD_ONLY}
+        return _declared(POLICIES[self.policy][0])
 
     def with_parameters(self, values: Mapping[str, Any]) -> Attention:
         """This one with other values of its parameters, as a policy of its own: ``x(tau=2.0)``.

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError, UserError
+from sclip_core.config.own_code import of_user
 from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.taps import Tap
 from sclip_core.methods.method import Method, Scene
@@ -69,30 +71,61 @@ def features_of(
     Raises:
         UserError: the method returned another shape, or numbers that are not finite.
     """
-    device = encoder.device
+    device, own = encoder.device, is_own(method)
+
+    def given(value: Tensor | None) -> Tensor | None:
+        """A tensor on the device; to a user's method, which may spoil it, a copy."""
+        moved = None if value is None else value.to(device)
+        return moved.clone() if own and moved is not None and moved is value else moved
+
+    wanted = method.taps(encoder.tower.layers)
     scene = Scene(
         geometry=geometry,
+        taps={tap: _floats(taps[tap], device, own) for tap in wanted},
+        pixels=(lambda: pixels().clone()) if own else pixels,
         tower=encoder.tower_on(geometry.tokens),
-        taps={tap: taps[tap].to(device).float() for tap in method.taps(encoder.tower.layers)},
-        pixels=pixels,
         network=extra.network,
-        second={name: value.to(device).float() for name, value in extra.second.items()},
+        second={name: _floats(value, device, own) for name, value in extra.second.items()},
         sam=extra.sam,
-        words=None if extra.words is None else extra.words.to(device),
-        regions=None if extra.regions is None else extra.regions.to(device),
+        words=given(extra.words),
+        regions=given(extra.regions),
     )
-    found = method.features(scene)
+    what = f"method '{method.name}'"
+    with of_user(what, getattr(method, "function", type(method))) if own else nullcontext():
+        found = method.features(scene)
     layout = method.layout(geometry, extra.patch)
     expected = (layout.num_windows, *layout.tokens, encoder.width)
+    _check(what, found, expected, own and all(is_finite(taps[tap]) for tap in wanted))
+    return found.float().to(device)
+
+
+def _check(what: str, found: Any, expected: tuple[int, ...], by_user: bool) -> None:
+    """Refuse what a method must not return; ``by_user``: NaN can only be its own."""
     if not isinstance(found, Tensor) or tuple(found.shape) != expected:
         kind = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
         raise UserError(
-            f"method '{method.name}' returned {kind}: expected (windows, rows, columns, D) = "
-            f"{expected}"
+            f"{what} returned {kind}: expected (windows, rows, columns, D) = {expected}"
         )
-    if not is_finite(found):
-        raise ImageError(
-            f"its features by method '{method.name}' are not finite numbers: try --dtype fp32, "
-            "and check the weights"
+    if not found.is_floating_point():
+        raise UserError(f"{what} returned {found.dtype}: expected numbers of torch.float32")
+    if is_finite(found):
+        return
+    if by_user:
+        raise UserError(
+            f"{what} returned numbers that are not finite, for taps that are: look for a division "
+            "by 0 or an overflow in it"
         )
-    return found.float()
+    raise ImageError(
+        f"its features by {what} are not finite numbers: try --dtype fp32, and check the weights"
+    )
+
+
+def is_own(method: Method) -> bool:
+    """Whether a method is a user's."""
+    return not type(method).__module__.startswith("sclip_core.")
+
+
+def _floats(value: Tensor, device: torch.device, own: bool) -> Tensor:
+    """float32 on a device; for a user's method, which may spoil it, always a copy."""
+    moved = value.to(device).float()
+    return moved.clone() if own and moved is value else moved

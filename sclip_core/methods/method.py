@@ -7,6 +7,7 @@ the tower serves all methods of one geometry, and a method whose taps were kept 
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from typing import Any, ClassVar
 from pydantic import ConfigDict
 from torch import Tensor
 
-from sclip_core.config import Geometry
+from sclip_core.config import Geometry, UserError
 from sclip_core.config.protocol import Checked
 from sclip_core.encoder.code import code_digest
 from sclip_core.encoder.taps import Tap
@@ -47,8 +48,19 @@ class Scene:
     mask covers."""
 
     def h(self, block: int) -> Tensor:
-        """H_l: the output of block l counted from 1, (views·windows, 1+N, width) float32."""
-        return self.taps[Tap.of(block)].float()
+        """H_l: the output of block l counted from 1, (views·windows, 1+N, width) float32.
+
+        Args:
+            block: l; or from the last as a negative number: -1 is what the last block reads.
+
+        Raises:
+            UserError: it is none of the method's taps.
+        """
+        tap = Tap.of(block if block >= 0 else self.tower.layers + block)
+        if tap not in self.taps:
+            there = ", ".join(map(str, self.taps))
+            raise UserError(f"block {block} is read, but not declared: taps has {there}")
+        return self.taps[tap].float()
 
 
 class Method(Checked):
@@ -86,7 +98,8 @@ class Method(Checked):
     @classmethod
     def code(cls) -> str:
         """A digest of the class and of what it uses, for the key of what users' methods make."""
-        return code_digest(cls)
+        usual = {name: (str(f.annotation), f.default) for name, f in cls.model_fields.items()}
+        return hashlib.sha256(f"{code_digest(cls)} {usual}".encode()).hexdigest()[:16]
 
     def taps(self, layers: int) -> tuple[Tap, ...]:
         """What it reads of a tower of so many blocks."""

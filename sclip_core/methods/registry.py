@@ -3,17 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from sclip_core.config import Protocol, UserError, unknown
 from sclip_core.config.methods import method_table
+from sclip_core.config.own_code import file_of
+from sclip_core.config.plugins import load_entry_points
 from sclip_core.config.protocol import Checked
 from sclip_core.encoder.attention import BUILT_IN as ATTENTIONS
 from sclip_core.encoder.attention import POLICIES, Attention
 from sclip_core.encoder.towers import Facts
+from sclip_core.masks.fill import RULES
+from sclip_core.methods.declared import OwnPart
 from sclip_core.methods.method import Method
+from sclip_core.methods.own_parts import DECISIONS, OwnDecision, OwnRule
 from sclip_core.methods.steps import Step, steps_of
 from sclip_core.segmentation.refiners import Refining, find_refiner
 
@@ -29,6 +35,7 @@ BUILT_IN = {  # name: module and class; a run imports what it uses
     "ov-stitcher": "ov_stitcher.OVStitcher",
     "trident": "trident.Trident",
 }
+ARGMAX = "argmax"  # the decision that is built in
 OWN: dict[str, type[Method]] = {}  # of users
 
 
@@ -42,11 +49,29 @@ class Chosen:
     refiner: Refining | None
     """None: PAMR."""
     after: tuple[Step, ...]
+    decision: OwnDecision | None = None
+    """None: the best class, and the thresholds."""
+    rule: OwnRule | None = None
+    """Of hybrid mode; None: one of the project's own."""
 
     @property
     def name(self) -> str:
         """Of the method, or of the attention with its arch."""
         return self.method.name if self.method else str(self.attention)
+
+    def code_files(self) -> dict[str, str]:
+        """The file of each part that a user wrote, by the name of its digest in keys."""
+        written: dict[str, Any] = {}
+        if self.method is not None:
+            written["method_code"] = getattr(self.method, "function", type(self.method))
+        else:
+            written["attention_code"] = POLICIES[self.attention.policy][0]
+        for part in (self.refiner, self.decision, self.rule):
+            if isinstance(part, OwnPart):
+                written[f"{part.kind}_code"] = part.function
+        written |= {f"{step.name}_code": step.function for step in self.after if step.own}
+        files = {key: file_of(function) for key, function in written.items()}
+        return {key: Path(file).name for key, file in files.items() if file}
 
     @property
     def reads_masks(self) -> bool:
@@ -57,6 +82,8 @@ class Chosen:
 
 def method_class(name: str) -> type[Method] | None:
     """The class of a method; None: there is none of that name, which may be an attention's."""
+    if name not in {**OWN, **BUILT_IN} and name.partition(":")[0] not in POLICIES:
+        load_entry_points()
     if name in OWN:
         return OWN[name]
     if name not in BUILT_IN:
@@ -83,26 +110,38 @@ def choose(protocol: Protocol, attention: str = "csa") -> Chosen:
             raise unknown("method", protocol.method, [*method_table(), *OWN, *POLICIES])
         attention = protocol.method
     policy = Attention.parse(attention)
-    parts: list[tuple[Any, set[str]]] = []
-    if kind is not None:
-        parts.append((kind, set(kind.model_fields)))
-    else:
-        parts.append((policy, set(policy.declared)))
-    refining = find_refiner(protocol.refiner)
-    if refining is not None:
-        parts.append((refining, set(refining.model_fields)))
-    _check_known(values, parts, protocol.method or str(policy))
+    refining, deciding = find_refiner(protocol.refiner), _decision(protocol.decision)
+    rule = RULES.get(getattr(protocol, "rule", None) or "")
+    ruling = type(rule) if isinstance(rule, OwnRule) else None
+    after = steps_of(protocol.after)
+    models = [kind, refining, deciding, ruling, *(type(step.own) for step in after if step.own)]
+    known = [set(model.model_fields) for model in models if model is not None]
+    known += [] if kind is not None else [set(policy.declared)]
+    _check_known(values, set().union(*known), protocol.method or str(policy))
 
-    def of(kind: type[Checked]) -> Any:
-        return kind.checked({k: v for k, v in values.items() if k in kind.model_fields})
+    def of(model: type[Checked] | None) -> Any:
+        if model is None:
+            return None
+        return model.checked({k: v for k, v in values.items() if k in model.model_fields})
 
     own = {k: v for k, v in values.items() if kind is None and k in policy.declared}
     return Chosen(
         attention=policy.with_parameters(own) if own else policy,
-        method=of(kind) if kind else None,
-        refiner=of(refining) if refining else None,
-        after=steps_of(protocol.after),
+        method=of(kind),
+        refiner=of(refining),
+        after=tuple(replace(s, own=of(type(s.own))) if s.own else s for s in after),
+        decision=of(deciding),
+        rule=of(ruling),
     )
+
+
+def _decision(name: str) -> type[OwnDecision] | None:
+    """The class of a decision; None: the usual one."""
+    if name == ARGMAX:
+        return None
+    if name not in DECISIONS:
+        raise unknown("decision", name, [ARGMAX, *DECISIONS])
+    return DECISIONS[name]
 
 
 def check_cls(method: Method | None, model: str, tower: Facts) -> None:
@@ -130,14 +169,13 @@ def without_cls() -> list[str]:
     return [*ATTENTIONS, *(name for name, kind in kinds.items() if kind and not kind.needs_cls)]
 
 
-def _check_known(values: Mapping[str, Any], parts: list[tuple[Any, set[str]]], method: str) -> None:
+def _check_known(values: Mapping[str, Any], known: set[str], method: str) -> None:
     """Refuse parameters that nothing chosen has."""
-    known = sorted(set().union(*(names for _, names in parts)))
     for name in values:
         if name not in known:
             if not known:
                 raise UserError(f"method '{method}' has no parameters, found {name}: leave it out")
-            raise unknown(f"parameter of method {method}:", name, known)
+            raise unknown(f"parameter of method {method}:", name, sorted(known))
 
 
 def identity_of(method: Method) -> dict[str, Any]:

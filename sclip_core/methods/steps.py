@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 
 from sclip_core.config import unknown
 from sclip_core.encoder.code import code_digest
+from sclip_core.methods.declared import OwnPart, changed
+from sclip_core.methods.own_labels import checked_labels
 from sclip_core.methods.vote import vote
 from sclip_core.segmentation.after import closing
 from sclip_core.segmentation.decision import Labels
@@ -24,15 +26,32 @@ class Step:
     function: Callable[..., Labels]
     reads_masks: bool = False
     """Whether it takes the id map (H, W) of the masks as its second argument."""
+    own: OwnPart | None = None
+    """Of a user's own: the function with its parameters."""
 
-    def identity(self) -> str | list[str]:
-        """What decides its result, for a key: its name, of a user's own also its code."""
-        own = self != BUILT_IN.get(self.name)
-        return [self.name, code_digest(self.function)] if own else self.name
+    def identity(self) -> str | list[Any]:
+        """What decides its result, for a key: its name, of a user's own also code, parameters."""
+        if self == BUILT_IN.get(self.name):
+            return self.name
+        given = changed(self.own) if self.own else {}
+        return [self.name, code_digest(self.function), *([given] if given else [])]
 
-    def __call__(self, labels: Labels, regions: NDArray[np.integer[Any]] | None) -> Labels:
-        """The labels after the step; a new map."""
-        return self.function(labels, regions) if self.reads_masks else self.function(labels)
+    def __call__(
+        self,
+        labels: Labels,
+        regions: NDArray[np.integer[Any]] | None,
+        num_classes: int | None = None,
+    ) -> Labels:
+        """The labels after the step; a new map.
+
+        Raises:
+            UserError: a user's function raised something, or returned what are no labels.
+        """
+        if self.own is None:
+            return self.function(labels, regions) if self.reads_masks else self.function(labels)
+        copies = [labels.copy(), *([np.array(regions)] if self.reads_masks else [])]
+        found = self.own.call(*copies)
+        return checked_labels(self.own.what, found, labels.shape, labels.dtype, num_classes)
 
 
 STEPS: dict[str, Step] = {

@@ -141,6 +141,13 @@ class Pipeline:
             several = {"trunk": self.taps, "proxy_features": self.proxy_features}
             yield from several.get(name) or [getattr(self, name)]
 
+    @property
+    def read_by_features(self) -> tuple[AnyStage, ...]:
+        """The stages that the method's features depend on beside CLIP, and what these read."""
+        read = set(self.dense_features.upstream if self.dense_features in tuple(self) else ())
+        read |= {kept for stage in read for kept in stage.reads}
+        return tuple(stage for stage in self if stage in read)
+
     def stage(self, label: str) -> AnyStage:
         """A stage by its label: ``refine``, ``trunk:h4``."""
         return next(s for s in self if s.label == label)
@@ -216,15 +223,20 @@ def run_pipelines(
         pipelines = Pipeline.of_several(runs)
         mark_in_use(pipelines)
         with at_hand(pipelines):
+            for pipeline in pipelines if not alone else ():
+                for stage in pipeline.read_by_features:  # before the first pass, which is for all
+                    (execute or _execute)(stage)
             return [_run_one(each, execute or _execute, alone) for each in pipelines]
     finally:
         lease.close()
 
 
 def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
-    """Execute the stages of a run."""
+    """Execute the stages of a run, but for those that were executed for all runs together."""
+    done = () if alone else pipeline.read_by_features
     for stage in pipeline:
-        execute(stage)
+        if stage not in done:
+            execute(stage)
     run, results = pipeline.run, pipeline.results
     folder, saved = _save(pipeline, alone)
     finished = Finished(

@@ -10,6 +10,7 @@ from threading import Event, Lock
 from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
+from sclip_core.config.plugins import load_plugins
 from sclip_core.masks.sources import MaskFiles
 from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.inputs import Inputs
@@ -56,6 +57,7 @@ class Run:
         Raises:
             UserError: an attention or a device that there is not.
         """
+        load_plugins(settings.plugins)
         self.settings = settings
         self.root = settings.artifacts
         self.chosen = choose(settings, settings.attention)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
+from sclip_core.config.own_code import file_of
 from sclip_core.progress import Status
 from sclip_core.store.artifact import identity_in
 
@@ -38,28 +40,51 @@ def _difference(stage: Stage) -> str:
     if path.is_dir():
         return f"these settings are new for these {stage.unit}"
     identity = _flat(stage.artifact.identity.as_dict())
-    differences: list[list[str]] = []
+    files = _code_files(stage)
+    differences: list[dict[str, str]] = []
     for manifest in sorted(path.parent.glob("*/manifest.json")):
         try:
             other = _flat(identity_in(manifest).as_dict())
         except (OSError, ValueError):
             continue
-        changed = (key for key in identity if other.get(key) != identity[key])
-        differences.append([_change(key, other.get(key), identity[key]) for key in changed])
+        changed = [
+            key
+            for key in identity
+            if other.get(key) != identity[key] and not (key in files and key not in other)
+        ]
+        differences.append(
+            {key: _change(key, other.get(key), identity[key], files) for key in changed}
+        )
     if not differences:
         return "nothing computed yet"
-    fewest = min(differences, key=len)
-    return "changed: " + ", ".join(fewest)
+    # Of those that are as similar one where only a user's code is another.
+    fewest = min(differences, key=lambda found: (len(found), not found.keys() <= files.keys()))
+    return "changed: " + ", ".join(dict.fromkeys(fewest.values()))
+
+
+def _code_files(stage: Stage) -> dict[str, str]:
+    """The names of users' files, by the settings of a stage that are digests of their code."""
+    source = getattr(stage.run.models.source, "masks", None)
+    of_masks = file_of(source.function) if source is not None else None
+    files = stage.run.chosen.code_files()
+    return {**files, "source_code": Path(of_masks).name} if of_masks else files
 
 
 def _flat(identity: Mapping[str, Any]) -> dict[str, Any]:
     """Settings and upstream keys side by side."""
     flat = {"version": identity.get("version"), "weights": identity.get("weights_sha256")}
     upstream = {f"another {stage}": key for stage, key in identity.get("upstream", {}).items()}
-    return {**flat, **identity.get("settings", {}), **upstream}
+    settings = dict(identity.get("settings", {}))
+    steps = [[step] if isinstance(step, str) else step for step in settings.get("after", ())]
+    if steps:  # of a user's own: name, code, parameters
+        settings["after"] = [[step[0], *step[2:]] for step in steps]
+        settings |= {f"{step[0]}_code": step[1] for step in steps if len(step) > 1}
+    return {**flat, **settings, **upstream}
 
 
-def _change(name: str, before: Any, now: Any) -> str:
-    """``pamr_steps 10 -> 5``; what is long, or a key, by name alone."""
+def _change(name: str, before: Any, now: Any, files: Mapping[str, str]) -> str:
+    """``pamr_steps 10 -> 5``; what is long, or a key, by name alone; code by its file."""
+    if name in files:
+        return files[name]
     text = f"{name} {before} -> {now}"
     return name if len(text) > 60 or name.startswith("another ") else text

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import Settings
+from sclip_core.config.plugins import load_plugins, plugin_paths
 from sclip_core.progress import Outcome
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def packed(settings: Sequence[Settings]) -> str:
 def unpacked(text: str) -> list[Settings]:
     """The settings that ``packed`` was given."""
     common, own = json.loads(text)
+    for one in own:  # the process that took the work has not seen the user's files
+        load_plugins(plugin_paths(common.get("plugins")), {**common, **one})
     return [Settings.checked({**common, **one}) for one in own]
 
 

@@ -15,6 +15,7 @@ import pyarrow as pa
 from pyarrow import csv
 
 from sclip_core.config import Protocol, tables
+from sclip_core.config.methods import method_table, template_set
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
 
 OPENAI = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"  # of its ViT-B-16.pt
@@ -28,6 +29,22 @@ OF_PROTOCOL = (  # settings that a benchmark fixes and that change labels
     "reduce_zero_label",
 )
 THEIR_STEPS = {"pamr_steps": 10, "pamr_dilations": "8,16"}  # for runs with PAMR
+OF_METHOD = ("pamr_steps", "parameters", "refiner", "after", "window_multiple", "image_multiple")
+SAM2 = "masks by {source} (theirs: SAM 2)"
+ONE_WORD = "published with one word for each class but the background"
+REMARKS = {  # what the published figures have that is not here, whatever the settings
+    "gem": ["not of GEM's own code, which has no protocol for benchmarks"],
+    "itaclip": ["without ITACLIP's auxiliary texts and its longer vocabularies"],
+    "trident": ["without SAM's refinement of the labels"],
+    "corrclip": [SAM2],
+    "ov-stitcher": [SAM2, "without its sentences for classes"],
+}
+SYNONYMS = {"voc21", "voc20", "coco_object"}  # whose classes have several words here
+WITHOUT_SYNONYMS = {"proxyclip", "trident", "corrclip", "ov-stitcher"}
+SECOND = {  # timm's names of the second networks that methods are published with
+    "dino_vitb8": "vit_base_patch8_224.dino",
+    "dino_vitb16": "vit_base_patch16_224.dino",
+}
 
 
 @cache
@@ -35,8 +52,8 @@ def published() -> pa.Table:
     """Published figures: a row for each method and dataset.
 
     Returns:
-        ``method``, ``dataset``, ``miou`` in percent, ``attention`` and ``pamr_steps`` (null for
-        methods that this project does not implement) and ``source``.
+        ``method``, ``dataset``, ``miou`` in percent; of what this project implements ``attention``
+        and ``pamr_steps``, or ``key``, the name of the method; and ``source``.
     """
     file = resources.files("sclip_core.results").joinpath("published.csv")
     options = csv.ConvertOptions(strings_can_be_null=True)
@@ -67,11 +84,12 @@ def beside(run: Mapping[str, Any]) -> Beside:
     if run["dataset"] not in {row["dataset"] for row in rows}:
         return Beside(None, None, (f"no published figures for {run['dataset']}",))
     steps = THEIR_STEPS["pamr_steps"] if run["pamr_steps"] else 0
-    own = run["attention"], steps
+    method = run.get("method")
+    own = (None, None, method) if method else (run["attention"], steps, None)
     alike = [
         row
         for row in rows
-        if (row["attention"], row["pamr_steps"]) == own
+        if (row["attention"], row["pamr_steps"], row["key"]) == own
         and row["dataset"] == run["dataset"]
         and run["mode"] == "dense"
     ]
@@ -84,6 +102,7 @@ def beside(run: Mapping[str, Any]) -> Beside:
 def _caveats(run: Mapping[str, Any]) -> list[str]:
     """How a run on a benchmark differs from the published ones."""
     expected = tables()["benchmarks"][run["dataset"]]["num_images"]
+    templates = template_set(run.get("method")) or "openai"
     found = [
         _weights(run),
         _images(run["num_images"], expected),
@@ -93,8 +112,9 @@ def _caveats(run: Mapping[str, Any]) -> list[str]:
         "words of your own" if run.get("classes") else None,
         f"masks ({run['mode']})" if run["mode"] != "dense" else None,
         "the image tower in bf16" if run["dtype"] == "bf16" else None,
-        None if run.get("templates") in (None, "openai") else f"templates {run['templates']}",
+        None if run.get("templates") in (None, templates) else f"templates {run['templates']}",
         *_settings(run),
+        *_of_method(run),
     ]
     return [each for each in found if each]
 
@@ -124,15 +144,45 @@ def _images(found: int, expected: int) -> str | None:
 def _settings(run: Mapping[str, Any]) -> list[str]:
     """Settings that differ from the benchmark's and change labels."""
     assert is_benchmark(run["dataset"])
-    theirs = {**Protocol().model_dump(include={*OF_PROTOCOL, "logit_scale"})}
-    theirs |= {k: v for k, v in benchmark_protocol(run["dataset"]).items() if k in theirs}
+    method = run.get("method")
+    read = {*OF_PROTOCOL, "logit_scale", *(OF_METHOD if method else ())}
+    theirs = Protocol().model_dump(include=read)
+    own = benchmark_protocol(run["dataset"], method)
+    theirs |= {k: v for k, v in own.items() if k in theirs}
     if not run["prob_thd"]:
         del theirs["logit_scale"]  # without a threshold the best class is the same
     if run["pamr_steps"]:
         theirs |= THEIR_STEPS
-    different = {k: v for k, v in theirs.items() if run.get(k) is not None and run[k] != v}
-    return [f"{name} {_plain(run[name])} (theirs: {_plain(v)})" for name, v in different.items()]
+    if method:
+        theirs["pamr_steps"] = own.get("pamr_steps", 0)
+        usual = Protocol().model_dump(mode="json", include={*OF_METHOD})
+        run = {**run, **{k: _plain(v) for k, v in usual.items() if run.get(k) is None}}
+    return [
+        f"{name} {_plain(run[name])} (theirs: {_plain(v)})"
+        for name, v in theirs.items()
+        if run.get(name) is not None and _plain(run[name]) != _plain(v)
+    ]
+
+
+def _of_method(run: Mapping[str, Any]) -> list[str]:
+    """How what a method reads beside CLIP differs, and what it lacks here."""
+    method, model = run.get("method"), run.get("proxy_model")
+    found = []
+    second = method_table().get(method or "", {}).get("second")
+    if model is not None and model not in (second, SECOND.get(str(second))):
+        found.append(f"second network {model} (theirs: {second})")
+    if file := run.get("proxy_weights"):
+        found.append(f"the second network's weights of an unknown file ({file})")
+    source = {"sam": f"SAM {run.get('sam_model')}", "files": "files"}
+    named = source.get(str(run.get("proposals")), run.get("proposals"))
+    found += [remark.format(source=named) for remark in REMARKS.get(method or "", ())]
+    synonyms = run["dataset"] in SYNONYMS and not run.get("classes")
+    return [*found, ONE_WORD] if method in WITHOUT_SYNONYMS and synonyms else found
 
 
 def _plain(value: Any) -> str:
+    if isinstance(value, list | tuple):
+        return ",".join(map(str, value)) or "none"
+    if value == "":
+        return "none"
     return f"{value:g}" if isinstance(value, float) else str(value)

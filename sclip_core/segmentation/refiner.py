@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +16,7 @@ from sclip_core.config import Geometry, Protocol, UserError
 from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Decision, Labels, apply_thresholds, decisions
 from sclip_core.segmentation.pamr import pamr, receptive_field
-from sclip_core.segmentation.refiners import Refining
+from sclip_core.segmentation.refiners import Deciding, Refining, is_whole
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
 
@@ -36,6 +37,7 @@ class Refiner:
     protocol: Protocol
     pixels: Callable[[], Tensor] | None = None  # (3, h, w) normalised resized image
     refining: Refining | None = None  # what refines the logits before PAMR, if anything does
+    deciding: Deciding | None = None  # a user's, in the place of the best class
 
     def logits(self) -> Tensor:
         """Logits of all pixels, refined where the protocol has steps: (Q, H, W) float32."""
@@ -82,12 +84,20 @@ class Refiner:
             query_class: (Q,) int64, the class of each query.
             num_classes: C.
         """
+        if self.deciding is not None:  # which reads no threshold
+            by_steps = {
+                steps: self.deciding.labels(
+                    replace(self, protocol=protocol).logits(), query_class, num_classes
+                )
+                for steps, protocol in {p.pamr_steps: p for p in protocols}.items()
+            }
+            return [by_steps[protocol.pamr_steps] for protocol in protocols]
         # Protocols that may exclude the same classes follow each other.
         order = sorted(
             range(len(protocols)), key=lambda k: (protocols[k].pamr_steps, protocols[k].area_thd)
         )
         ordered = [protocols[k] for k in order]
-        by_numba = backends.decides_by_numba(self.features.device)
+        by_numba = not is_whole(self.refining) and backends.decides_by_numba(self.features.device)
         implementation = self._numba_decisions if by_numba else self._portable_decisions
         each = implementation(ordered, query_class, num_classes)
         labels = {
@@ -187,6 +197,9 @@ class Refiner:
             queries: only these; None: all.
         """
         height = self.geometry.original[0]
+        if is_whole(self.refining):
+            yield from self._refined_blocks(queries)
+            return
         some = self
         if queries is not None and self.refining is None:
             some = replace(self, embeddings=self.embeddings[queries])
@@ -203,6 +216,18 @@ class Refiner:
                 steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
                 block = pamr(image[:, first:last], block, steps, dilations)
             yield block[:, top - first : bottom - first]
+
+    def _refined_blocks(self, queries: Sequence[int] | None) -> Iterator[Tensor]:
+        """Logits as of ``_blocks``, by a user's refiner: it reads all words and all pixels."""
+        refining: Any = self.refining
+        image = self._image_at_original_size()
+        blocks = replace(
+            self, refining=None, protocol=self.protocol.replace(pamr_steps=0)
+        )._blocks()
+        logits = refining.refine(torch.cat(list(blocks), dim=1), image)
+        logits = logits if queries is None else logits[queries]
+        steps, dilations = self.protocol.pamr_steps, self.protocol.pamr_dilations
+        yield pamr(image, logits, steps, dilations) if steps else logits
 
     def _check_finite(self, cosines: Tensor) -> None:
         """Refuse cosines that are not finite: all logits are weighted means of them."""

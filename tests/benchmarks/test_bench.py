@@ -33,6 +33,9 @@ SAID = (  # of every kind of row, something of its name
     "SAM ViT-B, image encoder",
     "after the encoder",
     "hybrid, pool",
+    "ov-stitcher from taps",
+    "sc-clip, pearl,",
+    "trident, peak memory",
     "sclip data prepare",
     "drawing",
     "bootstrap of two runs",
@@ -59,7 +62,7 @@ def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 33
+    assert len(found["rows"]) == 47
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]

@@ -327,5 +327,5 @@ def test_weights_by_a_tag(model, tag):
 
 
 def test_an_unknown_tag():
-    with pytest.raises(UserError, match="unknown weights of vit_base_patch8_224 .*'dno'.*'dino'"):
+    with pytest.raises(UserError, match=r"unknown weights of vit_base_patch8_224 .*'dno'.*'dino'"):
         find_second("dino_vitb8", "dno", download=False)

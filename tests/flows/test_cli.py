@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 
@@ -14,6 +15,8 @@ import pyarrow.parquet as pq
 import pytest
 
 from sclip_core import SCLIP, read_image
+from sclip_core.report.summary import score_intervals
+from sclip_core.results import runs
 
 from ..conftest import TINY
 from .conftest import flags
@@ -74,6 +77,40 @@ def test_several_values_side_by_side(own, tmp_path, sclip):
         ["text_bank"] + ["dense_features"] * 2 + ["refine", "metrics", "results"] * 4
     )
     assert {status["state"] for status in json.loads(out)} == {"complete"}
+
+
+def test_methods_side_by_side(own, tmp_path, sclip):
+    """One row a method, also for an attention, with an interval where there are images enough."""
+    artifacts, root = tmp_path / "artifacts", tmp_path / "six"
+    shutil.copytree(own, root)
+    for folder in ("images", "labels"):
+        for number in range(3):
+            turned = cv2.imread(str(own / folder / f"{number}.png"), cv2.IMREAD_UNCHANGED)[::-1]
+            cv2.imwrite(str(root / folder / f"{number + 3}.png"), turned)
+    settings = flags(root, artifacts, method="csa,sc-clip,pearl")
+    code, out, err = sclip("run", "--direct", *settings)
+    assert code == 0, err
+    head = next(line for line in out.splitlines() if "mIoU" in line)
+    names = [name.strip() for name in head.split("┃")[1:-1]]
+    assert names == ["method", "mIoU", "[95 %]", "mAcc", "aAcc", "encode", "refine", "run"]
+    rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in out.splitlines()]
+    found = {row[0]: row for row in rows if len(row) == len(names)}
+    assert list(found) == ["csa", "sc-clip", "pearl"]
+
+    listed = {row["run_id"]: row for row in runs(artifacts).to_pylist()}
+    of = {name: listed[row[-1]] for name, row in found.items()}
+    assert [of[name]["attention"] for name in of] == ["csa", None, None]
+    assert [of[name]["method"] for name in of] == [None, "sc-clip", "pearl"]
+    assert [of[name]["refiner"] for name in of] == [None, None, "tlp"]
+    assert {row["ingredients"] for row in of.values()} == {"CLIP alone"}
+    for name, row in found.items():
+        expected = score_intervals(row[-1], artifacts)["mIoU"].partition(" ")[2]
+        assert row[2] == expected
+        assert re.fullmatch(r"\[[\d.]+, [\d.]+\]", row[2])
+        assert row[1] == f"{of[name]['miou']:.2f}"
+    out = sclip("results", "--artifacts", artifacts)[1]
+    assert re.search(r"┃ method +┃", out)
+    assert not re.search(r"┃ (attention|ingredients) +┃", out)
 
 
 def test_a_grid_side_by_side(own, tmp_path, sclip):

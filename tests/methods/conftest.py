@@ -5,7 +5,9 @@ The arrays beside the tests are a part of them; the whole is read where it is at
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -15,7 +17,21 @@ from sclip_core import SCLIP
 
 from ..conftest import GOLDEN
 
-WHOLE = GOLDEN.parents[2] / "shared" / "golden-methods"
+USUAL = GOLDEN.parents[2] / "shared" / "golden-methods"
+WHOLE = Path(os.environ.get("SCLIP_GOLDEN_METHODS", USUAL))
+
+
+class Arrays(dict[str, np.ndarray]):
+    """Arrays by name; a test that asks for one that is not among them is skipped."""
+
+    def __missing__(self, name: str) -> Any:
+        """Skip the test: only a part of the arrays is beside the tests."""
+        pytest.skip(f"no array {name}: it is not part of the project")
+
+    def renamed(self, start: str = "", end: str = "") -> Arrays:
+        """Those whose names begin and end so, without that."""
+        names = [name for name in self if name.startswith(start) and name.endswith(end)]
+        return Arrays({name[len(start) : len(name) - len(end)]: self[name] for name in names})
 
 
 def merged(folder: Path, *layers: str) -> Path:
@@ -55,17 +71,17 @@ def tiny12_head(weights12_head: Path) -> SCLIP:
 
 @pytest.fixture(scope="session")
 def arrays():
-    """All golden arrays of a method's file and an image, e.g. ("clip_only", "shapes_300x420")."""
-    opened: dict[str, dict[str, np.ndarray]] = {}
+    """The golden arrays of a method's file and an image, e.g. ("clip_only", "shapes_300x420")."""
+    opened: dict[str, Arrays] = {}
 
-    def load(kind: str, image: str) -> dict[str, np.ndarray]:
+    def load(kind: str, image: str) -> Arrays:
         name = f"{kind}_{image}.npz"
         if name not in opened:
             path = WHOLE / name if (WHOLE / name).is_file() else GOLDEN / name
             if not path.is_file():
                 pytest.skip(f"no {name}: it is not part of the project")
             with np.load(path) as found:
-                opened[name] = dict(found)
+                opened[name] = Arrays(found)
         return opened[name]
 
     return load

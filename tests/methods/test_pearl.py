@@ -94,11 +94,7 @@ def test_golden_logits_and_labels(tiny12, golden, arrays, name, key):
 def test_golden_grid(tiny12, golden, arrays, name, key):
     protocol, alpha, grid = SETS[key]
     everything = arrays("clip_only", name)
-    expected = {
-        part.removeprefix(f"pearl.tlp_{key}."): array
-        for part, array in everything.items()
-        if part.startswith(f"pearl.tlp_{key}.")
-    }
+    expected = everything.renamed(f"pearl.tlp_{key}.")
     pixels, geometry = resized(golden(name)["image_bgr"], protocol)
     method, words = PEARL(alpha=alpha), bank_of(golden, everything, key)
     tlp, stitcher = TLP(tlp_grid=grid), Stitcher(geometry)

@@ -57,11 +57,7 @@ def test_other_settings(tiny12, golden, arrays, key):
 @pytest.mark.parametrize("name", IMAGES)
 @pytest.mark.parametrize("part", ["crop0", "whole", "spread"])
 def test_parts(tiny12, golden, arrays, name, part):
-    found = {
-        key.removeprefix(f"resclip.{part}."): value
-        for key, value in arrays("clip_only", name).items()
-        if key.startswith(f"resclip.{part}.")
-    }
+    found = arrays("clip_only", name).renamed(f"resclip.{part}.")
     method, protocol = settings(ResCLIP, "coco_stuff" if part == "crop0" else "voc21")
     key = "coco_stuff164k" if part == "crop0" else "voc21"
     words = golden(IMAGES[0])[f"text_{key}"]
@@ -100,7 +96,7 @@ def assert_every(ours, found, name, tolerance):
 
 @pytest.mark.parametrize(("grid", "step"), [("14x14", 14), ("21x29", 56), ("8x14", 14)])
 def test_feedback_of_drawn_labels(arrays, grid, step):
-    found = arrays("clip_only", IMAGES[0])
+    found = arrays("clip_only", IMAGES[1])
     labels = torch.from_numpy(found[f"resclip.sfr_{grid}.labels"])
     rows = found[f"resclip.sfr_{grid}.rows.every{step}"]
     np.testing.assert_allclose(feedback_matrix(labels)[::step], rows, atol=1e-7, rtol=0)

@@ -85,11 +85,7 @@ def test_logits_and_labels(scenes, golden, arrays, name, key):
     ("tag", "benchmark"), [("g448", "coco_stuff"), ("voc20", "voc20"), ("city", "cityscapes")]
 )
 def test_parts(scenes, arrays, name, tag, benchmark):
-    found = {
-        key.removesuffix(f"_{tag}"): value
-        for key, value in arrays("trident", name).items()
-        if key.endswith(f"_{tag}")
-    }
+    found = arrays("trident", name).renamed(end=f"_{tag}")
     scene, method, _ = scenes(name, benchmark)
     tokens = method.tokens(scene)
     assert_rows(tokens.flatten(0, 1)[::32], found["tokens"], 2e-5)

@@ -6,6 +6,7 @@ import pytest
 
 from sclip_core import results
 from sclip_core.config import tables
+from sclip_core.config.methods import method_table
 from sclip_core.config.protocol import benchmark_protocol
 from sclip_core.encoder.attention import Attention
 from sclip_core.results.published import OPENAI, beside
@@ -20,6 +21,28 @@ PUBLIC_CODE = {  # as its README has them
     "ade20k": 16.45,
     "coco_stuff": 22.77,
 }
+
+
+REPORTED = """
+sc-clip      64.6 36.8 37.7 84.3 41.0 40.1 20.1 26.6
+pearl        64.1 35.1 37.3 86.9 37.6 38.6 19.4 26.3
+resclip      61.1 33.5 35.0 86.0 35.9 36.8 18.0 24.7
+proxyclip    61.3 35.3 37.5 80.3 38.1 39.1 20.2 26.5
+trident      67.1 38.6 41.1 84.5 42.9 42.2 21.9 28.3
+corrclip     72.2 41.6 40.7 88.7 44.6 47.1 23.7 30.7
+ov-stitcher  75.7 43.9 42.6 89.8 48.1 48.8 24.7 31.8
+"""  # as METHODS has them: voc21, context60, coco_object, voc20, cityscapes, context59, ...
+IN_ORDER = ("voc21", "context60", "coco_object", "voc20", "cityscapes", "context59", "ade20k",
+            "coco_stuff")  # fmt: skip
+
+
+def by_method(dataset: str, method: str, **others: object) -> dict[str, object]:
+    """A row of ``runs`` of a method by its protocol for a benchmark."""
+    protocol = benchmark_protocol(dataset, method)
+    protocol["after"] = ",".join(protocol.get("after", [])) or None
+    second = method_table()[method].get("second")
+    own = {"attention": None, "proxy_model": second, "proposals": "sam", "sam_model": "vit_h"}
+    return {**run(dataset, **{**own, **protocol}), **others}
 
 
 def run(dataset: str = "voc21", **others: object) -> dict[str, object]:
@@ -64,6 +87,7 @@ def test_every_row_has_a_source_and_a_benchmark():
         assert len(row["source"]) > 5
         assert "[" not in row["source"]
         assert (row["attention"] is None) == (row["pamr_steps"] is None)
+        assert row["key"] is None or (row["attention"] is None and row["key"] in method_table())
         if row["attention"] is not None:
             Attention.parse(row["attention"])
     assert len({(row["method"], row["dataset"]) for row in rows}) == len(rows)
@@ -145,3 +169,61 @@ def test_masks_are_no_method_of_the_literature(mode):
     attention = None if mode == "baseline" else "csa"
     found = beside(run("voc21", mode=mode, attention=attention))
     assert (found.method, found.miou) == (None, None)
+
+
+@pytest.mark.parametrize("line", REPORTED.strip().splitlines())
+def test_a_run_by_a_method_is_beside_its_figure(line):
+    method, *figures = line.split()
+    for dataset, figure in zip(IN_ORDER, map(float, figures), strict=True):
+        found = beside(by_method(dataset, method))
+        assert found.miou == figure
+        of_settings = [caveat for caveat in found.caveats if "theirs: SAM 2" not in caveat]
+        assert not any("(theirs:" in caveat for caveat in of_settings), found.caveats
+    assert beside(by_method("context60", "sc-clip")).caveats == ()
+
+
+@pytest.mark.parametrize(
+    ("method", "caveats"),
+    [
+        ("sc-clip", ()),
+        ("itaclip", ("without ITACLIP's auxiliary texts and its longer vocabularies",)),
+        ("proxyclip", ("published with one word for each class but the background",)),
+        ("trident", ("without SAM's refinement of the labels", "published with one word")),
+        ("corrclip", (r"masks by SAM vit_h \(theirs: SAM 2\)", "published with one word")),
+        ("ov-stitcher", ("theirs: SAM 2", "without its sentences for classes", "one word")),
+        ("gem", ("not of GEM's own code",)),
+    ],
+)
+def test_what_a_method_lacks_here_is_said(method, caveats):
+    import re
+
+    found = beside(by_method("voc21", method, templates="photo" if method == "gem" else "openai"))
+    assert len(found.caveats) == len(caveats), found.caveats
+    assert all(map(re.search, caveats, found.caveats))
+
+
+@pytest.mark.parametrize(
+    ("method", "others", "caveat"),
+    [
+        ("sc-clip", {"short_side": 448}, "short_side 448 (theirs: 336)"),
+        ("sc-clip", {"parameters": "beta=0.5"}, "parameters beta=0.5 (theirs: none)"),
+        ("sc-clip", {"pamr_steps": 10}, "pamr_steps 10 (theirs: 0)"),
+        ("pearl", {"refiner": None}, "refiner pamr (theirs: tlp)"),
+        ("resclip", {"parameters": None},
+         "parameters none (theirs: l_r=0.3 tau_s=2.2 temp_thd=0.5)"),
+        ("itaclip", {"after": None}, "after none (theirs: closing)"),
+        ("proxyclip", {"proxy_model": "dinov2_vitb14"},
+         "second network dinov2_vitb14 (theirs: dino_vitb8)"),
+        ("proxyclip", {"proxy_weights": "a.pth"},
+         "the second network's weights of an unknown file (a.pth)"),
+    ],
+)  # fmt: skip
+def test_other_settings_than_the_methods_are_said(method, others, caveat):
+    usual = beside(by_method("voc21", method)).caveats
+    found = beside(by_method("voc21", method, **others)).caveats
+    assert sorted({*found} - {*usual}) == [caveat]
+
+
+def test_a_method_without_a_figure_of_this_benchmark():
+    found = beside(by_method("voc21", "gla-clip"))
+    assert (found.method, found.miou, found.caveats) == (None, None, ())

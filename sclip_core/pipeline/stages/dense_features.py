@@ -1,4 +1,4 @@
-"""Stage ``dense_features``: images to the features of their patches, in fp16.
+"""Stage ``dense_features``: images to the features of their patches, in fp16 or fp32.
 
 Depends on the images and the model alone, never on labels or thresholds; on words or masks only
 where the method does. Several methods share one pass through the tower; where its taps were kept,
@@ -88,8 +88,19 @@ class DenseFeaturesStage(EncodingStage):
 
     @cached_property
     def table(self) -> ArrayTable:  # type: ignore[override]
-        """(patches, D) fp16 an image."""
-        return ArrayTable(self.artifact, "float16", self.run.models.spec.width, compress=False)
+        """(patches, D) an image."""
+        dtype = "float32" if self._stored == torch.float32 else "float16"
+        return ArrayTable(self.artifact, dtype, self.run.models.spec.width, compress=False)
+
+    @property
+    def _stored(self) -> torch.dtype:
+        """fp16; of a method in fp32 just that.
+
+        In fp16 up to 4 in 10,000 pixels of the methods' golden images have another label.
+        Attentions have been stored in fp16 from the first.
+        """
+        exact = self.method is not None and self.run.models.dtype == "fp32"
+        return torch.float32 if exact else torch.float16
 
     def loader(self, clip: CLIP, together: Sequence[Stage]) -> Callable[[str], Windows]:
         """Reads what was kept of an image's taps, or its windows; arguments as there."""
@@ -121,7 +132,7 @@ class DenseFeaturesStage(EncodingStage):
         (tap,) = plain[0].needed
         attentions = [stage.run.chosen.attention for stage in plain]
         features = clip.encoder.features_from(taps[tap], grid, attentions)
-        return {stage: one.half() for stage, one in zip(plain, features, strict=True)}
+        return {stage: one.to(stage._stored) for stage, one in zip(plain, features, strict=True)}
 
     def of_image(self, clip: CLIP, windows: Windows, taps: Taps) -> tuple[Tensor, Geometry] | None:
         """Features of an image by the method."""
@@ -141,7 +152,7 @@ class DenseFeaturesStage(EncodingStage):
         except ImageError as error:
             self.leave_out(windows.digest, error)
             return None
-        return found.half(), geometry
+        return found.to(self._stored), geometry
 
     def _extra(self, digest: str) -> Extra:
         """What else the method reads of an image."""

@@ -41,7 +41,7 @@ class HybridStage(LabelMapStage):
         crops: CropFeaturesStage,
     ) -> None:
         """Read masks, and what the mode and its rule ask for of the rest."""
-        rule = run.settings.rule
+        rule = self._kind(run)
         read: list[Stage] = [proposals]
         if run.settings.mode != "baseline":
             read.append(dense)
@@ -55,7 +55,14 @@ class HybridStage(LabelMapStage):
         """The rule; and for those that decide anew, how."""
         rule = self.run.settings.rule
         own = {"rule": rule, "uncovered": self._uncovered}
+        if self.run.chosen.rule is not None:
+            own |= self.run.chosen.rule.identity()
         return own if rule == "vote" else {**own, **self.decision()}
+
+    @staticmethod
+    def _kind(run: Run) -> str | None:
+        """The rule; of a user's own that whose scores it may read."""
+        return "pool" if run.chosen.rule is not None else run.settings.rule
 
     @property
     def _uncovered(self) -> str:
@@ -73,7 +80,7 @@ class HybridStage(LabelMapStage):
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Fill the masks, image by image."""
         vocabulary = self.run.inputs.dataset.vocabulary
-        rule = RULES[self.run.settings.rule or "vote"]
+        rule = self.run.chosen.rule or RULES[self.run.settings.rule or "vote"]
         proposed, scores_of = self.proposals.rows(), self._scores()
         dense = self._dense.rows() if self._uncovered == "dense" else {}
 
@@ -98,7 +105,7 @@ class HybridStage(LabelMapStage):
 
     def _scores(self) -> Callable[[str, Proposals], Callable[[], Tensor]] | None:
         """Reads what gives a logit for each mask and word; None: the rule asks for none."""
-        rule = self.run.settings.rule
+        rule = self._kind(self.run)
         if rule not in ("pool", "crop"):
             return None
         rows = (self._features if rule == "pool" else self._crops).rows()

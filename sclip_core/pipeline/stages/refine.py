@@ -55,6 +55,7 @@ class RefineStage(SharingStage, LabelMapStage):
         after = [step.identity() for step in chosen.after]
         return {
             **refiner_identity(chosen.refiner),
+            **(chosen.decision.identity() if chosen.decision else {}),
             **({"after": after} if after else {}),
             "pamr_steps": settings.pamr_steps,
             "pamr_dilations": list(settings.pamr_dilations) if settings.pamr_steps else [],
@@ -68,6 +69,7 @@ class RefineStage(SharingStage, LabelMapStage):
             "pamr_dilations": list(self.run.settings.pamr_dilations),
             "query_class": self.settings()["query_class"],
             **refiner_identity(self.run.chosen.refiner),
+            **(self.run.chosen.decision.identity() if self.run.chosen.decision else {}),
         }
 
     def compute_shared(
@@ -92,6 +94,7 @@ class RefineStage(SharingStage, LabelMapStage):
                 protocol=self.run.settings,
                 pixels=pixels,
                 refining=refining,
+                deciding=self.run.chosen.decision,
             )
 
         for digest, loaded in self.loaded(load, ids):
@@ -114,8 +117,9 @@ class RefineStage(SharingStage, LabelMapStage):
         except ImageError as error:
             self.leave_out(digest, error)
             return None
+        classes = self.run.inputs.dataset.vocabulary.num_classes
         for step in self.run.chosen.after:
-            labels = step(labels, regions)
+            labels = step(labels, regions, classes)
         return labels
 
     def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor]:

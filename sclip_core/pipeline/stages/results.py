@@ -11,6 +11,7 @@ import time
 from collections.abc import Collection, Mapping
 from datetime import UTC, datetime
 from functools import cached_property
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pyarrow as pa
@@ -238,6 +239,7 @@ class ResultsStage:
         return {
             "proxy_model": models.second_spec(settings).name if second else None,
             "proxy_sha256": models.second_sha256(settings) if second else None,
+            "proxy_weights": _name(settings.proxy_weights) if second else None,
             "sam_encoder": models.sam_spec(settings).name if sam else None,
             "sam_encoder_sha256": models.sam_trunk_sha256(settings) if sam else None,
         }
@@ -246,6 +248,11 @@ class ResultsStage:
 def _named(name: str, value: str | None) -> dict[str, str]:
     """A field of the key, only where its value is known: what is not known changes no key."""
     return {} if value is None else {name: value}
+
+
+def _name(path: str | None) -> str | None:
+    """The name of a file; None: nobody gave one."""
+    return Path(path).name if path else None
 
 
 def nothing_usable(run: Run) -> UserError:
