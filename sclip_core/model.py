@@ -73,9 +73,8 @@ class SCLIP(CLIP):
         """Load a CLIP, and what else a method needs.
 
         Args:
-            model: an open_clip architecture with a ViT image tower (docs/backbones.md), OpenAI's
-                spelling of it (``ViT-B/16``, ``ViT-L/14@336px``), or the path of an open_clip
-                model JSON.
+            model: an open_clip name (docs/backbones.md), OpenAI's spelling of it (``ViT-B/16``,
+                ``ViT-L/14@336px``), or the path of an open_clip model JSON.
             pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
                 A tag brings QuickGELU with it where it was trained so, and so does one of OpenAI's
                 own .pt files; other files do not say: for OpenAI's weights as the hub has them,
