@@ -105,7 +105,8 @@ def reads_masks(method: str | None) -> bool:
 def steps_read_masks(after: Any) -> bool:
     """Whether a step after the decision needs masks; ``after`` as a file or a flag has it."""
     names = after.split(",") if isinstance(after, str) else after
-    return any(str(name).strip() in STEPS_WITH_MASKS for name in names or ())
+    known = names if isinstance(names, list | tuple) else ()  # anything else is refused later
+    return any(str(name).strip() in STEPS_WITH_MASKS for name in known)
 
 
 def reads_second(method: str | None) -> bool:

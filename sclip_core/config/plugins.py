@@ -22,7 +22,7 @@ from pathlib import Path
 from threading import RLock
 from typing import Any
 
-from sclip_core.config.errors import LONGEST, UserError
+from sclip_core.config.errors import LONGEST, UserError, shown
 from sclip_core.config.methods import built_in_methods
 from sclip_core.config.own_benchmarks import add_benchmark
 from sclip_core.config.own_code import file_of, line_of, said
@@ -207,6 +207,8 @@ def plugin_paths(value: Any, folder: Path | None = None) -> tuple[Path, ...]:
         value: a path, text with commas between paths, or a list of both; None: none.
         folder: what relative paths are relative to; None: the working directory.
     """
+    if not isinstance(value, str | Path | list | tuple | None):
+        raise UserError(f"settings: plugins={shown(value)}: expected paths of files")
     parts: list[Any] = [value] if isinstance(value, str | Path) else list(value or ())
     found: dict[Path, None] = {}
     for part in parts:

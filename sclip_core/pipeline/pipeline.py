@@ -223,17 +223,33 @@ def run_pipelines(
         pipelines = Pipeline.of_several(runs)
         mark_in_use(pipelines)
         with at_hand(pipelines):
-            for pipeline in pipelines if not alone else ():
-                for stage in pipeline.read_by_features:  # before the first pass, which is for all
-                    (execute or _execute)(stage)
-            return [_run_one(each, execute or _execute, alone) for each in pipelines]
+            run_stage = execute or _execute
+            done = [] if alone else _read_by_features(pipelines)
+            for stage in done:  # before the first pass, which is for all runs
+                run_stage(stage)
+            return [_run_one(each, run_stage, alone, done) for each in pipelines]
     finally:
         lease.close()
 
 
-def _run_one(pipeline: Pipeline, execute: Callable[[AnyStage], object], alone: bool) -> Finished:
-    """Execute the stages of a run, but for those that were executed for all runs together."""
-    done = () if alone else pipeline.read_by_features
+def _read_by_features(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
+    """What the features of any run depend on, of each artifact the first run's stage."""
+    first: dict[str, AnyStage] = {}
+    for pipeline in pipelines:
+        for stage in pipeline:
+            if isinstance(stage, Stage):  # the key of results depends on what will be there
+                first.setdefault(stage.key, stage)
+    wanted = {stage.key for pipeline in pipelines for stage in pipeline.read_by_features}
+    return [stage for key, stage in first.items() if key in wanted]
+
+
+def _run_one(
+    pipeline: Pipeline,
+    execute: Callable[[AnyStage], object],
+    alone: bool,
+    done: Sequence[AnyStage],
+) -> Finished:
+    """Execute the stages of a run, but for those that were executed already."""
     for stage in pipeline:
         if stage not in done:
             execute(stage)
