@@ -45,6 +45,7 @@ SAID = (  # of every kind of row, something of its name
 )
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:'benchmarks.__main__' found:RuntimeWarning")
 def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys):
     """Without the rows of whole runs, which have tests of their own."""

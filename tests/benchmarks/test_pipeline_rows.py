@@ -132,6 +132,7 @@ class NoWeights:
         return {}
 
 
+@pytest.mark.slow
 def test_quick_tuning(monkeypatch):
     """Two real processes; the second finds the words and the features of the first."""
     monkeypatch.delenv(PHOTOGRAPHS, raising=False)

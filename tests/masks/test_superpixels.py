@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import get_args
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from skimage import segmentation
 
 from sclip_core import propose_masks
 from sclip_core.config import UserError
-from sclip_core.config.masks import MaskSettings
+from sclip_core.config.masks import MaskSettings, Source
 from sclip_core.masks import SOURCES, open_source, superpixels
 
 METHODS = ("felzenszwalb", "slic")
@@ -147,4 +148,4 @@ def test_without_scikit_image(method, monkeypatch):
 
 
 def test_sources_are_those_of_the_settings():
-    assert set(SOURCES) == set(MaskSettings.model_fields["proposals"].annotation.__args__)
+    assert set(SOURCES) == set(get_args(Source))

@@ -34,6 +34,9 @@ class Arrays(dict[str, np.ndarray]):
         return Arrays({name[len(start) : len(name) - len(end)]: self[name] for name in names})
 
 
+OTHERS = ("shapes_300x420", "shapes_wide_100x1500")
+
+
 def merged(folder: Path, *layers: str) -> Path:
     """Weights of the 12-block CLIP: the text tower of tiny_clip, and layers that replace others."""
     text = load_file(GOLDEN / "tiny_clip.safetensors")
@@ -43,6 +46,15 @@ def merged(folder: Path, *layers: str) -> Path:
     path = folder / f"{layers[-1]}-merged.safetensors"
     save_file(state, path)
     return path
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The fast tests have one image: arrays of the others are no part of the project."""
+    for item in items:
+        here = item.path.parent == Path(__file__).parent
+        if here and any(image in item.name for image in OTHERS):
+            item.add_marker(pytest.mark.slow)
 
 
 @pytest.fixture(scope="session")

@@ -147,6 +147,7 @@ def test_the_code_is_in_the_key(given, tmp_path):
     assert Pipeline.of(elsewhere).dense_features.key in keys  # where it lies does not
 
 
+@pytest.mark.slow
 def test_a_default_of_a_class_counts(monkeypatch):
     """Also in a notebook, where only the source of the methods is at hand."""
     codes = set()
