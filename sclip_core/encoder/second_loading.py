@@ -18,6 +18,7 @@ from typing import Any
 import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
+from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
 
 from sclip_core.config import UserError, unknown
@@ -244,11 +245,15 @@ def _from_hub(name: str, architecture: str, repository: str | None, download: bo
             return Path(cached)
     reason = "nothing was downloaded"
     if download:
+        level = hub_logging.get_verbosity()
+        hub_logging.set_verbosity_error()  # it would tell of every try
         try:
             return Path(hf_hub_download(repository, HUB_FILES[0]))
         except Exception as error:  # of the hub, of sockets, of the disk
             lines = str(error).strip().splitlines()
             reason = (lines or [repr(error)])[0][:200]
+        finally:
+            hub_logging.set_verbosity(level)
     raise UserError(
         f"the weights of {name} are not in {constants.HF_HUB_CACHE} and could not be fetched "
         f'({reason}). On a machine with a network run: python -c "import huggingface_hub as h; '
