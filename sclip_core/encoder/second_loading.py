@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
+import logging
 import os
 import re
 from dataclasses import dataclass
@@ -246,7 +247,7 @@ def _from_hub(name: str, architecture: str, repository: str | None, download: bo
     reason = "nothing was downloaded"
     if download:
         level = hub_logging.get_verbosity()
-        hub_logging.set_verbosity(hub_logging.ERROR)  # it would tell of every try
+        hub_logging.set_verbosity(logging.ERROR)  # it would tell of every try
         try:
             return Path(hf_hub_download(repository, HUB_FILES[0]))
         except Exception as error:  # of the hub, of sockets, of the disk
