@@ -72,6 +72,7 @@ class CorrCLIP(RegionMethod):
 
     name: ClassVar[str] = "corrclip"
     second_taps: ClassVar[tuple[str, ...]] = ("queries+keys",)
+    reads_network: ClassVar[bool] = False
 
     def layout(self, geometry: Geometry, patch: int) -> Geometry:
         """On the second network's grid in each window."""

@@ -26,6 +26,7 @@ class Extra:
         sam: SAM's encoder, or None.
         words: the words' vectors (Q, D), or None.
         regions: the id map (H, W), or None.
+        patch: side of a patch of the second network; 0 without one.
     """
 
     def __init__(
@@ -35,15 +36,13 @@ class Extra:
         sam: Any = None,
         words: Tensor | None = None,
         regions: Tensor | None = None,
+        patch: int | None = None,
     ) -> None:
-        """Keep what the method reads."""
+        """Keep what the method reads; without ``patch`` it is the network's."""
         self.network, self.second, self.sam = network, dict(second or {}), sam
         self.words, self.regions = words, regions
-
-    @property
-    def patch(self) -> int:
-        """Side of a patch of the second network; 0 without one."""
-        return int(self.network.patch) if self.network is not None else 0
+        own = network.patch if network is not None else 0
+        self.patch = int(own if patch is None else patch)
 
 
 @torch.no_grad()

@@ -34,6 +34,7 @@ class GLACLIP(Method):
 
     name: ClassVar[str] = "gla-clip"
     second_taps: ClassVar[tuple[str, ...]] = (TOKENS,)
+    reads_network: ClassVar[bool] = False
 
     iterations: Annotated[int, Field(ge=1, le=100)] = 2
     """How often the proxy of a patch is made anew."""

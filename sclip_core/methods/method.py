@@ -83,6 +83,8 @@ class Method(Checked):
     ``queries+keys`` (of the last block), ``penultimate`` (what the last block reads)."""
     second_patch: ClassVar[int | None] = None
     """The patch that the second network has to have; None: any."""
+    reads_network: ClassVar[bool] = True
+    """Whether it computes with parts of the second network, and not with its taps alone."""
     reads_sam: ClassVar[bool] = False
     """Whether it reads what the last block of SAM's encoder gets, ``sam`` in ``Scene.second``."""
     reads_words: ClassVar[bool] = False

@@ -28,6 +28,7 @@ class ProxyCLIP(Method):
 
     name: ClassVar[str] = "proxyclip"
     second_taps: ClassVar[tuple[str, ...]] = (TOKENS,)
+    reads_network: ClassVar[bool] = False
 
     beta: Annotated[float, Field(ge=0, le=100)] = 1.2
     """Times the mean cosine of a window: patches that are less alike do not see one another."""

@@ -35,6 +35,7 @@ class Trident(Method):
 
     name: ClassVar[str] = "trident"
     second_taps: ClassVar[tuple[str, ...]] = (TOKENS,)
+    reads_network: ClassVar[bool] = False
     second_patch: ClassVar[int | None] = PATCH
     reads_sam: ClassVar[bool] = True
 

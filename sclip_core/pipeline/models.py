@@ -125,13 +125,15 @@ class Models:
         """The digest of the file of the second network's weights."""
         return self._digests.of(self.second_spec(settings).weights)
 
-    def second(self, settings: Settings, shard: int = 0) -> SecondNetwork:
-        """The second network of a run's method, on a shard's device.
+    def second(
+        self, settings: Settings, shard: int = 0, device: torch.device | None = None
+    ) -> SecondNetwork:
+        """The second network of a run's method, on a shard's device, or on one that is given.
 
         Raises:
             UserError: the weights do not fit, or are not the file any more that is in the keys.
         """
-        spec, device = self.second_spec(settings), self._device_of(shard)
+        spec, device = self.second_spec(settings), device or self._device_of(shard)
         return self._once(  # type: ignore[no-any-return]
             (f"second {spec.name}", device, self.second_sha256(settings)),
             spec.weights,
@@ -155,13 +157,15 @@ class Models:
         """The digest of the file of SAM's weights."""
         return self._digests.of(self.sam_spec(settings).weights)
 
-    def sam_trunk(self, settings: Settings, shard: int = 0) -> SamTrunk:
-        """SAM's encoder for a method that reads it, on a shard's device.
+    def sam_trunk(
+        self, settings: Settings, shard: int = 0, device: torch.device | None = None
+    ) -> SamTrunk:
+        """SAM's encoder for a method that reads it, on a shard's device, or on one that is given.
 
         Raises:
             UserError: the weights do not fit, or are not the file any more that is in the keys.
         """
-        spec, device = self.sam_spec(settings), self._device_of(shard)
+        spec, device = self.sam_spec(settings), device or self._device_of(shard)
         return self._once(  # type: ignore[no-any-return]
             (f"sam {spec.name}", device, self.sam_trunk_sha256(settings)),
             spec.weights,

@@ -147,29 +147,34 @@ class DenseFeaturesStage(EncodingStage):
             )
 
         try:
-            extra = self._extra(windows.digest)
+            extra = self._extra(windows.digest, clip.device)
             found = features_of(self.method, clip.encoder, geometry, taps, pixels, extra)
         except ImageError as error:
             self.leave_out(windows.digest, error)
             return None
         return found.to(self._stored), geometry
 
-    def _extra(self, digest: str) -> Extra:
-        """What else the method reads of an image."""
-        assert self.method is not None
+    def _extra(self, digest: str, device: torch.device) -> Extra:
+        """What else the method reads of an image; networks on the device of CLIP."""
+        method, models, settings = self.method, self.run.models, self.run.settings
+        assert method is not None
         regions = words = None
         if self._proposals is not None:
             masks = self._proposals.read(self._proposals.row(digest, self._proposals.rows()))
-            regions = torch.from_numpy(
-                masks.id_map(in_order=self.run.settings.proposals == "files")
-            )
+            regions = torch.from_numpy(masks.id_map(in_order=settings.proposals == "files"))
         if self._bank is not None:
             words = self._words
         second = {stage.part: stage.read(stage.row(digest, stage.rows())) for stage in self._second}
-        models = self.run.models
-        network = models.second(self.run.settings) if self.method.second_taps else None
-        sam = models.sam_trunk(self.run.settings) if self.method.reads_sam else None
-        return Extra(network, second, sam, words, regions)
+        loaded = method.second_taps and method.reads_network
+        network = models.second(settings, device=device) if loaded else None
+        sam = models.sam_trunk(settings, device=device) if method.reads_sam else None
+        return Extra(network, second, sam, words, regions, self._second_patch)
+
+    @property
+    def _second_patch(self) -> int:
+        """Side of a patch of the second network; 0 without one."""
+        reads = self.method is not None and self.method.second_taps
+        return self.run.models.second_spec(self.run.settings).patch if reads else 0
 
     @cached_property
     def _words(self) -> Tensor:
@@ -181,9 +186,7 @@ class DenseFeaturesStage(EncodingStage):
         geometry = self.geometry(size)
         if self.method is None:
             return geometry
-        models, settings = self.run.models, self.run.settings
-        patch = models.second_spec(settings).patch if self.method.second_taps else 0
-        return self.method.layout(geometry, patch)
+        return self.method.layout(geometry, self._second_patch)
 
     def read(self, row: Row) -> tuple[Geometry, Tensor]:
         """Features of an image as the stitcher takes them.
