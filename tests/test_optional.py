@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import json.decoder
+import subprocess
 import sys
 
 import pytest
 
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
+
+from .conftest import GOLDEN
+
+DINO, WEIGHTS = (str(GOLDEN / f"tiny_dino16.{kind}") for kind in ("json", "safetensors"))
 
 
 def test_the_module_is_returned():
@@ -38,3 +43,31 @@ def test_what_the_library_lacks_is_named(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(tmp_path)
     with pytest.raises(UserError, match=r"^no_such_library is not installed: .*\[extra\]'$"):
         optional("half_installed", "extra")
+
+
+EXTRAS = ("segment_anything", "pycocotools", "skimage", "prefect", "zarr", "numba", "matplotlib")
+
+
+def test_methods_need_no_extra():
+    """A method of CLIP alone segments without any, and one of SAM says what it lacks."""
+    code = f"""
+import sys, warnings
+sys.modules.update(dict.fromkeys({EXTRAS}))
+warnings.simplefilter("ignore")
+import numpy as np
+from sclip_core import SCLIP
+from sclip_core.config import UserError
+model = SCLIP.load("sclip-demo", "scenes", method="sc-clip", device="cpu")
+small = dict(short_side=96, slide_crop=48, slide_stride=24)
+image = np.zeros((60, 80, 3), np.uint8)
+print(model.segment(image, classes=["sky", "car"], **small).labels.shape)
+try:
+    dino = dict(proxy={DINO!r}, proxy_pretrained={WEIGHTS!r})
+    SCLIP.load("sclip-demo", "scenes", method="trident", **dino)
+except UserError as error:
+    print(error)
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    first, second = ran.stdout.splitlines()
+    assert first == "(60, 80)"
+    assert "is not installed: pip install 'sclip-benchmark[sam]'" in second

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -15,10 +15,11 @@ from sclip_core.config.methods import method_table
 from sclip_core.encoder.clip import default_batch_size
 from sclip_core.encoder.second import SecondNetwork
 from sclip_core.encoder.second_loading import find_second, load_second
-from sclip_core.masks.sam.last_block import SamTrunk
-from sclip_core.masks.sam.trunk_loading import find_trunk, load_trunk
 from sclip_core.methods.features import Extra
 from sclip_core.methods.method import Method
+
+if TYPE_CHECKING:  # segment_anything is an extra, and only methods that read SAM need it
+    from sclip_core.masks.sam.last_block import SamTrunk
 
 
 class Networks:
@@ -59,6 +60,11 @@ class Networks:
         Raises:
             UserError: it is unknown, or its weights cannot be had or do not fit.
         """
+        from sclip_core.masks.sam.loading import library
+
+        library()  # before anything is fetched for it
+        from sclip_core.masks.sam.trunk_loading import find_trunk, load_trunk
+
         named = self._sam
         found: SamTrunk = self._once(
             ("sam", *named), lambda: load_trunk(find_trunk(*named), *self._where)

@@ -7,7 +7,7 @@ from contextlib import nullcontext
 from functools import cached_property
 from pathlib import Path
 from threading import Lock
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 
@@ -17,13 +17,15 @@ from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
 from sclip_core.encoder.clip import CLIP
 from sclip_core.encoder.second import SecondNetwork
 from sclip_core.encoder.second_loading import SecondSpec, find_second, load_second
-from sclip_core.masks.sam.last_block import SamTrunk
-from sclip_core.masks.sam.trunk_loading import TrunkSpec, find_trunk, load_trunk
 from sclip_core.masks.sources import SOURCES
 from sclip_core.methods.method import Method
 from sclip_core.methods.networks import wrong_patch
 from sclip_core.store.digests import Digests
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
+
+if TYPE_CHECKING:  # segment_anything is an extra, and only methods that read SAM need it
+    from sclip_core.masks.sam.last_block import SamTrunk
+    from sclip_core.masks.sam.trunk_loading import TrunkSpec
 
 
 class Models:
@@ -146,6 +148,11 @@ class Models:
         Raises:
             UserError: it is unknown, or its weights are not there.
         """
+        from sclip_core.masks.sam.loading import library
+
+        library()  # before anything is fetched for it
+        from sclip_core.masks.sam.trunk_loading import find_trunk
+
         given = settings.sam_encoder or settings.sam_model
         weights = settings.sam_checkpoint
         named = given, str(weights) if weights else None
@@ -166,6 +173,8 @@ class Models:
             UserError: the weights do not fit, or are not the file any more that is in the keys.
         """
         spec, device = self.sam_spec(settings), device or self._device_of(shard)
+        from sclip_core.masks.sam.trunk_loading import load_trunk
+
         return self._once(  # type: ignore[no-any-return]
             (f"sam {spec.name}", device, self.sam_trunk_sha256(settings)),
             spec.weights,
