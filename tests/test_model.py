@@ -356,6 +356,7 @@ BIG = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="reads Linux's /proc")
 @pytest.mark.parametrize(
     ("height", "width", "steps", "limit"),

@@ -70,6 +70,7 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     assert "pamr_steps 10" in Path(said[2].strip()).read_text("utf-8")
 
 
+@pytest.mark.slow
 @pytest.mark.flow
 @pytest.mark.usefixtures("prefect_server")
 def test_as_prefect_flows(sclip, tmp_path, monkeypatch):

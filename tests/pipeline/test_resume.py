@@ -84,6 +84,7 @@ def test_two_processes_share_the_work(tmp_path, many, undisturbed):
     assert computed(run(root, many, **SETTINGS)) == {}
 
 
+@pytest.mark.slow
 def test_one_of_two_is_killed(tmp_path, many, undisturbed):
     """The other takes over what it had claimed; nothing is lost, nobody waits for the dead."""
     root = tmp_path / "artifacts"
