@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import interpolate, normalize
 
@@ -13,6 +13,9 @@ from sclip_core.segmentation import Stitcher
 from sclip_core.segmentation.stitch import bilinear_matrix
 
 PATCH = 16
+# With one thread PyTorch resizes small images by another kernel, which rounds the sampling
+# positions otherwise: its own two kernels are 5e-6 apart.
+pytestmark = pytest.mark.usefixtures("two_threads")
 
 
 def random_features(geometry: Geometry, words: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,6 +100,7 @@ def test_is_the_reference(height, width, name):
     crop=st.one_of(st.just(0), st.integers(16, 130)),
     share=st.floats(0.05, 1),
 )
+@example(height=149, width=10, short_side=113, crop=0, share=1.0)
 @settings(max_examples=60, deadline=None)
 def test_is_the_reference_on_random_sizes(height, width, short_side, crop, share):
     stride = max(1, round(crop * share)) if crop else 112
@@ -107,7 +111,7 @@ def test_is_the_reference_on_random_sizes(height, width, short_side, crop, share
         return
     if geometry.num_windows <= 200:
         # up to 2,000 pixels wide and as many windows' sums: the last digits add up
-        assert_is_reference(height, width, protocol, atol=1e-5)
+        assert_is_reference(height, width, protocol, atol=5e-6)
 
 
 @pytest.mark.parametrize("crop", [224, 0])
@@ -147,7 +151,7 @@ def test_bilinear_matrix(source, target):
         right, share = min(left + 1, source - 1), position - left
         expected[i, left] += 1 - share
         expected[i, right] += share
-    torch.testing.assert_close(matrix, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(matrix, expected, atol=5e-6, rtol=0)
     torch.testing.assert_close(matrix.sum(dim=1), torch.ones(target, dtype=torch.float64))
 
 
