@@ -7,7 +7,6 @@ the architecture and the weights file, ``load_model`` builds the model and fills
 from __future__ import annotations
 
 import copy
-import json
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ import torch
 from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.json_file import read_json
 from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
 from sclip_core.encoder.pixels import MEAN, STD
@@ -149,12 +149,7 @@ def _read_config(path: Path) -> dict[str, Any]:
     Raises:
         UserError: the file cannot be read, is not JSON, or lacks a key.
     """
-    try:
-        config = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"model config {path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"model config {path} is not valid JSON: {error}") from None
+    config = read_json(path, "model config ")
     config = config.get("model_cfg", config) if isinstance(config, dict) else {}
     wanted: dict[str, type] = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     wrong = [key for key, kind in wanted.items() if not isinstance(config.get(key), kind)]

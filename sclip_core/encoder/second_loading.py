@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import logging
 import os
 import re
@@ -23,6 +22,7 @@ from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.json_file import read_arguments
 from sclip_core.config.paths import local
 from sclip_core.encoder.second import MEAN, STD, SecondNetwork
 from sclip_core.tensors import check_weights, first_mismatch, one_line, read_state
@@ -77,7 +77,7 @@ def find_second(model: str, weights: str | None = None, download: bool = True) -
     """
     path = Path(local(model)).expanduser()
     if path.suffix == ".json":
-        name, kind, config = path.stem, "json", _read_arguments(path)
+        name, kind, config = path.stem, "json", read_arguments(path, JSON_KEY)
     else:
         tagged = _tagged(_timm_name(model), weights)
         weights = None if tagged else weights
@@ -147,24 +147,6 @@ def _tagged(architecture: str, tag: str | None) -> str | None:
     if tag not in tags:
         raise unknown(f"weights of {plain} (nor is there such a file):", tag, tags)
     return f"{plain}.{tag}"
-
-
-def _read_arguments(path: Path) -> dict[str, Any]:
-    """The arguments of timm's VisionTransformer in a JSON file.
-
-    Raises:
-        UserError: the file cannot be read, is not JSON, or lacks the key.
-    """
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    arguments = content.get(JSON_KEY) if isinstance(content, dict) else None
-    if not isinstance(arguments, dict):
-        raise UserError(f"{path} lacks the section '{JSON_KEY}' with the arguments of a network")
-    return arguments
 
 
 def _built(name: str, kind: str, config: dict[str, Any]) -> Any:

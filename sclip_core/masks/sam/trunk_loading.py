@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import torch
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.json_file import read_arguments
 from sclip_core.config.paths import local
 from sclip_core.masks.sam.last_block import SamTrunk
 from sclip_core.masks.sam.loading import CHECKPOINTS, find_checkpoint, load_sam
@@ -52,7 +52,7 @@ def find_trunk(model: str, weights: str | None = None, download: bool = True) ->
     if given is None or not given.is_file():
         missing = "names no weights" if given is None else f"needs weights, and {given} is no file"
         raise UserError(f"{path} {missing}: pass the path of the encoder's weights file")
-    return TrunkSpec(path.stem, _read_arguments(path), given)
+    return TrunkSpec(path.stem, read_arguments(path, JSON_KEY), given)
 
 
 def load_trunk(
@@ -90,17 +90,3 @@ def _built(spec: TrunkSpec) -> Any:
             return ImageEncoderViT(**(spec.arguments or {}), norm_layer=norm)
     except Exception as error:  # whatever a constructor makes of a key or a number
         raise UserError(f"{spec.name} is no image encoder of SAM's: {one_line(error)}") from None
-
-
-def _read_arguments(path: Path) -> dict[str, Any]:
-    """The encoder's arguments in a JSON file."""
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UserError(f"{path} is not valid JSON: {error}") from None
-    arguments = content.get(JSON_KEY) if isinstance(content, dict) else None
-    if not isinstance(arguments, dict):
-        raise UserError(f"{path} lacks the section '{JSON_KEY}' with the arguments of an encoder")
-    return arguments

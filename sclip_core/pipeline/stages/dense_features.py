@@ -111,6 +111,7 @@ class DenseFeaturesStage(EncodingStage):
         cut = super().loader(clip, together)
 
         def load(digest: str) -> Windows:
+            """The taps of an image where all are kept, else the pixels of its windows."""
             kept = {}
             for tap in wanted:
                 stage, there = rows[tap]
