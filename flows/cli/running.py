@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
@@ -57,6 +58,8 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
         run.check()
     for name, value in PREFECT_DEFAULTS.items():
         os.environ.setdefault(name, value)
+    # FastAPI silences this of the server's own code, for a moment and not for other threads' sake.
+    warnings.filterwarnings("ignore", "The 'alias' attribute with value", UserWarning)
     try:
         from flows import benchmark
     except ModuleNotFoundError as error:

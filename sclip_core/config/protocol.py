@@ -181,6 +181,14 @@ class Checked(BaseModel):
                 f"{where}: {found}{first['msg'].removeprefix('Value error, ')}"
             ) from None
 
+    def changed(self) -> dict[str, Any]:
+        """The fields that are not at their usual values: what a key has to say of parameters.
+
+        One that comes later then changes no key.
+        """
+        fields = type(self).model_fields
+        return {n: v for n, field in fields.items() if (v := getattr(self, n)) != field.default}
+
     def replace(self, **changes: Any) -> Self:
         """A copy with other values, checked anew."""
         return type(self).checked({**self.model_dump(exclude_unset=True), **changes})

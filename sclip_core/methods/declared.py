@@ -54,7 +54,7 @@ class OwnPart(Checked):
 
     def identity(self) -> dict[str, Any]:
         """What decides its result, for a key: ``mine``, its code, parameters that are not usual."""
-        given = changed(self)
+        given = self.changed()
         parameters = {f"{self.kind}_parameters": given} if given else {}
         return {self.kind: self.name, f"{self.kind}_code": self.code(), **parameters}
 
@@ -67,12 +67,6 @@ class OwnPart(Checked):
         values = {name: getattr(self, name) for name in type(self).model_fields}
         with of_user(self.what, self.function):
             return type(self).function(*arguments, **values)
-
-
-def changed(model: Checked) -> dict[str, Any]:
-    """The fields of a model that are not at their usual values."""
-    fields = type(model).model_fields
-    return {n: v for n, field in fields.items() if (v := getattr(model, n)) != field.default}
 
 
 def with_fields(base: type[Any], what: str, function: Any, positional: str) -> type[Any]:

@@ -94,8 +94,6 @@ class Method(Checked):
     needs_cls: ClassVar[bool] = False
     """Whether it computes with the CLS token. Without it, tokens are ``tower.prefix`` ones, which
     may be none, and the patches."""
-    of_labels: ClassVar[frozenset[str]] = frozenset()
-    """Fields that change labels alone, not features."""
 
     @classmethod
     def code(cls) -> str:

@@ -179,18 +179,11 @@ def _check_known(values: Mapping[str, Any], known: set[str], method: str) -> Non
 
 
 def identity_of(method: Method) -> dict[str, Any]:
-    """What decides a method's features, as plain JSON values for a key.
-
-    Parameters at their published values are left out, so that one that comes later changes no key.
-    """
-    given = {
-        name: getattr(method, name)
-        for name, field in type(method).model_fields.items()
-        if name not in method.of_labels and getattr(method, name) != field.default
-    }
-    own = {"method_code": method.code()} if method.name in OWN else {}
-    return {"method": method.name, "method_version": method.version, **_set(given), **own}
-
-
-def _set(given: dict[str, Any]) -> dict[str, Any]:
-    return {"parameters": given} if given else {}
+    """What decides a method's features, as plain JSON values for a key."""
+    identity: dict[str, Any] = {"method": method.name, "method_version": method.version}
+    given = method.changed()
+    if given:
+        identity["parameters"] = given
+    if method.name in OWN:
+        identity["method_code"] = method.code()
+    return identity

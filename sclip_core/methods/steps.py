@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from sclip_core.config import unknown
 from sclip_core.encoder.code import code_digest
-from sclip_core.methods.declared import OwnPart, changed
+from sclip_core.methods.declared import OwnPart
 from sclip_core.methods.own_labels import checked_labels
 from sclip_core.methods.vote import vote
 from sclip_core.segmentation.after import closing
@@ -33,7 +33,7 @@ class Step:
         """What decides its result, for a key: its name, of a user's own also code, parameters."""
         if self == BUILT_IN.get(self.name):
             return self.name
-        given = changed(self.own) if self.own else {}
+        given = self.own.changed() if self.own else {}
         return [self.name, code_digest(self.function), *([given] if given else [])]
 
     def __call__(

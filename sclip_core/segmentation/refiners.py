@@ -57,11 +57,7 @@ def refiner_identity(refiner: Any) -> dict[str, Any]:
     """What decides a refiner's result, for a key; nothing for PAMR, whose settings are there."""
     if refiner is None:
         return {}
-    given = {
-        name: getattr(refiner, name)
-        for name, field in refiner.model_fields.items()
-        if getattr(refiner, name) != field.default
-    }
+    given = refiner.changed()
     own = {"refiner_code": refiner.code()} if is_whole(refiner) else {}
     return {"refiner": refiner.name, **own, **({"refiner_parameters": given} if given else {})}
 
