@@ -15,8 +15,10 @@ from PIL import Image
 from sclip_core import SCLIP, Vocabulary
 from sclip_core.config import resolve, resolve_several
 from sclip_core.encoder.second import SecondNetwork
+from sclip_core.maintenance.collect import find_garbage
 from sclip_core.pipeline.pipeline import Finished, Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
+from sclip_core.store.leases import Lease
 
 from ..conftest import IMAGES
 from ..methods.cases import BENCHMARK, CASES, CLIP, rgb, weights_of
@@ -336,3 +338,21 @@ def test_networks_of_a_method_are_part_of_its_key(own, given):
     other = dict(zip(DINO, weights_of("tiny_dino16"), strict=True))
     assert len({key(), key(**other), key(parameters="beta=1"), key(short_side=80)}) == 4
     assert key() == key(parameters="beta=1.2")
+
+
+def test_clean_ups_keep_every_table_of_a_stage(own, run):
+    """Runs refer to all taps and to what features were made of, not to the first of them alone."""
+    (finished,) = run("sc-clip,corrclip", keep_trunk=True)[:1]
+    assert finished.row["key_trunk"].count(",") == 3  # h4, h9, h4-10 beside the last
+    kept = [len(tables(own, stage)) for stage in ("trunk", "proxy_features", "proposals")]
+    assert kept == [13, 1, 1]
+    root = own / "artifacts"
+    assert not list(find_garbage(root, Lease(root), 0.0))
+
+
+def test_an_outcome_is_that_of_all_tables(run):
+    (finished,) = run("sc-clip", keep_trunk=True)
+    trunk = finished.outcomes["trunk"]
+    assert (trunk.computed, trunk.cached, trunk.key.count(",")) == (2, 0, 3)
+    (again,) = run("sc-clip", keep_trunk=True)
+    assert (again.outcomes["trunk"].computed, again.outcomes["trunk"].cached) == (0, 2)
