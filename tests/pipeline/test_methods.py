@@ -15,9 +15,10 @@ from PIL import Image
 from sclip_core import SCLIP, Vocabulary
 from sclip_core.config import resolve, resolve_several
 from sclip_core.encoder.second import SecondNetwork
-from sclip_core.maintenance.collect import find_garbage
+from sclip_core.maintenance import collect
 from sclip_core.pipeline.pipeline import Finished, Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
+from sclip_core.results.files import read_table
 from sclip_core.store.leases import Lease
 
 from ..conftest import IMAGES
@@ -347,7 +348,19 @@ def test_clean_ups_keep_every_table_of_a_stage(own, run):
     kept = [len(tables(own, stage)) for stage in ("trunk", "proxy_features", "proposals")]
     assert kept == [13, 1, 1]
     root = own / "artifacts"
-    assert not list(find_garbage(root, Lease(root), 0.0))
+    assert not list(collect.find_garbage(root, Lease(root), 0.0))
+
+
+def test_clean_ups_find_what_features_were_made_of(own, run, monkeypatch):
+    """Also where the run does not name it, as a run does not whose features were there."""
+    run("proxyclip")
+
+    def without(*arguments: Any) -> Any:
+        return read_table(*arguments).drop_columns(["key_proxy_features"])
+
+    monkeypatch.setattr(collect, "read_table", without)
+    root = own / "artifacts"
+    assert not list(collect.find_garbage(root, Lease(root), 0.0))
 
 
 def test_an_outcome_is_that_of_all_tables(run):
