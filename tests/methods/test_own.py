@@ -274,3 +274,28 @@ def test_what_it_must_not_return(tiny: SCLIP, given, function, says):
     assert "\n" not in str(error.value)
     with pytest.raises(UserError, match=says):
         run_pipelines([Run(resolve(**given, method="x"))])
+
+
+def test_pixels_are_of_the_windows_whatever_the_views(given):
+    """A method that asks for flipped windows too is given the windows as they are."""
+    seen: dict[str, list[torch.Tensor]] = {"plain": [], "flipped": []}
+
+    class Plain(Method):
+        def taps(self, layers):
+            return (Tap.of(layers - 1),)
+
+        def features(self, scene):
+            pixels = scene.pixels()
+            seen[self.name].append(pixels)
+            x = scene.h(-1)[: len(pixels)]
+            tower = scene.tower
+            values = tower.out(-1, tower.values(-1, x))
+            return tower.features(values[:, 1:]).unflatten(1, scene.geometry.tokens)
+
+    method("plain")(type("Plain", (Plain,), {"__doc__": "One view."}))
+    flipped = {"views": ("original", "left_right"), "__annotations__": {}}
+    method("flipped")(type("Flipped", (Plain,), flipped))
+    run_pipelines(Run.several(resolve_several(**given, method="plain,flipped")))
+    assert len(seen["plain"]) == len(seen["flipped"]) == 2
+    for one, other in zip(seen["plain"], seen["flipped"], strict=True):
+        assert torch.equal(one, other)

@@ -248,6 +248,13 @@ def test_features_are_the_same_from_a_kept_trunk(tmp_path, voc):
         assert row.meta["size"] == [200, 260]
 
 
+def test_a_pass_stores_of_others_only_what_they_lack(tmp_path, voc):
+    run(tmp_path, voc, attention="csa", num_samples=2)
+    naclip, csa = run_several(tmp_path, voc, attention=["naclip", "csa"])
+    assert computed(naclip)["dense_features"] == 4
+    assert computed(csa)["dense_features"] == 2  # the other two were there
+
+
 def test_pictures_of_several_runs_lie_apart(tmp_path, voc):
     finished = run_several(tmp_path, voc, attention="csa,kk", save_vis=tmp_path / "vis")
     folders = sorted(path.name for path in (tmp_path / "vis").iterdir())
