@@ -319,6 +319,19 @@ def test_a_damaged_row_is_mended(own, run, windows, seen, stage):
     assert (windows, seen) == ([], [])
 
 
+def test_a_damaged_tap_of_another_run_is_no_harm(own, run, windows):
+    """The pass is csa's, which does not read H_9 itself; it takes the image in its place."""
+    run("sc-clip", keep_trunk=True)
+    (table,) = (t for t in tables(own, "trunk") if '"h9"' in (t / "manifest.json").read_text())
+    for chunk in table.glob("segments/*/c/*/*"):
+        flip(chunk)
+    windows.clear()
+    both = run("csa,sc-clip", keep_trunk=True, parameters="sc-clip.beta=0.3")
+    assert windows
+    assert not any(each.failures for each in both)
+    assert [computed(each)["dense_features"] for each in both] == [2, 2]
+
+
 @pytest.mark.parametrize("dtype", ["fp32", "bf16"])
 def test_features_are_stored_as_exactly_as_they_are(own, given, dtype):
     """In fp16 the golden labels would differ in 4 of 10,000 pixels; attentions' always were."""
