@@ -114,6 +114,12 @@ def reads_second(method: str | None) -> bool:
     return bool({"dino", "sam"} & set(ingredients_of(method)))
 
 
+def usual_second(method: str | None) -> str:
+    """The second network that a method is published with; of a user's method DINO ViT-B/8."""
+    found: str = method_table().get(method or "", {}).get("second", "dino_vitb8")
+    return found
+
+
 def template_set(method: str | None) -> str | None:
     """The templates that a method's words are put into; None: the usual ones."""
     found: str | None = method_table().get(method or "", {}).get("templates")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.config import Geometry, UserError
-from sclip_core.config.methods import method_table
+from sclip_core.config.methods import usual_second
 from sclip_core.encoder.clip import default_batch_size
 from sclip_core.encoder.second import SecondNetwork
 from sclip_core.encoder.second_loading import find_second, load_second
@@ -45,8 +45,7 @@ class Networks:
         Raises:
             UserError: it is unknown, or its weights cannot be had or do not fit.
         """
-        usual: str = method_table().get(method.name, {}).get("second", "dino_vitb8")
-        name, weights = self._proxy[0] or usual, self._proxy[1]
+        name, weights = self._proxy[0] or usual_second(method.name), self._proxy[1]
         found: SecondNetwork = self._once(
             (name, weights), lambda: load_second(find_second(name, weights), *self._where)
         )
@@ -134,8 +133,7 @@ class Networks:
 
 def wrong_patch(method: Method, name: str, patch: int) -> UserError:
     """The error of a second network whose patches a method cannot use."""
-    usual = method_table().get(method.name, {}).get("second", "dino_vitb8")
     return UserError(
         f"method '{method.name}' needs a second network with patches of {method.second_patch} "
-        f"pixels, and {name} has {patch}: take {usual}"
+        f"pixels, and {name} has {patch}: take {usual_second(method.name)}"
     )

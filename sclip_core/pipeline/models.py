@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import nullcontext
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from sclip_core.config import Settings
-from sclip_core.config.methods import method_table
+from sclip_core.config.methods import usual_second
 from sclip_core.encoder import Attention, ModelSpec, check_protocol, find_model
 from sclip_core.encoder.clip import CLIP
 from sclip_core.encoder.second import SecondNetwork
@@ -102,8 +102,7 @@ class Models:
         Raises:
             UserError: it is unknown, or its weights are not there.
         """
-        usual = method_table().get(settings.method or "", {}).get("second", "dino_vitb8")
-        named = settings.proxy_model or usual, settings.proxy_weights
+        named = settings.proxy_model or usual_second(settings.method), settings.proxy_weights
         if named not in self._second_specs:
             self._second_specs[named] = find_second(*named, download=self._download)
         return self._second_specs[named]
@@ -135,12 +134,10 @@ class Models:
         Raises:
             UserError: the weights do not fit, or are not the file any more that is in the keys.
         """
-        spec, device = self.second_spec(settings), device or self._device_of(shard)
-        return self._once(  # type: ignore[no-any-return]
-            (f"second {spec.name}", device, self.second_sha256(settings)),
-            spec.weights,
-            lambda: load_second(spec, device, DTYPES[self.dtype]),
-        )
+        spec, where = self.second_spec(settings), device or self._device_of(shard)
+        key = f"second {spec.name}", where, self.second_sha256(settings)
+        load = partial(load_second, spec, where, DTYPES[self.dtype])
+        return self._once(key, spec.weights, load)  # type: ignore[no-any-return]
 
     def sam_spec(self, settings: Settings) -> TrunkSpec:
         """SAM's encoder for a method that reads it, found but not loaded.
@@ -172,14 +169,12 @@ class Models:
         Raises:
             UserError: the weights do not fit, or are not the file any more that is in the keys.
         """
-        spec, device = self.sam_spec(settings), device or self._device_of(shard)
+        spec, where = self.sam_spec(settings), device or self._device_of(shard)
         from sclip_core.masks.sam.trunk_loading import load_trunk
 
-        return self._once(  # type: ignore[no-any-return]
-            (f"sam {spec.name}", device, self.sam_trunk_sha256(settings)),
-            spec.weights,
-            lambda: load_trunk(spec, device, DTYPES[self.dtype]),
-        )
+        key = f"sam {spec.name}", where, self.sam_trunk_sha256(settings)
+        load = partial(load_trunk, spec, where, DTYPES[self.dtype])
+        return self._once(key, spec.weights, load)  # type: ignore[no-any-return]
 
     def proposer(self, shard: int = 0) -> Any:
         """The source of masks on a shard's device; a ``MaskGenerator`` where it is SAM.
