@@ -28,6 +28,9 @@ class Dataset:
         reduce_zero_label: label 0 is not evaluated and label k means class k-1.
         ignore_label: label values that are not evaluated.
         root: the folder with a benchmark's layout; None for the user's own images.
+        left_out: images that were found and are no samples, each with a line on why. A run names
+            them, counts them as failed and goes on without them.
+        notes: what a user should know about the data before a run, a line each.
     """
 
     name: str
@@ -36,6 +39,8 @@ class Dataset:
     reduce_zero_label: bool = False
     ignore_label: tuple[int, ...] = (255,)
     root: Path | None = None
+    left_out: tuple[tuple[Sample, str], ...] = ()
+    notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of images."""

@@ -48,6 +48,10 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
+        for line in dataset.notes:
+            note(line)
+        for sample, why in dataset.left_out:
+            self.journal.fail([sample], ImageError(why))
         if settings.scored:
             for line in look_at(dataset, settings.num_samples):
                 note(line)
