@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 from os import PathLike, fspath
-from typing import TypeVar
+from os.path import expanduser
+from pathlib import Path
+from typing import Annotated, Any, TypeVar
+
+from pydantic import AfterValidator, BeforeValidator
 
 from sclip_core.config.errors import UserError, shown
 
@@ -41,3 +45,23 @@ def local(path: Value) -> Value:
     if isinstance(path, str | PathLike) and is_url(path):
         raise UserError(url_fault(path))
     return path
+
+
+def _listed(value: Any) -> Any:
+    """One path, or several with commas between them."""
+    if isinstance(value, str):
+        return [part.strip() for part in value.split(",") if part.strip()]
+    return [value] if isinstance(value, Path) else value
+
+
+def no_url(value: Any) -> Any:
+    """Refuse a URL: it would become a local folder of that name."""
+    if isinstance(value, str | Path) and is_url(value):
+        raise ValueError(f"is a URL; {ADVICE}")
+    return value
+
+
+HomePath = Annotated[
+    Path, BeforeValidator(no_url), AfterValidator(lambda path: Path(expanduser(path)))
+]
+Paths = Annotated[tuple[HomePath, ...], BeforeValidator(_listed)]

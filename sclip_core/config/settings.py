@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, PositiveInt, field_validator
+from pydantic import BeforeValidator, Field, field_validator
 
+from sclip_core.config.data import OWN_DATA, DataSettings
 from sclip_core.config.errors import UserError, unknown
 from sclip_core.config.masks import MaskSettings, choose_source
 from sclip_core.config.methods import (
@@ -21,22 +22,19 @@ from sclip_core.config.methods import (
     parameter_points,
     template_set,
 )
-from sclip_core.config.paths import ADVICE, is_url, local
+from sclip_core.config.paths import HomePath, Paths, local, no_url
 from sclip_core.config.plugins import BUILT_IN, load_plugins, names_of, one_of, plugin_paths
 from sclip_core.config.protocol import (
-    MOST,
-    IntList,
     Protocol,
     benchmark_name,
     benchmark_protocol,
     is_benchmark,
     tables,
 )
-from sclip_core.config.roles import DATA, DENSE, HOW, MASKS, Role, role_of
+from sclip_core.config.roles import DENSE, HOW, MASKS, Role, role_of
 from sclip_core.config.stages import STAGES, stages_of
 from sclip_core.config.yaml_file import load_yaml
 
-OWN_DATA = ("images", "labels", "classes")
 PREFECT_KEYS = {"name", "prefect-version", "build", "push", "pull", "definitions", "deployments"}
 
 
@@ -49,24 +47,6 @@ def _stages(value: Any) -> Any:
     return names
 
 
-def _listed(value: Any) -> Any:
-    """One path, or several with commas between them."""
-    if isinstance(value, str):
-        return [part.strip() for part in value.split(",") if part.strip()]
-    return [value] if isinstance(value, Path) else value
-
-
-def _local(value: Any) -> Any:
-    """Refuse a URL: it would become a local folder of that name."""
-    if isinstance(value, str | Path) and is_url(value):
-        raise ValueError(f"is a URL; {ADVICE}")
-    return value
-
-
-HomePath = Annotated[
-    Path, BeforeValidator(_local), AfterValidator(lambda path: Path(os.path.expanduser(path)))
-]
-Paths = Annotated[tuple[HomePath, ...], BeforeValidator(_listed)]
 StageName = Annotated[str, Field(json_schema_extra={"enum": list(STAGES)})]
 StageNames = Annotated[tuple[StageName, ...], BeforeValidator(_stages), HOW]
 RULE = Role(
@@ -80,7 +60,7 @@ HOW_OF_MASKS = Role("masks", recorded=False)
 ATTENTION = replace(DENSE, recorded=False, order=4)
 
 
-class Settings(MaskSettings, Protocol):
+class Settings(DataSettings, MaskSettings, Protocol):
     """The settings of a run: what to segment, with which model, by which protocol, and how."""
 
     mode: Annotated[
@@ -92,32 +72,17 @@ class Settings(MaskSettings, Protocol):
     templates: Annotated[Literal["openai", "simple", "photo"] | None, Role("model")] = None
     """Prompts for each word: openai (80), simple (4) or photo (1). [openai; baseline: simple]"""
 
-    dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
-    """A benchmark, or any name for your own images."""
-    data_root: Annotated[HomePath | None, DATA] = None
-    """Folder of the benchmark, in its published layout."""
-    images: Annotated[HomePath | None, DATA] = None
-    """Folder of your own images."""
-    labels: Annotated[HomePath | None, DATA] = None
-    """Folder of their label maps: one channel, same file names; without it nothing is scored."""
-    classes: Annotated[HomePath | None, DATA] = None
-    """Vocabulary file: one class per line, synonyms split by ', '; may replace a benchmark's."""
-    ignore_label: Annotated[IntList, DATA] = (255,)
-    """Label values that are not evaluated."""
-    num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
-    """Only the first N images."""
-
-    model: Annotated[str, BeforeValidator(_local), NETWORK] = "ViT-B-16"
+    model: Annotated[str, BeforeValidator(no_url), NETWORK] = "ViT-B-16"
     """An open_clip model with a ViT image tower, or the path of a model JSON."""
-    pretrained: Annotated[str, BeforeValidator(_local), NETWORK] = "openai"
+    pretrained: Annotated[str, BeforeValidator(no_url), NETWORK] = "openai"
     """An open_clip tag, or the path of a checkpoint (OpenAI's: --model ViT-B-16-quickgelu)."""
     attention: Annotated[str, ATTENTION] = "csa"
     """Attention of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
-    proxy_model: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    proxy_model: Annotated[str | None, BeforeValidator(no_url), NETWORK] = None
     """The second network: dino_vitb8, dino_vitb16, dinov2_vitb14, a timm ViT, or a JSON."""
-    proxy_weights: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    proxy_weights: Annotated[str | None, BeforeValidator(no_url), NETWORK] = None
     """Weights of the second network, a file; without it they are fetched by name."""
-    sam_encoder: Annotated[str | None, BeforeValidator(_local), NETWORK] = None
+    sam_encoder: Annotated[str | None, BeforeValidator(no_url), NETWORK] = None
     """SAM's encoder for methods that read it: vit_b, vit_l, vit_h, or a JSON. [--sam-model]"""
     plugins: Annotated[Paths, HOW] = ()
     """Python files that register methods, attentions, mask sources and the like."""
@@ -159,19 +124,9 @@ class Settings(MaskSettings, Protocol):
         return one_of(name, [*BUILT_IN["hybrid_rule"], *names_of("rule")])
 
     @property
-    def ignores_as_usual(self) -> bool:
-        """Whether ``ignore_label`` was left at its default."""
-        return "ignore_label" not in self.model_fields_set
-
-    @property
     def rule(self) -> str | None:
         """The rule that labels masks; None if the run has no masks."""
         return {"dense": None, "baseline": "crop"}.get(self.mode, self.hybrid_rule)
-
-    @property
-    def scored(self) -> bool:
-        """Whether there is ground truth: a user's own images may come without label maps."""
-        return self.images is None or self.labels is not None
 
     @property
     def stages(self) -> tuple[str, ...]:
