@@ -6,17 +6,24 @@ import errno
 import os
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
-from cyclopts import CycloptsError
+from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 
 from flows.cli.commands import READ_ONLY, app
 from sclip_core.config import UserError, printable, refused_by_system
+from sclip_core.config.errors import shown
 from sclip_core.store.files import FULL
 
 # Of files that are written the store says where; what remains is the stream that we print to.
 NO_OUTPUT = FULL | {errno.EBADF, errno.EIO}
+# Switches, and the settings that take what people write after them.
+SWITCHES = {
+    **dict.fromkeys(("--pamr", "--use-pamr"), "--pamr-steps"),
+    **dict.fromkeys(("--slide", "--slide-inference"), "--slide-crop"),
+    "--use-sam": "--sam-model",
+}
 NO_MEMORY = (
     "not enough memory; what was computed is kept: close other programs, or pass --batch-size 1, "
     "--workers 0 or a smaller --short-side, and run again"
@@ -36,7 +43,8 @@ def execute(arguments: Sequence[str] | None = None) -> int:
     except UserError as error:
         return _end(2, str(error))
     except CycloptsError as error:
-        return _end(2, f"{' '.join(str(error).split())} See `sclip --help`.")
+        words = sys.argv[1:] if arguments is None else arguments
+        return _end(2, f"{_as_typed(error, words)} See `sclip --help`.")
     except BrokenPipeError:  # `sclip query ... | head`: the reader has had enough
         _discard_output()
         words = sys.argv[1:] if arguments is None else arguments
@@ -53,6 +61,25 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         return _end(2, f"{error.filename}: {error.strerror}; fix that and run again")
     except Exception as error:
         return _end(2, NO_MEMORY) if refused_by_system(error) else _bug()
+
+
+def _as_typed(error: CycloptsError, words: Sequence[str]) -> str:
+    """What is wrong with the words of a command; of a switch with a value, what takes the value."""
+    for flag, value in _flags_with_values(words):
+        unused = isinstance(error, UnusedCliTokensError) and value in (error.unused_tokens or ())
+        if unused or (isinstance(error, CoercionError) and flag in SWITCHES):
+            setting = SWITCHES.get(flag)
+            meant = f": did you mean {setting} {value}?" if setting else ": leave it out."
+            return f"{flag} takes no value, found {shown(value)}{meant}"
+    return " ".join(str(error).split())
+
+
+def _flags_with_values(words: Sequence[str]) -> Iterator[tuple[str, str]]:
+    """Each long flag with what stands after it, in ``--flag value`` and ``--flag=value``."""
+    for word, after in zip(words, [*words[1:], ""], strict=True):
+        flag, _, value = word.partition("=")
+        if flag.startswith("--") and (value or after):
+            yield flag, value or after
 
 
 def _discard_output() -> None:

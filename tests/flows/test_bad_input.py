@@ -427,3 +427,18 @@ def test_a_mistake_found_inside_the_flow(small, tmp_path, prefect_server):
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("sclip: ")]
     says(line, "torn.safetensors cannot be read as weights")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--pamr", "10"], "--pamr takes no value, found '10': did you mean --pamr-steps 10?"),
+        (["--pamr=10"], "--pamr takes no value, found '10': did you mean --pamr-steps 10?"),
+        (["--use-pamr", "10", "--strict"], "did you mean --pamr-steps 10?"),
+        (["--slide", "224"], "did you mean --slide-crop 224?"),
+        (["--use-sam", "vit_b"], "did you mean --sam-model vit_b?"),
+        (["--strict", "yes"], "--strict takes no value, found 'yes': leave it out."),
+    ],
+)
+def test_a_switch_with_a_value(refused, words, meant):
+    assert meant in refused("run", *words)
