@@ -14,6 +14,7 @@ from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 from flows.cli.commands import READ_ONLY, app
 from sclip_core.config import UserError, printable, refused_by_system
 from sclip_core.config.errors import shown
+from sclip_core.config.own_code import called_from_us, said
 from sclip_core.store.files import FULL
 
 # Of files that are written the store says where; what remains is the stream that we print to.
@@ -57,10 +58,10 @@ def execute(arguments: Sequence[str] | None = None) -> int:
             return _end(1, f"the output cannot be written: {error.strerror}")
         # A file that is missing was there before: that is a bug, as are errors without a file.
         if error.filename is None or isinstance(error, FileNotFoundError):
-            return _bug()
+            return _fault(error)
         return _end(2, f"{error.filename}: {error.strerror}; fix that and run again")
     except Exception as error:
-        return _end(2, NO_MEMORY) if refused_by_system(error) else _bug()
+        return _end(2, NO_MEMORY) if refused_by_system(error) else _fault(error)
 
 
 def _as_typed(error: CycloptsError, words: Sequence[str]) -> str:
@@ -87,7 +88,12 @@ def _discard_output() -> None:
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
-def _bug() -> int:
+def _fault(error: Exception) -> int:
+    """End for an error that nothing foresaw: of the user's own code, or a fault of ours."""
+    place = called_from_us(error)
+    if place:
+        file, line = place
+        return _end(2, f"{file}, line {line}: {said(error)}; mend it: what was computed is kept")
     with suppress(OSError):
         traceback.print_exc()
     return _end(1, "internal error, see above; please report it; no artifact is lost")
