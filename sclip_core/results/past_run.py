@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, resolve
-from sclip_core.datasets import decode_image, read_sample
+from sclip_core.config.data import OWN_DATA
+from sclip_core.datasets import decode_image, image_size, read_sample
 from sclip_core.datasets.drawn import opened
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact, Identity, identity_in
 from sclip_core.store.digests import Digests
 
-OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")
+OF_DATA = ("dataset", "data_root", *OWN_DATA, "ignore_label", "num_samples")
 USUALLY_IGNORED = "255"
 
 
@@ -153,6 +154,8 @@ class Source:
         Raises:
             ImageError: it cannot be read.
         """
-        path = self._samples[image_id].label
-        assert path is not None
+        sample = self._samples[image_id]
+        path = sample.label
+        if path is None:
+            return self._dataset.empty(image_size(read_sample(sample.image), str(sample.image)))
         return self._dataset.classes(path, read_sample(path))

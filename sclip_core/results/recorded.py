@@ -19,6 +19,8 @@ USUAL = {
     "after": [],
     "window_multiple": 0,
     "image_multiple": 0,
+    "label_values": [],
+    "missing_labels": "refuse",
 }
 # Settings that a run without dense labels does not read.
 OF_DENSE = [n for n, role in ROLES.items() if role.part == "dense" and role.recorded]

@@ -35,10 +35,14 @@ class MetricsStage(Stage):
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
         dataset = self.run.inputs.dataset
+        palette, empty = dataset.palette, any(s.label is None for s in dataset.samples)
         return {
             "num_classes": dataset.vocabulary.num_classes,
             "reduce_zero_label": dataset.reduce_zero_label,
             "ignore_label": sorted(dataset.ignore_label),
+            **({"label_values": dataset.label_values} if dataset.label_values else {}),
+            **({"palette": [palette.codes, palette.classes]} if palette else {}),
+            **({"empty": "background" if dataset.has_background else None} if empty else {}),
         }
 
     @cached_property
@@ -82,7 +86,7 @@ class MetricsStage(Stage):
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, label)
             prediction = self._labels.read(self._labels.row(image, labelled))
-            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
+            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
             classes = self.run.inputs.dataset.vocabulary.num_classes
             return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 
