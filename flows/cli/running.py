@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from flows.cli.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, UserError
+from sclip_core.config import SEVERAL, Settings, UserError, printable
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
@@ -23,7 +23,10 @@ PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
 
 
 def run_settings(
-    settings: Settings | Sequence[Settings], direct: bool, reporter: ConsoleReporter | None = None
+    settings: Settings | Sequence[Settings],
+    direct: bool,
+    reporter: ConsoleReporter | None = None,
+    say_classes: bool = False,
 ) -> list[Finished]:
     """Run the pipeline.
 
@@ -31,6 +34,7 @@ def run_settings(
         settings: of the run; or of several, as ``resolve_several`` gives them.
         direct: the stages without Prefect.
         reporter: who is told; None: a new ``ConsoleReporter``.
+        say_classes: print the classes in one line before anything is computed.
 
     Returns:
         What remains of each.
@@ -45,6 +49,8 @@ def run_settings(
     several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
         runs = Run.several(several, reporter)
+        if say_classes:
+            print(printable(runs[0].inputs.dataset.vocabulary.summary), flush=True)
         return run_pipelines(runs) if direct else _run_flow(runs)
     finally:
         reporter.close()
