@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Self
 
 from sclip_core.config import UserError, tables, unknown
+from sclip_core.config.errors import few
 
 BUILT_IN = Path(__file__).with_name("vocabularies")
 BACKGROUND = "background"
@@ -30,6 +31,11 @@ class Vocabulary:
 
     class_names: tuple[str, ...]
     words: tuple[tuple[str, ...], ...]
+
+    def __repr__(self) -> str:
+        """One line: how many classes and words, the first names."""
+        counts = f"{self.num_classes} classes, {len(self.queries)} words"
+        return f"Vocabulary({counts}: {few(self.class_names)})"
 
     @property
     def queries(self) -> tuple[str, ...]:
