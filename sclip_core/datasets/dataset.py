@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import Settings, UserError, tables
+from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets.labels import decode_label, label_classes
 from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
@@ -41,6 +42,12 @@ class Dataset:
     root: Path | None = None
     left_out: tuple[tuple[Sample, str], ...] = ()
     notes: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        """One line: its name, how many images and classes, the first names."""
+        kind = "images" if all(s.label for s in self.samples) else "images without ground truth"
+        classes = f"{self.vocabulary.num_classes} classes: {few(self.vocabulary.class_names)}"
+        return f"Dataset({self.name}, {len(self):,} {kind}, {classes})"
 
     def __len__(self) -> int:
         """The number of images."""

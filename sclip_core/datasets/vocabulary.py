@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, tables, unknown
+from sclip_core.config.errors import few
 from sclip_core.config.paths import local
 from sclip_core.datasets.word_lists import WordList, read_list
 
@@ -45,6 +46,11 @@ class Vocabulary:
     labels: tuple[int, ...] = ()
     ignored: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """One line: how many classes and words, the first names."""
+        counts = f"{self.num_classes} classes, {len(self.queries)} words"
+        return f"Vocabulary({counts}: {few(self.class_names)})"
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -200,27 +206,6 @@ class Vocabulary:
             raise UserError("classes: the list is empty; give at least one class")
         words = [entry.split(SEPARATOR) if isinstance(entry, str) else entry for entry in classes]
         return cls._checked(words, lambda index: f"classes[{index}]")
-
-    @classmethod
-    def of_queries(
-        cls, class_names: Sequence[str], queries: Sequence[str], query_class: Sequence[int]
-    ) -> Self:
-        """The classes of words that have been encoded, such as those of a ``TextBank``.
-
-        Args:
-            class_names: C names.
-            queries: Q words.
-            query_class: (Q,), the class of each word.
-
-        >>> Vocabulary.of_queries(["cat", "grass"], ["cat", "kitten", "grass"], [0, 0, 1]).words
-        (('cat', 'kitten'), ('grass',))
-        """
-        words: list[list[str]] = [[] for _ in class_names]
-        for query, index in zip(queries, query_class, strict=True):
-            words[int(index)].append(query)
-        return replace(
-            cls._checked(words, lambda index: f"classes[{index}]"), class_names=tuple(class_names)
-        )
 
     @property
     def numbers(self) -> tuple[int, ...]:
