@@ -76,6 +76,7 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
+    from flows.cli.console import ConsoleReporter
     from sclip_core.datasets import Vocabulary, read_image
 
     if not images:
@@ -98,6 +99,8 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    for line in model.spec.notes:
+        ConsoleReporter().note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
