@@ -12,7 +12,8 @@ from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
 from sclip_core.datasets.causes import likely_cause
-from sclip_core.datasets.images import read_sample, refuse_damaged
+from sclip_core.datasets.images import read_sample
+from sclip_core.datasets.integrity import refuse_damaged
 
 IGNORED = -1  # class of a pixel that is not evaluated
 STRAY = -2  # class of a value that the vocabulary has no class for
