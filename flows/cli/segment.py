@@ -84,6 +84,7 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
+    from flows.cli.console import ConsoleReporter
     from sclip_core.datasets import Vocabulary, read_image
     from sclip_core.datasets.thresholds import threshold_notes
 
@@ -106,6 +107,8 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    for line in model.spec.notes:
+        ConsoleReporter().note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
