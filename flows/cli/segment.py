@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import Config, Pamr, Preset, Slide, UseSam, only_one, settings_of
+from flows.cli.options import (
+    Config,
+    Pamr,
+    Preset,
+    Slide,
+    UseSam,
+    note,
+    only_one,
+    settings_of,
+)
 from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
-from sclip_core.config.paths import local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -76,19 +84,20 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
+    from flows.cli.console import ConsoleReporter
     from sclip_core.datasets import Vocabulary, read_image
+    from sclip_core.datasets.thresholds import threshold_notes
 
     if not images:
         raise UserError("no image given: sclip segment photo.jpg --classes 'cat, kitten; grass'")
     alone = len(images) == 1 and not os.path.isdir(images[0])
     pixels = read_image(images[0]) if alone else None
-    is_file = os.path.isfile(local(classes))
-    vocabulary = (
-        Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
-    )
+    vocabulary = Vocabulary.given(classes, single=True)
     wanted = asked_heat(heat or [], vocabulary)
     given = {"images": images[0].parent, **given}
     settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
+    for line in (vocabulary.summary, *vocabulary.notes, *threshold_notes([settings], vocabulary)):
+        note(line)
     if alone:
         jobs = [one_job(images[0], output, labels_out)]
     else:
@@ -98,6 +107,8 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    for line in model.spec.notes:
+        ConsoleReporter().note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -137,7 +148,7 @@ class Work:
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
         print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
-            save(fromarray(found.labels), job.labels)
+            save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
             print(printable(str(job.labels)), flush=True)
 
 

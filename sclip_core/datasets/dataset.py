@@ -44,7 +44,6 @@ class Dataset:
             them, counts them as failed and goes on without them.
         notes: what a user should know about the data before a run, a line each.
         ignored_unasked: whether ``ignore_label`` is only the default, which nobody asked for.
-        label_values: the value of each class, if not 0, 1, 2, ...
         palette: the class of each colour, of label maps in colours; None: they have values.
         palette_file: where the palette is from.
     """
@@ -58,9 +57,14 @@ class Dataset:
     left_out: tuple[tuple[Sample, str], ...] = ()
     notes: tuple[str, ...] = ()
     ignored_unasked: bool = False
-    label_values: tuple[int, ...] = ()
     palette: Palette | None = None
     palette_file: Path | None = None
+
+    def __repr__(self) -> str:
+        """One line: its name, how many images and classes, the first names."""
+        kind = "images" if all(s.label for s in self.samples) else "images without ground truth"
+        classes = f"{self.vocabulary.num_classes} classes: {few(self.vocabulary.class_names)}"
+        return f"Dataset({self.name}, {len(self):,} {kind}, {classes})"
 
     def __len__(self) -> int:
         """The number of images."""
@@ -116,11 +120,11 @@ class Dataset:
             return label_classes(
                 stored,
                 self.vocabulary.num_classes,
-                self.reduce_zero_label,
-                self.ignore_label,
+                self.reduce_zero_label and not self.vocabulary.is_raw,
+                self.ignored_values,
                 str(path),
                 self.layout,
-                self.label_values,
+                self.vocabulary.labels or None,
             )
         classes = self.palette.classes_of(stored)
         stray = classes == STRAY
@@ -128,6 +132,15 @@ class Dataset:
             source = self.palette_file or Path("palette")
             raise StrayValueError(unknown_colours(stored[stray], stored.size, str(path), source))
         return classes
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """All values that are not evaluated, with those that the vocabulary names."""
+        words = self.vocabulary
+        shift = int(self.reduce_zero_label and not words.is_raw)
+        named = (number + shift for number, _ in words.ignored)
+        zero = (0,) if self.reduce_zero_label and words.is_raw else ()
+        return tuple(dict.fromkeys((*self.ignore_label, *named, *zero)))
 
     def empty(self, size: tuple[int, int]) -> NDArray[np.int32]:
         """The classes (H, W) of an image that has nothing on it and so no label map."""
@@ -168,7 +181,7 @@ def _own(settings: Settings) -> Dataset:
     assert settings.images is not None
     vocabulary = own_vocabulary(settings)
     _refuse_ignored_class(settings, vocabulary)
-    _refuse_label_values(settings, vocabulary)
+    vocabulary = _with_values(settings, vocabulary)
     ignored, usual = settings.ignore_label, settings.ignores_as_usual
     if usual:
         ignored = tuple(value for value in ignored if value not in settings.label_values)
@@ -191,7 +204,6 @@ def _own(settings: Settings) -> Dataset:
         ignored,
         notes=notes,
         ignored_unasked=usual,
-        label_values=settings.label_values,
         palette=palette,
         palette_file=settings.palette,
     )
@@ -237,7 +249,7 @@ def own_vocabulary(
         UserError: none is given, or it cannot be read.
     """
     if settings.classes is not None:
-        return Vocabulary.from_file(settings.classes)
+        return Vocabulary.given(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
     if settings.palette is not None:
@@ -254,8 +266,9 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     if settings.label_values or settings.palette is not None:
         return
     (ignored,) = settings.ignore_label
-    index = ignored - settings.reduce_zero_label
-    if index < vocabulary.num_classes:
+    number = ignored - (settings.reduce_zero_label and not vocabulary.is_raw)
+    if number in vocabulary.numbers:
+        index = vocabulary.numbers.index(number)
         raise UserError(
             f"with {vocabulary.num_classes:,} classes, the value {ignored} of a label map is "
             f"'{vocabulary.class_names[index]}' and would not be evaluated: pass another value "
@@ -263,11 +276,15 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
         )
 
 
-def _refuse_label_values(settings: Settings, vocabulary: Vocabulary) -> None:
-    """Raise if the values of the classes cannot be those of the label maps."""
+def _with_values(settings: Settings, vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with the values that the classes have in the label maps.
+
+    Raises:
+        UserError: they cannot be that.
+    """
     values = settings.label_values
     if not values:
-        return
+        return vocabulary
     for other, given in (
         ("--reduce-zero-label", settings.reduce_zero_label),
         ("--palette", settings.palette is not None),
@@ -286,6 +303,8 @@ def _refuse_label_values(settings: Settings, vocabulary: Vocabulary) -> None:
         raise UserError(
             f"{both[0]} is in --ignore-label and in --label-values: leave it out of one"
         )
+    usual = values == tuple(range(vocabulary.num_classes))
+    return replace(vocabulary, labels=() if usual else values, ignored=())
 
 
 def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
@@ -293,7 +312,7 @@ def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
     named = Vocabulary.named(name)
     if settings.classes is None:
         return named
-    given = Vocabulary.from_file(settings.classes)
+    given = Vocabulary.given(settings.classes)
     if given.num_classes != named.num_classes:
         raise UserError(
             f"{settings.classes} has {given.num_classes} classes, but {name} has "

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.images import refuse_damaged
+from sclip_core.datasets.integrity import refuse_damaged
 
 MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.causes import SHOWN, counted_values, likely_cause, listed, own_cause
+from sclip_core.datasets.causes import counted_values, likely_cause, own_cause
 from sclip_core.datasets.images import read_sample
 from sclip_core.datasets.label_files import stored_values
 
@@ -62,7 +63,7 @@ def label_classes(
     ignore_label: tuple[int, ...] = (255,),
     name: str = "label map",
     layout: str | None = None,
-    label_values: tuple[int, ...] = (),
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
     """Turn the values of a label map into classes.
 
@@ -74,7 +75,7 @@ def label_classes(
         name: what to call the map in an error, e.g. its path.
         layout: the benchmark's layout, whose known mistakes the error names; None for the user's
             own images.
-        label_values: the value of each class, in 0..65535; empty: 0, 1, 2, ...
+        numbers: the value of each class, before the reduction; None: that of class k is k.
 
     Returns:
         (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).
@@ -87,9 +88,9 @@ def label_classes(
     """
     first = 1 if reduce_zero_label else 0
     in_table = [value for value in ignore_label if 0 <= value < TABLE_SIZE - 1]
-    highest = max([num_classes + first, *in_table, *label_values])
-    table = np.full(highest + 2, STRAY, np.int32)
-    table[list(label_values) or np.arange(first, num_classes + first)] = np.arange(num_classes)
+    values = np.arange(num_classes) if numbers is None else np.asarray(numbers)
+    table = np.full(max([int(values.max(initial=0)) + first, *in_table]) + 2, STRAY, np.int32)
+    table[values + first] = np.arange(num_classes)
     table[in_table] = IGNORED
     if reduce_zero_label:
         table[0] = IGNORED
@@ -99,9 +100,24 @@ def label_classes(
     for value in set(ignore_label).difference(in_table):
         classes[raw == value] = IGNORED
     if classes.size and classes.min() == STRAY:
-        reading = (num_classes, reduce_zero_label, ignore_label, label_values)
-        raise _stray_error(raw, classes == STRAY, reading, name, layout)
+        without = classes == STRAY
+        raise _stray_error(raw, without, values, reduce_zero_label, ignore_label, name, layout)
     return classes
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Values in ascending order, those that follow one another as a range.
+
+    >>> ranges([0, 2, 3, 4, 7])
+    '0, 2..4, 7'
+    """
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1][1:] = [value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(map(str, part)) for part in parts)
 
 
 def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str) -> None:
@@ -124,7 +140,8 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
     if image_hw == label_hw[::-1]:
         raise ImageError(
             f"{sizes}: width and height are swapped, most likely by an EXIF rotation, which is "
-            "applied to the image only; save the image upright without it, or rotate the label map"
+            "applied to the image only; if the label map is drawn on the image as it is stored, "
+            "pass --exif ignore; else rotate the label map, or save the image upright"
         )
     raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
 
@@ -132,30 +149,32 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
 def _stray_error(
     raw: NDArray[np.integer],
     without: NDArray[np.bool_],
-    reading: tuple[int, bool, tuple[int, ...], tuple[int, ...]],
+    numbers: NDArray[np.integer],
+    reduce_zero_label: bool,
+    ignore_label: tuple[int, ...],
     name: str,
     layout: str | None,
 ) -> StrayValueError:
     """The error for values without a class; ``without`` says which pixels have one."""
-    num_classes, reduce_zero_label, ignore_label, label_values = reading
-    found = raw[without]
+    num_classes, found = len(numbers), raw[without]
     values, counts = np.unique(found, return_counts=True)
     stray = counted_values(values.tolist(), counts.tolist())
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
-    if label_values:
-        allowed = listed(label_values[:SHOWN]) + (",..." if label_values[SHOWN:] else "")
+    plain = not num_classes or numbers.max() < num_classes
+    if not plain:
+        allowed = ranges([*range(reduce_zero_label), *(numbers + reduce_zero_label).tolist()])
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
-    every, pixels = np.unique(raw, return_counts=True)
     advice = likely_cause(values.tolist(), layout)
-    if label_values:
-        advice = (
-            "give each a class and its value in --label-values, or pass them to --ignore-label if "
-            "they mean 'not labelled'"
-        )
-    elif advice is None:
+    if advice is None and plain:
+        every, pixels = np.unique(raw, return_counts=True)
         all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
         advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
+    elif advice is None:
+        advice = (
+            "give each a class of its own, or pass them to --ignore-label if they mean "
+            "'not labelled'"
+        )
     return StrayValueError(
         f"{name}: {found.size:,} pixels have a value without a class: {stray}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"

@@ -148,7 +148,7 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     if (
         absent == [names[0]]
         and not dataset.palette
-        and not (dataset.reduce_zero_label or dataset.label_values)
+        and not (dataset.reduce_zero_label or dataset.vocabulary.labels)
     ):
         line += "; if their values begin at 1, pass --reduce-zero-label"
     return [*notes, line]

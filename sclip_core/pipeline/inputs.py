@@ -50,7 +50,7 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
-        for line in dataset.notes:
+        for line in (*dataset.vocabulary.notes, *dataset.notes):
             note(line)
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))

@@ -139,10 +139,10 @@ def test_white_is_zero_gives_what_is_stored(tmp_path: Path) -> None:
 
 def test_values_of_classes() -> None:
     raw = np.array([[0, 128, 255, 7]], np.uint8)
-    classes = label_classes(raw, 3, ignore_label=(7,), label_values=(0, 128, 255))
+    classes = label_classes(raw, 3, ignore_label=(7,), numbers=(0, 128, 255))
     np.testing.assert_array_equal(classes, [[0, 1, 2, IGNORED]])
-    with pytest.raises(ImageError, match=r"class: 255 \(1 px\); expected 0,128 \(2 classes\)"):
-        label_classes(raw, 2, ignore_label=(7,), label_values=(0, 128))
+    with pytest.raises(ImageError, match=r"class: 255 \(1 px\); expected 0, 128 \(2 classes\)"):
+        label_classes(raw, 2, ignore_label=(7,), numbers=(0, 128))
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:

@@ -35,15 +35,19 @@ class MetricsStage(Stage):
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
         dataset = self.run.inputs.dataset
-        palette, empty = dataset.palette, any(s.label is None for s in dataset.samples)
-        return {
-            "num_classes": dataset.vocabulary.num_classes,
+        words = dataset.vocabulary
+        settings: dict[str, Any] = {
+            "num_classes": words.num_classes,
             "reduce_zero_label": dataset.reduce_zero_label,
             "ignore_label": sorted(dataset.ignore_label),
-            **({"label_values": dataset.label_values} if dataset.label_values else {}),
-            **({"palette": [palette.codes, palette.classes]} if palette else {}),
-            **({"empty": "background" if dataset.has_background else None} if empty else {}),
         }
+        if words.labels or words.ignored:
+            settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
+        if dataset.palette is not None:
+            settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
+        if any(sample.label is None for sample in dataset.samples):
+            settings["empty"] = "background" if dataset.has_background else None
+        return settings
 
     @cached_property
     def row_ids(self) -> list[str]:
