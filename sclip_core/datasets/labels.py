@@ -168,7 +168,8 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
     if image_hw == label_hw[::-1]:
         raise ImageError(
             f"{sizes}: width and height are swapped, most likely by an EXIF rotation, which is "
-            "applied to the image only; save the image upright without it, or rotate the label map"
+            "applied to the image only; if the label map is drawn on the image as it is stored, "
+            "pass --exif ignore; else rotate the label map, or save the image upright"
         )
     raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
 
