@@ -10,7 +10,7 @@ from pathlib import Path
 
 from sclip_core.config import Protocol
 from sclip_core.config.errors import few
-from sclip_core.config.geometry import resized_size, window_starts
+from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
 from sclip_core.datasets.images import Reading
 
@@ -135,9 +135,8 @@ def turned_note(headers: Headers, reading: Reading, sizes_tell: bool) -> str | N
     if reading.exif == "ignore":
         if not turned:
             return "--exif ignore changes nothing: no image has an EXIF orientation"
-        return (
-            f"{images(len(turned))} are read as stored, {_kinds(turned)} unturned: {_few(turned)}"
-        )
+        number = images(len(turned))
+        return f"--exif ignore: {number} stay as stored ({_kinds(turned)}): {_few(turned)}"
     silent = {
         path: header
         for path, header in turned.items()
@@ -183,8 +182,9 @@ def shrunk_note(headers: Headers, protocol: Protocol) -> str | None:
 
 
 def _shrunk(size: Sequence[int], protocol: Protocol) -> float:
-    height, width = size
-    return height / resized_size(height, width, protocol.short_side)[0] if min(size) else 1.0
+    if min(size) < 1:
+        return 1.0
+    return 1 / min(LONG_SIDE / max(size), protocol.short_side / min(size))
 
 
 def tiled_note(headers: Headers, protocol: Protocol) -> str | None:

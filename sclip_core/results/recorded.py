@@ -11,11 +11,12 @@ from sclip_core.config.masks import MaskSettings
 from sclip_core.config.roles import plain_types
 
 NOT_RECORDED = {name for name, role in ROLES.items() if not role.recorded}
+# All other settings that may be left open: text.
 ARROW = {
     bool: pa.bool_(),
     int: pa.int64(),
     float: pa.float64(),
-}  # all other settings that may be left open: text
+}
 # Of settings that few runs change: what is recorded as no value, as runs of older versions have it.
 USUAL = {
     "parameters": "",
