@@ -27,7 +27,6 @@ from flows.cli.options import (
 from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
-from sclip_core.config.paths import local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -88,18 +87,18 @@ def segment(
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
     from sclip_core.datasets import Reading, Vocabulary, read_image
+    from sclip_core.datasets.thresholds import threshold_notes
 
     if not images:
         raise UserError("no image given: sclip segment photo.jpg --classes 'cat, kitten; grass'")
     alone = len(images) == 1 and not os.path.isdir(images[0])
-    is_file = os.path.isfile(local(classes))
-    vocabulary = (
-        Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
-    )
+    vocabulary = Vocabulary.given(classes, single=True)
     wanted = asked_heat(heat or [], vocabulary)
     given = {"images": images[0].parent, **given}
     settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
     pixels = read_image(images[0], Reading.of(settings)) if alone else None
+    for line in (vocabulary.summary, *vocabulary.notes, *threshold_notes([settings], vocabulary)):
+        note(line)
     if alone:
         jobs = [one_job(images[0], output, labels_out)]
     else:
@@ -111,6 +110,8 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    for line in model.spec.notes:
+        note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -150,7 +151,7 @@ class Work:
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
         print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
-            save(fromarray(found.labels), job.labels)
+            save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
             print(printable(str(job.labels)), flush=True)
 
 

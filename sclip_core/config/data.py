@@ -25,7 +25,7 @@ class DataSettings(Checked):
     labels: Annotated[HomePath | None, DATA] = None
     """Folder of their label maps: one channel, same file names; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
-    """Vocabulary file: one class per line, synonyms split by ', '; may replace a benchmark's."""
+    """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None

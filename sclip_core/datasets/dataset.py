@@ -68,13 +68,19 @@ class Dataset:
         Raises:
             ImageError: not a label map, or with values beyond the classes.
         """
+        raw, words = decode_label(data, str(path)), self.vocabulary
+        reduced = self.reduce_zero_label and not words.is_raw
+        shift = int(reduced)
+        ignored = (*self.ignore_label, *(number + shift for number, _ in words.ignored))
+        zero = (0,) if self.reduce_zero_label and words.is_raw else ()
         return label_classes(
-            decode_label(data, str(path)),
-            self.vocabulary.num_classes,
-            self.reduce_zero_label,
-            self.ignore_label,
+            raw,
+            words.num_classes,
+            reduced,
+            tuple(dict.fromkeys((*ignored, *zero))),
             str(path),
             self.layout,
+            words.labels or None,
         )
 
     def head(self, n: int) -> Self:
@@ -129,7 +135,7 @@ def own_vocabulary(
         UserError: none is given, or it cannot be read.
     """
     if settings.classes is not None:
-        return Vocabulary.from_file(settings.classes)
+        return Vocabulary.given(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
     raise UserError(f"--classes is missing: pass a text file with {expected}")
@@ -140,8 +146,9 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     if settings.labels is None or not settings.ignores_as_usual:
         return
     (ignored,) = settings.ignore_label
-    index = ignored - settings.reduce_zero_label
-    if index < vocabulary.num_classes:
+    number = ignored - (settings.reduce_zero_label and not vocabulary.is_raw)
+    if number in vocabulary.numbers:
+        index = vocabulary.numbers.index(number)
         raise UserError(
             f"with {vocabulary.num_classes:,} classes, the value {ignored} of a label map is "
             f"'{vocabulary.class_names[index]}' and would not be evaluated: pass another value "
@@ -154,7 +161,7 @@ def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
     named = Vocabulary.named(name)
     if settings.classes is None:
         return named
-    given = Vocabulary.from_file(settings.classes)
+    given = Vocabulary.given(settings.classes)
     if given.num_classes != named.num_classes:
         raise UserError(
             f"{settings.classes} has {given.num_classes} classes, but {name} has "

@@ -53,7 +53,7 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
-        for line in dataset.notes:
+        for line in (*dataset.vocabulary.notes, *dataset.notes):
             note(line)
         for line in self._about_images(dataset):
             note(line)
