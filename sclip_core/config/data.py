@@ -42,6 +42,17 @@ class DataSettings(Checked):
     """Images without a label map: refuse; skip them; empty: all background, or not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
+    exif: Annotated[Literal["apply", "ignore"], DATA] = "apply"
+    """Turn images as EXIF asks for; ignore: as they are stored, if label maps are drawn on that."""
+    pixel_range: Annotated[Annotated[tuple[float, ...], BeforeValidator(split_commas)], DATA] = ()
+    """Values that are black and white, of images of 16 bits or floats: 0,10000. [whole range]"""
+
+    @field_validator("pixel_range")
+    @classmethod
+    def _two_in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if values and (len(values) != 2 or values[0] >= values[1]):
+            raise ValueError("expected two values, the lower one first: 0,10000")
+        return values
 
     @field_validator("label_pattern")
     @classmethod

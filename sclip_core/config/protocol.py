@@ -212,6 +212,8 @@ class Protocol(Checked):
     """A built-in vocabulary, by the name of its benchmark."""
     short_side: Annotated[PositiveInt, Field(le=8192), DENSE] = 336
     """Pixels of the shorter side after the resize."""
+    tile: Annotated[bool, DENSE] = False
+    """Cut the windows out of the image at its own resolution, without resizing it first."""
     slide_crop: Annotated[int, Field(ge=0, le=MOST), DENSE] = 224
     """Side of a window in pixels; 0: the whole image is one window."""
     slide_stride: Annotated[PositiveInt, Field(le=MOST), DENSE] = 112
@@ -241,6 +243,11 @@ class Protocol(Checked):
 
     @model_validator(mode="after")
     def _stride_within_crop(self) -> Self:
+        if self.tile and self.slide_crop == 0:
+            raise ValueError(
+                "tile cuts windows, and slide_crop=0 takes the whole image as one: pass a side of "
+                "windows, slide_crop=224"
+            )
         if 0 < self.slide_crop < self.slide_stride:
             raise ValueError(
                 f"slide_stride={self.slide_stride} is larger than slide_crop={self.slide_crop}: "

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import (
     IGNORED,
+    Reading,
     StrayValueError,
     check_sizes,
     image_size,
@@ -14,6 +15,7 @@ from sclip_core.datasets import (
     read_sample,
 )
 from sclip_core.datasets.causes import suspicion
+from sclip_core.datasets.images import USUAL
 from sclip_core.datasets.label_files import is_grey_in_colour
 from sclip_core.datasets.looking import Seen, counted, notes_of, refuse_hidden_class
 from sclip_core.datasets.record import (
@@ -33,12 +35,13 @@ if TYPE_CHECKING:
 LOOK_AT = 16  # pairs
 
 
-def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
+def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL) -> list[str]:
     """Look at a few pairs before an hour goes into features that cannot be scored.
 
     Args:
         dataset: with ground truth.
         num_samples: how many samples were asked for; None: all.
+        reading: how image files become pixels.
 
     Returns:
         What a user should know before the run, a line each.
@@ -56,7 +59,7 @@ def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
     ignored: set[int] = set()  # values
     for sample in looked_at:
         try:
-            classes = _classes(dataset, sample, seen)
+            classes = _classes(dataset, sample, seen, reading)
             ignored |= _ignored(dataset, sample, classes)
         except StrayValueError as error:
             stray.append(str(error))
@@ -80,7 +83,7 @@ def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
     return notes + _notes(dataset, num_samples is None, ignored)
 
 
-def _classes(dataset: Dataset, sample: Sample, seen: Seen) -> NDArray[np.int32]:
+def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> NDArray[np.int32]:
     """The classes (H, W) of a sample's label map, if it fits its image and the vocabulary."""
     assert sample.label is not None
     data = read_bytes(sample.label)
@@ -95,7 +98,7 @@ def _classes(dataset: Dataset, sample: Sample, seen: Seen) -> NDArray[np.int32]:
     if dataset.palette is None and is_grey_in_colour(data, str(sample.label)):
         seen.grey_in_colour += 1
     try:
-        size = image_size(read_sample(sample.image), str(sample.image))
+        size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError:  # left out later, and named; its label map may be right
         size = (classes.shape[0], classes.shape[1])
     check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
