@@ -60,7 +60,7 @@ def tag_of(repository: str) -> tuple[str, str] | None:
     return None
 
 
-def config_of(repository: str, download: bool) -> Path:
+def hub_config(repository: str, download: bool) -> Path:
     """The file of a repository's config, from the hub's cache or downloaded.
 
     Raises:
