@@ -2,10 +2,15 @@
 
 The same as ``pamr.portable_pamr``; docs/protocol.md, section 5. A step is bound by memory traffic,
 one read and one write of queries × height × width: 4.2 GB in all for 171 queries, 480×640 pixels,
-10 steps; 0.9 ms at 4.8 TB/s. Every other read of a neighbour has to be served by the caches, so a
-program takes a tile of pixels, two-dimensional to share the neighbours among them, and its weights
-stay in registers for a group of queries. Coordinates are clamped instead of planes padded, and only
-two buffers of the logits' size exist.
+10 steps; 0.9 ms at 4.8 TB/s. The 16 reads of neighbours have to be served by the first cache, and
+that is what takes the time. So
+
+- a program takes a tile of pixels, two-dimensional to share the neighbours among them, whose
+  weights stay in registers for a group of queries;
+- distances are constants of the kernel and rows begin at multiples of 16 numbers, so that a thread
+  reads four neighbours at once where distances are multiples of four;
+- coordinates are clamped in the tiles at the image's border alone, and only two buffers of the
+  logits' size exist.
 
 Triton comes with PyTorch's CUDA wheels; this file can be imported without it.
 """
@@ -15,7 +20,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Callable, Sequence
 from functools import cache, lru_cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,9 +33,11 @@ except (ImportError, OSError, RuntimeError) as error:  # missing, or built for a
     triton, MISSING = None, str(error)
 
 GROUP = 16  # queries that share a tile's weights
-# Two pixels a thread: the registers hold no more weights.
-TILE = {"ROWS": 16, "COLUMNS": 64, "num_warps": 16}
+# Four pixels a thread: the registers hold no more weights.
+TILE = {"ROWS": 16, "COLUMNS": 64, "num_warps": 8}
 SMALL_TILE = {"ROWS": 4, "COLUMNS": 32, "num_warps": 4}  # where all neighbours are held at once
+ALIGNED = 16  # numbers: rows begin at multiples of it
+BORDER = 1024  # pixels of a border that a program copies
 OPTIONS = {"num_stages": 1, "enable_fp_fusion": True}  # the latter as Triton's default changes
 
 
@@ -71,10 +78,17 @@ def weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
     Returns:
         (8·len(dilations), H, W) float32, dilation by dilation; those of a pixel sum to 1.
     """
+    return _weights(image, dilations)[:, : image.shape[1], : image.shape[2]]
+
+
+def _weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
+    """As ``weights``, up to whole tiles: what is beyond the image is not set."""
     image = image.float().contiguous()
     _, height, width = image.shape
     count = 8 * len(dilations)
-    result = image.new_empty(count, height, width)
+    rows, columns = (-(-side // TILE[name]) * TILE[name]
+                     for side, name in ((height, "ROWS"), (width, "COLUMNS")))  # fmt: skip
+    result = image.new_empty(count, rows, columns)
     neighbours = 1 << (count - 1).bit_length()
     with torch.cuda.device_of(image):
         _weigh[_tiles(height, width, SMALL_TILE),](
@@ -83,6 +97,8 @@ def weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
             _on_device(image, dilations),
             height,
             width,
+            result.stride(0),
+            result.stride(1),
             DILATIONS=len(dilations),
             NEIGHBOURS=neighbours,
             **SMALL_TILE,
@@ -106,25 +122,98 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
     """
     if steps == 0:
         return logits.to(torch.float32, copy=True)
-    neighbours = weights(image, dilations)
-    source = logits.float().contiguous()
-    buffers = [torch.empty_like(source) for _ in range(min(steps, 2))]
-    queries, height, width = source.shape
-    distances, count = _on_device(image, dilations), len(dilations)
+    neighbours = _weights(image, dilations)
+    queries, height, width = logits.shape
+    distances = _bounded(image, dilations)
+    frame = Frame.of(height, width, max(distances))
+    planes, rows, pitch = queries, frame.rows, frame.pitch
+    buffers = [logits.new_empty(planes, rows, pitch, dtype=torch.float32) for _ in range(2)]
+    source, target = buffers
+    frame.inside(source).copy_(logits)
+    pairs = [distances[first : first + 2] for first in range(0, len(distances), 2)]
     grid = (_tiles(height, width, TILE) * -(-queries // GROUP),)
     with torch.cuda.device_of(source):
-        for step in range(steps):
-            target = buffers[step % 2]
-            arguments = source, target, neighbours, distances, queries, height, width
-            _step[grid](*arguments, DILATIONS=count, GROUP=GROUP, **TILE, **OPTIONS)
-            source = target
-    return source
+        for _ in range(steps):
+            frame.surround(source)
+            for number, pair in enumerate(pairs):
+                _step[grid](
+                    frame.inside(source),
+                    frame.inside(target),
+                    neighbours[16 * number :],
+                    queries,
+                    height,
+                    width,
+                    rows * pitch,
+                    pitch,
+                    neighbours.stride(0),
+                    neighbours.stride(1),
+                    NEAR=pair[0],
+                    FAR=pair[1] if len(pair) > 1 else 0,
+                    MORE=number > 0,
+                    GROUP=GROUP,
+                    **TILE,
+                    **OPTIONS,
+                )
+            source, target = target, source
+    return frame.inside(source).contiguous()
+
+
+class Frame(NamedTuple):
+    """How planes lie in memory: with room around them for copies of their border.
+
+    Tiles and the neighbours of all their pixels lie within, so that nothing is clamped, and rows of
+    pixels begin at multiples of ``ALIGNED``.
+    """
+
+    height: int
+    width: int
+    reach: int  # the largest distance: rows above and below
+    before: int  # columns on the left
+    rows: int  # in all
+    pitch: int  # columns in all
+
+    @classmethod
+    def of(cls, height: int, width: int, reach: int) -> Frame:
+        """The frame of images of a size, for distances up to ``reach``."""
+        before = _aligned(reach)
+        rows = -(-height // TILE["ROWS"]) * TILE["ROWS"] + 2 * reach
+        pitch = before + _aligned(-(-width // TILE["COLUMNS"]) * TILE["COLUMNS"] + reach)
+        return cls(height, width, reach, before, rows, pitch)
+
+    def inside(self, planes: Tensor) -> Tensor:
+        """The pixels (Q, H, W) of planes (Q, rows, pitch)."""
+        rows = slice(self.reach, self.reach + self.height)
+        return planes[:, rows, self.before : self.before + self.width]
+
+    def surround(self, planes: Tensor) -> None:
+        """Copy the border of (Q, rows, pitch) outwards, as far as the distances reach."""
+        around = 2 * self.reach * (self.width + 2 * self.reach + self.height)
+        blocks = -(-around // BORDER)
+        _surround[len(planes) * blocks,](
+            self.inside(planes),
+            self.height,
+            self.width,
+            self.rows * self.pitch,
+            self.pitch,
+            self.reach,
+            blocks,
+            SIZE=BORDER,
+        )
+
+
+def _aligned(width: int) -> int:
+    """The length of a row in memory."""
+    return -(-width // ALIGNED) * ALIGNED
+
+
+def _bounded(image: Tensor, dilations: Sequence[int]) -> tuple[int, ...]:
+    """The distances, none larger than the image: beyond it the border is repeated."""
+    return tuple(min(d, max(image.shape)) for d in dilations)
 
 
 def _on_device(image: Tensor, dilations: Sequence[int]) -> Tensor:
     """The distances (D,) int32 on the image's device."""
-    # Beyond the image its border is repeated: distances larger than the image are all alike.
-    return _copied(tuple(min(d, max(image.shape)) for d in dilations), image.device)
+    return _copied(_bounded(image, dilations), image.device)
 
 
 @lru_cache(maxsize=64)
@@ -144,6 +233,8 @@ def _weigh(
     dilations: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
+    plane: tl.tensor,
+    pitch: tl.tensor,
     DILATIONS: constexpr,
     NEIGHBOURS: constexpr,
     ROWS: constexpr,
@@ -159,7 +250,7 @@ def _weigh(
     dy, dx = (place // 3 - 1) * distance, (place % 3 - 1) * distance
     rows = tl.minimum(tl.maximum(y[None, :] + dy[:, None], 0), height - 1)
     columns = tl.minimum(tl.maximum(x[None, :] + dx[:, None], 0), width - 1)
-    around, here, plane = rows * width + columns, y * width + x, height * width
+    around, here = rows * width + columns, y * width + x
     affinity = tl.zeros([NEIGHBOURS, ROWS * COLUMNS], tl.float32)
     for _ in tl.static_range(3):
         centre = tl.load(image + here)
@@ -170,12 +261,43 @@ def _weigh(
         squares = tl.sum(apart * apart, axis=0) + DILATIONS * (centre - mean) * (centre - mean)
         scale = 1e-8 + 0.1 * tl.sqrt(squares / (9 * DILATIONS - 1))
         affinity -= tl.abs(values - centre[None, :]) / scale[None, :]
-        image += plane
+        image += height * width
     affinity = tl.where(real, affinity / 3, float("-inf"))
     powers = tl.exp(affinity - tl.max(affinity, axis=0)[None, :])
     shares = powers / tl.sum(powers, axis=0)[None, :]
     planes = neighbour.to(tl.int64) * plane
-    tl.store(weights + planes[:, None] + here[None, :], shares, mask=real & inside[None, :])
+    there = y * pitch + x
+    tl.store(weights + planes[:, None] + there[None, :], shares, mask=real & inside[None, :])
+
+
+@_jit
+def _surround(
+    planes: tl.tensor,
+    height: tl.tensor,
+    width: tl.tensor,
+    plane: tl.tensor,
+    pitch: tl.tensor,
+    reach: tl.tensor,
+    blocks: tl.tensor,
+    SIZE: constexpr,
+) -> None:
+    """Copy the border of planes to the pixels around it; each program copies a part of one's."""
+    number = tl.program_id(0) % blocks * SIZE + tl.arange(0, SIZE)
+    across = width + 2 * reach
+    flat = 2 * reach * across  # pixels above and below, then those beside
+    beside = number - flat
+    above = number // across
+    is_flat = number < flat
+    y = tl.where(is_flat, tl.where(above < reach, above - reach, above - reach + height),
+                 beside // (2 * reach))  # fmt: skip
+    column = beside % (2 * reach)
+    x = tl.where(is_flat, number % across - reach,
+                 tl.where(column < reach, column - reach, column - reach + width))  # fmt: skip
+    nearest = tl.minimum(tl.maximum(y, 0), height - 1) * pitch
+    nearest += tl.minimum(tl.maximum(x, 0), width - 1)
+    planes += (tl.program_id(0) // blocks).to(tl.int64) * plane
+    there = number < flat + 2 * reach * height
+    tl.store(planes + y * pitch + x, tl.load(planes + nearest, mask=there), mask=there)
 
 
 @_jit
@@ -183,47 +305,54 @@ def _step(
     source: tl.tensor,
     target: tl.tensor,
     weights: tl.tensor,
-    dilations: tl.tensor,
     queries: tl.tensor,
     height: tl.tensor,
     width: tl.tensor,
-    DILATIONS: constexpr,
+    plane: tl.tensor,
+    pitch: tl.tensor,
+    weights_plane: tl.tensor,
+    weights_pitch: tl.tensor,
+    NEAR: constexpr,
+    FAR: constexpr,
+    MORE: constexpr,
     ROWS: constexpr,
     COLUMNS: constexpr,
     GROUP: constexpr,
 ) -> None:
-    """One iteration on (Q, H, W); each program computes a tile of a group of queries.
+    """One iteration on the pixels of Q planes; each program computes a tile of a group of queries.
 
     A tile's groups follow each other, so that the weights they share are still in the cache.
-    Two dilations at a time, as the weights of more do not fit in the registers.
+    Two dilations at a time, or one where ``FAR`` is 0, as the weights of more do not fit in the
+    registers; ``MORE`` adds to what the target holds of those before.
     """
     groups = (queries + GROUP - 1) // GROUP
     first = tl.program_id(0) % groups * GROUP
-    y, x, inside = _pixels(tl.program_id(0) // groups, height, width, ROWS, COLUMNS)
-    here, plane = y * width + x, (height * width).to(tl.int64)
-    for k in tl.static_range(0, DILATIONS, 2):
-        near = tl.load(dilations + k)
-        n0, n1, n2, n3, n4, n5, n6, n7 = _eight(weights + 8 * k * plane + here, plane)
-        if k + 1 < DILATIONS:
-            far = tl.load(dilations + k + 1)
-            f0, f1, f2, f3, f4, f5, f6, f7 = _eight(weights + 8 * (k + 1) * plane + here, plane)
-        if k > 0:
-            tl.debug_barrier()  # what was stored is read below
-        for query in range(GROUP):
-            if first + query < queries:
-                start = (first + query).to(tl.int64) * plane
-                read, write = source + start, target + start + here
-                mixed = _mix(read, y, x, near, height, width, n0, n1, n2, n3, n4, n5, n6, n7)
-                if k + 1 < DILATIONS:
-                    mixed += _mix(read, y, x, far, height, width, f0, f1, f2, f3, f4, f5, f6, f7)
-                if k > 0:
-                    mixed += tl.load(write)
-                tl.store(write, mixed, mask=inside)
+    tile = tl.program_id(0) // groups
+    across = (width + COLUMNS - 1) // COLUMNS
+    y = tile // across * ROWS + tl.arange(0, ROWS)[:, None]
+    x = tile % across * COLUMNS + tl.arange(0, COLUMNS)[None, :]
+    weights += y * weights_pitch + x
+    n0, n1, n2, n3, n4, n5, n6, n7 = _eight(weights, weights_plane)
+    if FAR > 0:
+        weights += 8 * weights_plane.to(tl.int64)
+        f0, f1, f2, f3, f4, f5, f6, f7 = _eight(weights, weights_plane)
+    source += first.to(tl.int64) * plane + y * pitch + x
+    target += first.to(tl.int64) * plane + y * pitch + x
+    for query in range(GROUP):
+        if first + query < queries:
+            mixed = _mix(source, NEAR, NEAR * pitch, n0, n1, n2, n3, n4, n5, n6, n7)
+            if FAR > 0:
+                mixed += _mix(source, FAR, FAR * pitch, f0, f1, f2, f3, f4, f5, f6, f7)
+            if MORE:
+                mixed += tl.load(target)
+            tl.store(target, mixed)
+        source += plane
+        target += plane
 
 
 @_jit
 def _eight(weights: tl.tensor, plane: tl.tensor) -> Any:
-    """The weights of eight neighbours, each (P,), from consecutive planes."""
+    """The weights of eight neighbours, each (ROWS, COLUMNS), from consecutive planes."""
     return (
         tl.load(weights),
         tl.load(weights + plane),
@@ -238,12 +367,9 @@ def _eight(weights: tl.tensor, plane: tl.tensor) -> Any:
 
 @_jit
 def _mix(
-    plane: tl.tensor,
-    y: tl.tensor,
-    x: tl.tensor,
-    distance: tl.tensor,
-    height: tl.tensor,
-    width: tl.tensor,
+    here: tl.tensor,
+    DISTANCE: constexpr,
+    down: tl.tensor,
     w0: tl.tensor,
     w1: tl.tensor,
     w2: tl.tensor,
@@ -253,14 +379,12 @@ def _mix(
     w6: tl.tensor,
     w7: tl.tensor,
 ) -> Any:
-    """The weighted sum (P,) of the eight neighbours at a distance."""
-    above, below = tl.maximum(y - distance, 0) * width, tl.minimum(y + distance, height - 1) * width
-    left, right = tl.maximum(x - distance, 0), tl.minimum(x + distance, width - 1)
-    level = y * width
-    mixed = w0 * tl.load(plane + (above + left)) + w1 * tl.load(plane + (above + x))
-    mixed += w2 * tl.load(plane + (above + right)) + w3 * tl.load(plane + (level + left))
-    mixed += w4 * tl.load(plane + (level + right)) + w5 * tl.load(plane + (below + left))
-    return mixed + (w6 * tl.load(plane + (below + x)) + w7 * tl.load(plane + (below + right)))
+    """The weighted sum (ROWS, COLUMNS) of the eight neighbours at a distance."""
+    above, below = here - down, here + down
+    mixed = w0 * tl.load(above - DISTANCE) + w1 * tl.load(above) + w2 * tl.load(above + DISTANCE)
+    mixed += w3 * tl.load(here - DISTANCE) + w4 * tl.load(here + DISTANCE)
+    mixed += w5 * tl.load(below - DISTANCE) + w6 * tl.load(below) + w7 * tl.load(below + DISTANCE)
+    return mixed
 
 
 @_jit
