@@ -96,11 +96,11 @@ class SCLIP(CLIP):
 
         Args:
             model: an open_clip name (docs/backbones.md), OpenAI's spelling of it (``ViT-B/16``,
-                ``ViT-L/14@336px``), or the path of an open_clip model JSON.
-            pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
-                A tag brings QuickGELU with it where it was trained so, and so does one of OpenAI's
-                own .pt files; other files do not say: for OpenAI's weights as the hub has them,
-                take a model like ``ViT-B-16-quickgelu``.
+                ``ViT-L/14@336px``), or the path of a model JSON or of its folder.
+            pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin) of
+                open_clip, OpenAI or transformers, or of its folder. What is known of its activation
+                is taken (``spec.notes``); for a bare file with OpenAI's weights take a model like
+                ``ViT-B-16-quickgelu``.
             device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
             dtype: of the image tower: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``,
                 ``bf16``, ``fp16``.
