@@ -10,7 +10,7 @@ from sclip_core.config.paths import HomePath
 from sclip_core.config.protocol import MOST, Checked, IntList
 from sclip_core.config.roles import DATA, Role
 
-OWN_DATA = ("images", "labels", "classes")
+OWN_DATA = ("images", "labels", "classes", "parquet_columns")
 
 
 class DataSettings(Checked):
@@ -21,13 +21,15 @@ class DataSettings(Checked):
     data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
     images: Annotated[HomePath | None, DATA] = None
-    """Folder of your own images."""
+    """Folder of your own images, or Parquet files of Hugging Face's: a file or their folder."""
     labels: Annotated[HomePath | None, DATA] = None
     """Folder of their label maps: one channel, same file names; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
     """Vocabulary file: one class per line, synonyms split by ', '; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
+    parquet_columns: Annotated[str | None, DATA] = None
+    """Columns of images and label maps in Parquet files: image,annotation. [by their names]"""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
 

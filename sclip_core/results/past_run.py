@@ -114,6 +114,7 @@ class Source:
             UserError: it is not there any more.
         """
         given = {name: run.get(name) for name in OF_DATA}
+        given |= {"parquet_columns": run.get("parquet_columns")}
         if given["ignore_label"] == USUALLY_IGNORED:  # nobody asked for it
             del given["ignore_label"]
         if given["images"] is not None:
