@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import server
 from flows.cli.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings
+from sclip_core.config import SEVERAL, Settings, printable
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
@@ -15,7 +15,10 @@ if TYPE_CHECKING:
 
 
 def run_settings(
-    settings: Settings | Sequence[Settings], direct: bool, reporter: ConsoleReporter | None = None
+    settings: Settings | Sequence[Settings],
+    direct: bool,
+    reporter: ConsoleReporter | None = None,
+    say_classes: bool = False,
 ) -> list[Finished]:
     """Run the pipeline.
 
@@ -23,6 +26,7 @@ def run_settings(
         settings: of the run; or of several, as ``resolve_several`` gives them.
         direct: the stages without Prefect.
         reporter: who is told; None: a new ``ConsoleReporter``.
+        say_classes: print the classes in one line before anything is computed.
 
     Returns:
         What remains of each.
@@ -37,6 +41,8 @@ def run_settings(
     several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
         runs = Run.several(several, reporter)
+        if say_classes:
+            print(printable(runs[0].inputs.dataset.vocabulary.summary), flush=True)
         return run_pipelines(runs) if direct else _run_flow(runs)
     finally:
         reporter.close()

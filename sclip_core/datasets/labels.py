@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.causes import likely_cause
+from sclip_core.datasets.causes import counted_values, likely_cause, own_cause
 from sclip_core.datasets.images import read_sample
-from sclip_core.datasets.integrity import refuse_damaged
+from sclip_core.datasets.label_files import stored_values
 
 IGNORED = -1  # class of a pixel that is not evaluated
 STRAY = -2  # class of a value that the vocabulary has no class for
 TABLE_SIZE = 1 << 16  # values of a 16-bit label map
-SHOWN = 5  # values named in an error
-MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
-
-# Opened by their own class: `PIL.Image.open` warns of a decompression bomb above 89 megapixels.
-READERS: dict[bytes, type[ImageFile.ImageFile]] = {
-    b"\x89PNG": PngImagePlugin.PngImageFile,
-    b"II*\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0*": TiffImagePlugin.TiffImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
-}
-SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 
 
 class StrayValueError(ImageError):
     """A label map holds values without a class; most likely others of its set do, too."""
+
+
+def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
+    """Decode a label map as it is stored: of a palette image the indices, not the colours.
+
+    Grey of 2 and 4 bits is not spread over 0..255, as most readers do. EXIF orientation is not
+    applied. Colours whose three channels are equal are the grey that they show.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Returns:
+        (H, W) int32, the values in the file.
+
+    Raises:
+        ImageError: cut short, another format, or more than one channel.
+    """
+    return stored_values(data, name)
 
 
 def read_label(path: str | Path) -> NDArray[np.int32]:
@@ -50,47 +56,6 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
     return decode_label(read_sample(path), str(path))
 
 
-def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
-    """Decode a label map as it is: of a palette image the indices, not the colours.
-
-    EXIF orientation is not applied.
-
-    Args:
-        data: the file's bytes.
-        name: what to call it in an error, e.g. its path.
-
-    Returns:
-        (H, W) int32, the values in the file.
-
-    Raises:
-        ImageError: cut short, another format, or more than one channel.
-    """
-    refuse_damaged(data, name)
-    reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
-    if reader is None:
-        raise ImageError(
-            f"{name} is not a label map (it starts {data[:8]!r}): "
-            "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
-        )
-    try:
-        image = reader(io.BytesIO(data))
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise ImageError(
-                f"{name} has {width:,}x{height:,} pixels: expected at most {MOST_PIXELS:,}"
-            )
-        if image.mode in SINGLE_CHANNEL:
-            return np.asarray(image).astype(np.int32)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's readers raise a dozen kinds
-        raise ImageError(f"{name} cannot be decoded ({error}): copy or download it again") from None
-    raise ImageError(
-        f"{name} is not single-channel (Pillow mode {image.mode}): "
-        "expected one class id a pixel, as grey or palette PNG"
-    )
-
-
 def label_classes(
     raw: NDArray[np.integer],
     num_classes: int,
@@ -98,6 +63,7 @@ def label_classes(
     ignore_label: tuple[int, ...] = (255,),
     name: str = "label map",
     layout: str | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
     """Turn the values of a label map into classes.
 
@@ -109,6 +75,7 @@ def label_classes(
         name: what to call the map in an error, e.g. its path.
         layout: the benchmark's layout, whose known mistakes the error names; None for the user's
             own images.
+        numbers: the value of each class, before the reduction; None: that of class k is k.
 
     Returns:
         (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).
@@ -121,8 +88,9 @@ def label_classes(
     """
     first = 1 if reduce_zero_label else 0
     in_table = [value for value in ignore_label if 0 <= value < TABLE_SIZE - 1]
-    table = np.full(max([num_classes + first, *in_table]) + 2, STRAY, np.int32)
-    table[first : num_classes + first] = np.arange(num_classes)
+    values = np.arange(num_classes) if numbers is None else np.asarray(numbers)
+    table = np.full(max([int(values.max(initial=0)) + first, *in_table]) + 2, STRAY, np.int32)
+    table[values + first] = np.arange(num_classes)
     table[in_table] = IGNORED
     if reduce_zero_label:
         table[0] = IGNORED
@@ -132,20 +100,24 @@ def label_classes(
     for value in set(ignore_label).difference(in_table):
         classes[raw == value] = IGNORED
     if classes.size and classes.min() == STRAY:
-        found = raw[classes == STRAY]
-        raise _stray_error(found, num_classes, reduce_zero_label, ignore_label, name, layout)
+        without = classes == STRAY
+        raise _stray_error(raw, without, values, reduce_zero_label, ignore_label, name, layout)
     return classes
 
 
-def counted_values(values: Sequence[int], pixels: Sequence[int]) -> str:
-    """Values of a label map and how many pixels have them, as an error names them.
+def ranges(values: Sequence[int]) -> str:
+    """Values in ascending order, those that follow one another as a range.
 
-    >>> counted_values([171, 180], [1024, 3])
-    '171 (1,024 px), 180 (3 px)'
+    >>> ranges([0, 2, 3, 4, 7])
+    '0, 2..4, 7'
     """
-    pairs = list(zip(values, pixels, strict=True))[:SHOWN]
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
-    return ", ".join(f"{value} ({count:,} px)" for value, count in pairs) + more
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1][1:] = [value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(map(str, part)) for part in parts)
 
 
 def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str) -> None:
@@ -168,29 +140,41 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
     if image_hw == label_hw[::-1]:
         raise ImageError(
             f"{sizes}: width and height are swapped, most likely by an EXIF rotation, which is "
-            "applied to the image only; save the image upright without it, or rotate the label map"
+            "applied to the image only; if the label map is drawn on the image as it is stored, "
+            "pass --exif ignore; else rotate the label map, or save the image upright"
         )
     raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
 
 
 def _stray_error(
-    found: NDArray[np.integer],
-    num_classes: int,
+    raw: NDArray[np.integer],
+    without: NDArray[np.bool_],
+    numbers: NDArray[np.integer],
     reduce_zero_label: bool,
     ignore_label: tuple[int, ...],
     name: str,
     layout: str | None,
 ) -> StrayValueError:
-    """The error for values without a class; ``found`` holds those pixels."""
+    """The error for values without a class; ``without`` says which pixels have one."""
+    num_classes, found = len(numbers), raw[without]
     values, counts = np.unique(found, return_counts=True)
     stray = counted_values(values.tolist(), counts.tolist())
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
+    plain = not num_classes or numbers.max() < num_classes
+    if not plain:
+        allowed = ranges([*range(reduce_zero_label), *(numbers + reduce_zero_label).tolist()])
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
     advice = likely_cause(values.tolist(), layout)
-    if advice is None:
-        keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
-        advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
+    if advice is None and plain:
+        every, pixels = np.unique(raw, return_counts=True)
+        all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
+        advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
+    elif advice is None:
+        advice = (
+            "give each a class of its own, or pass them to --ignore-label if they mean "
+            "'not labelled'"
+        )
     return StrayValueError(
         f"{name}: {found.size:,} pixels have a value without a class: {stray}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"

@@ -36,7 +36,7 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     Raises:
         UserError: the folder cannot be written to.
     """
-    run, inputs = labels.run, labels.run.inputs
+    run, inputs, scored = labels.run, labels.run.inputs, labels.run.settings.scored
     rows, vocabulary = labels.rows(), inputs.dataset.vocabulary
     masks = _mask_rows(labels)
     pairs = zip(inputs.samples, inputs.image_digests, strict=True)
@@ -46,9 +46,9 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     def draw(pair: tuple[Sample, str]) -> Path:
         """Write the files of a sample with this digest of its image; gives the panel's path."""
         sample, digest = pair
-        truth = inputs.ground_truth(sample) if sample.label else None
+        truth = inputs.ground_truth(sample) if scored else None
         prediction: NDArray[Any] = labels.read(rows[digest])
-        if sample.label is None:
+        if not scored:
             _save(label_map(labels, prediction), label_map_path(folder, sample.image_id))
         if labels.unlabelled is not None:
             prediction = np.where(prediction == labels.unlabelled, -1, prediction.astype(np.int32))
@@ -85,15 +85,18 @@ def _mask_rows(labels: LabelMapStage) -> dict[str, Row]:
 
 
 def label_map(labels: LabelMapStage, prediction: NDArray[Any]) -> Image.Image:
-    """The label map (H, W) as one channel: value k is class k.
+    """The label map (H, W) as one channel: value k is class k, or the number of the vocabulary.
 
     8 bits, or 16 where the values need them; pixels without a label, which only the baseline has,
     get the highest value, 255 or 65535.
     """
-    highest = labels.unlabelled
-    if highest is None:
-        highest = labels.run.inputs.dataset.vocabulary.num_classes - 1
-    return Image.fromarray(prediction.astype(np.min_scalar_type(highest)))
+    vocabulary, none = labels.run.inputs.dataset.vocabulary, labels.unlabelled
+    values = vocabulary.as_values(prediction)
+    highest = vocabulary.highest_class
+    if none is not None:
+        highest = none if none > highest else int(np.iinfo(np.uint16).max)
+        values = np.where(prediction == none, highest, values)
+    return Image.fromarray(values.astype(np.min_scalar_type(highest)))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -26,7 +26,8 @@ from sclip_core.datasets.annotations import (
     open_annotations,
 )
 from sclip_core.datasets.causes import IGNORE_LABEL
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
+from sclip_core.datasets.samples import files_of, own_folder
+from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json
@@ -83,7 +84,7 @@ def label_maps(
     """
     annotations = open_annotations(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
-    rest = 0 if has_background(vocabulary) else unlabelled(vocabulary)
+    rest = vocabulary.numbers[0] if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
@@ -179,12 +180,12 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     Raises:
         UserError: there are so many classes that 65535 is one of them.
     """
-    if vocabulary.num_classes > IGNORE_LABEL_16:
+    if vocabulary.highest >= IGNORE_LABEL_16:
         raise UserError(
             f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
             "make the first class 'background'"
         )
-    return IGNORE_LABEL if vocabulary.num_classes < IGNORE_LABEL else IGNORE_LABEL_16
+    return IGNORE_LABEL if vocabulary.highest < IGNORE_LABEL - 1 else IGNORE_LABEL_16
 
 
 def _draw(
@@ -222,6 +223,8 @@ def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecu
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
+    if vocabulary.labels or vocabulary.ignored:
+        identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
     return artifact_key(identity)
 
 
