@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets import (
     Dataset,
     Reading,
