@@ -67,10 +67,19 @@ def drawn(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
+    for name in ("palette", "label_values", "label_pattern"):
+        if getattr(settings, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} is for label maps, and {labels} holds annotations: "
+                "leave it out"
+            )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
-    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
+    all_listed = settings.missing_labels == "refuse"
+    maps = label_maps(
+        *(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere, all_listed)
+    )
     given = () if settings.ignores_as_usual else settings.ignore_label
     ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
     return settings.replace(labels=maps, ignore_label=tuple(ignored))
