@@ -22,6 +22,7 @@ from sclip_core.config.methods import (
     parameter_points,
     template_set,
 )
+from sclip_core.config.parquet import labels_beside
 from sclip_core.config.paths import HomePath, Paths, local, no_url
 from sclip_core.config.plugins import BUILT_IN, load_plugins, names_of, one_of, plugin_paths
 from sclip_core.config.protocol import (
@@ -332,5 +333,8 @@ def chosen_values(
     if chosen.get("parameters"):
         usual = protocol.get("parameters", "")
         chosen["parameters"] = parameter_points(chosen["parameters"], method, usual)
+    if chosen.get("labels") is None and chosen.get("images") is not None:
+        beside = labels_beside(chosen["images"], chosen.get("parquet_columns"))
+        chosen |= {"labels": beside} if beside else {}
     places = {name: f"{config}, section sclip" for name in file.keys() - asked.keys()}
     return {**protocol, **chosen}, places
