@@ -75,7 +75,7 @@ def drawn(
             )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
-    folder, limit = settings.artifacts / DRAWN, settings.num_samples
+    folder, limit = settings.artifacts / DRAWN, settings.first_drawn
     all_listed = settings.missing_labels == "refuse"
     maps = label_maps(
         *(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere, all_listed)
