@@ -21,7 +21,7 @@ class DataSettings(Checked):
     """A benchmark in its published layout, or a user's own images."""
 
     dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
-    """A benchmark, or any name for your own images."""
+    """A benchmark, or any name for your own images; `sclip run` takes several: voc21,ade20k."""
     data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
     images: Annotated[HomePath | None, DATA] = None

@@ -187,6 +187,12 @@ def preset_values(name: str) -> dict[str, Any]:
     """
     if "," in name:
         parts = [part.strip() for part in name.split(",")]
+        sets = [part for part in parts if is_benchmark(part) and part not in tables()["presets"]]
+        if len(sets) > 1:
+            raise UserError(
+                f"--preset {name} names {len(sets)} benchmarks, and a run has one: "
+                f"for a run of each pass --dataset {','.join(sets)}"
+            )
         return {key: value for part in parts for key, value in preset_values(part).items()}
     tabled = tables()
     if name in tabled["presets"]:
