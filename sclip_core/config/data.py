@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from sclip_core.config.paths import HomePath
-from sclip_core.config.protocol import MOST, Checked, IntList
+from sclip_core.config.protocol import MOST, Checked, IntList, split_commas
 from sclip_core.config.roles import DATA, Role
 
-OWN_DATA = ("images", "labels", "classes")
+# How label maps of a user's own are read and found, where not as usual.
+OF_OWN_LABELS = ("palette", "label_values", "label_pattern", "missing_labels")
+OWN_DATA = ("images", "labels", "classes", *OF_OWN_LABELS)
+ClassValue = Annotated[int, Field(ge=0, le=65535)]
+ClassValues = Annotated[tuple[ClassValue, ...], BeforeValidator(split_commas)]
 
 
 class DataSettings(Checked):
@@ -28,8 +32,41 @@ class DataSettings(Checked):
     """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
+    label_values: Annotated[ClassValues, DATA] = ()
+    """The value of each class in the label maps, in their order: 0,255. [0,1,2, ...]"""
+    palette: Annotated[HomePath | None, DATA] = None
+    """Colours of RGB label maps: labelmap.txt, class_dict.csv, lines 'name:r,g,b'; or voc."""
+    label_pattern: Annotated[str | None, DATA] = None
+    """Names of the label maps, where they are not those of the images: {id}_mask.png"""
+    missing_labels: Annotated[Literal["refuse", "skip", "empty"], DATA] = "refuse"
+    """Images without a label map: refuse; skip them; empty: all background, or not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
+    exif: Annotated[Literal["apply", "ignore"], DATA] = "apply"
+    """Turn images as EXIF asks for; ignore: as they are stored, if label maps are drawn on that."""
+    pixel_range: Annotated[Annotated[tuple[float, ...], BeforeValidator(split_commas)], DATA] = ()
+    """Values that are black and white, of images of 16 bits or floats: 0,10000. [whole range]"""
+
+    @field_validator("pixel_range")
+    @classmethod
+    def _two_in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if values and (len(values) != 2 or values[0] >= values[1]):
+            raise ValueError("expected two values, the lower one first: 0,10000")
+        return values
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _has_an_id(cls, pattern: str | None) -> str | None:
+        if pattern is not None and "{id}" not in pattern:
+            raise ValueError("expected {id} in it, for the name of the image: {id}_mask.png")
+        return pattern
+
+    @field_validator("label_values")
+    @classmethod
+    def _all_different(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value twice: expected another one for each class")
+        return values
 
     @property
     def ignores_as_usual(self) -> bool:

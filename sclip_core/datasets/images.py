@@ -7,13 +7,14 @@ import os
 import stat
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
+from sclip_core.config.data import DataSettings
 from sclip_core.datasets.depth import (
     is_plain_tiff,
     opencv_converts,
@@ -40,6 +41,12 @@ class Reading(NamedTuple):
 
     exif: Literal["apply", "ignore"] = "apply"  # the turn that EXIF asks for
     pixel_range: tuple[float, float] | None = None  # values that become 0 and 255, beyond 8 bits
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> Self:
+        """As the settings of a run say."""
+        low, high = settings.pixel_range or (0.0, 0.0)
+        return cls(settings.exif, (low, high) if settings.pixel_range else None)
 
     def changed(self) -> dict[str, Any]:
         """What is not as usual: what a key has to say of it."""

@@ -11,12 +11,25 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
-from sclip_core.datasets import Dataset, Sample, decode_image, read_bytes
+from sclip_core.datasets import (
+    Dataset,
+    Reading,
+    Sample,
+    decode_image,
+    image_size,
+    read_bytes,
+    read_sample,
+)
+from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import opened
+from sclip_core.datasets.samples import skipped_below
+from sclip_core.datasets.survey import survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter
 from sclip_core.store.digests import Digests
+
+EMPTY = "empty"  # in place of the digest of a label map, of an image that has none
 
 
 class Inputs:
@@ -25,6 +38,7 @@ class Inputs:
     Attributes:
         digests: of files, remembered beside the artifacts.
         journal: has the files that cannot be read.
+        reading: how image files become pixels, which is in the keys where it is not as usual.
     """
 
     def __init__(self, settings: Settings, reporter: Reporter, keep: bool) -> None:
@@ -37,6 +51,7 @@ class Inputs:
         """
         self.digests = Digests(settings.artifacts / "digests.jsonl", keep=keep)
         self.journal = Journal(reporter, settings.strict)
+        self.reading = Reading.of(settings)
         self._settings, self._keep = settings, keep
 
     @cached_property
@@ -50,12 +65,25 @@ class Inputs:
         dataset = opened(settings, note, self._keep)
         for line in (*dataset.vocabulary.notes, *dataset.notes):
             note(line)
+        for line in self._about_images(dataset):
+            note(line)
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))
         if settings.scored:
-            for line in look_at(dataset, settings.num_samples):
+            for line in look_at(dataset, settings.num_samples, self.reading):
                 note(line)
         return dataset
+
+    def _about_images(self, dataset: Dataset) -> list[str]:
+        """What a user should know about files and headers of their own images, a line each."""
+        settings = self._settings
+        if settings.images is None:
+            return []
+        skipped = skipped_below(settings.images)
+        paths = [sample.image for sample in dataset.samples]
+        sizes_tell = settings.labels is None or not in_fractions(settings.labels)
+        found = survey(paths, self.reading, settings, settings.scored, sizes_tell)
+        return [*([skipped] if skipped else []), *found]
 
     @cached_property
     def images(self) -> dict[str, Sample]:
@@ -88,7 +116,7 @@ class Inputs:
             ImageError: it cannot be decoded, or is not the file any more that was digested.
         """
         path = self.images[digest].image
-        return decode_image(self.read(path, digest), str(path))
+        return decode_image(self.read(path, digest), str(path), self.reading)
 
     def ground_truth(self, sample: Sample, digest: str | None = None) -> NDArray[np.int32]:
         """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.
@@ -102,8 +130,11 @@ class Inputs:
                 more that was digested.
             UserError: the sample has none.
         """
-        if sample.label is None:
+        if not self._settings.scored:
             raise UserError(f"{sample.image} has no ground truth: pass --labels DIR to score it")
+        if sample.label is None:
+            data = read_sample(sample.image)
+            return self.dataset.empty(image_size(data, str(sample.image), self.reading))
         return self.dataset.classes(sample.label, self.read(sample.label, digest))
 
     def read(self, path: Path, digest: str | None) -> bytes:
@@ -125,7 +156,8 @@ class Inputs:
         images = self.digests.of_many(sample.image for sample in samples)
         labels: Sequence[str | ImageError | None] = [None] * len(samples)
         if self._settings.scored:
-            labels = self.digests.of_many(sample.label for sample in samples if sample.label)
+            found = iter(self.digests.of_many(s.label for s in samples if s.label))
+            labels = [next(found) if sample.label else EMPTY for sample in samples]
         digested = []
         for sample, image, label in zip(samples, images, labels, strict=True):
             if isinstance(image, ImageError):

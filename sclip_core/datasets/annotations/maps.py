@@ -26,7 +26,8 @@ from sclip_core.datasets.annotations import (
     open_annotations,
 )
 from sclip_core.datasets.causes import IGNORE_LABEL
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, files_of, own_folder
+from sclip_core.datasets.samples import files_of, own_folder
+from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key, canonical_json

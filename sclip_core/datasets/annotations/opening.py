@@ -19,8 +19,9 @@ from sclip_core.datasets.annotations.coco import CocoInstances
 from sclip_core.datasets.annotations.labelme import LabelMe
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import TEXT_NAMES, Yolo, looks_like_yolo
-from sclip_core.datasets.labels import SINGLE_CHANNEL
-from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix, files_of
+from sclip_core.datasets.label_files import SINGLE_CHANNEL
+from sclip_core.datasets.samples import by_suffix, files_of
+from sclip_core.datasets.suffixes import LABEL_SUFFIXES
 
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
@@ -106,6 +107,12 @@ def is_annotations(path: Path) -> bool:
         return False
     pages, texts = _candidates(path)
     return _is_labelme(pages) or _is_yolo(texts)
+
+
+def in_fractions(path: Path) -> bool:
+    """Whether a path has annotations in fractions, YOLO's, which fit an image of any size."""
+    path = Path(os.path.expanduser(path))
+    return path.is_dir() and is_annotations(path) and not by_suffix(path, (".json",))
 
 
 def _open_folder(folder: Path) -> Annotations:
