@@ -57,6 +57,7 @@ def label_maps(
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
+    all_listed: bool = True,
 ) -> Path:
     """Draw a label map for each image that has annotations.
 
@@ -74,6 +75,7 @@ def label_maps(
         say: called with a line about images that are taken to have no objects.
         elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
             is written to ``folder``. None: they are drawn in ``folder``.
+        all_listed: whether an image that the annotations do not list is a mistake.
 
     Returns:
         The folder of the maps; the map of ``a/b.jpg`` is ``a/b.png`` in it.
@@ -89,7 +91,7 @@ def label_maps(
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-        jobs = _jobs(annotations, labels, there, maps, limit, say)
+        jobs = _jobs(annotations, labels, there, maps, limit, say, all_listed)
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         kept = {i for i, state in states.items() if done.get(i) == state}
@@ -97,17 +99,24 @@ def label_maps(
         if not todo:
             return maps
         if elsewhere is not None:
-            return label_maps(labels, images, vocabulary, elsewhere, workers, limit)
+            return label_maps(
+                labels, images, vocabulary, elsewhere, workers, limit, all_listed=all_listed
+            )
         faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
     if faults:
-        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        raise UserError(
-            f"{len(faults):,} of {len(jobs):,} label maps cannot be drawn from {labels}: "
-            f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
-        )
+        raise _undrawn(faults, len(jobs), labels)
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _undrawn(faults: Sequence[ImageError], total: int, labels: Path) -> UserError:
+    """The error for maps that cannot be drawn."""
+    more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    return UserError(
+        f"{len(faults):,} of {total:,} label maps cannot be drawn from {labels}: "
+        f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
+    )
 
 
 def _jobs(
@@ -117,6 +126,7 @@ def _jobs(
     maps: Path,
     limit: int | None,
     say: Callable[[str], None],
+    all_listed: bool,
 ) -> list[Job]:
     """The maps to be drawn, of all images or of those with annotations, as the format demands.
 
@@ -133,12 +143,13 @@ def _jobs(
     unlisted = [i for i in list(images)[:limit] if i not in known_as]
     if unlisted:
         found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
-        if not annotations.unlisted_is_empty:
+        if not annotations.unlisted_is_empty and all_listed:
             other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
             alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-            advice = "annotate them, or leave them out of --images"
+            advice = "annotate them, or pass --missing-labels skip or empty"
             raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
-        say(f"{found}, and taken for images without objects: {few(unlisted)}")
+        if annotations.unlisted_is_empty:
+            say(f"{found}, and taken for images without objects: {few(unlisted)}")
     drawn = images if annotations.unlisted_is_empty else known_as
     return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
 
