@@ -195,7 +195,7 @@ def tiled_note(headers: Headers, protocol: Protocol) -> str | None:
     worst = max(counts, key=lambda path: counts[path])
     height, width = headers[worst].shown
     return (
-        f"--tile: {images(len(counts))} at their own resolution are {sum(counts.values()):,} "
+        f"--tile: {images(len(counts))} without a resize, in all {sum(counts.values()):,} "
         f"windows of {protocol.slide_crop} pixels, up to {counts[worst]:,} an image "
         f"({worst}, {width:,}x{height:,}); a longer --slide-stride needs fewer"
     )
