@@ -19,7 +19,7 @@ from sclip_core.datasets.annotations.coco import CocoInstances
 from sclip_core.datasets.annotations.labelme import LabelMe
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import TEXT_NAMES, Yolo, looks_like_yolo
-from sclip_core.datasets.labels import SINGLE_CHANNEL
+from sclip_core.datasets.label_files import SINGLE_CHANNEL
 from sclip_core.datasets.samples import by_suffix, files_of
 from sclip_core.datasets.suffixes import LABEL_SUFFIXES
 
