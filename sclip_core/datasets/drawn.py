@@ -66,7 +66,8 @@ def drawn(
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
-    maps = label_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
+    workers, exif = settings.workers, settings.exif
+    maps = label_maps(labels, images, vocabulary, folder, workers, limit, say, elsewhere, exif)
     given = () if settings.ignores_as_usual else settings.ignore_label
     ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
     return settings.replace(labels=maps, ignore_label=tuple(ignored))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import unicodedata
 from pathlib import Path
@@ -65,6 +66,51 @@ def test_a_silent_turn_is_said_and_can_be_left_out(run, tmp_path, turn, square) 
     assert score(run(data)[1]) == score(ignored)
 
 
+def test_label_maps_with_the_tag_of_their_image_are_turned_with_it(run, tmp_path) -> None:
+    data = drawn(tmp_path / "d", 3)
+    alone = score(run(data, "--exif", "ignore")[1])
+    exif = Image.Exif()
+    exif[0x112] = 3
+    for path in (data / "labels").iterdir():
+        Image.fromarray(np.asarray(Image.open(path))).save(path, exif=exif)
+    code, out, err = run(data)
+    assert code == 0
+    assert "note: EXIF turns 2 images and their label maps alike" in err
+    for folder in ("images", "labels"):  # both turned for good
+        for path in (data / folder).iterdir():
+            Image.fromarray(np.rot90(np.asarray(Image.open(path)), 2)).save(path)
+    assert score(run(data)[1]) == score(out) != alone
+
+
+@pytest.mark.parametrize("stored", [True, False])
+def test_annotations_of_either_size_are_drawn_where_they_belong(run, tmp_path, stored) -> None:
+    data = drawn(tmp_path / "d", 6)
+    turned = Image.open(data / "images/p0.png").size  # as stored: 48 x 64
+    size = turned if stored else turned[::-1]
+    box = {"x": [0, 10, 10, 0], "y": [0, 0, 20, 20]}  # a corner of the stored pixels
+    x, y = np.array(box["x"]), np.array(box["y"])
+    if not stored:
+        x, y = turned[1] - y, x  # turned clockwise
+    outline = np.stack([x, y], -1).ravel().tolist()
+    name = [f"p{k}.png" for k in range(2)]
+    (data / "a.json").write_text(json.dumps({
+        "images": [{"id": k, "file_name": name[k], "width": size[0], "height": size[1]}
+                   for k in range(2)],
+        "annotations": [{"id": k, "image_id": k, "category_id": 1, "iscrowd": 0,
+                         "segmentation": [outline]} for k in range(2)],
+        "categories": [{"id": 1, "name": "grass"}],
+    }))  # fmt: skip
+    code, _, err = run(data, labels=data / "a.json")
+    assert code == 0, err
+    assert ("are turned with them" in err) == stored
+    (path,) = (tmp_path / "artifacts/ground_truth").rglob("p0.png")
+    drawn_map = np.asarray(Image.open(path))
+    assert drawn_map.shape == turned  # 48 rows, 64 columns: as the image is shown
+    rows, columns = np.nonzero(drawn_map == 1)
+    assert rows.max() <= 10
+    assert columns.min() >= 43
+
+
 def test_a_turn_that_sizes_tell_is_refused_with_what_to_do(run, tmp_path) -> None:
     data = drawn(tmp_path / "d", 6)
     code, _, err = run(data)
@@ -92,6 +138,7 @@ def test_one_bad_file_costs_only_itself(run, sclip, tmp_path) -> None:
     (data / "images/empty.jpg").write_bytes(b"")
     (data / "images/text.jpg").write_text("no image")
     (data / "images/folder.jpg").mkdir()
+    (data / "labels/folder.png").unlink()
     shutil.copy(data / "images/p0.png", data / "images/wrong.jpg")  # a PNG called .jpg
     code, out, err = run(data)
     assert code == 1

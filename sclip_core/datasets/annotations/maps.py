@@ -26,6 +26,9 @@ from sclip_core.datasets.annotations import (
     open_annotations,
 )
 from sclip_core.datasets.causes import IGNORE_LABEL
+from sclip_core.datasets.headers import Header, read_header
+from sclip_core.datasets.images import turned
+from sclip_core.datasets.label_names import plain_form
 from sclip_core.datasets.samples import files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
@@ -48,6 +51,22 @@ class Job(NamedTuple):
     target: Path
 
 
+class How(NamedTuple):
+    """How images are read, and those whose annotations were turned with them."""
+
+    exif: str
+    turned: list[Path]
+
+    def report(self, say: Callable[[str], None]) -> None:
+        """Say which annotations were turned."""
+        if self.turned:
+            say(
+                f"the annotations of {len(self.turned):,} images have the size that these have "
+                "before EXIF turns them, and are turned with them: "
+                f"{few(sorted(self.turned))}"
+            )
+
+
 def label_maps(
     labels: Path,
     images: Path,
@@ -57,6 +76,7 @@ def label_maps(
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
+    exif: str = "apply",
 ) -> Path:
     """Draw a label map for each image that has annotations.
 
@@ -74,6 +94,7 @@ def label_maps(
         say: called with a line about images that are taken to have no objects.
         elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
             is written to ``folder``. None: they are drawn in ``folder``.
+        exif: whether images are turned as EXIF asks for: ``apply`` or ``ignore``.
 
     Returns:
         The folder of the maps; the map of ``a/b.jpg`` is ``a/b.png`` in it.
@@ -87,7 +108,7 @@ def label_maps(
     rest = vocabulary.numbers[0] if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool)
+        maps = folder / _key(annotations, vocabulary, pool, exif)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
         jobs = _jobs(annotations, labels, there, maps, limit, say)
         done = _done(maps)
@@ -97,17 +118,24 @@ def label_maps(
         if not todo:
             return maps
         if elsewhere is not None:
-            return label_maps(labels, images, vocabulary, elsewhere, workers, limit)
-        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
-    if faults:
-        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        raise UserError(
-            f"{len(faults):,} of {len(jobs):,} label maps cannot be drawn from {labels}: "
-            f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
-        )
+            return label_maps(labels, images, vocabulary, elsewhere, workers, limit, exif=exif)
+        how = How(exif, [])
+        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest, how), done)
+    how.report(say)
+    _refuse_faults(faults, len(jobs), labels)
     text = canonical_json({"images": {**done, **states}})
     write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
     return maps
+
+
+def _refuse_faults(faults: Sequence[ImageError], number: int, labels: Path) -> None:
+    """Raise where some of a number of maps cannot be drawn."""
+    if faults:
+        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+        raise UserError(
+            f"{len(faults):,} of {number:,} label maps cannot be drawn from {labels}: "
+            f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
+        )
 
 
 def _jobs(
@@ -192,27 +220,61 @@ def _draw(
     annotations: Annotations,
     classes_of: Mapping[str | int, int],
     rest: int,
+    how: How,
     job: Job,
     seen_before: bool,
 ) -> None:
     """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
-    size_hw = _size(job.image)
+    header = _header(job.image)
+    size_hw = header.shown if how.exif == "apply" else header.size
     if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
                 return
-    classes = annotations.draw(job.known_as, classes_of, size_hw)
+    try:
+        classes = annotations.draw(job.known_as, classes_of, size_hw)
+    except ImageError as error:
+        classes = _drawn_as_stored(annotations, classes_of, job, header, error)
+        how.turned.append(job.image)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
     deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
 
 
+def _drawn_as_stored(
+    annotations: Annotations,
+    classes_of: Mapping[str | int, int],
+    job: Job,
+    header: Header,
+    error: ImageError,
+) -> NDArray[np.int32]:
+    """The map of annotations that have the size of an image before EXIF turns it, turned with it.
+
+    Raises:
+        ImageError: the one given, where that is not so.
+    """
+    if header.size == header.shown:
+        raise error
+    try:
+        return turned(annotations.draw(job.known_as, classes_of, header.size), header.orientation)
+    except ImageError:
+        raise error from None
+
+
+def _header(path: Path) -> Header:
+    """Of an image that is not damaged."""
+    data = read_sample(path)
+    return read_header(data) or Header("unknown", image_size(data, str(path)))
+
+
 def _size(path: Path) -> tuple[int, int]:
     return image_size(read_sample(path), str(path))
 
 
-def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
+def _key(
+    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, exif: str
+) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
     digests = pool.map(_digest, [annotations.files[name] for name in names])
@@ -225,6 +287,8 @@ def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecu
     }
     if vocabulary.labels or vocabulary.ignored:
         identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
+    if exif != "apply":
+        identity["exif"] = exif
     return artifact_key(identity)
 
 
@@ -244,7 +308,11 @@ def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path])
     known = annotations.ids()
     cut = _folders_above(known, images)
     ids = {"/".join(one.split("/")[cut:]): one for one in known}
-    found = {image_id: one for image_id, one in ids.items() if image_id in images}
+    composed = {plain_form(image_id): image_id for image_id in images}
+    as_images = {
+        i if i in images else composed.get(plain_form(i), i): one for i, one in ids.items()
+    }
+    found = {image_id: one for image_id, one in as_images.items() if image_id in images}
     if found:
         return found
     there, listed = next(iter(images), None), next(iter(known), None)
