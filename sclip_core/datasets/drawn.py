@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sclip_core.config import Settings, UserError
+from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import label_maps, unlabelled
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
+from sclip_core.datasets.parquet import opened_unpacked
 
 DRAWN = "ground_truth"  # below the artifacts
 
@@ -28,6 +30,8 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
     Raises:
         UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
+    if parquet_files(settings.images):
+        return opened_unpacked(settings, say, keep, opened)
     if keep or settings.labels is None or not is_annotations(settings.labels):
         return open_dataset(drawn(settings, say))
     elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
@@ -63,11 +67,20 @@ def drawn(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
+    for name in ("palette", "label_values", "label_pattern"):
+        if getattr(settings, name):
+            raise UserError(
+                f"--{name.replace('_', '-')} is for label maps, and {labels} holds annotations: "
+                "leave it out"
+            )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
+    all_listed = settings.missing_labels == "refuse"
     workers, exif = settings.workers, settings.exif
-    maps = label_maps(labels, images, vocabulary, folder, workers, limit, say, elsewhere, exif)
+    maps = label_maps(
+        *(labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed, exif)
+    )
     given = () if settings.ignores_as_usual else settings.ignore_label
     ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
     return settings.replace(labels=maps, ignore_label=tuple(ignored))

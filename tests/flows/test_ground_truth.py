@@ -181,6 +181,25 @@ def test_one_blank_map_among_others_is_nothing_to_tell(small, sclip, tmp_path):
     assert "note" not in err
 
 
+def test_images_that_annotations_do_not_list(small, sclip, tmp_path):
+    maps = class_maps(small)
+    annotations = coco({name: maps[name] for name in list(maps)[:2]}, tmp_path / "some.json")
+    command = ["plan", *flags(small, tmp_path / "a", labels=annotations)]
+    code, _, err = sclip(*command)
+    assert code == 2
+    assert "1 images are not in" in err
+    assert "pass --missing-labels skip or empty" in err
+    code, _, err = sclip(*command, "--missing-labels=skip")
+    assert code == 0, err
+    assert "note: 1 of 3 images have no label map and are left out" in err
+    code, _, err = sclip(*command, "--missing-labels=empty")
+    assert code == 0, err
+    assert "are not evaluated, since the first class is not the background" in err
+    code, _, err = sclip(*command, "--palette=voc")
+    assert code == 2
+    assert f"--palette is for label maps, and {annotations} holds annotations" in err
+
+
 # --- benchmarks
 
 

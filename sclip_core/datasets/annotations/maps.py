@@ -76,13 +76,13 @@ def label_maps(
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
+    all_listed: bool = True,
     exif: str = "apply",
 ) -> Path:
     """Draw a label map for each image that has annotations.
 
-    Pixels that no annotation covers are class 0 if that is the background, else they have the
-    value of `unlabelled`. Maps drawn by an earlier call are kept, unless the annotations, the
-    vocabulary or the image have changed.
+    Pixels that no annotation covers are background, or have the value of `unlabelled`. Maps of
+    an earlier call are kept, unless annotations, vocabulary or image have changed.
 
     Args:
         labels: a COCO file, or a folder of LabelMe or YOLO files.
@@ -91,9 +91,9 @@ def label_maps(
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
-        say: called with a line about images that are taken to have no objects.
-        elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
-            is written to ``folder``. None: they are drawn in ``folder``.
+        say: called with a line on what a user should know.
+        elsewhere: where all maps are drawn if ``folder`` lacks some; None: in ``folder``.
+        all_listed: whether an image that the annotations do not list is a mistake.
         exif: whether images are turned as EXIF asks for: ``apply`` or ``ignore``.
 
     Returns:
@@ -101,7 +101,7 @@ def label_maps(
 
     Raises:
         UserError: the annotations cannot be used, have a category without a class, or lack
-            images; some maps cannot be drawn (all others are drawn first); or the disk is full.
+            images; some maps cannot be drawn (all others are); or the disk is full.
     """
     annotations = open_annotations(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
@@ -110,7 +110,7 @@ def label_maps(
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
         maps = folder / _key(annotations, vocabulary, pool, exif)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-        jobs = _jobs(annotations, labels, there, maps, limit, say)
+        jobs = _jobs(annotations, labels, there, maps, limit, say, all_listed)
         done = _done(maps)
         states = {job.image_id: _state(job.image) for job in jobs}
         kept = {i for i, state in states.items() if done.get(i) == state}
@@ -118,24 +118,30 @@ def label_maps(
         if not todo:
             return maps
         if elsewhere is not None:
-            return label_maps(labels, images, vocabulary, elsewhere, workers, limit, exif=exif)
+            more: Any = {"all_listed": all_listed, "exif": exif}
+            return label_maps(labels, images, vocabulary, elsewhere, workers, limit, **more)
         how = How(exif, [])
         faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest, how), done)
     how.report(say)
-    _refuse_faults(faults, len(jobs), labels)
-    text = canonical_json({"images": {**done, **states}})
-    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+    if faults:
+        raise _undrawn(faults, len(jobs), labels)
+    _finish(maps, {**done, **states})
     return maps
 
 
-def _refuse_faults(faults: Sequence[ImageError], number: int, labels: Path) -> None:
-    """Raise where some of a number of maps cannot be drawn."""
-    if faults:
-        more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
-        raise UserError(
-            f"{len(faults):,} of {number:,} label maps cannot be drawn from {labels}: "
-            f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
-        )
+def _finish(maps: Path, states: Mapping[str, Any]) -> None:
+    """Note the state of each image whose map is drawn."""
+    text = canonical_json({"images": states})
+    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+
+
+def _undrawn(faults: Sequence[ImageError], total: int, labels: Path) -> UserError:
+    """The error for maps that cannot be drawn."""
+    more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+    return UserError(
+        f"{len(faults):,} of {total:,} label maps cannot be drawn from {labels}: "
+        f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
+    )
 
 
 def _jobs(
@@ -145,6 +151,7 @@ def _jobs(
     maps: Path,
     limit: int | None,
     say: Callable[[str], None],
+    all_listed: bool,
 ) -> list[Job]:
     """The maps to be drawn, of all images or of those with annotations, as the format demands.
 
@@ -161,12 +168,13 @@ def _jobs(
     unlisted = [i for i in list(images)[:limit] if i not in known_as]
     if unlisted:
         found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
-        if not annotations.unlisted_is_empty:
+        if not annotations.unlisted_is_empty and all_listed:
             other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
             alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-            advice = "annotate them, or leave them out of --images"
+            advice = "annotate them, or pass --missing-labels skip or empty"
             raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
-        say(f"{found}, and taken for images without objects: {few(unlisted)}")
+        if annotations.unlisted_is_empty:
+            say(f"{found}, and taken for images without objects: {few(unlisted)}")
     drawn = images if annotations.unlisted_is_empty else known_as
     return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
 
