@@ -110,11 +110,12 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    _check_words(model, vocabulary)
     for line in model.spec.notes:
         note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
-        return _do_all(work, jobs)
+        return _do_all(work, jobs, images)
     work.do(jobs[0], pixels)
     return 0
 
@@ -155,10 +156,26 @@ class Work:
             print(printable(str(job.labels)), flush=True)
 
 
-def _do_all(work: Work, jobs: Sequence[Job]) -> int:
+def _check_words(model: SCLIP, vocabulary: Vocabulary) -> None:
+    """Say what is to be known of the words for this model.
+
+    Raises:
+        UserError: it cannot read a word, or not tell two classes apart.
+    """
+    from sclip_core.encoder.loading import load_tokenizer
+    from sclip_core.encoder.words import check_words
+
+    classes = list(zip(vocabulary.class_names, vocabulary.words, strict=True))
+    weights = Path(model.spec.weights)
+    for line in check_words(load_tokenizer(model.spec), classes, weights=weights):
+        note(line)
+
+
+def _do_all(work: Work, jobs: Sequence[Job], given: Sequence[Path]) -> int:
     """Segment the images that can be used and name the others; returns 1 if there are any."""
     from flows.cli.console import report_left_out
     from sclip_core.datasets import Reading, decode_image, read_sample
+    from sclip_core.datasets.samples import folders_called_images
 
     reading = Reading.of(work.settings)
     left_out = []
@@ -167,6 +184,9 @@ def _do_all(work: Work, jobs: Sequence[Job]) -> int:
             work.do(job, decode_image(read_sample(job.image), str(job.image), reading))
         except ImageError as error:
             left_out.append(str(error))
+    for folder in filter(os.path.isdir, given):
+        places = folders_called_images(folder)
+        left_out += [f"{place} is a folder: expected an image file" for place in places]
     return report_left_out(left_out)
 
 

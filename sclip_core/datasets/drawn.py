@@ -77,8 +77,9 @@ def drawn(
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.first_drawn
     all_listed = settings.missing_labels == "refuse"
+    workers, exif = settings.workers, settings.exif
     maps = label_maps(
-        *(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere, all_listed)
+        *(labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed, exif)
     )
     given = () if settings.ignores_as_usual else settings.ignore_label
     ignored = dict.fromkeys((*given, unlabelled(vocabulary)))

@@ -136,7 +136,8 @@ class Source:
         settings, columns = self.settings, self.columns
         names = None if settings.classes is not None else _names(settings, self.files[0], columns)
         if not self.is_whole(folder):
-            self.say(f"{len(self.wanted):,} rows of {settings.images} are unpacked to {folder}")
+            if folder == self.kept:  # where they take room
+                self.say(f"{len(self.wanted):,} rows of {settings.images} are unpacked to {folder}")
             sizes = _sizes(folder)
             for number, image, label in _rows(self.files, columns, self.wanted):
                 _write(folder / "images", self.wanted[number], image, ".jpg", sizes)

@@ -26,6 +26,9 @@ from sclip_core.datasets.annotations import (
     open_annotations,
 )
 from sclip_core.datasets.causes import IGNORE_LABEL
+from sclip_core.datasets.headers import Header, read_header
+from sclip_core.datasets.images import turned
+from sclip_core.datasets.label_names import plain_form
 from sclip_core.datasets.samples import files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
@@ -48,6 +51,22 @@ class Job(NamedTuple):
     target: Path
 
 
+class How(NamedTuple):
+    """How images are read, and those whose annotations were turned with them."""
+
+    exif: str
+    turned: list[Path]
+
+    def report(self, say: Callable[[str], None]) -> None:
+        """Say which annotations were turned."""
+        if self.turned:
+            say(
+                f"the annotations of {len(self.turned):,} images have the size that these have "
+                "before EXIF turns them, and are turned with them: "
+                f"{few(sorted(self.turned))}"
+            )
+
+
 def label_maps(
     labels: Path,
     images: Path,
@@ -58,12 +77,12 @@ def label_maps(
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
     all_listed: bool = True,
+    exif: str = "apply",
 ) -> Path:
     """Draw a label map for each image that has annotations.
 
-    Pixels that no annotation covers are class 0 if that is the background, else they have the
-    value of `unlabelled`. Maps drawn by an earlier call are kept, unless the annotations, the
-    vocabulary or the image have changed.
+    Pixels that no annotation covers are background, or have the value of `unlabelled`. Maps of
+    an earlier call are kept, unless annotations, vocabulary or image have changed.
 
     Args:
         labels: a COCO file, or a folder of LabelMe or YOLO files.
@@ -72,24 +91,24 @@ def label_maps(
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
-        say: called with a line about images that are taken to have no objects.
-        elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
-            is written to ``folder``. None: they are drawn in ``folder``.
+        say: called with a line on what a user should know.
+        elsewhere: where all maps are drawn if ``folder`` lacks some; None: in ``folder``.
         all_listed: whether an image that the annotations do not list is a mistake.
+        exif: whether images are turned as EXIF asks for: ``apply`` or ``ignore``.
 
     Returns:
         The folder of the maps; the map of ``a/b.jpg`` is ``a/b.png`` in it.
 
     Raises:
         UserError: the annotations cannot be used, have a category without a class, or lack
-            images; some maps cannot be drawn (all others are drawn first); or the disk is full.
+            images; some maps cannot be drawn (all others are); or the disk is full.
     """
     annotations = open_annotations(labels)
     classes_of = match(annotations.used, vocabulary, str(labels))
     rest = vocabulary.numbers[0] if has_background(vocabulary) else unlabelled(vocabulary)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool)
+        maps = folder / _key(annotations, vocabulary, pool, exif)
         there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
         jobs = _jobs(annotations, labels, there, maps, limit, say, all_listed)
         done = _done(maps)
@@ -99,15 +118,21 @@ def label_maps(
         if not todo:
             return maps
         if elsewhere is not None:
-            return label_maps(
-                labels, images, vocabulary, elsewhere, workers, limit, all_listed=all_listed
-            )
-        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest), done)
+            more: Any = {"all_listed": all_listed, "exif": exif}
+            return label_maps(labels, images, vocabulary, elsewhere, workers, limit, **more)
+        how = How(exif, [])
+        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest, how), done)
+    how.report(say)
     if faults:
         raise _undrawn(faults, len(jobs), labels)
-    text = canonical_json({"images": {**done, **states}})
-    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+    _finish(maps, {**done, **states})
     return maps
+
+
+def _finish(maps: Path, states: Mapping[str, Any]) -> None:
+    """Note the state of each image whose map is drawn."""
+    text = canonical_json({"images": states})
+    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
 
 
 def _undrawn(faults: Sequence[ImageError], total: int, labels: Path) -> UserError:
@@ -203,27 +228,61 @@ def _draw(
     annotations: Annotations,
     classes_of: Mapping[str | int, int],
     rest: int,
+    how: How,
     job: Job,
     seen_before: bool,
 ) -> None:
     """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
-    size_hw = _size(job.image)
+    header = _header(job.image)
+    size_hw = header.shown if how.exif == "apply" else header.size
     if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
                 return
-    classes = annotations.draw(job.known_as, classes_of, size_hw)
+    try:
+        classes = annotations.draw(job.known_as, classes_of, size_hw)
+    except ImageError as error:
+        classes = _drawn_as_stored(annotations, classes_of, job, header, error)
+        how.turned.append(job.image)
     values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
     deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
     image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
     write_whole(job.target, lambda path: image.save(path, format="PNG"))
 
 
+def _drawn_as_stored(
+    annotations: Annotations,
+    classes_of: Mapping[str | int, int],
+    job: Job,
+    header: Header,
+    error: ImageError,
+) -> NDArray[np.int32]:
+    """The map of annotations that have the size of an image before EXIF turns it, turned with it.
+
+    Raises:
+        ImageError: the one given, where that is not so.
+    """
+    if header.size == header.shown:
+        raise error
+    try:
+        return turned(annotations.draw(job.known_as, classes_of, header.size), header.orientation)
+    except ImageError:
+        raise error from None
+
+
+def _header(path: Path) -> Header:
+    """Of an image that is not damaged."""
+    data = read_sample(path)
+    return read_header(data) or Header("unknown", image_size(data, str(path)))
+
+
 def _size(path: Path) -> tuple[int, int]:
     return image_size(read_sample(path), str(path))
 
 
-def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
+def _key(
+    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, exif: str
+) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
     digests = pool.map(_digest, [annotations.files[name] for name in names])
@@ -236,6 +295,8 @@ def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecu
     }
     if vocabulary.labels or vocabulary.ignored:
         identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
+    if exif != "apply":
+        identity["exif"] = exif
     return artifact_key(identity)
 
 
@@ -255,7 +316,11 @@ def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path])
     known = annotations.ids()
     cut = _folders_above(known, images)
     ids = {"/".join(one.split("/")[cut:]): one for one in known}
-    found = {image_id: one for image_id, one in ids.items() if image_id in images}
+    composed = {plain_form(image_id): image_id for image_id in images}
+    as_images = {
+        i if i in images else composed.get(plain_form(i), i): one for i, one in ids.items()
+    }
+    found = {image_id: one for image_id, one in as_images.items() if image_id in images}
     if found:
         return found
     there, listed = next(iter(images), None), next(iter(known), None)
