@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations import (
@@ -61,7 +62,7 @@ class How(NamedTuple):
         """Say which annotations were turned."""
         if self.turned:
             say(
-                f"the annotations of {len(self.turned):,} images have the size that these have "
+                f"the annotations of {number_of(len(self.turned), 'image')} fit the pixels "
                 "before EXIF turns them, and are turned with them: "
                 f"{few(sorted(self.turned))}"
             )
@@ -167,7 +168,7 @@ def _jobs(
     known_as = _matched(annotations, labels, images)
     unlisted = [i for i in list(images)[:limit] if i not in known_as]
     if unlisted:
-        found = f"{len(unlisted):,} images are not in {labels} ({annotations.format})"
+        found = f"{number_of(len(unlisted), 'image', 'are')} not in {labels} ({annotations.format})"
         if not annotations.unlisted_is_empty and all_listed:
             other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
             alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
