@@ -42,7 +42,7 @@ def run(
         out.print(printable(f"run {first.run_id}: {first.path}"), soft_wrap=True)
     for line in saved_lines(finished):
         out.print(line, soft_wrap=True)
-    return report_left_out(line for each in finished for line in each.failures.values())
+    return report_left_out(line for each in finished for line in each.left_out)
 
 
 @with_settings(flag)

@@ -31,6 +31,8 @@ class Dataset:
         left_out: images that were found and are no samples, each with a line on why. A run names
             them, counts them as failed and goes on without them.
         notes: what a user should know about the data before a run, a line each.
+        faults: lines on parts of the ground truth that are left out, where the rest of it is
+            right. A run says them, scores the images and ends with exit code 1.
     """
 
     name: str
@@ -41,6 +43,7 @@ class Dataset:
     root: Path | None = None
     left_out: tuple[tuple[Sample, str], ...] = ()
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
 
     def __len__(self) -> int:
         """The number of images."""
@@ -75,11 +78,20 @@ class Dataset:
         return replace(self, samples=self.samples[:n])
 
 
-def open_dataset(settings: Settings) -> Dataset:
+def open_dataset(
+    settings: Settings,
+    left_out: tuple[tuple[Sample, str], ...] = (),
+    faults: tuple[str, ...] = (),
+) -> Dataset:
     """Find the files of the dataset that the settings name; no image is opened.
 
     A benchmark is looked up below ``data_root``. The user's own images are given by ``images`` and
     ``classes``, their ground truth by ``labels``. ``num_samples`` takes only the first so many.
+
+    Args:
+        settings: of a run.
+        left_out: images of the user's own that are known to have no ground truth, and why.
+        faults: lines on what is left out of the ground truth of others.
 
     Raises:
         UserError: an option is missing, or what it names is missing or does not fit.
@@ -92,10 +104,22 @@ def open_dataset(settings: Settings) -> Dataset:
         name = settings.dataset
         vocabulary = own_vocabulary(settings)
         _refuse_ignored_class(settings, vocabulary)
-        samples = folder_samples(settings.images, settings.labels, settings.num_samples)
+        samples = folder_samples(
+            settings.images,
+            settings.labels,
+            settings.num_samples,
+            {sample.image_id for sample, _ in left_out},
+        )
     root = benchmark_root(name, settings.data_root) if settings.images is None else None
     return Dataset(
-        name, samples, vocabulary, settings.reduce_zero_label, settings.ignore_label, root
+        name,
+        samples,
+        vocabulary,
+        settings.reduce_zero_label,
+        settings.ignore_label,
+        root,
+        left_out,
+        faults=faults,
     )
 
 

@@ -30,7 +30,10 @@ class Sample(NamedTuple):
 
 
 def folder_samples(
-    images: Path, labels: Path | None, limit: int | None = None
+    images: Path,
+    labels: Path | None,
+    limit: int | None = None,
+    without: Collection[str] = (),
 ) -> tuple[Sample, ...]:
     """The samples of the user's own folders, sorted by id.
 
@@ -40,6 +43,7 @@ def folder_samples(
         images: folder of images, searched with its subfolders.
         labels: folder of label maps; None: there are none.
         limit: take (and check) only the first so many.
+        without: images that are left out.
 
     Raises:
         UserError: there is no such folder, it has no images or two of one name, or label maps
@@ -53,6 +57,7 @@ def folder_samples(
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
     if labels is None:
         return tuple(Sample(i, image_files[i], None) for i in ids)
+    ids = [i for i in ids if i not in without]
     found = by_suffix(labels, LABEL_SUFFIXES)
     worst_first = sorted(found, key=lambda entry: -LABEL_SUFFIXES.index(entry[2]))
     label_files = {stem: path for path, stem, _ in worst_first}

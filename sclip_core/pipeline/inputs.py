@@ -50,6 +50,8 @@ class Inputs:
         dataset = opened(settings, note, self._keep)
         for line in dataset.notes:
             note(line)
+        for line in dataset.faults:
+            self.journal.fault(line)
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))
         if settings.scored:
