@@ -70,13 +70,14 @@ def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> di
     return found
 
 
-def special(classes_of: Mapping[Category, int]) -> str | None:
-    """The note on categories that stand for no class; None: there are none."""
+def special(classes_of: Mapping[Category, int]) -> tuple[str, ...]:
+    """The note on categories that stand for no class, if there are any."""
     ignored = [str(name) for name, label in classes_of.items() if label == NOT_EVALUATED]
     nothing = [str(name) for name, label in classes_of.items() if label == NOTHING]
     parts = [f"{few(ignored)}: its pixels are not evaluated"] if ignored else []
     parts += [f"{few(nothing)}: its pixels count as without annotation"] if nothing else []
-    return f"categories that are no class of the vocabulary: {'; '.join(parts)}" if parts else None
+    line = f"categories that are no class of the vocabulary: {'; '.join(parts)}"
+    return (line,) if parts else ()
 
 
 def _classes_by(*levels: Iterable[Collection[str]]) -> list[dict[str, set[int]]]:

@@ -66,12 +66,11 @@ class CocoFile:
                 self.annotations[number].append(entry)
             else:
                 strays.append(f"annotation {shown(entry.get('id'))} of image {shown(number)}")
-        self.faults: tuple[str, ...] = ()
-        if strays:
-            some = f"{len(strays):,} annotations" if strays[1:] else "1 annotation"
-            self.faults = (f"{path}: {some} of images that it does not list: {few(strays)}",)
+        some = f"{len(strays):,} annotations" if strays[1:] else "1 annotation"
+        line = f"{path}: {some} of images that it does not list: {few(strays)}"
+        self.faults: tuple[str, ...] = (line,) if strays else ()
         if strays and not any(self.annotations.values()):
-            raise UserError(f"{self.faults[0]}; expected the numbers of 'images'")
+            raise UserError(f"{line}; expected the numbers of 'images'")
 
     def category(self, entry: Mapping[str, Any]) -> str | None:
         """The name of the category of an annotation or segment; None: its number is not listed."""

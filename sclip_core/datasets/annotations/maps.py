@@ -100,9 +100,8 @@ def draw_maps(
 ) -> Maps:
     """Draw a label map for each image that has annotations.
 
-    Pixels that no annotation covers are class 0 if that is the background, else they have the
-    value of `unlabelled`, as have pixels that are not to be evaluated. Maps drawn by an earlier
-    call are kept, unless the annotations, the vocabulary or the image have changed.
+    Pixels without annotation are class 0 if that is the background, else `unlabelled`, as are those
+    not to be evaluated. Earlier maps are kept unless annotations, vocabulary or image changed.
 
     Args:
         labels: a COCO file, or a folder of COCO, LabelMe or YOLO files.
@@ -112,14 +111,11 @@ def draw_maps(
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
         say: called with a line for each thing to know before they are drawn.
-        elsewhere: the folder in which all maps are drawn if ``folder`` lacks some; then nothing
-            is written to ``folder``. None: they are drawn in ``folder``.
+        elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         every: whether every image must have a map.
 
     Raises:
-        UserError: the annotations cannot be used, have a category without a class, or lack most
-            images; no map can be drawn, or not all if ``every`` (all others are drawn first); or
-            the disk is full.
+        UserError: annotations cannot be used, or only of few images; no map can be drawn.
     """
     annotations = open_annotations(labels)
     values = _values(annotations, vocabulary, labels)
@@ -133,32 +129,29 @@ def draw_maps(
         states = {job.image_id: _state(job.image) for job in jobs}
         todo = [job for job in jobs if not _is_done(job, states[job.image_id], done)]
         if elsewhere is not None:
-            if any(done.failed.get(i, ([],))[0] != states[i] for i, *_ in todo):
+            if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
                 return draw_maps(
-                    labels, images, vocabulary, elsewhere, workers, limit, say, every=every
+                    labels, images, vocabulary, elsewhere, workers, limit, say, None, every
                 )
             todo = []
-        notes = (*annotations.notes, special(values.classes_of), *found.notes)
-        for line in filter(None, notes):
+        for line in (*annotations.notes, *special(values.classes_of), *found.notes):
             say(line)
         results = _draw_all(pool, todo, partial(_draw, annotations, values), done.states)
     done = done.with_results(results, states)
     wanted = list(there)[:limit]
-    failed = {i: done.failed[i][1] for i in wanted if i in done.failed and i in states}
+    failed = {i: done.failed[i][1] for i in wanted if i in done.failed}
     if failed and (every or len(failed) == len(wanted) - len(found.left_out)):
         raise _cannot_be_drawn(list(failed.values()), len(jobs), labels)
     if todo:
         done.write(maps / MARKER)
-    left_out = found.left_out | failed
-    return Maps(
-        maps,
-        tuple(
-            (Sample(i, there[i], None), left_out[i].removeprefix(f"{i} "))  # it is named anyway
-            for i in wanted
-            if i in left_out
-        ),
-        annotations.faults + _faults(done.faults, wanted, labels),
-    )
+    left_out = (found.left_out | failed).items()
+    samples = tuple((Sample(i, there[i], None), _unnamed(i, why)) for i, why in left_out)
+    return Maps(maps, samples, annotations.faults + _faults(done.faults, wanted, labels))
+
+
+def _unnamed(image_id: str, why: str) -> str:
+    """A line on an image without its id, with which a run begins it anyway."""
+    return why.removeprefix(f"{image_id} ")
 
 
 def _values(annotations: Annotations, vocabulary: Vocabulary, labels: Path) -> Values:

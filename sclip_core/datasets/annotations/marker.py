@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any, NamedTuple, Self
+from typing import Any, NamedTuple, Self, TypeVar
 
 from sclip_core.config import ImageError
 from sclip_core.store.files import write_whole
 from sclip_core.store.keys import canonical_json
 
+Value = TypeVar("Value")
 State = list[int]  # of an image's file
 
 
@@ -46,6 +47,10 @@ class Drawn(NamedTuple):
         text = canonical_json({key: found for key, found in content.items() if found})
         write_whole(path, lambda target: target.write_text(text, encoding="utf-8"))
 
+    def known_to_fail(self, image_id: str, state: State) -> bool:
+        """Whether an image, as it is now, is known to have no map."""
+        return image_id in self.failed and self.failed[image_id][0] == state
+
     def with_results(
         self, results: Mapping[str, list[str] | ImageError], states: Mapping[str, State]
     ) -> Self:
@@ -55,14 +60,17 @@ class Drawn(NamedTuple):
             results: of each image, the lines on its shapes, or why it has no map.
             states: of the images' files.
         """
-        before = [{i: v for i, v in part.items() if i not in results} for part in self]
         drawn = {i: lines for i, lines in results.items() if not isinstance(lines, ImageError)}
         fails = {i: error for i, error in results.items() if isinstance(error, ImageError)}
         return type(self)(
-            {**before[0], **{i: states[i] for i in drawn}},
-            {**before[1], **{i: lines for i, lines in drawn.items() if lines}},
-            {**before[2], **{i: (states[i], str(error)) for i, error in fails.items()}},
+            _without(self.states, results) | {i: states[i] for i in drawn},
+            _without(self.faults, results) | {i: lines for i, lines in drawn.items() if lines},
+            _without(self.failed, results) | {i: (states[i], str(fails[i])) for i in fails},
         )
+
+
+def _without(part: dict[str, Value], ids: Container[str]) -> dict[str, Value]:
+    return {i: value for i, value in part.items() if i not in ids}
 
 
 def is_lines(value: object) -> bool:

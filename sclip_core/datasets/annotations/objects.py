@@ -148,7 +148,7 @@ def reliable(entries: Iterable[Mapping[str, Any]]) -> bool:
     """Whether the boxes of a COCO file are those of its outlines, judged by some of them."""
     pairs = (pair for pair in map(_box_and_extent, entries) if pair is not None)
     near = [stated.near(found) for stated, found in islice(pairs, COMPARED)]
-    return bool(near) and np.mean(near) >= AGREE
+    return bool(near and np.mean(near) >= AGREE)
 
 
 def _box_and_extent(entry: Mapping[str, Any]) -> tuple[Box, Box] | None:
@@ -158,10 +158,13 @@ def _box_and_extent(entry: Mapping[str, Any]) -> tuple[Box, Box] | None:
         return None
     try:
         if isinstance(segmentation, dict):
-            size = tuple(segmentation["size"])
-            left, top, width, height = shapes.coco().toBbox(shapes.runs(segmentation, size, ""))
+            height, width = segmentation["size"]
+            mask = shapes.runs(segmentation, (height, width), "")
+            left, top, width, height = shapes.coco().toBbox(mask)
             return stated, Box(left, top, left + width, top + height)
         points = np.concatenate([np.reshape(ring, (-1, 2)) for ring in cast(Any, segmentation)])
+        if not has_area(points):
+            return None
         (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
     except (ImageError, ValueError, TypeError, KeyError, AttributeError, OverflowError):
         return None

@@ -1,6 +1,6 @@
-"""Which image annotations are of: names that mean the same file, though they are not the same.
+r"""Which image annotations are of: names that mean the same file, though they are not the same.
 
-Annotations name images as the machine that they were made on did: ``C:\\data\\a.jpg``,
+Annotations name images as the machine that they were made on did: ``C:\data\\a.jpg``,
 ``/data/upload/3/a.jpg``, ``../../media/a.jpg``, ``my%20shot.jpg``, in another Unicode form.
 """
 

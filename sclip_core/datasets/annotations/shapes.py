@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError
 from sclip_core.config.errors import shown
 from sclip_core.config.optional import optional
-from sclip_core.datasets.annotations.categories import NOT_EVALUATED
 from sclip_core.datasets.labels import IGNORED
 
 LEAST = 3  # corners of an outline

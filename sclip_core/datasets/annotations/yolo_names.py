@@ -47,8 +47,8 @@ def find_names(folder: Path) -> Names | None:
         UserError: several are there and differ, or one is damaged.
     """
     places = [folder, *folder.absolute().parents][:UP]
-    yaml_files = next((found for place in places if (found := list(_yaml_names(place)))), [])
-    texts = next((found for place in places if (found := list(_text_names(place)))), [])
+    yaml_files = next(filter(None, (list(_yaml_names(place)) for place in places)), [])
+    texts = next(filter(None, (list(_text_names(place)) for place in places)), [])
     all_of_them = [*yaml_files, *texts]
     for other in all_of_them[1:]:
         if other.plain() != all_of_them[0].plain():
@@ -137,8 +137,9 @@ def _by_number(found: object) -> dict[int, Any]:
         return dict(enumerate(found))
     if not isinstance(found, dict):
         return {}
-    numbers = {reading.as_number(key): name for key, name in found.items()}
-    return numbers if all(type(key) is int and key >= 0 for key in numbers) else {}
+    pairs = [(reading.as_number(key), name) for key, name in found.items()]
+    numbers = {key: name for key, name in pairs if isinstance(key, int) and key >= 0}
+    return numbers if len(numbers) == len(found) else {}
 
 
 def _checked(by_number: Mapping[int, Any], found: object, path: Path) -> dict[int, str]:
