@@ -81,7 +81,7 @@ class Case:
 
     def stitched(self) -> Tensor:
         """Logits before PAMR: (Q, H, W)."""
-        stitcher = Stitcher(self.refiner.geometry)
+        stitcher = Stitcher(self.refiner.geometry, self.refiner.features.device)
         return stitcher.stitch(
             stitcher.side_by_side(self.refiner.features, self.refiner.embeddings)
         )

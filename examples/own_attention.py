@@ -14,7 +14,7 @@ import cv2
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from sclip_core import SCLIP, Protocol, Vocabulary, read_image
+from sclip_core import SCLIP, Protocol, Vocabulary
 from sclip_core.encoder import policy
 
 SCENES = Path(__file__).parent / "scenes"
@@ -34,7 +34,7 @@ def accuracy(attention: str) -> float:
     right = total = 0
     for path in sorted((SCENES / "images").iterdir()):
         truth = cv2.imread(str(SCENES / "labels" / f"{path.stem}.png"), cv2.IMREAD_UNCHANGED)
-        found = model.segment(read_image(path), TOY_WINDOWS, classes=words)
+        found = model.segment(path, words, TOY_WINDOWS)
         right += int((found.labels == truth).sum())
         total += truth.size
     return right / total

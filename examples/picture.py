@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from sclip_core import SCLIP, Protocol, read_image
+from sclip_core import SCLIP, Protocol
 
 SCENE = Path(__file__).parent / "scenes/images/0005.jpg"
 CLASSES = ["snow", "wooden wall, planks", "box, crate", "tree", "sky, clouds", "car"]
@@ -24,7 +24,7 @@ TOY_WINDOWS = Protocol(short_side=192, slide_crop=48, slide_stride=24)
 def main(picture: str = str(SCENE), labels_to: str | None = None) -> None:
     """Print the share of each class, and save the label map if a file is named."""
     model = SCLIP.load("sclip-demo", "scenes", attention="csa")
-    found = model.segment(read_image(picture), TOY_WINDOWS, classes=CLASSES, pamr_steps=10)
+    found = model.segment(picture, CLASSES, TOY_WINDOWS, pamr_steps=10)
 
     for number, pixels in enumerate(np.bincount(found.labels.ravel())):
         if pixels:

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple, overload
 
 import numpy as np
 import torch
@@ -18,11 +16,24 @@ from sclip_core.datasets import Vocabulary
 from sclip_core.encoder import TextBank, check_protocol, find_model
 from sclip_core.encoder.attention import register_own
 from sclip_core.encoder.clip import CLIP, default_batch_size
-from sclip_core.encoder.pixels import as_rgb
 from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.text import TEMPLATES
 from sclip_core.encoder.views import VIEWS
-from sclip_core.masks import RULES, Evidence, Proposals, mask_source, pooled_logits
+from sclip_core.given import (
+    Classes,
+    How,
+    Picture,
+    Pictures,
+    check_pictures,
+    masks_of_each,
+    propose_masks,
+    regions_of,
+    rgb_of,
+    shown_progress,
+    told_apart,
+    vocabulary_of,
+)
+from sclip_core.masks import RULES, Evidence, Proposals, pooled_logits
 from sclip_core.masks.id_maps import as_id_map, proposals_of
 from sclip_core.methods.features import features_of
 from sclip_core.methods.method import Method
@@ -30,19 +41,19 @@ from sclip_core.methods.networks import Networks
 from sclip_core.methods.registry import Chosen, check_cls, choose
 from sclip_core.segmentation import Refiner, Stitcher
 from sclip_core.segmentation.decision import class_scores
+from sclip_core.segmentation.result import Segmentation
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 
-Classes = list[str] | list[list[str]] | Vocabulary
+__all__ = ["SCLIP", "Segmentation", "propose_masks"]
 
 
-@dataclass(frozen=True)
-class Segmentation:
-    """The labels of an image, and the heat maps that were asked for."""
+class Asked(NamedTuple):
+    """What is wanted of each image of a call."""
 
-    labels: NDArray[np.unsignedinteger]  # (H, W), indices into class_names
-    class_names: tuple[str, ...]
-    heat: dict[str, NDArray[np.float32]] = field(default_factory=dict)
-    """By the name that was asked for: (H, W), cosine similarities."""
+    protocol: Protocol
+    words: Vocabulary | TextBank
+    heat: Sequence[str]
+    rule: str
 
 
 class SCLIP(CLIP):
@@ -55,6 +66,17 @@ class SCLIP(CLIP):
 
     method: str | None = None
     networks: Networks
+
+    def __repr__(self) -> str:
+        """One line: model, weights, method, device and precision."""
+        method = f"method {self.method}" if self.method else f"attention {self.encoder.attention}"
+        dtype = str(self.encoder.dtype).removeprefix("torch.")
+        return f"SCLIP({self._label}, {method}, {self.device}, {dtype})"
+
+    @property
+    def _label(self) -> str:
+        """Architecture and weights, as a text bank remembers them."""
+        return f"{self.spec.name} {self.spec.pretrained}"
 
     @classmethod
     def load(
@@ -74,11 +96,11 @@ class SCLIP(CLIP):
 
         Args:
             model: an open_clip name (docs/backbones.md), OpenAI's spelling of it (``ViT-B/16``,
-                ``ViT-L/14@336px``), or the path of an open_clip model JSON.
-            pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin).
-                A tag brings QuickGELU with it where it was trained so, and so does one of OpenAI's
-                own .pt files; other files do not say: for OpenAI's weights as the hub has them,
-                take a model like ``ViT-B-16-quickgelu``.
+                ``ViT-L/14@336px``), or the path of a model JSON or of its folder.
+            pretrained: an open_clip tag, or the path of a checkpoint (.safetensors, .pt, .bin) of
+                open_clip, OpenAI or transformers, or of its folder. What is known of its activation
+                is taken (``spec.notes``); for a bare file with OpenAI's weights take a model like
+                ``ViT-B-16-quickgelu``.
             device: ``auto`` (a GPU where there is one), ``cpu``, ``cuda``, ``cuda:1``.
             dtype: of the image tower: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``,
                 ``bf16``, ``fp16``.
@@ -120,111 +142,149 @@ class SCLIP(CLIP):
         """Encode a vocabulary, every word in each template (docs/protocol.md, section 1).
 
         Args:
-            classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
+            classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary; or
+                such a bank of this model, which is checked and given back.
             templates: ``openai``, 80 of them; ``simple``, four; or ``photo``, one.
 
         Returns:
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
+
+        Raises:
+            UserError: unknown templates, no list of words, or a bank of another model.
         """
         if templates not in TEMPLATES:
             raise unknown("templates", templates, TEMPLATES)
-        vocabulary = Vocabulary.from_classes(classes)
+        vocabulary = vocabulary_of(classes)
+        if isinstance(classes, TextBank):
+            return self._own(classes)
         vectors = [self.encode_word(word, templates) for word in vocabulary.queries]
         return TextBank(
             embeddings=torch.stack(vectors),
             query_class=torch.tensor(vocabulary.query_class, device=self.device),
             class_names=tuple(vocabulary.class_names),
             queries=tuple(vocabulary.queries),
+            model=self._label,
         )
 
-    def dense_similarity(self, image: Any, classes: Classes, **settings: Any) -> Tensor:
+    def _own(self, bank: TextBank) -> TextBank:
+        """A text bank on this model's device, if the model's features can be compared with it."""
+        width = bank.embeddings.shape[-1]
+        if width != self.spec.width or bank.model not in ("", self._label):
+            raise UserError(
+                f"the text bank is of {bank.model or 'another model'} with vectors of {width}, and "
+                f"this is {self._label} with {self.spec.width}: make it with this model's text_bank"
+            )
+        return bank.to(self.device)
+
+    def dense_similarity(self, image: Picture, classes: Classes, **settings: Any) -> Tensor:
         """How alike every patch of the whole image is to every class.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or a PIL image.
-            classes: names, with ``", "`` between synonyms; or lists of words; or a Vocabulary.
+            image: as for ``segment``.
+            classes: as for ``text_bank``.
             **settings: fields of ``Protocol``, e.g. ``short_side=448``.
 
         Returns:
             (C, h, w) float32: cosine of the best word of each class, on the patch grid.
         """
         protocol = Protocol.checked({**settings, "slide_crop": 0, "method": self.method})
-        refiner = self.refiner(as_rgb(image), bank := self.text_bank(classes), protocol)
+        refiner = self.refiner(rgb_of(image), bank := self.text_bank(classes), protocol)
         stitcher = Stitcher(refiner.geometry, self.device)
         cosines = stitcher.side_by_side(refiner.features, bank.embeddings)
         return class_scores(cosines, bank.query_class, bank.num_classes)
 
     def logits(
         self,
-        image: Any,
-        protocol: Protocol | str | None = None,
+        image: Picture,
+        *given: Any,
         classes: Classes | None = None,
+        protocol: How = None,
         masks: Proposals | NDArray[np.integer[Any]] | None = None,
         **settings: Any,
     ) -> Tensor:
-        """Logits of every word at every pixel.
-
-        Args:
-            image: (H, W, 3) uint8 RGB, or a PIL image.
-            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
-            classes: as for ``text_bank``; None: the protocol's vocabulary.
-            masks: for a method that reads them: proposals, or an id map (H, W) of integers whose
-                lowest id is no mask.
-            **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
+        """Logits of every word at every pixel of one image; arguments as for ``segment``.
 
         Returns:
             (Q, H, W) float32, before ``logit_scale``, refined where the protocol has PAMR steps.
         """
-        resolved, vocabulary = self._resolve(protocol, classes, settings)
-        image, bank = as_rgb(image), self.bank_of(vocabulary, resolved)
-        return self.refiner(image, bank, resolved, _regions(masks, image)).logits()
+        masks = given[2] if len(given) > 2 else masks
+        resolved, words = self._resolve(given[:2], classes, protocol, settings)
+        pixels = rgb_of(image)
+        bank = self.bank_of(words, resolved)
+        return self.refiner(pixels, bank, resolved, regions_of(masks, pixels)).logits()
 
+    @overload
+    def segment(self, image: Picture, *given: Any, **named: Any) -> Segmentation: ...
+    @overload
+    def segment(self, image: Pictures, *given: Any, **named: Any) -> list[Segmentation]: ...
     def segment(
         self,
-        image: Any,
-        protocol: Protocol | str | None = None,
+        image: Picture | Pictures,
+        *given: Any,
         classes: Classes | None = None,
-        masks: Proposals | NDArray[np.integer[Any]] | None = None,
+        protocol: How = None,
+        masks: Any = None,
         rule: str = "vote",
         heat: Sequence[str] = (),
+        progress: bool = True,
         **settings: Any,
-    ) -> Segmentation:
-        """Label every pixel of an image.
+    ) -> Segmentation | list[Segmentation]:
+        """Label every pixel of an image, or of each image of a list.
 
         Args:
-            image: (H, W, 3) uint8 RGB, or a PIL image.
-            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
+            image: the path of a file; a PIL image; an RGB array (H, W, 3) or tensor, (3, H, W) or
+                (H, W, 3), uint8 or floats from 0 to 1; or a list of these, all of which are looked
+                at before the first is encoded.
+            *given: classes, a protocol or both, without their names, in either order:
+                ``segment(image, ["cat", "dog"])``, ``segment(image, "voc21")``; then the masks,
+                the rule and the heat.
             classes: as for ``text_bank``; None: the protocol's vocabulary.
+            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
             masks: of this image: proposals, or an id map (H, W) of integers whose lowest id is no
-                mask. A method that reads masks gets them; else they are filled, and pixels outside
-                keep their dense label.
+                mask; of a list of images, a list. A method that reads masks gets them; else they
+                are filled, and pixels outside keep their dense label.
             rule: what labels a mask: ``vote`` of its pixels' labels, ``pool``: the mean of their
                 logits, or ``crop``: CLIP on the mask's crop.
             heat: names of classes, whose best word counts at every pixel, or of single words, to
                 be mapped too; masks do not change those maps. The encoder runs once all the same.
+            progress: show a bar for a list, where there is a terminal or a notebook.
             **settings: fields of ``Protocol`` to change, e.g. ``pamr_steps=10``.
 
         Returns:
             ``labels`` (H, W), unsigned integers, and the ``class_names`` they index; ``heat``, for
             each name (H, W) float32: the logits, before ``logit_scale``, refined as the labels.
+            Of a list, a list.
 
         Raises:
             UserError: an unknown name or setting, an image or masks that do not fit.
         """
+        rest: list[Any] = [masks, rule, heat]
+        rest[: len(given[2:])] = given[2:]
+        masks, rule, heat = rest
         if rule not in RULES:
             raise unknown("rule", rule, RULES)
-        resolved, vocabulary = self._resolve(protocol, classes, settings)
-        groups = {name: vocabulary.words_of(name) for name in heat}
-        image, bank = as_rgb(image), self.bank_of(vocabulary, resolved)
-        chosen, regions = self._chosen(resolved), _regions(masks, image)
-        refiner = self.refiner(image, bank, resolved, regions)
+        resolved, words = self._resolve(given[:2], classes, protocol, settings)
+        asked = Asked(resolved, words, heat, rule)
+        if not isinstance(image, list | tuple):
+            return self._segment(rgb_of(image), asked, masks)
+        masks_of = masks_of_each(masks, len(image))
+        check_pictures(image)
+        shown = zip(shown_progress(image, progress), masks_of, strict=True)
+        return [self._segment(rgb_of(one), asked, its_masks) for one, its_masks in shown]
+
+    def _segment(self, image: NDArray[np.uint8], asked: Asked, masks: Any) -> Segmentation:
+        """Label every pixel of an RGB image (H, W, 3)."""
+        groups = {name: vocabulary_of(asked.words).words_of(name) for name in asked.heat}
+        bank = self.bank_of(asked.words, asked.protocol)
+        chosen, regions = self._chosen(asked.protocol), regions_of(masks, image)
+        refiner = self.refiner(image, bank, asked.protocol, regions)
         labels = refiner.labels(bank.query_class, bank.num_classes)
         for step in chosen.after:
             labels = step(labels, regions, bank.num_classes)
         if masks is not None and not chosen.reads_masks:
             if not isinstance(masks, Proposals):
                 masks = proposals_of(as_id_map(masks, image.shape[:2]))
-            labels = self._filled(image, labels, refiner, bank, masks, rule)
+            labels = self._filled(image, labels, refiner, bank, masks, asked.rule)
         maps = refiner.best_of(list(groups.values())).numpy() if groups else ()
         return Segmentation(labels, bank.class_names, dict(zip(groups, maps, strict=True)))
 
@@ -302,9 +362,9 @@ class SCLIP(CLIP):
         passes = [self.encoder.taps(part, wanted, method.positions) for part in views.split(size)]
         return {tap: torch.cat([one[tap] for one in passes]) for tap in wanted}
 
-    def bank_of(self, vocabulary: Vocabulary, protocol: Protocol) -> TextBank:
-        """The words of a vocabulary in the templates that the method asks for."""
-        return self.text_bank(vocabulary, template_set(protocol.method or self.method) or "openai")
+    def bank_of(self, words: Vocabulary | TextBank, protocol: Protocol) -> TextBank:
+        """The words of a vocabulary in the templates that the method asks for; a bank as it is."""
+        return self.text_bank(words, template_set(protocol.method or self.method) or "openai")
 
     def _chosen(self, protocol: Protocol) -> Chosen:
         """What a protocol asks for; the model's own method and attention where it names none."""
@@ -315,17 +375,17 @@ class SCLIP(CLIP):
         return chosen
 
     def _resolve(
-        self,
-        protocol: Protocol | str | None,
-        classes: Classes | None,
-        settings: dict[str, Any],
-    ) -> tuple[Protocol, Vocabulary]:
-        """Protocol and vocabulary of a call."""
+        self, given: Sequence[Any], classes: Any, protocol: Any, settings: dict[str, Any]
+    ) -> tuple[Protocol, Vocabulary | TextBank]:
+        """Protocol and words of a call."""
+        classes, protocol = told_apart(given, classes, protocol)
         if isinstance(protocol, str):
             protocol = Protocol.named(protocol, self.method)
         usual = protocol or Protocol.checked(method_protocol(self.method, None))
         resolved = usual.replace(**settings)
         check_protocol(resolved, self.spec.patch)
+        if isinstance(classes, TextBank):
+            return resolved, classes
         if classes is not None:
             return resolved, Vocabulary.from_classes(classes)
         if resolved.vocabulary is None:
@@ -333,47 +393,3 @@ class SCLIP(CLIP):
                 'no words to look for: pass classes=["cat", "grass, lawn"], or protocol="voc21"'
             )
         return resolved, Vocabulary.named(resolved.vocabulary)
-
-
-def _regions(masks: Any, image: NDArray[np.uint8]) -> NDArray[np.int64] | None:
-    """The id map (H, W) of masks that were given for an image.
-
-    Raises:
-        UserError: they are of another image, or no masks.
-    """
-    size = (image.shape[0], image.shape[1])
-    if masks is None:
-        return None
-    if not isinstance(masks, Proposals):
-        return as_id_map(masks, size)
-    if masks.size != size:
-        raise UserError(f"masks of an image of {masks.size} for one of {size}")
-    return masks.id_map()
-
-
-def propose_masks(
-    image: Any,
-    source: str = "sam",
-    checkpoint: Path | str | None = None,
-    device: str = "auto",
-    dtype: str = "auto",
-    **settings: Any,
-) -> Proposals:
-    """Masks of one image; for those of many, open the source once: ``mask_source``.
-
-    Args:
-        image: (H, W, 3) uint8 RGB, or a PIL image.
-        source: ``sam``; or ``felzenszwalb``, ``slic``, which need no weights. An id map of your own
-            needs no source: pass it to ``segment`` as ``masks``.
-        checkpoint: SAM's weights, a .pth file of Meta's; None: fetched by name.
-        device: where SAM runs: ``auto``, ``cpu``, ``cuda``, ``cuda:1``.
-        dtype: of SAM: ``auto`` (fp32 on a CPU, fp16 on a GPU), ``fp32``, ``bf16``, ``fp16``.
-        **settings: of ``MaskSettings``, e.g. ``sam_model="vit_h"``, ``points_per_side=8``.
-
-    Returns:
-        The masks of the image, M of them, with boxes in pixels.
-
-    Raises:
-        UserError: an unknown name, a library or weights that are not there.
-    """
-    return mask_source(source, checkpoint, device, dtype, **settings)(as_rgb(image))

@@ -23,11 +23,11 @@ LAYERS = (
         "sclip_core.drawing",
         "sclip_core.datasets",
     ),
-    ("sclip_core.methods",),
+    ("sclip_core.methods", "sclip_core.given"),
     ("sclip_core.results", "sclip_core.acquire", "sclip_core.demo", "sclip_core.model"),
     ("sclip_core.pipeline",),
     ("sclip_core.report", "sclip_core.maintenance"),
-    ("flows.parameters", "flows.signals"),
+    ("flows.parameters", "flows.signals", "flows.server"),
     ("flows.benchmark",),
     ("flows.cli",),
 )

@@ -105,11 +105,12 @@ def settings_of(
         notes.clear()
         several = resolve_several(file, preset, notes.append, **{**given, **more})
     for line in notes:
-        _note(line)
+        note(line)
     return several
 
 
-def _note(line: str) -> None:
+def note(line: str) -> None:
+    """Say something that the user should know before the command's work."""
     from flows.cli.console import ConsoleReporter
 
     ConsoleReporter().note(line)

@@ -2,28 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import warnings
 from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
+from flows import server
 from flows.cli.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, UserError
+from sclip_core.config import SEVERAL, Settings, printable
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
     from sclip_core.pipeline.run import Run
 
-PREFECT_DEFAULTS = {  # for a run in this process; what is set already stays
-    "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "120",
-    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-}
-
 
 def run_settings(
-    settings: Settings | Sequence[Settings], direct: bool, reporter: ConsoleReporter | None = None
+    settings: Settings | Sequence[Settings],
+    direct: bool,
+    reporter: ConsoleReporter | None = None,
+    say_classes: bool = False,
 ) -> list[Finished]:
     """Run the pipeline.
 
@@ -31,6 +26,7 @@ def run_settings(
         settings: of the run; or of several, as ``resolve_several`` gives them.
         direct: the stages without Prefect.
         reporter: who is told; None: a new ``ConsoleReporter``.
+        say_classes: print the classes in one line before anything is computed.
 
     Returns:
         What remains of each.
@@ -45,6 +41,8 @@ def run_settings(
     several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
         runs = Run.several(several, reporter)
+        if say_classes:
+            print(printable(runs[0].inputs.dataset.vocabulary.summary), flush=True)
         return run_pipelines(runs) if direct else _run_flow(runs)
     finally:
         reporter.close()
@@ -56,24 +54,16 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
 
     for run in runs:
         run.check()
-    for name, value in PREFECT_DEFAULTS.items():
-        os.environ.setdefault(name, value)
-    # FastAPI silences this of the server's own code, for a moment and not for other threads' sake.
-    warnings.filterwarnings("ignore", "The 'alias' attribute with value", UserWarning)
-    try:
-        from flows import benchmark
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] != "prefect":
-            raise
-        raise UserError(
-            "Prefect is not installed: pip install 'sclip-benchmark[prefect]', "
-            "or run the same stages without it: --direct"
-        ) from None
+    artifacts = runs[0].settings.artifacts
+    server.prepare(artifacts)
+    server.check_settings()
+    from flows import benchmark
+
     if runs[0].models.device.type == "cpu":
         warm_up()  # while Prefect's server starts
     token = benchmark.prepared.set(runs)
     try:
-        with _no_heartbeats():
+        with server.served(artifacts):
             finished = benchmark.sclip_benchmark(**_shown([run.settings for run in runs]))
     finally:
         benchmark.prepared.reset(token)
@@ -90,16 +80,3 @@ def _shown(several: Sequence[Settings]) -> dict[str, Any]:
     for name in SEVERAL if len(several) > 1 else ():
         parameters[name] = list(dict.fromkeys(getattr(settings, name) for settings in several))
     return parameters
-
-
-def _no_heartbeats() -> AbstractContextManager[object]:
-    """Prefect without the thread that tells a server that the flow is alive.
-
-    Nobody watches a server that lives as long as the run, and the flow's end would wait for that
-    thread, up to a second. A server of the user's own gets its heartbeats.
-    """
-    from prefect import settings
-
-    if settings.PREFECT_API_URL.value():
-        return nullcontext()
-    return settings.temporary_settings({settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})

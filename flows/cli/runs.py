@@ -35,7 +35,7 @@ def run(
     from flows.cli.tables import comparison_table, saved_lines, summary_table
 
     settings = settings_of(preset, config, pamr, slide, use_sam, given)
-    finished = run_settings(settings, direct)
+    finished = run_settings(settings, direct, say_classes=True)
     out, first = console(), finished[0]
     out.print(comparison_table(finished) if len(finished) > 1 else summary_table(first))
     if len(finished) == 1 and first.run_id:
@@ -69,6 +69,7 @@ def plan(
     if json_:
         print(json.dumps([asdict(status) for status in statuses], indent=2))
     else:
+        print(printable(runs[0].inputs.dataset.vocabulary.summary))
         console().print(plan_table(statuses))
     return 0
 

@@ -14,11 +14,19 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import Config, Pamr, Preset, Slide, UseSam, only_one, settings_of
+from flows.cli.options import (
+    Config,
+    Pamr,
+    Preset,
+    Slide,
+    UseSam,
+    note,
+    only_one,
+    settings_of,
+)
 from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
-from sclip_core.config.paths import local
 
 if TYPE_CHECKING:
     import numpy as np
@@ -33,6 +41,8 @@ SEGMENT_SETTINGS = (
     *MODEL_SETTINGS,
     *NETWORK_SETTINGS,
     "plugins",
+    "exif",
+    "pixel_range",
     *(name for name in Protocol.model_fields if name != "vocabulary"),
     *sorted(set(OF_MASKS) - {"keep_embeddings", "points_per_batch"}),
 )
@@ -76,28 +86,32 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
-    from sclip_core.datasets import Vocabulary, read_image
+    from sclip_core.datasets import Reading, Vocabulary, read_image
+    from sclip_core.datasets.thresholds import threshold_notes
 
     if not images:
         raise UserError("no image given: sclip segment photo.jpg --classes 'cat, kitten; grass'")
     alone = len(images) == 1 and not os.path.isdir(images[0])
-    pixels = read_image(images[0]) if alone else None
-    is_file = os.path.isfile(local(classes))
-    vocabulary = (
-        Vocabulary.from_file(classes) if is_file else Vocabulary.from_classes(classes.split(";"))
-    )
+    vocabulary = Vocabulary.given(classes, single=True)
     wanted = asked_heat(heat or [], vocabulary)
     given = {"images": images[0].parent, **given}
     settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
+    pixels = read_image(images[0], Reading.of(settings)) if alone else None
+    for line in (vocabulary.summary, *vocabulary.notes, *threshold_notes([settings], vocabulary)):
+        note(line)
     if alone:
         jobs = [one_job(images[0], output, labels_out)]
     else:
         jobs = several_jobs(images, output, labels_out)
+    for line in _about_images(images, jobs, settings):
+        note(line)
     with _without_garbage_collection():
         from sclip_core import SCLIP
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
+    for line in model.spec.notes:
+        note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
         return _do_all(work, jobs)
@@ -137,22 +151,34 @@ class Work:
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
         print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
-            save(fromarray(found.labels), job.labels)
+            save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
             print(printable(str(job.labels)), flush=True)
 
 
 def _do_all(work: Work, jobs: Sequence[Job]) -> int:
     """Segment the images that can be used and name the others; returns 1 if there are any."""
     from flows.cli.console import report_left_out
-    from sclip_core.datasets import decode_image, read_sample
+    from sclip_core.datasets import Reading, decode_image, read_sample
 
+    reading = Reading.of(work.settings)
     left_out = []
     for job in jobs:
         try:
-            work.do(job, decode_image(read_sample(job.image), str(job.image)))
+            work.do(job, decode_image(read_sample(job.image), str(job.image), reading))
         except ImageError as error:
             left_out.append(str(error))
     return report_left_out(left_out)
+
+
+def _about_images(given: Sequence[Path], jobs: Sequence[Job], settings: Settings) -> list[str]:
+    """What a user should know of the files before they are segmented, a line each."""
+    from sclip_core.datasets import Reading
+    from sclip_core.datasets.samples import skipped_below
+    from sclip_core.datasets.survey import survey
+
+    folders = filter(os.path.isdir, given)
+    skipped = [f"{folder}: {line}" for folder in folders if (line := skipped_below(folder))]
+    return [*skipped, *survey([job.image for job in jobs], Reading.of(settings), settings)]
 
 
 def asked_heat(given: Sequence[str], vocabulary: Vocabulary) -> list[str]:

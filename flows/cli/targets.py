@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
 from sclip_core.config import UserError
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, by_suffix
+from sclip_core.datasets.samples import by_suffix
+from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.files import writable_folder, write_whole, written_to
 
 if TYPE_CHECKING:

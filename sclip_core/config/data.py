@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from pydantic import Field, PositiveInt
+from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from sclip_core.config.paths import HomePath
-from sclip_core.config.protocol import MOST, Checked, IntList
+from sclip_core.config.protocol import MOST, Checked, IntList, split_commas
 from sclip_core.config.roles import DATA, Role
 
 OWN_DATA = ("images", "labels", "classes")
@@ -25,11 +25,22 @@ class DataSettings(Checked):
     labels: Annotated[HomePath | None, DATA] = None
     """Folder of their label maps: one channel, same file names; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
-    """Vocabulary file: one class per line, synonyms split by ', '; may replace a benchmark's."""
+    """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
+    exif: Annotated[Literal["apply", "ignore"], DATA] = "apply"
+    """Turn images as EXIF asks for; ignore: as they are stored, if label maps are drawn on that."""
+    pixel_range: Annotated[Annotated[tuple[float, ...], BeforeValidator(split_commas)], DATA] = ()
+    """Values that are black and white, of images of 16 bits or floats: 0,10000. [whole range]"""
+
+    @field_validator("pixel_range")
+    @classmethod
+    def _two_in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
+        if values and (len(values) != 2 or values[0] >= values[1]):
+            raise ValueError("expected two values, the lower one first: 0,10000")
+        return values
 
     @property
     def ignores_as_usual(self) -> bool:

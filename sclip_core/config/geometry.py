@@ -72,7 +72,9 @@ class Geometry:
         Raises:
             ImageError: so long and thin that the resized image is lower than one patch.
         """
-        resized = shrunk = resized_size(height, width, protocol.short_side)
+        resized = shrunk = (
+            (height, width) if protocol.tile else resized_size(height, width, protocol.short_side)
+        )
         if protocol.image_multiple:
             resized = enlarged_size(shrunk, protocol.image_multiple, protocol.slide_crop)
         whole = protocol.slide_crop == 0

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from functools import cache
 from importlib import import_module
+from importlib.util import find_spec
 from typing import Any
 
 from sclip_core.config.errors import UserError
 
-PACKAGES = {"skimage": "scikit-image"}  # where the package has another name than its module
+PACKAGES = {
+    "skimage": "scikit-image",
+    "pillow_heif": "pillow-heif",
+}  # where the package has another name than its module
 
 
 def optional(module: str, extra: str, hint: str = "") -> Any:
@@ -31,3 +36,12 @@ def optional(module: str, extra: str, hint: str = "") -> Any:
         name = PACKAGES.get(library, library)
         line = f"{name} is not installed: pip install 'sclip-benchmark[{extra}]'{hint}"
         raise UserError(line) from None
+
+
+@cache
+def heif_opener() -> bool:
+    """Let Pillow open HEIC where pillow-heif is installed (the extra ``heic``); whether it is."""
+    if find_spec("pillow_heif") is None:
+        return False
+    import_module("pillow_heif").register_heif_opener()
+    return True

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from functools import cache
 from importlib import resources
@@ -32,7 +32,7 @@ from sclip_core.config.methods import (
 from sclip_core.config.roles import DATA, DENSE, Role
 
 
-def _split_commas(value: Any) -> Any:
+def split_commas(value: Any) -> Any:
     """``"8,16"`` from a command line, ``8`` from a file: both a list."""
     if isinstance(value, str):
         return [part for part in value.replace(" ", "").split(",") if part]
@@ -41,15 +41,15 @@ def _split_commas(value: Any) -> Any:
 
 def _steps(value: Any) -> Any:
     """``"vote,closing"`` from a command line; ``none``: no step."""
-    names = _split_commas(value) if isinstance(value, str) else value
+    names = split_commas(value) if isinstance(value, str) else value
     return () if names in (["none"], ("none",)) else names
 
 
 MOST = 2**31 - 1  # where no smaller bound is natural; larger numbers fit no array
 LabelValue = Annotated[int, Field(ge=-MOST, le=MOST)]
 Dilation = Annotated[PositiveInt, Field(le=65536)]
-IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(_split_commas)]
-Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(_split_commas), Field(min_length=1)]
+IntList = Annotated[tuple[LabelValue, ...], BeforeValidator(split_commas)]
+Dilations = Annotated[tuple[Dilation, ...], BeforeValidator(split_commas), Field(min_length=1)]
 METHOD = replace(DENSE, order=0)
 PARAMETERS = replace(DENSE, order=3)
 Steps = Annotated[tuple[str, ...], BeforeValidator(_steps)]
@@ -140,6 +140,13 @@ class Checked(BaseModel):
         extra="forbid", frozen=True, use_attribute_docstrings=True, allow_inf_nan=False
     )
 
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """Only what differs from the defaults: all of it would be a page."""
+        for name, field in type(self).model_fields.items():
+            value = getattr(self, name)
+            if value != field.get_default():
+                yield name, value
+
     @field_validator("*", mode="before")
     @classmethod
     def _of_its_kind(cls, value: Any, info: ValidationInfo) -> Any:
@@ -205,6 +212,8 @@ class Protocol(Checked):
     """A built-in vocabulary, by the name of its benchmark."""
     short_side: Annotated[PositiveInt, Field(le=8192), DENSE] = 336
     """Pixels of the shorter side after the resize."""
+    tile: Annotated[bool, DENSE] = False
+    """Cut the windows out of the image at its own resolution, without resizing it first."""
     slide_crop: Annotated[int, Field(ge=0, le=MOST), DENSE] = 224
     """Side of a window in pixels; 0: the whole image is one window."""
     slide_stride: Annotated[PositiveInt, Field(le=MOST), DENSE] = 112
@@ -234,6 +243,11 @@ class Protocol(Checked):
 
     @model_validator(mode="after")
     def _stride_within_crop(self) -> Self:
+        if self.tile and self.slide_crop == 0:
+            raise ValueError(
+                "tile cuts windows, and slide_crop=0 takes the whole image as one: pass a side of "
+                "windows, slide_crop=224"
+            )
         if 0 < self.slide_crop < self.slide_stride:
             raise ValueError(
                 f"slide_stride={self.slide_stride} is larger than slide_crop={self.slide_crop}: "

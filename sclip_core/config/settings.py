@@ -73,9 +73,9 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """Prompts for each word: openai (80), simple (4) or photo (1). [openai; baseline: simple]"""
 
     model: Annotated[str, BeforeValidator(no_url), NETWORK] = "ViT-B-16"
-    """An open_clip model with a ViT image tower, or the path of a model JSON."""
+    """An open_clip model with a ViT image tower, or the path of a model JSON or its folder."""
     pretrained: Annotated[str, BeforeValidator(no_url), NETWORK] = "openai"
-    """An open_clip tag, or the path of a checkpoint (OpenAI's: --model ViT-B-16-quickgelu)."""
+    """An open_clip tag, or the path of a checkpoint or of the folder of a model of the hub."""
     attention: Annotated[str, ATTENTION] = "csa"
     """Attention of CLIP's last block: csa, vanilla, maskclip, clearclip, naclip or kk."""
     proxy_model: Annotated[str | None, BeforeValidator(no_url), NETWORK] = None

@@ -2,6 +2,7 @@
 
 from sclip_core.datasets.dataset import Dataset, open_dataset
 from sclip_core.datasets.images import (
+    Reading,
     decode_image,
     image_size,
     read_bytes,
@@ -22,6 +23,7 @@ from sclip_core.datasets.vocabulary import Vocabulary
 __all__ = [
     "IGNORED",
     "Dataset",
+    "Reading",
     "Sample",
     "StrayValueError",
     "Vocabulary",

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import Settings, UserError, tables
+from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets.labels import decode_label, label_classes
 from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
@@ -45,6 +46,12 @@ class Dataset:
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
 
+    def __repr__(self) -> str:
+        """One line: its name, how many images and classes, the first names."""
+        kind = "images" if all(s.label for s in self.samples) else "images without ground truth"
+        classes = f"{self.vocabulary.num_classes} classes: {few(self.vocabulary.class_names)}"
+        return f"Dataset({self.name}, {len(self):,} {kind}, {classes})"
+
     def __len__(self) -> int:
         """The number of images."""
         return len(self.samples)
@@ -64,13 +71,19 @@ class Dataset:
         Raises:
             ImageError: not a label map, or with values beyond the classes.
         """
+        raw, words = decode_label(data, str(path)), self.vocabulary
+        reduced = self.reduce_zero_label and not words.is_raw
+        shift = int(reduced)
+        ignored = (*self.ignore_label, *(number + shift for number, _ in words.ignored))
+        zero = (0,) if self.reduce_zero_label and words.is_raw else ()
         return label_classes(
-            decode_label(data, str(path)),
-            self.vocabulary.num_classes,
-            self.reduce_zero_label,
-            self.ignore_label,
+            raw,
+            words.num_classes,
+            reduced,
+            tuple(dict.fromkeys((*ignored, *zero))),
             str(path),
             self.layout,
+            words.labels or None,
         )
 
     def head(self, n: int) -> Self:
@@ -146,7 +159,7 @@ def own_vocabulary(
         UserError: none is given, or it cannot be read.
     """
     if settings.classes is not None:
-        return Vocabulary.from_file(settings.classes)
+        return Vocabulary.given(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
     raise UserError(f"--classes is missing: pass a text file with {expected}")
@@ -157,8 +170,9 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     if settings.labels is None or not settings.ignores_as_usual:
         return
     (ignored,) = settings.ignore_label
-    index = ignored - settings.reduce_zero_label
-    if index < vocabulary.num_classes:
+    number = ignored - (settings.reduce_zero_label and not vocabulary.is_raw)
+    if number in vocabulary.numbers:
+        index = vocabulary.numbers.index(number)
         raise UserError(
             f"with {vocabulary.num_classes:,} classes, the value {ignored} of a label map is "
             f"'{vocabulary.class_names[index]}' and would not be evaluated: pass another value "
@@ -171,7 +185,7 @@ def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:
     named = Vocabulary.named(name)
     if settings.classes is None:
         return named
-    given = Vocabulary.from_file(settings.classes)
+    given = Vocabulary.given(settings.classes)
     if given.num_classes != named.num_classes:
         raise UserError(
             f"{settings.classes} has {given.num_classes} classes, but {name} has "

@@ -12,6 +12,7 @@ from sclip_core.config import Settings, UserError
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
+from sclip_core.datasets.images import Reading
 
 DRAWN = "ground_truth"  # below the artifacts
 
@@ -76,7 +77,17 @@ def _drawn(
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
-    return draw_maps(labels, images, vocabulary, folder, settings.workers, limit, say, elsewhere)
+    return draw_maps(
+        labels,
+        images,
+        vocabulary,
+        folder,
+        settings.workers,
+        limit,
+        say,
+        elsewhere,
+        reading=Reading.of(settings),
+    )
 
 
 def _with_maps(settings: Settings, maps: Maps) -> Dataset:

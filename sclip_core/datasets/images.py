@@ -5,19 +5,29 @@ from __future__ import annotations
 import io
 import os
 import stat
-import zlib
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any, Literal, NamedTuple, Self
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
 from sclip_core.config import ImageError
+from sclip_core.config.data import DataSettings
+from sclip_core.datasets.depth import (
+    is_plain_tiff,
+    opencv_converts,
+    raw_bands,
+    scaled,
+    whole_range,
+)
+from sclip_core.datasets.headers import UPRIGHT, Header, is_heic, open_other, read_header
+from sclip_core.datasets.integrity import refuse_damaged
+from sclip_core.datasets.suffixes import HEIC_ADVICE
 
-JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
-PNG_START = b"\x89PNG\r\n\x1a\n"
-ORIENTATION, SIDEWAYS = 0x0112, {5, 6, 7, 8}  # EXIF: values that swap width and height
+CLASSIC = ("JPEG", "PNG", "BMP", "WEBP")  # the formats that OpenCV alone reads
+EXPECTED = "JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, AVIF, HEIC, PPM or PGM"
 
 # OpenCV prints its own lines about a damaged image, which is reported here, in one error.
 if "OPENCV_LOG_LEVEL" not in os.environ:
@@ -26,11 +36,34 @@ if "OPENCV_LOG_LEVEL" not in os.environ:
     set_log_level(0)
 
 
-def read_image(path: str | Path) -> NDArray[np.uint8]:
+class Reading(NamedTuple):
+    """How image files become pixels, where there is a choice."""
+
+    exif: Literal["apply", "ignore"] = "apply"  # the turn that EXIF asks for
+    pixel_range: tuple[float, float] | None = None  # values that become 0 and 255, beyond 8 bits
+
+    @classmethod
+    def of(cls, settings: DataSettings) -> Self:
+        """As the settings of a run say."""
+        low, high = settings.pixel_range or (0.0, 0.0)
+        return cls(settings.exif, (low, high) if settings.pixel_range else None)
+
+    def changed(self) -> dict[str, Any]:
+        """What is not as usual: what a key has to say of it."""
+        found = {"exif": self.exif} if self.exif != "apply" else {}
+        return found | ({"pixel_range": list(self.pixel_range)} if self.pixel_range else {})
+
+
+USUAL = Reading()
+
+
+def read_image(path: str | Path, reading: Reading = USUAL) -> NDArray[np.uint8]:
     """Read an image file, as `decode_image` does.
 
     Args:
-        path: a file in any format that OpenCV knows (JPEG, PNG, BMP, TIFF, WebP, ...).
+        path: a file in any format that OpenCV or Pillow knows (JPEG, PNG, BMP, TIFF, WebP, GIF,
+            JPEG 2000, AVIF, PPM, ...); HEIC with the extra ``heic``.
+        reading: whether EXIF orientation is applied, and the range of deep images.
 
     Returns:
         (H, W, 3) RGB uint8.
@@ -38,62 +71,128 @@ def read_image(path: str | Path) -> NDArray[np.uint8]:
     Raises:
         ImageError: no such file, or it cannot be decoded whole.
     """
-    return decode_image(read_bytes(path), str(path))
+    return decode_image(read_bytes(path), str(path), reading)
 
 
-def decode_image(data: bytes, name: str = "image") -> NDArray[np.uint8]:
-    """Decode the bytes of an image file exactly as ``cv2.imdecode(IMREAD_COLOR)`` does.
+def decode_image(data: bytes, name: str = "image", reading: Reading = USUAL) -> NDArray[np.uint8]:
+    """Decode the bytes of an image file as ``cv2.imdecode(IMREAD_COLOR)`` does.
 
     That is the reference's reader, and its pixels are part of the numbers: EXIF orientation is
     applied, alpha is dropped (not blended), 16 bits keep their upper 8, palettes are expanded,
-    grey is repeated, CMYK is converted without a colour profile.
+    grey is repeated, CMYK is converted without a colour profile. Of several frames or pages the
+    first is taken. Deep images that would end almost black are refused (``--pixel-range``), and
+    of a TIFF with more bands the first three are taken as they are stored.
 
     Args:
         data: the file's bytes.
         name: what to call it in an error, e.g. its path.
+        reading: whether EXIF orientation is applied, and the range of deep images.
 
     Returns:
         (H, W, 3) RGB uint8.
 
     Raises:
-        ImageError: empty, cut short, damaged, or not an image.
+        ImageError: empty, cut short, damaged, not an image, or almost black as 8 bits.
     """
     refuse_damaged(data, name)
+    header = read_header(data)
+    image, is_turned = _decoded(data, header, name, reading)
+    orientation = header.orientation if header else UPRIGHT
+    if orientation != UPRIGHT and is_turned != (reading.exif == "apply"):
+        image = _BACK[orientation](image) if is_turned else _TURNS[orientation](image)
+    return np.ascontiguousarray(image)
+
+
+def _decoded(
+    data: bytes, header: Header | None, name: str, reading: Reading
+) -> tuple[NDArray[np.uint8], bool]:
+    """The pixels (H, W, 3) RGB, and whether the decoder has turned them as EXIF asks for."""
+    of_tiff = header is not None and header.kind == "TIFF"
+    if header is not None and (header.deep or (of_tiff and not is_plain_tiff(header))):
+        return _converted(data, header, name, reading)
+    if header is None or of_tiff or header.kind in CLASSIC:
+        image = _by_opencv(data, name)
+        if image is not None:
+            return image, of_tiff
+    image = _by_pillow(data) if header is None or header.kind not in CLASSIC else None
+    if image is not None:
+        return image, False
+    if is_heic(data):
+        raise ImageError(f"{name} is HEIC: {HEIC_ADVICE} reads it, or save it as JPEG")
+    raise ImageError(
+        f"{name} is damaged or not an image ({len(data):,} bytes starting {data[:8]!r}): "
+        f"expected {EXPECTED}"
+    )
+
+
+def _converted(
+    data: bytes, header: Header, name: str, reading: Reading
+) -> tuple[NDArray[np.uint8], bool]:
+    """As ``_decoded``, of an image with more bits or other bands than OpenCV converts rightly."""
+    raw, is_turned = raw_bands(data, header, name)
+    if reading.pixel_range is not None and header.deep:
+        return scaled(raw, reading.pixel_range), is_turned
+    whole = whole_range(raw, name)
+    image = _by_opencv(data, name) if header.deep and opencv_converts(header) else None
+    return (scaled(raw, whole) if image is None else image), is_turned
+
+
+def _by_opencv(data: bytes, name: str) -> NDArray[np.uint8] | None:
+    """The colours as they are stored, of a TIFF as its tag turns them; None: not decoded."""
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
     try:
-        image = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:
         raise ImageError(f"{name} cannot be decoded: {' '.join(str(error).split())}") from None
-    if image is None:
-        raise ImageError(
-            f"{name} is damaged or not an image ({len(data):,} bytes starting {data[:8]!r}): "
-            "expected JPEG, PNG, BMP, TIFF or WebP"
-        )
-    return np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
+    return None if image is None else np.asarray(cv2.cvtColor(image, cv2.COLOR_BGR2RGB), np.uint8)
 
 
-def image_size(data: bytes, name: str = "image") -> tuple[int, int]:
+def _by_pillow(data: bytes) -> NDArray[np.uint8] | None:
+    """The colours of the first frame as they are stored; None: not decoded."""
+    try:
+        with open_other(io.BytesIO(data)) as image:
+            return np.asarray(image.convert("RGB"))
+    except Exception:  # Pillow's readers raise a dozen kinds
+        return None
+
+
+Turn = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
+
+# By EXIF orientation: from the stored pixels to those that are shown.
+_TURNS: dict[int, Turn] = {
+    2: lambda a: a[:, ::-1],
+    3: lambda a: a[::-1, ::-1],
+    4: lambda a: a[::-1],
+    5: lambda a: a.swapaxes(0, 1),
+    6: lambda a: np.rot90(a, 3),
+    7: lambda a: a[::-1, ::-1].swapaxes(0, 1),
+    8: lambda a: np.rot90(a),
+}
+_BACK = {**_TURNS, 6: _TURNS[8], 8: _TURNS[6]}  # the others undo themselves
+
+
+def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Stored pixels (H, W, ...) as an EXIF orientation from 1 to 8 asks for them to be shown."""
+    return pixels if orientation == UPRIGHT else _TURNS[orientation](pixels)
+
+
+def image_size(data: bytes, name: str = "image", reading: Reading = USUAL) -> tuple[int, int]:
     """Height and width of the image that `decode_image` gives, from its header if possible.
 
     Args:
         data: the file's bytes.
         name: what to call it in an error, e.g. its path.
+        reading: whether EXIF orientation is applied.
 
     Raises:
         ImageError: empty, cut short, damaged, or not an image.
     """
     refuse_damaged(data, name)
-    try:
-        with Image.open(io.BytesIO(data)) as image:
-            turned = image.getexif().get(ORIENTATION) in SIDEWAYS
-            width, height = image.size
-            # of a TIFF, some versions of Pillow have turned the size already
-            known = not (turned and image.format == "TIFF")
-    except Exception:  # Pillow's readers raise a dozen kinds, and refuse very large images
-        known = False
-    if not known:
-        height, width = decode_image(data, name).shape[:2]
+    header = read_header(data)
+    if header is None or min(header.size) < 1:
+        height, width = decode_image(data, name, reading).shape[:2]
         return height, width
-    return (width, height) if turned else (height, width)
+    return header.shown if reading.exif == "apply" else header.size
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -125,61 +224,3 @@ def read_sample(path: str | Path) -> bytes:
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ImageError(f"{path} is not a file")
     return read_bytes(path)
-
-
-def refuse_damaged(data: bytes, name: str) -> None:
-    """Refuse a truncated or damaged file, without decoding it, in less than a millisecond.
-
-    Some versions of OpenCV return the lower part of a truncated JPEG as grey, and Pillow ignores
-    the checksums of a PNG's pixels, both without an error.
-
-    Raises:
-        ImageError: it has no bytes, is a JPEG or PNG without its end, or a PNG with a wrong
-            checksum.
-    """
-    if not data:
-        raise ImageError(f"{name} is empty (0 bytes): copy or download it again")
-    fault = None
-    if data.startswith(JPEG_START):
-        fault = _jpeg_fault(data)
-    elif data.startswith(PNG_START):
-        fault = _png_fault(data)
-    if fault:
-        raise ImageError(f"{name} is damaged: {fault}; copy or download it again")
-
-
-def _jpeg_fault(data: bytes) -> str | None:
-    """What is wrong with a JPEG; bytes after its end are allowed, since cameras append some."""
-    if data.endswith(JPEG_END):
-        return None
-    at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF and data[at + 1] != JPEG_SCAN:
-        # 0xFF before a marker is padding. Segments are skipped: one may hold a whole thumbnail.
-        filler = data[at + 1] == 0xFF
-        at += 1 if filler else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-    return None if data.find(JPEG_END, at) >= 0 else _cut_short(data)
-
-
-def _png_fault(data: bytes) -> str | None:
-    """What is wrong with a PNG; bytes after its end are allowed."""
-    view = memoryview(data)
-    at = len(PNG_START)
-    while at + 12 <= len(data):
-        kind = data[at + 4 : at + 8]
-        end = at + 8 + int.from_bytes(data[at : at + 4], "big")
-        if end + 4 > len(data):
-            break
-        # The first letter is a capital if the pixels depend on the chunk.
-        critical = not kind[0] & 0x20
-        if critical and zlib.crc32(view[at + 4 : end]) != int.from_bytes(
-            view[end : end + 4], "big"
-        ):
-            return f"wrong checksum at byte {end:,} of {len(data):,}"
-        if kind == b"IEND":
-            return None
-        at = end + 4
-    return _cut_short(data)
-
-
-def _cut_short(data: bytes) -> str:
-    return f"its end is missing after {len(data):,} bytes"

@@ -12,7 +12,8 @@ from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
 from sclip_core.datasets.causes import likely_cause
-from sclip_core.datasets.images import read_sample, refuse_damaged
+from sclip_core.datasets.images import read_sample
+from sclip_core.datasets.integrity import refuse_damaged
 
 IGNORED = -1  # class of a pixel that is not evaluated
 STRAY = -2  # class of a value that the vocabulary has no class for
@@ -97,6 +98,7 @@ def label_classes(
     ignore_label: tuple[int, ...] = (255,),
     name: str = "label map",
     layout: str | None = None,
+    numbers: Sequence[int] | None = None,
 ) -> NDArray[np.int32]:
     """Turn the values of a label map into classes.
 
@@ -108,6 +110,7 @@ def label_classes(
         name: what to call the map in an error, e.g. its path.
         layout: the benchmark's layout, whose known mistakes the error names; None for the user's
             own images.
+        numbers: the value of each class, before the reduction; None: that of class k is k.
 
     Returns:
         (H, W) int32, classes 0..num_classes-1, or `IGNORED` (-1).
@@ -120,8 +123,9 @@ def label_classes(
     """
     first = 1 if reduce_zero_label else 0
     in_table = [value for value in ignore_label if 0 <= value < TABLE_SIZE - 1]
-    table = np.full(max([num_classes + first, *in_table]) + 2, STRAY, np.int32)
-    table[first : num_classes + first] = np.arange(num_classes)
+    values = np.arange(num_classes) if numbers is None else np.asarray(numbers)
+    table = np.full(max([int(values.max(initial=0)) + first, *in_table]) + 2, STRAY, np.int32)
+    table[values + first] = np.arange(num_classes)
     table[in_table] = IGNORED
     if reduce_zero_label:
         table[0] = IGNORED
@@ -132,7 +136,7 @@ def label_classes(
         classes[raw == value] = IGNORED
     if classes.size and classes.min() == STRAY:
         found = raw[classes == STRAY]
-        raise _stray_error(found, num_classes, reduce_zero_label, ignore_label, name, layout)
+        raise _stray_error(found, values, reduce_zero_label, ignore_label, name, layout)
     return classes
 
 
@@ -145,6 +149,21 @@ def counted_values(values: Sequence[int], pixels: Sequence[int]) -> str:
     pairs = list(zip(values, pixels, strict=True))[:SHOWN]
     more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
     return ", ".join(f"{value} ({count:,} px)" for value, count in pairs) + more
+
+
+def ranges(values: Sequence[int]) -> str:
+    """Values in ascending order, those that follow one another as a range.
+
+    >>> ranges([0, 2, 3, 4, 7])
+    '0, 2..4, 7'
+    """
+    parts: list[list[int]] = []
+    for value in values:
+        if parts and value == parts[-1][-1] + 1:
+            parts[-1][1:] = [value]
+        else:
+            parts.append([value])
+    return ", ".join("..".join(map(str, part)) for part in parts)
 
 
 def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str) -> None:
@@ -167,23 +186,27 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
     if image_hw == label_hw[::-1]:
         raise ImageError(
             f"{sizes}: width and height are swapped, most likely by an EXIF rotation, which is "
-            "applied to the image only; save the image upright without it, or rotate the label map"
+            "applied to the image only; if the label map is drawn on the image as it is stored, "
+            "pass --exif ignore; else rotate the label map, or save the image upright"
         )
     raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
 
 
 def _stray_error(
     found: NDArray[np.integer],
-    num_classes: int,
+    numbers: NDArray[np.integer],
     reduce_zero_label: bool,
     ignore_label: tuple[int, ...],
     name: str,
     layout: str | None,
 ) -> StrayValueError:
     """The error for values without a class; ``found`` holds those pixels."""
+    num_classes = len(numbers)
     values, counts = np.unique(found, return_counts=True)
     stray = counted_values(values.tolist(), counts.tolist())
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
+    if num_classes and numbers.max() >= num_classes:
+        allowed = ranges([*range(reduce_zero_label), *(numbers + reduce_zero_label).tolist()])
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
     advice = likely_cause(values.tolist(), layout)

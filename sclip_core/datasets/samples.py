@@ -10,9 +10,8 @@ from typing import NamedTuple
 from sclip_core.config import UserError
 from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
+from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # of several label maps, the first is taken
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
@@ -85,7 +84,10 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
         UserError: the folder cannot be listed, or two files have the same id.
     """
     found: dict[str, Path] = {}
-    for path, stem, _ in sorted(by_suffix(folder, suffixes)):
+    listed = sorted(by_suffix(folder, suffixes), key=lambda file: (file[2] not in CLASSIC, file))
+    for path, stem, ending in listed:
+        if stem in found and ending not in CLASSIC:  # a preview, or the phone's other format
+            continue
         if stem in found:
             raise UserError(
                 f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image and "
@@ -94,6 +96,21 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
             )
         found[stem] = folder / path
     return dict(sorted(found.items()))
+
+
+def skipped_below(folder: Path) -> str | None:
+    """A line on the files of a folder of images that ``files_of`` does not take, by ending."""
+    parts = [os.path.splitext(path) for path in sorted(_files_below(folder))]
+    files = [(stem, end.lower()) for stem, end in parts]
+    taken = {stem for stem, end in files if end in CLASSIC}
+    others, beside = [], []
+    for stem, end in files:
+        if end not in IMAGE_SUFFIXES:
+            others.append(end)
+        elif end not in CLASSIC:
+            beside += [end] if stem in taken else []
+            taken.add(stem)
+    return skipped_note(others, beside)
 
 
 def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Self
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sclip_core.config import UserError, tables, unknown
+from sclip_core.config.errors import few
+from sclip_core.config.paths import local
+from sclip_core.datasets.word_lists import WordList, read_list
 
 BUILT_IN = Path(__file__).with_name("vocabularies")
 BACKGROUND = "background"
 SEPARATOR = ", "
 MOST_CLASSES = 1 << 16  # of label maps in 16 bits
+SUFFIXES = (".txt", ".csv", ".tsv", ".json", ".yaml", ".yml", ".names", ".lst")
+SHOWN = 80  # characters of names in one line
 
 
 @dataclass(frozen=True)
@@ -22,6 +31,10 @@ class Vocabulary:
     Attributes:
         class_names: one name a class, all different.
         words: the words of each class, in the same order.
+        labels: the value of each class in label maps; empty where class k has the value k.
+        ignored: the values and names of lines that are no class, such as ``__ignore__``: their
+            pixels are not evaluated.
+        notes: how the classes were read, where that was not in our own form, a line each.
 
     >>> pets = Vocabulary.from_classes(["cat, kitten", "grass"])
     >>> pets.queries, pets.query_class, pets.class_names
@@ -30,6 +43,14 @@ class Vocabulary:
 
     class_names: tuple[str, ...]
     words: tuple[tuple[str, ...], ...]
+    labels: tuple[int, ...] = ()
+    ignored: tuple[tuple[int, str], ...] = ()
+    notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+
+    def __repr__(self) -> str:
+        """One line: how many classes and words, the first names."""
+        counts = f"{self.num_classes} classes, {len(self.queries)} words"
+        return f"Vocabulary({counts}: {few(self.class_names)})"
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -86,26 +107,86 @@ class Vocabulary:
 
     @classmethod
     def from_file(cls, path: str | Path) -> Self:
-        """Read a text file with one class a line, its words separated by ``", "``.
+        """Read a file with one class a line, its words separated by ``", "``.
 
         The first word is the name of the class. Line k is label k-1, so that blank lines are
-        allowed only at the end.
+        allowed only at the end. Lists of other projects are read too, where their meaning is plain
+        (docs/own-data.md); ``notes`` says how.
 
         Raises:
             UserError: the file cannot be read, is not UTF-8 or is empty; it has a blank line, an
-                empty word, or two classes of the same name.
+                empty word, or two classes of the same name; it could be read in two ways.
         """
-        lines = _read_text(Path(path)).rstrip().split("\n")
-        if lines == [""]:
+        text = _read_text(Path(path))
+        if not text.strip():
             raise UserError(f"{path} is empty: expected one class a line, e.g. 'grass, lawn'")
-        for number, line in enumerate(lines, 1):
-            if not line.strip():
-                raise UserError(
-                    f"{path}, line {number} is blank: line k names the class of label k-1, "
-                    "so remove it or write the class that is missing"
-                )
-        words = [line.split(SEPARATOR) for line in lines]
-        return cls._checked(words, lambda index: f"{path}, line {index + 1}")
+        return cls._from_text(text, str(path), Path(path).suffix.lower())
+
+    @classmethod
+    def given(cls, classes: str | Path, single: bool = False) -> Self:
+        """The classes of a command: a file, or words written out, ``"cat, kitten; grass"``.
+
+        Args:
+            classes: the path of a file, or classes with ``;`` between them, ``", "`` between the
+                words of one; also ``"cat,dog"`` and a JSON list.
+            single: whether one word without any mark is a class rather than a missing file.
+
+        Raises:
+            UserError: as for ``from_file``.
+        """
+        text = str(classes)
+        written_out = any(mark in text for mark in ";,|\n\t[") or single
+        named_as_file = text.lower().endswith(SUFFIXES) or (os.sep in text and " " not in text)
+        if os.path.exists(local(text)) or not written_out or named_as_file:
+            return cls.from_file(text)
+        if not text.strip(" ;"):
+            raise UserError(
+                f"--classes: empty word in '{text}': expected a file, or 'cat, kitten; grass'"
+            )
+        return cls._from_text(text, "--classes", inline=True)
+
+    @classmethod
+    def _from_text(cls, text: str, source: str, suffix: str = "", inline: bool = False) -> Self:
+        """The vocabulary of a text; ``source`` names it in errors and notes."""
+        try:
+            found = read_list(text, suffix, inline)
+        except UserError as error:
+            between = " " if str(error).startswith(("is ", "has ")) else ", "
+            raise UserError(f"{source}{between}{error}") from None
+        return cls._of_list(found, source)
+
+    @classmethod
+    def _of_list(cls, found: WordList, source: str) -> Self:
+        """The vocabulary of a list of classes, without what is no class."""
+        numbers = [k if e.number is None else e.number for k, e in enumerate(found.entries)]
+        pairs = list(zip(numbers, found.entries, strict=True))
+        if not pairs:
+            raise UserError(f"{source} has no class: expected one a line, e.g. 'grass, lawn'")
+        ignored = tuple((number, e.words[0].strip()) for number, e in pairs if e.is_ignored)
+        kept = [(number, entry) for number, entry in pairs if not entry.is_ignored]
+        if not kept:
+            raise UserError(f"{source} has no class to evaluate: all of it is '{ignored[0][1]}'")
+        entries = [entry for _, entry in kept]
+        read = cls._checked(
+            [entry.words for entry in entries], lambda index: f"{source}, {entries[index].place}"
+        )
+        if max(numbers) >= MOST_CLASSES:
+            raise UserError(
+                f"{source}: a class has the number {max(numbers)}: expected values of label maps, "
+                f"at most {MOST_CLASSES - 1}"
+            )
+        labels = tuple(number for number, _ in kept)
+        notes = [f"{source}: {'; '.join(found.how)}"] if found.how else []
+        notes += [
+            f"{source}: '{name}' is no class: pixels of label {number} are not evaluated"
+            f"{_as_a_class(name)}"
+            for number, name in ignored
+        ]
+        if read.num_classes == 1:
+            notes.append(f"{source}: one class, so every pixel becomes {_one_class(read.words[0])}")
+        identity = labels == tuple(range(len(labels)))
+        read = replace(read, labels=() if identity else labels, ignored=ignored, notes=tuple(notes))
+        return read.with_background() if entries[0].name else read
 
     @classmethod
     def from_classes(cls, classes: Sequence[str] | Sequence[Sequence[str]] | Vocabulary) -> Self:
@@ -116,7 +197,7 @@ class Vocabulary:
                 the same name.
         """
         if isinstance(classes, Vocabulary):
-            return cls(classes.class_names, classes.words)
+            return replace(classes) if isinstance(classes, cls) else cls(**vars(classes))
         if isinstance(classes, str) or not isinstance(classes, Sequence):
             raise UserError(
                 f"classes: expected a list such as ['cat', 'grass, lawn'], found {classes!r}"
@@ -125,6 +206,80 @@ class Vocabulary:
             raise UserError("classes: the list is empty; give at least one class")
         words = [entry.split(SEPARATOR) if isinstance(entry, str) else entry for entry in classes]
         return cls._checked(words, lambda index: f"classes[{index}]")
+
+    @property
+    def numbers(self) -> tuple[int, ...]:
+        """The value of each class in label maps (C,), without ``reduce_zero_label``."""
+        return self.labels or tuple(range(self.num_classes))
+
+    @property
+    def highest_class(self) -> int:
+        """The highest value of a class in label maps."""
+        return max(self.numbers)
+
+    @property
+    def highest(self) -> int:
+        """The highest value in label maps that the vocabulary names."""
+        return max([*self.numbers, *(number for number, _ in self.ignored)])
+
+    @property
+    def is_raw(self) -> bool:
+        """Whether 0 is no class: the numbers are those of maps in which 0 means "none"."""
+        return 0 not in self.numbers
+
+    def as_values(self, classes: NDArray[np.unsignedinteger]) -> NDArray[np.unsignedinteger]:
+        """A map of classes as a map of the values that label maps have for them.
+
+        Args:
+            classes: any shape; values beyond the classes, which stand for "no label", stay.
+        """
+        if not self.labels:
+            return classes
+        wide = classes.astype(np.uint16)
+        values = np.array(self.labels, np.uint16)
+        inside = wide < len(values)
+        wide[inside] = values[wide[inside]]
+        return (
+            wide if self.highest_class > np.iinfo(classes.dtype).max else wide.astype(classes.dtype)
+        )
+
+    @property
+    def summary(self) -> str:
+        """The classes in one line, as a run and a plan print them.
+
+        >>> Vocabulary.from_classes(["cat, kitten", "grass"]).summary
+        '2 classes, 3 words: cat, grass; background: none'
+        """
+        counts = (counted(self.num_classes, "class"), counted(len(self.queries), "word"))
+        shown: list[str] = []
+        length = 0
+        for name in self.class_names:
+            length += len(name) + 2
+            if shown and length > SHOWN:
+                shown.append("\N{HORIZONTAL ELLIPSIS}")
+                break
+            shown.append(
+                name if len(name) <= SHOWN else f"{name[: SHOWN - 1]}\N{HORIZONTAL ELLIPSIS}"
+            )
+        return f"{', '.join(counts)}: {', '.join(shown)}; background: {self._background_shown()}"
+
+    def _background_shown(self) -> str:
+        """The name of the background, and what else may be meant as one."""
+        if self.background is not None:
+            return self.background
+        other = next((k for k, w in enumerate(self.words) if _names_background(w)), None)
+        if other is None:
+            return "none"
+        return f"none ('{self.class_names[other]}' is class {other}, and only class 0 can be)"
+
+    @property
+    def background(self) -> str | None:
+        """The name of class 0 if it or one of its words is ``background``, in any case of letters.
+
+        Only ``background`` itself counts where pixels get a label by it (``has_background``).
+        """
+        called = self.has_background or _names_background(self.words[0])
+        return self.class_names[0] if called else None
 
     @property
     def has_background(self) -> bool:
@@ -167,6 +322,34 @@ class Vocabulary:
         return cls(tuple(first_of), tuple(stripped))
 
 
+def counted(number: int, what: str) -> str:
+    """``1 class``, ``3 classes``.
+
+    >>> counted(1, "class"), counted(1200, "word")
+    ('1 class', '1,200 words')
+    """
+    plural = f"{what}es" if what.endswith("s") else f"{what}s"
+    return f"{number:,} {what if number == 1 else plural}"
+
+
+def _names_background(words: Sequence[str]) -> bool:
+    """Whether one of the words is ``background``."""
+    return any(word.strip().strip("_").casefold() == BACKGROUND for word in words)
+
+
+def _one_class(words: Sequence[str]) -> str:
+    """The only class, and how its words are written as classes."""
+    if len(words) == 1:
+        return f"'{words[0]}'"
+    several = "; ".join(words[:3]) + ("; ..." if words[3:] else "")
+    return f"'{words[0]}': for {len(words)} classes write '{several}'"
+
+
+def _as_a_class(name: str) -> str:
+    """How to have a word as a class that stands for "not evaluated"."""
+    return "" if name.startswith("__") else f' (as a class, write "{name}" in double quotes)'
+
+
 def _class_words(entry: Sequence[str], place: str) -> tuple[str, ...]:
     """The words of one class, stripped; at least one, none of them empty."""
     if not isinstance(entry, Sequence) or not all(isinstance(word, str) for word in entry):
@@ -185,7 +368,10 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
-        raise UserError(f"no vocabulary file at {path}: expected one class a line") from None
+        raise UserError(
+            f"no vocabulary file at {path}: expected a file with one class a line, "
+            "or words, such as 'cat, kitten; grass'"
+        ) from None
     except UnicodeDecodeError:
         raise UserError(f"{path} is not UTF-8 text: save the vocabulary as UTF-8") from None
     except OSError as error:

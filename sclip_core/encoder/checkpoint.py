@@ -1,5 +1,7 @@
 """Fill a model from a weights file: safetensors, a saved state_dict, OpenAI's TorchScript archive.
 
+Weights of transformers' CLIPModel are given open_clip's names.
+
 Read once, and strictly: open_clip's own loader silently resizes a position table of another image
 size, and the features are then those of no model that was trained.
 """
@@ -14,6 +16,7 @@ from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor
 
 from sclip_core.config import UserError
+from sclip_core.encoder.hugging_face import converted, is_of_transformers
 from sclip_core.tensors import check_weights, first_mismatch, read_state
 
 NOT_WEIGHTS = {
@@ -38,6 +41,8 @@ def fill(model: Any, path: Path, name: str) -> None:
             that are not finite.
     """
     found = read_state(path)
+    if is_of_transformers(found):
+        found = converted(found, path)
     state = _as_named_in(model, found)
     try:
         model.load_state_dict(state)
@@ -63,11 +68,6 @@ def _another_architecture(
     path: Path, name: str, state: dict[str, Tensor], error: RuntimeError
 ) -> UserError:
     """The error for weights that do not fit the model."""
-    if any(key.startswith("vision_model.") for key in state):
-        return UserError(
-            f"{path} is in the format of Hugging Face transformers: pass the same weights in "
-            "open_clip's or OpenAI's format"
-        )
     return UserError(
         f"{path} holds another architecture than {name}: {first_mismatch(error)}. "
         "Pass the --model that these weights were trained as"

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,10 +21,12 @@ from sclip_core.config import UserError, unknown
 from sclip_core.config.json_file import read_json
 from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
+from sclip_core.encoder.hugging_face import config_of, is_clip_config
+from sclip_core.encoder.origin import config_in, settle, sha256_of, weights_in
 from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
 from sclip_core.encoder.towers import Facts, backbone_of
-from sclip_core.tensors import is_torchscript, one_line
+from sclip_core.tensors import one_line
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
@@ -43,6 +46,7 @@ class ModelSpec:
     tower: Facts
     mean: tuple[float, ...] = MEAN  # of each channel, on the 0–255 scale
     std: tuple[float, ...] = STD
+    notes: tuple[str, ...] = ()  # on what was decided for the weights, a line each
 
     @property
     def patch(self) -> int:
@@ -55,29 +59,35 @@ class ModelSpec:
         return int(self.config["embed_dim"])
 
 
-def find_model(model: str, pretrained: str, download: bool = True) -> ModelSpec:
+def find_model(
+    model: str,
+    pretrained: str,
+    download: bool = True,
+    digest: Callable[[Path], str] = sha256_of,
+) -> ModelSpec:
     """Find architecture and weights.
 
     Args:
         model: an open_clip name, OpenAI's spelling of it, ``sclip-demo`` (the tiny CLIP of drawn
-            scenes that comes with the package), or the path of a model JSON.
+            scenes that comes with the package), or the path of a model JSON, or of a folder with
+            an ``open_clip_config.json`` or transformers' ``config.json``.
         pretrained: a tag of open_clip (``scenes`` for ``sclip-demo``), or the path of a checkpoint
-            (.safetensors, .pt, .bin).
+            (.safetensors, .pt, .bin), open_clip's, OpenAI's or transformers', or of its folder.
         download: download the weights of a tag if they are not cached; False: never touch the
             network.
+        digest: gives the sha256 of a file, for weights that are given by a path.
 
     Raises:
         UserError: the name or tag is unknown, a file does not exist, weights cannot be downloaded,
-            or the image tower gives no dense features.
+            weights are known to be another model's, or the image tower gives no dense features.
     """
     name, config = _architecture(model)
     tower = _facts(name, config)
     config["vision_cfg"]["patch_size"] = tower.patch
     path = _as_path(pretrained)
     if path is not None:
-        if is_torchscript(path):  # OpenAI's own files, trained with QuickGELU
-            config["quick_gelu"] = True
-        return ModelSpec(name, path.name, config, path, tower)
+        notes = settle(name, config, path, digest)
+        return ModelSpec(name, path.name, config, path, tower, notes=tuple(notes))
     if name == EMBEDDED:
         if pretrained != EMBEDDED_TAG:
             raise unknown(f"pretrained tag for {name}:", pretrained, [EMBEDDED_TAG])
@@ -132,11 +142,15 @@ def _architecture(model: str) -> tuple[str, dict[str, Any]]:
     """The name of an architecture and a copy of its config."""
     path = Path(model).expanduser()
     if path.suffix == ".json":
-        return path.stem, _read_config(path)
+        is_of_folder = path.name == "config.json"  # which has the model's name
+        return path.absolute().parent.name if is_of_folder else path.stem, _read_config(path)
     if model == EMBEDDED:
         return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json"))
     name = model.replace("/", "-").replace("@", "-").removesuffix("px")
     if name not in open_clip.list_models():
+        config_file = config_in(path) if path.is_dir() else None
+        if config_file is not None:
+            return path.absolute().name, _read_config(config_file)
         plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
         raise unknown("model", model, [*plain, EMBEDDED])
     config: dict[str, Any] = open_clip.get_model_config(name)
@@ -144,12 +158,14 @@ def _architecture(model: str) -> tuple[str, dict[str, Any]]:
 
 
 def _read_config(path: Path) -> dict[str, Any]:
-    """The config in an open_clip model JSON, or in the ``open_clip_config.json`` of a hub's repo.
+    """The config in an open_clip model JSON, in a hub's ``open_clip_config.json``, transformers'.
 
     Raises:
         UserError: the file cannot be read, is not JSON, or lacks a key.
     """
     config = read_json(path, "model config ")
+    if is_clip_config(config):
+        return config_of(path)
     config = config.get("model_cfg", config) if isinstance(config, dict) else {}
     wanted: dict[str, type] = {"embed_dim": int, "vision_cfg": dict, "text_cfg": dict}
     wrong = [key for key, kind in wanted.items() if not isinstance(config.get(key), kind)]
@@ -163,13 +179,13 @@ def _read_config(path: Path) -> dict[str, Any]:
 
 
 def _as_path(pretrained: str) -> Path | None:
-    """The path of a checkpoint; None if a tag is meant.
+    """The path of a checkpoint, also of one in a folder; None if a tag is meant.
 
     The name of a tag of open_clip means the tag, whatever files the current folder has; with ``./``
     before it, it is a path.
 
     Raises:
-        UserError: it is a path, and no file.
+        UserError: it is a path, and neither a file nor a folder with weights.
     """
     tags = {EMBEDDED_TAG, *(tag for _, tag in open_clip.list_pretrained())}
     if pretrained.lower().replace("-", "_") in tags:  # as open_clip compares them
@@ -178,6 +194,9 @@ def _as_path(pretrained: str) -> Path | None:
     if os.path.isfile(path):
         return path
     if os.path.isdir(path):
+        found = weights_in(path)
+        if found is not None:
+            return found
         raise UserError(f"{path} is a folder: pass the path of a weights file in it")
     if path.suffix in WEIGHT_SUFFIXES or os.sep in pretrained:
         raise UserError(f"no checkpoint at {path}: pass the path of a weights file, or a tag")

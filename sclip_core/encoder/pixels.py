@@ -17,6 +17,7 @@ from sclip_core.config import Geometry, Protocol, UserError
 # The reference's constants on the 0–255 scale: OpenAI's mean and std, rounded.
 MEAN = (122.771, 116.746, 104.094)
 STD = (68.501, 66.632, 70.323)
+DARKEST = 1 / 255  # below it floats of 0 to 1 would be black, and so would those of 0 to 255
 
 
 def check_protocol(protocol: Protocol, patch: int) -> None:
@@ -40,29 +41,95 @@ def check_protocol(protocol: Protocol, patch: int) -> None:
 
 
 def as_rgb(image: Any) -> NDArray[np.uint8]:
-    """Check an (H, W, 3) uint8 RGB array, or convert a PIL image to one.
+    """An RGB image (H, W, 3) uint8 of an array, a tensor or a PIL image.
+
+    Arrays are (H, W, 3); tensors are (3, H, W), as torch has them, or (H, W, 3), which their shape
+    tells. Both are uint8 or, as ``ToTensor`` and matplotlib give them, floats from 0 to 1. Of a PIL
+    image the pixels are taken as they lie: a tag that would turn it is not followed.
 
     Raises:
-        UserError: it is something else; a path is read with ``sclip_core.read_image``.
+        UserError: it is something else, or its layout or its scale is not clear.
     """
     if isinstance(image, Image.Image):
-        image = _from_pil(image)
-    is_array = isinstance(image, np.ndarray)
-    if is_array and image.dtype == np.uint8 and image.shape[2:] == (3,) and image.size:
-        rgb: NDArray[np.uint8] = image
-        return rgb
-    found = f"{image.dtype} array of shape {image.shape}" if is_array else type(image).__name__
-    raise UserError(
-        f"expected an RGB image, uint8 of shape (H, W, 3), or a PIL image; found {found}. "
-        "A file is read with sclip_core.read_image(path)"
+        return _from_pil(image)
+    is_tensor = isinstance(image, Tensor)
+    array = _numbers(image) if is_tensor else image
+    if not isinstance(array, np.ndarray):
+        raise _no_image(type(image).__name__)
+    kind = "tensor" if is_tensor else "array"
+    name = str(image.dtype).removeprefix("torch.")
+    found = f"{name} {kind} of shape {tuple(array.shape)}"
+    if is_tensor and array.ndim == 3 and array.shape[0] == 3:
+        if array.shape[2] == 3:
+            raise _no_image(f"{found}, in which the channels may be first or last: pass an array")
+        array = array.transpose(1, 2, 0)
+    if array.shape[2:] != (3,) or not array.size:
+        raise _no_image(found + _hint(array.shape))
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype.kind != "f":
+        raise _no_image(found)
+    return _from_unit(array, found)
+
+
+def _numbers(image: Tensor) -> NDArray[Any]:
+    """A tensor of any device as an array; NumPy has no bfloat16."""
+    image = image.detach().cpu()
+    return (image.float() if image.is_floating_point() else image).numpy()
+
+
+def _from_unit(array: NDArray[Any], found: str) -> NDArray[np.uint8]:
+    """Floats from 0 to 1 as uint8.
+
+    Raises:
+        UserError: they are not on this scale, or so dark that they may be on another.
+    """
+    low, high = float(array.min()), float(array.max())
+    if not (low >= 0 and high <= 1 and high > DARKEST):  # NaN is none of these
+        raise _no_image(
+            f"{found} with values from {low:.4g} to {high:.4g}, where floats should go from 0 to "
+            "1, neither normalised nor divided by 255 twice"
+        )
+    return np.asarray((array * 255).round(), np.uint8)
+
+
+def _hint(shape: tuple[int, ...]) -> str:
+    """What is likely meant by an array of another shape."""
+    if len(shape) == 4:
+        return "; for several images pass a list of them"
+    if len(shape) == 3 and shape[0] == 3:
+        return "; channels come last: image.transpose(1, 2, 0)"
+    if len(shape) == 3 and shape[2] == 4:
+        return "; leave the fourth channel out: image[..., :3]"
+    return "; of grey: np.stack([image] * 3, axis=-1)" if len(shape) == 2 else ""
+
+
+def _no_image(found: str) -> UserError:
+    return UserError(
+        "expected an RGB image, uint8 of shape (H, W, 3), floats of 0 to 1, a tensor (3, H, W), a "
+        f"PIL image or the path of a file; found {found}"
     )
+
+
+def check_mode(image: Image.Image) -> None:
+    """Refuse a PIL image of numbers beyond 255, which PIL would clip: almost all white.
+
+    Raises:
+        UserError: it is one of 16 or 32 bits a channel.
+    """
+    if image.mode in ("I", "F") or image.mode.startswith("I;"):
+        raise UserError(
+            f"a PIL image of mode {image.mode}, whose numbers go beyond 255: scale it to 8 bits, "
+            "or pass the path of its file"
+        )
 
 
 def _from_pil(image: Image.Image) -> NDArray[np.uint8]:
     """A PIL image as an array; PIL decodes it only here."""
+    check_mode(image)
     try:
         return np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError) as error:
+    except (OSError, SyntaxError, ValueError) as error:  # ValueError: no way from LAB to RGB
         raise UserError(f"the PIL image cannot be decoded: {error}") from None
 
 

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from sclip_core.config import UserError
+from sclip_core.config.errors import few
 from sclip_core.tensors import is_finite
 
 # By name: OpenAI's 80 for ImageNet; four plain ones, usual in methods that classify crops; one.
@@ -39,6 +40,13 @@ class TextBank:
     query_class: Tensor  # (Q,) int64, the class of each query
     class_names: tuple[str, ...]  # C names
     queries: tuple[str, ...]  # Q words or phrases
+    model: str = ""  # which encoded them; empty: not known
+
+    def __repr__(self) -> str:
+        """One line: how many classes, the shape of the vectors, the first names."""
+        shape = "×".join(map(str, self.embeddings.shape))
+        names = few(self.class_names)
+        return f"TextBank({self.num_classes} classes, vectors {shape}: {names})"
 
     def __post_init__(self) -> None:
         """Refuse vectors that are not finite numbers: every pixel would silently be class 0.

@@ -44,6 +44,10 @@ class Proposals:
     points: NDArray[np.float64]  # (M, 2) x, y of the prompt, likewise
     crop_boxes: NDArray[np.int64]  # (M, 4) like boxes: the crop that the mask was found in
 
+    def __repr__(self) -> str:
+        """One line: how many masks, of an image of which size."""
+        return f"Proposals({len(self)} masks, {self.size[0]}×{self.size[1]})"
+
     def __len__(self) -> int:
         """The number of masks, M."""
         return len(self.counts)

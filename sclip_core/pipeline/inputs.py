@@ -11,8 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
-from sclip_core.datasets import Dataset, Sample, decode_image, read_bytes
+from sclip_core.datasets import Dataset, Reading, Sample, decode_image, read_bytes
+from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import opened
+from sclip_core.datasets.samples import skipped_below
+from sclip_core.datasets.survey import survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter
@@ -25,6 +28,7 @@ class Inputs:
     Attributes:
         digests: of files, remembered beside the artifacts.
         journal: has the files that cannot be read.
+        reading: how image files become pixels, which is in the keys where it is not as usual.
     """
 
     def __init__(self, settings: Settings, reporter: Reporter, keep: bool) -> None:
@@ -37,6 +41,7 @@ class Inputs:
         """
         self.digests = Digests(settings.artifacts / "digests.jsonl", keep=keep)
         self.journal = Journal(reporter, settings.strict)
+        self.reading = Reading.of(settings)
         self._settings, self._keep = settings, keep
 
     @cached_property
@@ -48,7 +53,9 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
-        for line in dataset.notes:
+        for line in (*dataset.vocabulary.notes, *dataset.notes):
+            note(line)
+        for line in self._about_images(dataset):
             note(line)
         for line in dataset.faults:
             self.journal.fault(line)
@@ -58,6 +65,17 @@ class Inputs:
             for line in look_at(dataset, settings.num_samples):
                 note(line)
         return dataset
+
+    def _about_images(self, dataset: Dataset) -> list[str]:
+        """What a user should know about files and headers of their own images, a line each."""
+        settings = self._settings
+        if settings.images is None:
+            return []
+        skipped = skipped_below(settings.images)
+        paths = [sample.image for sample in dataset.samples]
+        sizes_tell = settings.labels is None or not in_fractions(settings.labels)
+        found = survey(paths, self.reading, settings, settings.scored, sizes_tell)
+        return [*([skipped] if skipped else []), *found]
 
     @cached_property
     def images(self) -> dict[str, Sample]:
@@ -90,7 +108,7 @@ class Inputs:
             ImageError: it cannot be decoded, or is not the file any more that was digested.
         """
         path = self.images[digest].image
-        return decode_image(self.read(path, digest), str(path))
+        return decode_image(self.read(path, digest), str(path), self.reading)
 
     def ground_truth(self, sample: Sample, digest: str | None = None) -> NDArray[np.int32]:
         """The classes (H, W) of a sample's pixels; -1 where they are not evaluated.

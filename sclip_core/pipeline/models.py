@@ -37,13 +37,20 @@ class Models:
         source: of masks.
     """
 
-    def __init__(self, settings: Settings, digests: Digests, download: bool) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        digests: Digests,
+        download: bool,
+        note: Callable[[str], None] = lambda line: None,
+    ) -> None:
         """Find the device; neither find nor load a model.
 
         Args:
             settings: of a run.
             digests: of files.
             download: whether weights named by a tag may be fetched.
+            note: called with what a user should know of the weights.
 
         Raises:
             UserError: no such device here.
@@ -58,6 +65,7 @@ class Models:
             settings.masks,
         )
         self._settings, self._digests, self._download = settings, digests, download
+        self._note = note
         self._loaded: dict[tuple[str, torch.device, str | None], Any] = {}
         self._second_specs: dict[tuple[str, str | None], SecondSpec] = {}
         self._sam_specs: dict[tuple[str, str | None], TrunkSpec] = {}
@@ -66,8 +74,11 @@ class Models:
     @cached_property
     def spec(self) -> ModelSpec:
         """CLIP's architecture and weights file, found but not loaded."""
-        spec = find_model(self._settings.model, self._settings.pretrained, self._download)
+        named = self._settings.model, self._settings.pretrained
+        spec = find_model(*named, self._download, self._digests.of)
         check_protocol(self._settings, spec.patch)
+        for line in spec.notes:
+            self._note(line)
         return spec
 
     @cached_property

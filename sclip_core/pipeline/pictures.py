@@ -85,15 +85,18 @@ def _mask_rows(labels: LabelMapStage) -> dict[str, Row]:
 
 
 def label_map(labels: LabelMapStage, prediction: NDArray[Any]) -> Image.Image:
-    """The label map (H, W) as one channel: value k is class k.
+    """The label map (H, W) as one channel: value k is class k, or the number of the vocabulary.
 
     8 bits, or 16 where the values need them; pixels without a label, which only the baseline has,
     get the highest value, 255 or 65535.
     """
-    highest = labels.unlabelled
-    if highest is None:
-        highest = labels.run.inputs.dataset.vocabulary.num_classes - 1
-    return Image.fromarray(prediction.astype(np.min_scalar_type(highest)))
+    vocabulary, none = labels.run.inputs.dataset.vocabulary, labels.unlabelled
+    values = vocabulary.as_values(prediction)
+    highest = vocabulary.highest_class
+    if none is not None:
+        highest = none if none > highest else int(np.iinfo(np.uint16).max)
+        values = np.where(prediction == none, highest, values)
+    return Image.fromarray(values.astype(np.min_scalar_type(highest)))
 
 
 def _save(picture: Image.Image, path: Path) -> None:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import Settings
+from sclip_core.datasets.thresholds import threshold_notes
 from sclip_core.encoder.taps import Tap, union
 from sclip_core.methods.method import Method
 from sclip_core.pipeline.pictures import save_panels
@@ -106,7 +107,9 @@ class Pipeline:
     @classmethod
     def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
         """Connect runs that differ in what may have several values: they share their passes."""
-        _ = runs[0].inputs.dataset  # what is wrong with it is told before what is with a model
+        words = runs[0].inputs.dataset.vocabulary  # its faults are told before those of a model
+        for line in threshold_notes([run.settings for run in runs], words):
+            runs[0].reporter.note(line)
         pipelines = [cls.of(run) for run in runs]
         dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
         if len(pipelines) > 1:

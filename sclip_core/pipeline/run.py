@@ -65,7 +65,7 @@ class Run:
         if beside is None:
             self.reporter: Reporter = reporter or Silent()
             self.inputs = Inputs(settings, self.reporter, keep=download)
-            self.models = Models(settings, self.inputs.digests, download)
+            self.models = Models(settings, self.inputs.digests, download, self.reporter.note)
             self.lease = Lease(settings.artifacts)
             self.stop, self.lock = Event(), Lock()
             self.stages = set(settings.stages)

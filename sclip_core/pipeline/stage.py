@@ -37,6 +37,7 @@ class Stage(ABC):
     unit: ClassVar[str] = "images"  # what a row is
     shardable: ClassVar[bool] = False  # worth dividing among several workers
     batch_rows: ClassVar[int] = 1  # that are worth a commit
+    sees_images: ClassVar[bool] = False  # itself, and not only by what stages upstream made of them
     work: Work  # the stage as plain data, while its command is executed
 
     def __init__(self, run: Run, *upstream: Stage, kept: Sequence[Stage] = ()) -> None:
@@ -210,10 +211,11 @@ class Stage(ABC):
     @cached_property
     def artifact(self) -> Artifact:
         """The folder of the stage's rows in the store, named by its key."""
+        reading = self.run.inputs.reading.changed() if self.sees_images else {}
         identity = Identity(
             stage=self.name,
             version=self.version,
-            settings=self.settings(),
+            settings={**self.settings(), **reading},
             upstream={stage.label: stage.artifact.identity.key for stage in self.upstream},
             weights_sha256=self.weights_sha256(),
         )

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, resolve
-from sclip_core.datasets import decode_image, read_sample
+from sclip_core.datasets import Reading, decode_image, read_sample
 from sclip_core.datasets.drawn import opened
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact, Identity, identity_in
 from sclip_core.store.digests import Digests
 
 OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")
+OF_READING = ("exif", "pixel_range")  # columns that tables of older versions lack
 USUALLY_IGNORED = "255"
 
 
@@ -114,6 +115,7 @@ class Source:
             UserError: it is not there any more.
         """
         given = {name: run.get(name) for name in OF_DATA}
+        given |= {name: run[name] for name in OF_READING if run.get(name) is not None}
         if given["ignore_label"] == USUALLY_IGNORED:  # nobody asked for it
             del given["ignore_label"]
         if given["images"] is not None:
@@ -123,6 +125,7 @@ class Source:
             given["data_root"] = data_root
         settings = resolve(**given, artifacts=root)
         self._dataset = opened(settings, lambda line: None)
+        self._reading = Reading.of(settings)
         self._samples = {sample.image_id: sample for sample in self._dataset.samples}
         self._digests = Digests(root / "digests.jsonl")
 
@@ -145,7 +148,7 @@ class Source:
             ImageError: it cannot be read.
         """
         path = self._samples[image_id].image
-        return decode_image(read_sample(path), str(path))
+        return decode_image(read_sample(path), str(path), self._reading)
 
     def truth(self, image_id: str) -> NDArray[np.int32]:
         """The classes (H, W); -1 where a pixel is not evaluated.

@@ -11,7 +11,12 @@ from sclip_core.config.masks import MaskSettings
 from sclip_core.config.roles import plain_types
 
 NOT_RECORDED = {name for name, role in ROLES.items() if not role.recorded}
-ARROW = {int: pa.int64(), float: pa.float64()}  # all other settings that may be left open: text
+# All other settings that may be left open: text.
+ARROW = {
+    bool: pa.bool_(),
+    int: pa.int64(),
+    float: pa.float64(),
+}
 # Of settings that few runs change: what is recorded as no value, as runs of older versions have it.
 USUAL = {
     "parameters": "",
@@ -19,6 +24,9 @@ USUAL = {
     "after": [],
     "window_multiple": 0,
     "image_multiple": 0,
+    "tile": False,
+    "exif": "apply",
+    "pixel_range": [],
 }
 # Settings that a run without dense labels does not read.
 OF_DENSE = [n for n, role in ROLES.items() if role.part == "dense" and role.recorded]

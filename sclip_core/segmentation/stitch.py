@@ -57,7 +57,10 @@ def axis_matrix(
     for i, start in enumerate(starts):
         stitched[start : start + window, i * tokens : (i + 1) * tokens] = patch_to_pixel
         coverage[start : start + window] += 1
-    return (bilinear_matrix(resized, original) @ (stitched / coverage)).float()
+    averaged = stitched / coverage
+    if resized != original:  # else the matrix is the identity, of hundreds of MB for a large image
+        averaged = bilinear_matrix(resized, original) @ averaged
+    return averaged.float()
 
 
 class Stitcher:

@@ -96,11 +96,6 @@ def test_file(tmp_path: Path, text: str | bytes) -> None:
     assert read.query_class == (0, 0, 1)
 
 
-def test_comma_without_space_is_part_of_a_word_as_in_the_reference(tmp_path: Path) -> None:
-    read = Vocabulary.from_file(write(tmp_path / "classes.txt", "cat,dog\ngrass"))
-    assert read.words == (("cat,dog",), ("grass",))
-
-
 def test_same_word_in_two_classes_is_allowed(tmp_path: Path) -> None:
     read = Vocabulary.from_file(write(tmp_path / "classes.txt", "cat, animal\ndog, animal"))
     assert read.queries == ("cat", "animal", "dog", "animal")

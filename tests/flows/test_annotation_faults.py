@@ -29,9 +29,8 @@ IGNORED = 255
 
 
 def bbox(ring: list[int]) -> list[int]:
-    return [min(ring[::2]), min(ring[1::2]), max(ring[::2]) - min(ring[::2]), 0][:3] + [
-        max(ring[1::2]) - min(ring[1::2])
-    ]
+    left, top, right, bottom = min(ring[::2]), min(ring[1::2]), max(ring[::2]), max(ring[1::2])
+    return [left, top, right - left, bottom - top]
 
 
 @pytest.fixture

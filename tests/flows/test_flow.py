@@ -146,13 +146,3 @@ def test_a_grid_is_in_its_order_through_the_flow(own, tmp_path):
     assert alone.settings.prob_thd == 0.3
     finished = run_settings(several, direct=False)
     assert [(each.row["logit_scale"], each.row["prob_thd"]) for each in finished] == expected
-
-
-def test_heartbeats_are_for_servers_that_stay(monkeypatch):
-    from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings
-
-    from flows.cli.running import _no_heartbeats
-
-    for url, expected in ((None, None), ("http://127.0.0.1:1/api", 180)):
-        with temporary_settings({PREFECT_API_URL: url}), _no_heartbeats():
-            assert get_current_settings().flows.heartbeat_frequency == expected

@@ -191,7 +191,7 @@ def test_a_switch_and_its_steps_say_one_thing(capsys, words, code):
 def test_steps_by_a_switch_read_dilations(monkeypatch):
     monkeypatch.chdir(ROOT / "tests")  # no pipeline.yaml
     said = []
-    monkeypatch.setattr("flows.cli.options._note", said.append)
+    monkeypatch.setattr("flows.cli.options.note", said.append)
     given = {"dataset": "voc20", "data_root": "nowhere", "pamr_dilations": "8,16;1,2"}
     several = settings_of(None, None, True, None, False, given)
     assert [(s.pamr_steps, s.pamr_dilations) for s in several] == [(10, (8, 16)), (10, (1, 2))]

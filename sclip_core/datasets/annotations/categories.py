@@ -33,7 +33,7 @@ def has_background(vocabulary: Vocabulary) -> bool:
 
 
 def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> dict[Category, int]:
-    """The class of each category.
+    """The class of each category, as the value that label maps have for it.
 
     A category's name is that of a class or any of its words, regardless of case and of ``_``,
     ``-`` or space between words; the name of a class goes before a word of another class. Number k
@@ -55,13 +55,17 @@ def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> di
     names = sorted(category for category in used if isinstance(category, str))
     tables = _classes_by(((name,) for name in vocabulary.class_names), vocabulary.words)
     found: dict[Category, int] = {number: number for number in numbers}
+    ignored = {plain(name): number for number, name in vocabulary.ignored}
     for name in names:
         classes = next((table[plain(name)] for table in tables if plain(name) in table), set())
         if len(classes) > 1:
             several = " and ".join(repr(vocabulary.class_names[k]) for k in sorted(classes))
             raise UserError(f"category '{name}' of {source} is a word of {several}: rename it")
         if classes:
-            (found[name],) = classes
+            (index,) = classes
+            found[name] = vocabulary.numbers[index]
+        elif plain(name) in ignored:
+            found[name] = ignored[plain(name)]
         elif plain(name) in SPECIAL:
             found[name] = SPECIAL[plain(name)]
     missing = [name for name in names if name not in found]
@@ -108,8 +112,9 @@ def _refuse_numbers(numbers: Iterable[int], vocabulary: Vocabulary, source: str)
             f"{source} has numbers without names, and the vocabulary a background, which has no "
             f"number there: {advice}"
         )
-    worst = max(numbers)
-    if worst >= vocabulary.num_classes:
+    known = {*vocabulary.numbers, *(number for number, _ in vocabulary.ignored)}
+    worst = max(numbers, key=lambda number: (number not in known, number))
+    if worst not in known:
         raise UserError(
             f"{source} has category number {worst}, counted from 0, but the vocabulary "
             f"{vocabulary.num_classes} classes: give each a line in --classes FILE, or {advice}"

@@ -25,11 +25,13 @@ from sclip_core.datasets.annotations.categories import (
     match,
     special,
 )
-from sclip_core.datasets.annotations.listing import listed
+from sclip_core.datasets.annotations.listing import Listed, listed
 from sclip_core.datasets.annotations.marker import Drawn, is_lines
 from sclip_core.datasets.annotations.opening import Annotations, open_annotations
 from sclip_core.datasets.causes import IGNORE_LABEL
-from sclip_core.datasets.samples import IMAGE_SUFFIXES, Sample, files_of, own_folder
+from sclip_core.datasets.images import USUAL, Reading
+from sclip_core.datasets.samples import Sample, files_of, own_folder
+from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
 from sclip_core.store.keys import artifact_key
@@ -57,6 +59,7 @@ class Values(NamedTuple):
     classes_of: Mapping[Category, int]
     rest: int  # of pixels without annotation
     ignored: int  # of pixels that are not evaluated
+    reading: Reading  # of the images
 
 
 class Maps(NamedTuple):
@@ -97,6 +100,7 @@ def draw_maps(
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
     every: bool = False,
+    reading: Reading = USUAL,
 ) -> Maps:
     """Draw a label map for each image that has annotations.
 
@@ -113,40 +117,58 @@ def draw_maps(
         say: called with a line for each thing to know before they are drawn.
         elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         every: whether every image must have a map.
+        reading: whether the images are turned as EXIF says, which their sizes depend on.
 
     Raises:
         UserError: annotations cannot be used, or only of few images; no map can be drawn.
     """
     annotations = open_annotations(labels)
-    values = _values(annotations, vocabulary, labels)
+    values = _values(annotations, vocabulary, labels, reading)
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
     found = listed(annotations, labels, there, limit, every)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool)
+        maps = folder / _key(annotations, vocabulary, pool, reading)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
         done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
         todo = [job for job in jobs if not _is_done(job, states[job.image_id], done)]
         if elsewhere is not None:
             if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
-                return draw_maps(
-                    labels, images, vocabulary, elsewhere, workers, limit, say, None, every
-                )
+                given = (labels, images, vocabulary, elsewhere, workers, limit, say)
+                return draw_maps(*given, every=every, reading=reading)
             todo = []
         for line in (*annotations.notes, *special(values.classes_of), *found.notes):
             say(line)
         results = _draw_all(pool, todo, partial(_draw, annotations, values), done.states)
     done = done.with_results(results, states)
+    result = _result(Maps(maps, (), annotations.faults), found, done, labels, there, limit, every)
+    if todo:
+        done.write(maps / MARKER)
+    return result
+
+
+def _result(
+    maps: Maps,
+    found: Listed,
+    done: Drawn,
+    labels: Path,
+    there: Mapping[str, Path],
+    limit: int | None,
+    every: bool,
+) -> Maps:
+    """The maps, with what is not in them of the images that are wanted.
+
+    Raises:
+        UserError: no map can be drawn, or not all if ``every``.
+    """
     wanted = list(there)[:limit]
     failed = {i: done.failed[i][1] for i in wanted if i in done.failed}
     if failed and (every or len(failed) == len(wanted) - len(found.left_out)):
-        raise _cannot_be_drawn(list(failed.values()), len(jobs), labels)
-    if todo:
-        done.write(maps / MARKER)
+        raise _cannot_be_drawn(list(failed.values()), len(found.known_as), labels)
     left_out = (found.left_out | failed).items()
     samples = tuple((Sample(i, there[i], None), _unnamed(i, why)) for i, why in left_out)
-    return Maps(maps, samples, annotations.faults + _faults(done.faults, wanted, labels))
+    return Maps(maps.folder, samples, maps.faults + _faults(done.faults, wanted, labels))
 
 
 def _unnamed(image_id: str, why: str) -> str:
@@ -154,9 +176,12 @@ def _unnamed(image_id: str, why: str) -> str:
     return why.removeprefix(f"{image_id} ")
 
 
-def _values(annotations: Annotations, vocabulary: Vocabulary, labels: Path) -> Values:
+def _values(
+    annotations: Annotations, vocabulary: Vocabulary, labels: Path, reading: Reading
+) -> Values:
     classes_of, ignored = match(annotations.used, vocabulary, str(labels)), unlabelled(vocabulary)
-    return Values(classes_of, 0 if has_background(vocabulary) else ignored, ignored)
+    rest = vocabulary.numbers[0] if has_background(vocabulary) else ignored
+    return Values(classes_of, rest, ignored, reading)
 
 
 def _is_done(job: Job, state: list[int], done: Drawn) -> bool:
@@ -223,12 +248,12 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     Raises:
         UserError: there are so many classes that 65535 is one of them.
     """
-    if vocabulary.num_classes > IGNORE_LABEL_16:
+    if vocabulary.highest >= IGNORE_LABEL_16:
         raise UserError(
             f"{vocabulary.num_classes:,} classes leave no value for pixels without annotation: "
             "make the first class 'background'"
         )
-    return IGNORE_LABEL if vocabulary.num_classes < IGNORE_LABEL else IGNORE_LABEL_16
+    return IGNORE_LABEL if vocabulary.highest < IGNORE_LABEL - 1 else IGNORE_LABEL_16
 
 
 def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool) -> list[str]:
@@ -237,7 +262,7 @@ def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool)
     Returns:
         Lines on shapes that are not in it.
     """
-    size_hw = _size(job.image)
+    size_hw = _size(job.image, values.reading)
     if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
@@ -263,11 +288,13 @@ def _faults_in(path: Path) -> list[str]:
     return []
 
 
-def _size(path: Path) -> tuple[int, int]:
-    return image_size(read_sample(path), str(path))
+def _size(path: Path, reading: Reading = USUAL) -> tuple[int, int]:
+    return image_size(read_sample(path), str(path), reading)
 
 
-def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor) -> str:
+def _key(
+    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, reading: Reading
+) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
     digests = pool.map(_digest, [annotations.files[name] for name in names])
@@ -278,6 +305,10 @@ def _key(annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecu
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
+    if reading.exif != USUAL.exif:
+        identity["exif"] = reading.exif
+    if vocabulary.labels or vocabulary.ignored:
+        identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
     return artifact_key(identity)
 
 

@@ -23,7 +23,8 @@ from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import Yolo
 from sclip_core.datasets.labels import SINGLE_CHANNEL
-from sclip_core.datasets.samples import LABEL_SUFFIXES, by_suffix
+from sclip_core.datasets.samples import by_suffix
+from sclip_core.datasets.suffixes import LABEL_SUFFIXES
 
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
@@ -134,6 +135,15 @@ def is_annotations(path: Path, images: Path | None = None) -> bool:
     if not (found.coco or found.labelme or found.yolo or found.advice):
         return False
     return not _has_label_maps(path, images, found.pages)
+
+
+def in_fractions(path: Path) -> bool:
+    """Whether a path has annotations in fractions, YOLO's, which fit an image of any size."""
+    path = Path(os.path.expanduser(path))
+    if not path.is_dir() or not is_annotations(path):
+        return False
+    found = kinds_of(path)
+    return found.yolo and not (found.coco or found.labelme)
 
 
 def _open_folder(folder: Path) -> Annotations:

@@ -17,7 +17,10 @@ from torch.nn.functional import pad, scaled_dot_product_attention
 
 from sclip_core.tensors import Buffers
 
-QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of one head; the scores of 512 take 8 MB
+QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of a head; the scores of 512 take 8 MB
+# A CPU's cache holds a part of one head's scores; a GPU has to be given enough to do at once.
+POSITION_BYTES = {"cpu": 0, "cuda": 2**30}
+WINDOW_ROWS = {"cpu": 1}  # rows of windows; elsewhere all
 ROWS_AT_ONCE = 128  # of the MLP's hidden layer, which a core's cache holds
 
 
@@ -94,22 +97,26 @@ def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
     """
     batch, height, width, _, heads, depth = qkv.shape
     mixed = qkv.new_empty(batch, height, width, heads, depth)
-    step = max(1, QUERIES_AT_ONCE.get(qkv.device.type, 512) // width)  # rows of the image
+    kind = qkv.device.type
+    step = max(1, QUERIES_AT_ONCE.get(kind, 512) // width)  # rows of the image
+    bytes_of_head = (height * width) ** 2 * qkv.element_size()
+    group = max(1, POSITION_BYTES.get(kind, 0) // bytes_of_head)
     for image in range(batch):
-        for head in range(heads):
-            q, k, v = qkv[image, :, :, :, head].unbind(dim=2)
+        for first in range(0, heads, group):
+            some = slice(first, first + group)
+            q, k, v = qkv[image, :, :, :, some].permute(2, 3, 0, 1, 4)
             by_row, by_column = relative(attention, q)
-            k, v = (part.reshape(1, 1, -1, depth) for part in (k, v))
+            k, v = (part.reshape(1, len(q), -1, depth) for part in (k, v))
             for top in range(0, height, step):
                 rows = slice(top, top + step)
                 part = scaled_dot_product_attention(
-                    q[rows].reshape(1, 1, -1, depth),
+                    q[:, rows].reshape(1, len(q), -1, depth),
                     k,
                     v,
-                    attn_mask=_bias(by_row[rows], by_column[rows])[None, None],
+                    attn_mask=_bias(by_row[:, rows], by_column[:, rows])[None],
                     scale=attention.scale,
                 )
-                mixed[image, rows, :, head] = part.view(-1, width, depth)
+                mixed[image, rows, :, some] = part[0].unflatten(1, (-1, width)).permute(1, 2, 0, 3)
     return mixed
 
 
@@ -128,14 +135,17 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
     rows, columns = (height + below) // side, (width + beside) // side
     windows = padded.view(batch, rows, side, columns, side, 3, heads, depth)
     mixed = qkv.new_empty(batch, rows, side, columns, side, heads, depth)
-    for row in range(rows):  # a row of windows at a time: their scores stay in the cache
-        of_row = windows[:, row].permute(4, 0, 2, 5, 1, 3, 6)  # 3, B, columns, heads, h, w, d
-        of_row = of_row.reshape(3, -1, heads, side, side, depth)
-        bias = _bias(*relative(attention, of_row[0]))
-        q, k, v = of_row.flatten(3, 4)
+    at_once = WINDOW_ROWS.get(qkv.device.type, rows)
+    for first in range(0, rows, at_once):
+        some = slice(first, first + at_once)
+        # 3, B, rows, columns, heads, h, w, d
+        of_rows = windows[:, some].permute(5, 0, 1, 3, 6, 2, 4, 7)
+        of_rows = of_rows.reshape(3, -1, heads, side, side, depth)
+        bias = _bias(*relative(attention, of_rows[0]))
+        q, k, v = of_rows.flatten(3, 4)
         part = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
-        part = part.view(batch, columns, heads, side, side, depth)
-        mixed[:, row] = part.permute(0, 3, 1, 4, 2, 5)
+        part = part.view(batch, -1, columns, heads, side, side, depth)
+        mixed[:, some] = part.permute(0, 1, 4, 2, 5, 3, 6)
     whole = mixed.view(batch, height + below, width + beside, heads, depth)
     return whole[:, :height, :width].contiguous()
 

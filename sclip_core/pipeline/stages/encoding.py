@@ -42,6 +42,7 @@ class EncodingStage(SharingStage):
     """One row an image: a vector for each token of its windows, window by window."""
 
     shardable = True
+    sees_images = True
     table: ArrayTable
 
     def settings(self) -> dict[str, Any]:
@@ -54,7 +55,7 @@ class EncodingStage(SharingStage):
             "mean": list(spec.mean),
             "std": list(spec.std),
             "dtype": self.run.models.dtype,
-            "short_side": settings.short_side,
+            "short_side": None if settings.tile else settings.short_side,
             "slide_crop": settings.slide_crop,
             "slide_stride": None if whole else settings.slide_stride,
             **self._unusual(),
@@ -68,6 +69,8 @@ class EncodingStage(SharingStage):
             found["window_multiple"] = settings.window_multiple
         if settings.image_multiple:
             found["image_multiple"] = settings.image_multiple
+        if settings.tile:
+            found["tile"] = True
         if self.views != ("original",):
             found["views"] = list(self.views)
         if self.positions != "reference":

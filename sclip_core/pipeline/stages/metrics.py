@@ -35,11 +35,15 @@ class MetricsStage(Stage):
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
         dataset = self.run.inputs.dataset
-        return {
-            "num_classes": dataset.vocabulary.num_classes,
+        words = dataset.vocabulary
+        settings: dict[str, Any] = {
+            "num_classes": words.num_classes,
             "reduce_zero_label": dataset.reduce_zero_label,
             "ignore_label": sorted(dataset.ignore_label),
         }
+        if words.labels or words.ignored:
+            settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
+        return settings
 
     @cached_property
     def row_ids(self) -> list[str]:

@@ -48,6 +48,7 @@ class ProposalsStage(Stage):
     name = "proposals"
     version = 1
     shardable = True
+    sees_images = True
     batch_rows = 16
 
     @property

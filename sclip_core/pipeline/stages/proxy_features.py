@@ -36,6 +36,7 @@ class ProxyFeaturesStage(SharingStage):
     name = "proxy_features"
     version = 1
     shardable = True
+    sees_images = True
 
     def __init__(self, run: Run, part: str) -> None:
         """Keep one tap.
@@ -71,7 +72,8 @@ class ProxyFeaturesStage(SharingStage):
             **dtype,
             "mean": list(models.spec.mean),
             "std": list(models.spec.std),
-            "short_side": settings.short_side,
+            "short_side": None if settings.tile else settings.short_side,
+            **({"tile": True} if settings.tile else {}),
             "slide_crop": settings.slide_crop,
             "slide_stride": None if whole else settings.slide_stride,
             "window_multiple": settings.window_multiple,

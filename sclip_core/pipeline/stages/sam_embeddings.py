@@ -35,6 +35,7 @@ class SamEmbeddingsStage(Stage):
     name = "sam_embeddings"
     version = 1
     shardable = True
+    sees_images = True
 
     def settings(self) -> dict[str, Any]:
         """The size of SAM, its dtype, and which crops it sees."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from sclip_core.masks.sam import decoder
 from sclip_core.masks.sam.decoder import SamDecoder
 
 from .models import CHANNELS, SIDE, decode, make
@@ -125,3 +126,16 @@ def test_precision_is_that_of_the_weights():
     assert ours.masks(prompted, *all_of(6)).dtype == torch.float32
     torch.testing.assert_close(prompted.quality, expected, atol=0.1, rtol=0)
     assert (prompted.quality != expected).any()
+
+
+def test_many_points_at_a_time(sam, monkeypatch):
+    """The way of a GPU."""
+    monkeypatch.setattr(decoder, "ONE_BY_ONE", set())
+    monkeypatch.setattr(decoder, "POINTS_TOGETHER", 3)
+    embedding, points = drawn(11)
+    assert_same(sam, embedding, points, 1e-5)
+    some = torch.tensor([0, 0, 4, 5, 5, 10]), torch.tensor([0, 2, 1, 0, 1, 2])
+    ours = SamDecoder(sam)
+    prompted = ours.prompt(embedding, points)
+    whole = ours.masks(prompted, *all_of(11))
+    torch.testing.assert_close(ours.masks(prompted, *some), whole[3 * some[0] + some[1]])

@@ -46,6 +46,20 @@ def test_is_the_module(shape):
     torch.testing.assert_close(SamEncoder(module)(pixels), expected, atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("heads_at_once", [1, 3, 100])
+@pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
+def test_many_heads_and_windows_at_once(monkeypatch, shape, heads_at_once):
+    """The way of a GPU."""
+    module = make(seed=1, **shape).image_encoder
+    pixels = pixels_of(module.img_size, batch=2)
+    bytes_of_head = 4 * (module.img_size // PATCH) ** 4
+    monkeypatch.setitem(sam_encoder.POSITION_BYTES, "cpu", heads_at_once * bytes_of_head)
+    monkeypatch.delitem(sam_encoder.WINDOW_ROWS, "cpu")
+    with torch.no_grad():
+        expected = module(pixels)
+    torch.testing.assert_close(SamEncoder(module)(pixels), expected, atol=1e-5, rtol=1e-5)
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_is_the_module_in_double_precision(shape):
     """Where rounding hides nothing."""

@@ -1,0 +1,207 @@
+"""What the headers of a set's images say that a user should know before a run, a line each."""
+
+from __future__ import annotations
+
+import mmap
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from sclip_core.config import Protocol
+from sclip_core.config.errors import few
+from sclip_core.config.geometry import LONG_SIDE, window_starts
+from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
+from sclip_core.datasets.images import Reading
+
+THREADS = 8
+MOST_SHRUNK = 4  # times that a picture is made smaller without a word
+TURNS = {
+    2: "mirrored",
+    3: "by 180°",
+    4: "mirrored upside down",
+    5: "mirrored and by 90°",
+    6: "by 90° clockwise",
+    7: "mirrored and by 90°",
+    8: "by 90° anticlockwise",
+}
+Headers = dict[Path, Header]
+
+
+def survey(
+    paths: Iterable[Path],
+    reading: Reading,
+    protocol: Protocol,
+    scored: bool = False,
+    sizes_tell: bool = True,
+) -> list[str]:
+    """Look at the headers of all images; those that cannot be read are named elsewhere.
+
+    Args:
+        paths: of the images.
+        reading: whether EXIF orientation is applied, and the range of deep images.
+        protocol: how far images are made smaller.
+        scored: whether there is ground truth, which may not be turned as the images are.
+        sizes_tell: whether it has a size that must be its image's.
+
+    Returns:
+        A line for each thing that is not as usual.
+    """
+    headers = headers_of(paths)
+    found = [
+        turned_note(headers, reading, sizes_tell) if scored else None,
+        _of(headers, lambda h: h.xmp != UPRIGHT, XMP) if scored else None,
+        *_channels(headers, reading),
+        _of(headers, lambda h: h.several, FRAMES),
+        tiled_note(headers, protocol) if protocol.tile else shrunk_note(headers, protocol),
+    ]
+    return [line for line in found if line is not None]
+
+
+def headers_of(paths: Iterable[Path]) -> Headers:
+    """The headers that can be read, by file; little of each file is read."""
+    listed = list(dict.fromkeys(paths))
+    with ThreadPoolExecutor(THREADS, thread_name_prefix="sclip-headers") as pool:
+        found = zip(listed, pool.map(_header, listed), strict=True)
+        return {path: header for path, header in found if header is not None}
+
+
+def _header(path: Path) -> Header | None:
+    try:
+        if not path.is_file():  # a pipe would block
+            return None
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return read_header(data)
+    except (OSError, ValueError):  # of a file without bytes
+        return None
+
+
+XMP = (
+    "{n} in XMP alone name an orientation, which is not applied: {few}; if their label maps are "
+    "drawn on the turned image, write the orientation into EXIF, or save the images upright"
+)
+FRAMES = "{n} hold several frames or pages, of which the first is taken: {few}"
+ALPHA = "{n} have an alpha channel, which is dropped, also where they are transparent: {few}"
+BANDS = (
+    "{n} have more than three bands, of which the first three are taken as red, green and blue: "
+    "{few}"
+)
+UNNAMED = (
+    "{n} have bands that the file does not call colours, of which the first three are taken as "
+    "red, green and blue: {few}"
+)
+
+
+def _of(headers: Headers, holds: Callable[[Header], bool], line: str) -> str | None:
+    """A line on the images of which something holds; None: of none."""
+    files = [path for path, header in headers.items() if holds(header)]
+    return line.format(n=images(len(files)), few=few(files)) if files else None
+
+
+def images(number: int) -> str:
+    """So many images.
+
+    >>> images(1), images(2000)
+    ('1 image', '2,000 images')
+    """
+    return f"{number:,} image{'s' if number != 1 else ''}"
+
+
+def _channels(headers: Headers, reading: Reading) -> Iterable[str | None]:
+    """Lines on channels that are dropped, and on values that do not fit in 8 bits."""
+
+    def fourth(header: Header) -> bool:
+        return header.kind == "TIFF" and header.bands > 3 and not header.inks and not header.alpha
+
+    yield _of(headers, lambda h: h.alpha, ALPHA)
+    yield _of(headers, lambda h: fourth(h) and h.coloured, BANDS)
+    yield _of(headers, lambda h: h.kind == "TIFF" and not h.coloured, UNNAMED)
+    given = reading.pixel_range
+    shown = f"{given[0]:g} to {given[1]:g}" if given else "the whole range of their type"
+    advice = "" if given else "; another one is chosen by --pixel-range LOW,HIGH"
+    deep = "{n} have more than 8 bits a channel, of which " + shown + " becomes black to white"
+    yield _of(headers, lambda h: h.deep, deep + advice + ": {few}")
+
+
+def turned_note(headers: Headers, reading: Reading, sizes_tell: bool) -> str | None:
+    """What is said of images that EXIF turns without a size that would tell it.
+
+    Args:
+        headers: by file.
+        reading: whether the turn is applied.
+        sizes_tell: whether a label map of another size than its image is found anyway.
+    """
+    turned = {path: h for path, h in headers.items() if h.orientation != UPRIGHT}
+    if reading.exif == "ignore":
+        if not turned:
+            return "--exif ignore changes nothing: no image has an EXIF orientation"
+        number = images(len(turned))
+        return f"--exif ignore: {number} stay as stored ({_kinds(turned)}): {_few(turned)}"
+    silent = {
+        path: header
+        for path, header in turned.items()
+        if not sizes_tell or header.orientation not in SIDEWAYS or _is_square(header)
+    }
+    if not silent:
+        return None
+    return (
+        f"EXIF turns {images(len(silent))} ({_kinds(silent)}): {_few(silent)}; their label maps "
+        "are not turned, and no size tells on which image they were drawn: if on the pixels as "
+        "they are stored, the score is wrong and needs --exif ignore"
+    )
+
+
+def _is_square(header: Header) -> bool:
+    return header.size[0] == header.size[1]
+
+
+def _kinds(headers: Headers) -> str:
+    counts = Counter(TURNS[header.orientation] for header in headers.values())
+    return ", ".join(f"{number:,} {kind}" for kind, number in counts.most_common())
+
+
+def _few(headers: Headers) -> str:
+    return few(list(headers))
+
+
+def shrunk_note(headers: Headers, protocol: Protocol) -> str | None:
+    """What is said of pictures that the resize makes much smaller."""
+    factors = {path: _shrunk(header.size, protocol) for path, header in headers.items()}
+    much = {path: factor for path, factor in factors.items() if factor > MOST_SHRUNK}
+    if not much:
+        return None
+    worst = max(much, key=lambda path: much[path])
+    height, width = headers[worst].shown
+    number = f" and {len(much) - 1:,} others are much smaller, too" if len(much) > 1 else ""
+    return (
+        f"the short side of {worst} is {min(height, width):,} pixels and is resized to "
+        f"{min(height, width) / much[worst]:.0f}, {much[worst]:.0f} times smaller{number}: small "
+        "things vanish; --tile segments at the picture's own resolution, and --short-side sets "
+        "another size"
+    )
+
+
+def _shrunk(size: Sequence[int], protocol: Protocol) -> float:
+    if min(size) < 1:
+        return 1.0
+    return 1 / min(LONG_SIDE / max(size), protocol.short_side / min(size))
+
+
+def tiled_note(headers: Headers, protocol: Protocol) -> str | None:
+    """How many windows pictures take at their own resolution."""
+    counts = {path: _windows(header.size, protocol) for path, header in headers.items()}
+    if not counts:
+        return None
+    worst = max(counts, key=lambda path: counts[path])
+    height, width = headers[worst].shown
+    return (
+        f"--tile: {images(len(counts))} at their own resolution are {sum(counts.values()):,} "
+        f"windows of {protocol.slide_crop} pixels, up to {counts[worst]:,} an image "
+        f"({worst}, {width:,}x{height:,}); a longer --slide-stride needs fewer"
+    )
+
+
+def _windows(size: Sequence[int], protocol: Protocol) -> int:
+    crop, stride = protocol.slide_crop, protocol.slide_stride
+    down, across = (len(window_starts(side, crop, stride)) for side in size)
+    return down * across
