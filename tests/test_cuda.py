@@ -23,7 +23,7 @@ from .methods.conftest import arrays, merged  # noqa: F401  (a fixture)
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 
 DEMO = Protocol(short_side=192, slide_crop=48, slide_stride=24)
-SCENES = 20
+SCENES = 10
 CLASSES = ["sky", "grass", "sea", "sand", "road", "wall", "box", "ball", "tree", "house", "boat"]
 SAME = 0.999  # of the labels
 

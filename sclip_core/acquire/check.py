@@ -17,8 +17,7 @@ from sclip_core.acquire.trees import at
 from sclip_core.config import ImageError, tables
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets import Vocabulary, check_sizes, decode_label, image_size, read_sample
-from sclip_core.datasets.causes import IGNORE_LABEL, likely_cause, suspicion
-from sclip_core.datasets.labels import counted_values
+from sclip_core.datasets.causes import IGNORE_LABEL, counted_values, likely_cause, suspicion
 from sclip_core.datasets.layouts import Files, benchmark_files
 from sclip_core.datasets.record import incomplete, record_of
 

@@ -10,7 +10,11 @@ from sclip_core.config.paths import HomePath
 from sclip_core.config.protocol import MOST, Checked, IntList, split_commas
 from sclip_core.config.roles import DATA, Role
 
-OWN_DATA = ("images", "labels", "classes")
+# How label maps of a user's own are read and found, where not as usual.
+OF_OWN_LABELS = ("palette", "label_values", "label_pattern", "missing_labels")
+OWN_DATA = ("images", "labels", "classes", *OF_OWN_LABELS)
+ClassValue = Annotated[int, Field(ge=0, le=65535)]
+ClassValues = Annotated[tuple[ClassValue, ...], BeforeValidator(split_commas)]
 
 
 class DataSettings(Checked):
@@ -28,6 +32,14 @@ class DataSettings(Checked):
     """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
+    label_values: Annotated[ClassValues, DATA] = ()
+    """The value of each class in the label maps, in their order: 0,255. [0,1,2, ...]"""
+    palette: Annotated[HomePath | None, DATA] = None
+    """Colours of RGB label maps: labelmap.txt, class_dict.csv, lines 'name:r,g,b'; or voc."""
+    label_pattern: Annotated[str | None, DATA] = None
+    """Names of the label maps, where they are not those of the images: {id}_mask.png"""
+    missing_labels: Annotated[Literal["refuse", "skip", "empty"], DATA] = "refuse"
+    """Images without a label map: refuse; skip them; empty: all background, or not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
     exif: Annotated[Literal["apply", "ignore"], DATA] = "apply"
@@ -40,6 +52,20 @@ class DataSettings(Checked):
     def _two_in_order(cls, values: tuple[float, ...]) -> tuple[float, ...]:
         if values and (len(values) != 2 or values[0] >= values[1]):
             raise ValueError("expected two values, the lower one first: 0,10000")
+        return values
+
+    @field_validator("label_pattern")
+    @classmethod
+    def _has_an_id(cls, pattern: str | None) -> str | None:
+        if pattern is not None and "{id}" not in pattern:
+            raise ValueError("expected {id} in it, for the name of the image: {id}_mask.png")
+        return pattern
+
+    @field_validator("label_values")
+    @classmethod
+    def _all_different(cls, values: tuple[int, ...]) -> tuple[int, ...]:
+        if len(set(values)) < len(values):
+            raise ValueError("a value twice: expected another one for each class")
         return values
 
     @property

@@ -10,12 +10,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import Settings, UserError, tables
+from sclip_core.config.data import OF_OWN_LABELS
 from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
-from sclip_core.datasets.labels import decode_label, label_classes
+from sclip_core.datasets.label_files import ColourError, stored_colours
+from sclip_core.datasets.labels import IGNORED, StrayValueError, decode_label, label_classes
 from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
-from sclip_core.datasets.samples import Sample, folder_samples
-from sclip_core.datasets.vocabulary import Vocabulary
+from sclip_core.datasets.palettes import (
+    STRAY,
+    Palette,
+    colour_advice,
+    names_of,
+    palette_of,
+    read_colours,
+    unknown_colours,
+)
+from sclip_core.datasets.samples import Sample, find_samples
+from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
 
 @dataclass(frozen=True)
@@ -34,6 +45,9 @@ class Dataset:
         notes: what a user should know about the data before a run, a line each.
         faults: lines on parts of the ground truth that are left out, where the rest of it is
             right. A run says them, scores the images and ends with exit code 1.
+        ignored_unasked: whether ``ignore_label`` is only the default, which nobody asked for.
+        palette: the class of each colour, of label maps in colours; None: they have values.
+        palette_file: where the palette is from.
     """
 
     name: str
@@ -45,6 +59,9 @@ class Dataset:
     left_out: tuple[tuple[Sample, str], ...] = ()
     notes: tuple[str, ...] = ()
     faults: tuple[str, ...] = ()
+    ignored_unasked: bool = False
+    palette: Palette | None = None
+    palette_file: Path | None = None
 
     def __repr__(self) -> str:
         """One line: its name, how many images and classes, the first names."""
@@ -71,20 +88,72 @@ class Dataset:
         Raises:
             ImageError: not a label map, or with values beyond the classes.
         """
-        raw, words = decode_label(data, str(path)), self.vocabulary
-        reduced = self.reduce_zero_label and not words.is_raw
-        shift = int(reduced)
-        ignored = (*self.ignore_label, *(number + shift for number, _ in words.ignored))
+        return self.classes_of(self.stored(path, data), path)
+
+    def stored(self, path: Path, data: bytes) -> NDArray[np.int32]:
+        """What a label map holds, before it is known what it stands for.
+
+        Args:
+            path: of the label map, for the errors.
+            data: what is in it.
+
+        Returns:
+            (H, W) values or, where there is a palette, colours, 0xRRGGBB.
+
+        Raises:
+            ImageError: not a label map.
+        """
+        if self.palette is not None:
+            return stored_colours(data, str(path))
+        try:
+            return decode_label(data, str(path))
+        except ColourError as error:
+            if self.root is not None:
+                raise
+            advice = colour_advice(stored_colours(data, str(path)), path)
+            raise ColourError(f"{error}; {advice}") from None
+
+    def classes_of(self, stored: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
+        """The classes (H, W) of what a label map holds; -1 where it is not evaluated.
+
+        Raises:
+            StrayValueError: a value or a colour that has no class.
+        """
+        if self.palette is None:
+            return label_classes(
+                stored,
+                self.vocabulary.num_classes,
+                self.reduce_zero_label and not self.vocabulary.is_raw,
+                self.ignored_values,
+                str(path),
+                self.layout,
+                self.vocabulary.labels or None,
+            )
+        classes = self.palette.classes_of(stored)
+        stray = classes == STRAY
+        if stray.any():
+            source = self.palette_file or Path("palette")
+            raise StrayValueError(unknown_colours(stored[stray], stored.size, str(path), source))
+        return classes
+
+    @property
+    def ignored_values(self) -> tuple[int, ...]:
+        """All values that are not evaluated, with those that the vocabulary names."""
+        words = self.vocabulary
+        shift = int(self.reduce_zero_label and not words.is_raw)
+        named = (number + shift for number, _ in words.ignored)
         zero = (0,) if self.reduce_zero_label and words.is_raw else ()
-        return label_classes(
-            raw,
-            words.num_classes,
-            reduced,
-            tuple(dict.fromkeys((*ignored, *zero))),
-            str(path),
-            self.layout,
-            words.labels or None,
-        )
+        return tuple(dict.fromkeys((*self.ignore_label, *named, *zero)))
+
+    def empty(self, size: tuple[int, int]) -> NDArray[np.int32]:
+        """The classes (H, W) of an image that has nothing on it and so no label map."""
+        return np.full(size, 0 if self.has_background else IGNORED, np.int32)
+
+    @property
+    def has_background(self) -> bool:
+        """Whether class 0 is what no other class names, and has a value in the label maps."""
+        named = self.vocabulary.has_background or BACKGROUND in self.vocabulary.words[0]
+        return named and not self.reduce_zero_label
 
     def head(self, n: int) -> Self:
         """The same dataset with its first n samples, or all if it has fewer."""
@@ -113,27 +182,55 @@ def open_dataset(
         name = _benchmark(settings)
         vocabulary = _benchmark_vocabulary(settings, name)
         samples = benchmark_samples(name, settings.data_root, settings.num_samples)
-    else:
-        name = settings.dataset
-        vocabulary = own_vocabulary(settings)
-        _refuse_ignored_class(settings, vocabulary)
-        samples = folder_samples(
-            settings.images,
-            settings.labels,
-            settings.num_samples,
-            {sample.image_id for sample, _ in left_out},
-        )
-    root = benchmark_root(name, settings.data_root) if settings.images is None else None
-    return Dataset(
-        name,
+        root = benchmark_root(name, settings.data_root)
+        ignore, zero = settings.ignore_label, settings.reduce_zero_label
+        return Dataset(name, samples, vocabulary, zero, ignore, root)
+    return replace(_own(settings, left_out), left_out=left_out, faults=faults)
+
+
+def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Dataset:
+    """The dataset of the user's own images, without some of them."""
+    assert settings.images is not None
+    vocabulary = own_vocabulary(settings)
+    _refuse_ignored_class(settings, vocabulary)
+    vocabulary = _with_values(settings, vocabulary)
+    ignored, usual = settings.ignore_label, settings.ignores_as_usual
+    if usual:
+        ignored = tuple(value for value in ignored if value not in settings.label_values)
+    palette = None
+    if settings.palette is not None and settings.labels is not None:
+        colours = read_colours(settings.palette)
+        palette = palette_of(colours, vocabulary.class_names, vocabulary.words, settings.palette)
+    samples, notes = find_samples(
+        settings.images,
+        settings.labels,
+        settings.num_samples,
+        settings.label_pattern,
+        settings.missing_labels,
+        {sample.image_id for sample, _ in left_out},
+    )
+    dataset = Dataset(
+        settings.dataset,
         samples,
         vocabulary,
         settings.reduce_zero_label,
-        settings.ignore_label,
-        root,
-        left_out,
-        faults=faults,
+        ignored,
+        notes=notes,
+        ignored_unasked=usual,
+        palette=palette,
+        palette_file=settings.palette,
     )
+    empty = [sample.image_id for sample in samples if sample.label is None]
+    if not empty or settings.labels is None:
+        return dataset
+    meaning = f"all '{vocabulary.class_names[0]}'"
+    if not dataset.has_background:
+        meaning = "not evaluated, since the first class is not the background"
+    line = (
+        f"{len(empty):,} of {len(samples):,} images have no label map and are {meaning}, as "
+        f"--missing-labels empty says: {few(empty)}"
+    )
+    return replace(dataset, notes=(*notes, line))
 
 
 def _benchmark(settings: Settings) -> str:
@@ -143,6 +240,12 @@ def _benchmark(settings: Settings) -> str:
             "--images is missing: give --images DIR --classes FILE (and --labels DIR to score) for "
             "your own images, or --dataset NAME --data-root DIR for a benchmark"
         )
+    for name in OF_OWN_LABELS:
+        if getattr(settings, name) != type(settings).model_fields[name].default:
+            raise UserError(
+                f"--{name.replace('_', '-')} is for label maps of your own, --labels DIR: those of "
+                "a benchmark are as published"
+            )
     return benchmark_name(settings.dataset)
 
 
@@ -162,12 +265,18 @@ def own_vocabulary(
         return Vocabulary.given(settings.classes)
     if settings.vocabulary is not None:
         return Vocabulary.named(settings.vocabulary)
+    if settings.palette is not None:
+        names = names_of(read_colours(settings.palette))
+        if names is not None:
+            return Vocabulary.from_classes(names)
     raise UserError(f"--classes is missing: pass a text file with {expected}")
 
 
 def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
     """Raise if the default value of ignored pixels is the value of a class."""
     if settings.labels is None or not settings.ignores_as_usual:
+        return
+    if settings.label_values or settings.palette is not None:
         return
     (ignored,) = settings.ignore_label
     number = ignored - (settings.reduce_zero_label and not vocabulary.is_raw)
@@ -178,6 +287,37 @@ def _refuse_ignored_class(settings: Settings, vocabulary: Vocabulary) -> None:
             f"'{vocabulary.class_names[index]}' and would not be evaluated: pass another value "
             "for pixels that are not, --ignore-label 65535"
         )
+
+
+def _with_values(settings: Settings, vocabulary: Vocabulary) -> Vocabulary:
+    """The vocabulary with the values that the classes have in the label maps.
+
+    Raises:
+        UserError: they cannot be that.
+    """
+    values = settings.label_values
+    if not values:
+        return vocabulary
+    for other, given in (
+        ("--reduce-zero-label", settings.reduce_zero_label),
+        ("--palette", settings.palette is not None),
+    ):
+        if given:
+            raise UserError(
+                f"--label-values and {other} conflict: both say what the label maps hold; use one"
+            )
+    if len(values) != vocabulary.num_classes:
+        raise UserError(
+            f"--label-values has {len(values):,} values and there are "
+            f"{vocabulary.num_classes:,} classes: expected one for each, in their order"
+        )
+    both = [value for value in settings.ignore_label if value in values]
+    if both and not settings.ignores_as_usual:
+        raise UserError(
+            f"{both[0]} is in --ignore-label and in --label-values: leave it out of one"
+        )
+    usual = values == tuple(range(vocabulary.num_classes))
+    return replace(vocabulary, labels=() if usual else values, ignored=())
 
 
 def _benchmark_vocabulary(settings: Settings, name: str) -> Vocabulary:

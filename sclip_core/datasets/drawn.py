@@ -15,6 +15,7 @@ from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 from sclip_core.datasets.images import Reading
 
 DRAWN = "ground_truth"  # below the artifacts
+OF_MAPS = ("label_values", "palette", "label_pattern")  # settings that only label maps have
 
 
 def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
@@ -74,6 +75,10 @@ def _drawn(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
+    for name in OF_MAPS:
+        if getattr(settings, name):
+            option = f"--{name.replace('_', '-')}"
+            raise UserError(f"{option} is for label maps, and {labels} has shapes: leave it out")
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
@@ -87,6 +92,7 @@ def _drawn(
         say,
         elsewhere,
         reading=Reading.of(settings),
+        missing=settings.missing_labels,
     )
 
 

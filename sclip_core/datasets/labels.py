@@ -2,37 +2,43 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.causes import likely_cause
+from sclip_core.datasets.causes import counted_values, likely_cause, own_cause
 from sclip_core.datasets.images import read_sample
-from sclip_core.datasets.integrity import refuse_damaged
+from sclip_core.datasets.label_files import stored_values
 
 IGNORED = -1  # class of a pixel that is not evaluated
 STRAY = -2  # class of a value that the vocabulary has no class for
 TABLE_SIZE = 1 << 16  # values of a 16-bit label map
-SHOWN = 5  # values named in an error
-MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
-
-# Opened by their own class: `PIL.Image.open` warns of a decompression bomb above 89 megapixels.
-READERS: dict[bytes, type[ImageFile.ImageFile]] = {
-    b"\x89PNG": PngImagePlugin.PngImageFile,
-    b"II*\0": TiffImagePlugin.TiffImageFile,
-    b"MM\0*": TiffImagePlugin.TiffImageFile,
-    b"BM": BmpImagePlugin.BmpImageFile,
-}
-SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 
 
 class StrayValueError(ImageError):
     """A label map holds values without a class; most likely others of its set do, too."""
+
+
+def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
+    """Decode a label map as it is stored: of a palette image the indices, not the colours.
+
+    Grey of 2 and 4 bits is not spread over 0..255, as most readers do. EXIF orientation is not
+    applied. Colours whose three channels are equal are the grey that they show.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Returns:
+        (H, W) int32, the values in the file.
+
+    Raises:
+        ImageError: cut short, another format, or more than one channel.
+    """
+    return stored_values(data, name)
 
 
 def read_label(path: str | Path) -> NDArray[np.int32]:
@@ -48,47 +54,6 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
         ImageError: no such file, cut short, another format, or more than one channel.
     """
     return decode_label(read_sample(path), str(path))
-
-
-def decode_label(data: bytes, name: str = "label map") -> NDArray[np.int32]:
-    """Decode a label map as it is: of a palette image the indices, not the colours.
-
-    EXIF orientation is not applied.
-
-    Args:
-        data: the file's bytes.
-        name: what to call it in an error, e.g. its path.
-
-    Returns:
-        (H, W) int32, the values in the file.
-
-    Raises:
-        ImageError: cut short, another format, or more than one channel.
-    """
-    refuse_damaged(data, name)
-    reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
-    if reader is None:
-        raise ImageError(
-            f"{name} is not a label map (it starts {data[:8]!r}): "
-            "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
-        )
-    try:
-        image = reader(io.BytesIO(data))
-        width, height = image.size
-        if width * height > MOST_PIXELS:
-            raise ImageError(
-                f"{name} has {width:,}x{height:,} pixels: expected at most {MOST_PIXELS:,}"
-            )
-        if image.mode in SINGLE_CHANNEL:
-            return np.asarray(image).astype(np.int32)
-    except ImageError:
-        raise
-    except Exception as error:  # Pillow's readers raise a dozen kinds
-        raise ImageError(f"{name} cannot be decoded ({error}): copy or download it again") from None
-    raise ImageError(
-        f"{name} is not single-channel (Pillow mode {image.mode}): "
-        "expected one class id a pixel, as grey or palette PNG"
-    )
 
 
 def label_classes(
@@ -135,20 +100,9 @@ def label_classes(
     for value in set(ignore_label).difference(in_table):
         classes[raw == value] = IGNORED
     if classes.size and classes.min() == STRAY:
-        found = raw[classes == STRAY]
-        raise _stray_error(found, values, reduce_zero_label, ignore_label, name, layout)
+        without = classes == STRAY
+        raise _stray_error(raw, without, values, reduce_zero_label, ignore_label, name, layout)
     return classes
-
-
-def counted_values(values: Sequence[int], pixels: Sequence[int]) -> str:
-    """Values of a label map and how many pixels have them, as an error names them.
-
-    >>> counted_values([171, 180], [1024, 3])
-    '171 (1,024 px), 180 (3 px)'
-    """
-    pairs = list(zip(values, pixels, strict=True))[:SHOWN]
-    more = f" and {len(values) - SHOWN} more values" if len(values) > SHOWN else ""
-    return ", ".join(f"{value} ({count:,} px)" for value, count in pairs) + more
 
 
 def ranges(values: Sequence[int]) -> str:
@@ -193,26 +147,34 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
 
 
 def _stray_error(
-    found: NDArray[np.integer],
+    raw: NDArray[np.integer],
+    without: NDArray[np.bool_],
     numbers: NDArray[np.integer],
     reduce_zero_label: bool,
     ignore_label: tuple[int, ...],
     name: str,
     layout: str | None,
 ) -> StrayValueError:
-    """The error for values without a class; ``found`` holds those pixels."""
-    num_classes = len(numbers)
+    """The error for values without a class; ``without`` says which pixels have one."""
+    num_classes, found = len(numbers), raw[without]
     values, counts = np.unique(found, return_counts=True)
     stray = counted_values(values.tolist(), counts.tolist())
     allowed = f"0..{num_classes - (not reduce_zero_label)}"
-    if num_classes and numbers.max() >= num_classes:
+    plain = not num_classes or numbers.max() < num_classes
+    if not plain:
         allowed = ranges([*range(reduce_zero_label), *(numbers + reduce_zero_label).tolist()])
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
     advice = likely_cause(values.tolist(), layout)
-    if advice is None:
-        keep = ",".join(map(str, [*ignore_label, *values.tolist()[:SHOWN]]))
-        advice = f"if they mean 'not labelled', pass --ignore-label {keep}"
+    if advice is None and plain:
+        every, pixels = np.unique(raw, return_counts=True)
+        all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
+        advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
+    elif advice is None:
+        advice = (
+            "give each a class of its own, or pass them to --ignore-label if they mean "
+            "'not labelled'"
+        )
     return StrayValueError(
         f"{name}: {found.size:,} pixels have a value without a class: {stray}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"

@@ -10,8 +10,10 @@ from typing import NamedTuple
 from sclip_core.config import UserError
 from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
+from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
+LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")  # formats that blur label maps
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
@@ -28,40 +30,132 @@ class Sample(NamedTuple):
         return (self.image,) if self.label is None else (self.image, self.label)
 
 
+class Found(NamedTuple):
+    """The samples of the user's own folders, and what to know of how they were found."""
+
+    samples: tuple[Sample, ...]
+    notes: tuple[str, ...] = ()
+
+
 def folder_samples(
     images: Path,
     labels: Path | None,
     limit: int | None = None,
-    without: Collection[str] = (),
+    label_pattern: str | None = None,
+    missing_labels: str = "refuse",
 ) -> tuple[Sample, ...]:
-    """The samples of the user's own folders, sorted by id.
+    """The samples of the user's own folders; see ``find_samples``."""
+    return find_samples(images, labels, limit, label_pattern, missing_labels).samples
 
-    A label map has the name, without ending, and the subfolder of its image.
+
+def find_samples(
+    images: Path,
+    labels: Path | None,
+    limit: int | None = None,
+    label_pattern: str | None = None,
+    missing_labels: str = "refuse",
+    without: Collection[str] = (),
+) -> Found:
+    """Find the samples of the user's own folders, sorted by id.
+
+    A label map has the name, without ending, and the subfolder of its image, or is named as the
+    pattern says.
 
     Args:
         images: folder of images, searched with its subfolders.
         labels: folder of label maps; None: there are none.
         limit: take (and check) only the first so many.
+        label_pattern: names of the label maps, with ``{id}`` for that of the image; None: not
+            given.
+        missing_labels: what images without a label map are: ``refuse``; ``skip``: no samples;
+            ``empty``: samples whose ``label`` is None.
         without: images that are left out.
 
     Raises:
         UserError: there is no such folder, it has no images or two of one name, or label maps
-            are missing.
+            are missing and ``missing_labels`` is ``refuse``.
     """
     images = own_folder(images, "--images")
     labels = own_folder(labels, "--labels") if labels is not None else None
     image_files = files_of(images, IMAGE_SUFFIXES)
+    together = labels is not None and os.path.realpath(images) == os.path.realpath(labels)
+    if together and label_pattern is not None:  # then the label maps are no images
+        image_files = {
+            i: path
+            for i, path in image_files.items()
+            if not is_of_pattern(path.relative_to(images).as_posix(), label_pattern)
+        }
     ids = list(image_files)[:limit]
     if not ids:
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
     if labels is None:
-        return tuple(Sample(i, image_files[i], None) for i in ids)
+        return Found(tuple(Sample(i, image_files[i], None) for i in ids))
     ids = [i for i in ids if i not in without]
     found = by_suffix(labels, LABEL_SUFFIXES)
-    worst_first = sorted(found, key=lambda entry: -LABEL_SUFFIXES.index(entry[2]))
-    label_files = {stem: path for path, stem, _ in worst_first}
-    refuse_missing("own images", "label map", ids, label_files, labels / "{id}.png")
-    return tuple(Sample(i, image_files[i], labels / label_files[i]) for i in ids)
+    if together:  # an image is not its own label map
+        taken = {path.relative_to(images).as_posix() for path in image_files.values()}
+        found = [entry for entry in found if entry[0] not in taken]
+    worst_first = sorted(found, key=lambda entry: (-LABEL_SUFFIXES.index(entry[2]), entry))
+    named = matched(ids, worst_first, label_pattern)
+    notes = _notes(named, label_pattern, ids, missing_labels, labels, together)
+    paths = {i: labels / name for i, name in named.files.items()}
+    if missing_labels == "skip":
+        ids = [i for i in ids if i in paths]
+    return Found(tuple(Sample(i, image_files[i], paths.get(i)) for i in ids), tuple(notes))
+
+
+def _notes(
+    named: Named,
+    label_pattern: str | None,
+    ids: Sequence[str],
+    missing_labels: str,
+    labels: Path,
+    together: bool,
+) -> list[str]:
+    """What to know of how label maps were found; ``together``: they lie among the images.
+
+    Raises:
+        UserError: some are missing, and have to be there.
+    """
+    notes = []
+    if label_pattern is None and named.files and named.pattern is not None:
+        one, name = next(iter(named.files.items()))
+        notes.append(
+            f"the label maps are named differently from the images: {name} is that of {one} "
+            f"(--label-pattern '{named.pattern}')"
+        )
+    missing = [i for i in ids if i not in named.files]
+    if missing and (missing_labels == "refuse" or not named.files):
+        expected = named.pattern or "{id}"
+        expected += "" if Path(expected).suffix in LABEL_SUFFIXES else ".png"
+        hint = _what_to_do(labels, missing, len(ids), named.pattern is not None)
+        if together and label_pattern is None:
+            hint = "; if they lie among the images, say how they are named: --label-pattern"
+            hint += " '{id}_mask.png'"
+        refuse_missing("own images", "label map", ids, named.files, labels / expected, hint)
+    if missing and missing_labels == "skip":
+        notes.append(
+            f"{len(missing):,} of {len(ids):,} images have no label map and are left out, as "
+            f"--missing-labels skip says: {few(missing)}"
+        )
+    return notes
+
+
+def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bool) -> str:
+    """What to do about missing label maps, as the end of an error."""
+    lossy = elsewhere(labels, missing, LOSSY)
+    if lossy:
+        return (
+            f"; {lossy} is no label map, as its format changes values: export it as PNG, without "
+            "loss"
+        )
+    if len(missing) == total:
+        return (
+            ""
+            if by_pattern
+            else "; if they are named otherwise, pass --label-pattern '{id}_mask.png'"
+        )
+    return "; pass --missing-labels skip to leave these images out, or empty if nothing is on them"
 
 
 def own_folder(path: Path, option: str) -> Path:

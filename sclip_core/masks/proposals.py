@@ -60,10 +60,8 @@ class Proposals:
             masks: (M, W, H) bool, each transposed.
             known: fields that the source knows, other than ``size``.
         """
-        count, width, height = masks.shape
-        turned = np.ascontiguousarray(masks).view(np.uint8)
-        encoded = coco().encode(turned.transpose(2, 1, 0)) if count else []
-        return cls.of_runs([rle["counts"] for rle in encoded], (height, width), **known)
+        _, width, height = masks.shape
+        return cls.of_runs(runs_of(masks), (height, width), **known)
 
     @classmethod
     def of_runs(cls, counts: Sequence[bytes], size: tuple[int, int], **known: Any) -> Proposals:
@@ -75,10 +73,8 @@ class Proposals:
             known: fields that the source knows.
         """
         number = len(counts)
-        boxes, areas = _measured(counts, size)
-        measured = {
-            "boxes": boxes,
-            "areas": areas,
+        measured = {} if {"boxes", "areas"} <= known.keys() else _measured(counts, size)
+        measured |= {
             "predicted_iou": np.full(number, np.nan),
             "stability_score": np.full(number, np.nan),
             "points": np.full((number, 2), np.nan),
@@ -153,9 +149,15 @@ class Proposals:
         return inside.reshape(-1, height)
 
 
-def _measured(
-    counts: Sequence[bytes], size: tuple[int, int]
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def runs_of(masks: NDArray[np.bool_]) -> list[bytes]:
+    """Compressed run lengths of masks (M, W, H), each transposed."""
+    if not len(masks):
+        return []
+    turned = np.ascontiguousarray(masks).view(np.uint8)
+    return [rle["counts"] for rle in coco().encode(turned.transpose(2, 1, 0))]
+
+
+def _measured(counts: Sequence[bytes], size: tuple[int, int]) -> dict[str, NDArray[Any]]:
     """Boxes (M, 4) and areas (M,) of masks."""
     boxes = np.zeros((len(counts), 4), np.int64)
     areas = np.zeros(len(counts), np.int64)
@@ -165,7 +167,7 @@ def _measured(
         boxes[start : start + len(some)] = coco().toBbox(rles)
         areas[start : start + len(some)] = coco().area(rles)
     boxes[:, 2:] -= boxes[:, 2:] > 0
-    return boxes, areas
+    return {"boxes": boxes, "areas": areas}
 
 
 def run_lengths(counts: bytes) -> NDArray[np.int64]:

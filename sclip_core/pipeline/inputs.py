@@ -11,7 +11,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
-from sclip_core.datasets import Dataset, Reading, Sample, decode_image, read_bytes
+from sclip_core.datasets import (
+    Dataset,
+    Reading,
+    Sample,
+    decode_image,
+    image_size,
+    read_bytes,
+    read_sample,
+)
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import opened
 from sclip_core.datasets.samples import skipped_below
@@ -20,6 +28,8 @@ from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter
 from sclip_core.store.digests import Digests
+
+EMPTY = "empty"  # in place of the digest of a label map, of an image that has none
 
 
 class Inputs:
@@ -62,7 +72,7 @@ class Inputs:
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))
         if settings.scored:
-            for line in look_at(dataset, settings.num_samples):
+            for line in look_at(dataset, settings.num_samples, self.reading):
                 note(line)
         return dataset
 
@@ -122,8 +132,11 @@ class Inputs:
                 more that was digested.
             UserError: the sample has none.
         """
-        if sample.label is None:
+        if not self._settings.scored:
             raise UserError(f"{sample.image} has no ground truth: pass --labels DIR to score it")
+        if sample.label is None:
+            data = read_sample(sample.image)
+            return self.dataset.empty(image_size(data, str(sample.image), self.reading))
         return self.dataset.classes(sample.label, self.read(sample.label, digest))
 
     def read(self, path: Path, digest: str | None) -> bytes:
@@ -145,7 +158,8 @@ class Inputs:
         images = self.digests.of_many(sample.image for sample in samples)
         labels: Sequence[str | ImageError | None] = [None] * len(samples)
         if self._settings.scored:
-            labels = self.digests.of_many(sample.label for sample in samples if sample.label)
+            found = iter(self.digests.of_many(s.label for s in samples if s.label))
+            labels = [next(found) if sample.label else EMPTY for sample in samples]
         digested = []
         for sample, image, label in zip(samples, images, labels, strict=True):
             if isinstance(image, ImageError):

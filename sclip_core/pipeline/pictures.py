@@ -36,7 +36,7 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     Raises:
         UserError: the folder cannot be written to.
     """
-    run, inputs = labels.run, labels.run.inputs
+    run, inputs, scored = labels.run, labels.run.inputs, labels.run.settings.scored
     rows, vocabulary = labels.rows(), inputs.dataset.vocabulary
     masks = _mask_rows(labels)
     pairs = zip(inputs.samples, inputs.image_digests, strict=True)
@@ -46,9 +46,9 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     def draw(pair: tuple[Sample, str]) -> Path:
         """Write the files of a sample with this digest of its image; gives the panel's path."""
         sample, digest = pair
-        truth = inputs.ground_truth(sample) if sample.label else None
+        truth = inputs.ground_truth(sample) if scored else None
         prediction: NDArray[Any] = labels.read(rows[digest])
-        if sample.label is None:
+        if not scored:
             _save(label_map(labels, prediction), label_map_path(folder, sample.image_id))
         if labels.unlabelled is not None:
             prediction = np.where(prediction == labels.unlabelled, -1, prediction.astype(np.int32))

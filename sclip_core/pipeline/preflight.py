@@ -7,14 +7,17 @@ from typing import TYPE_CHECKING
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import (
     IGNORED,
+    Reading,
     StrayValueError,
     check_sizes,
-    decode_label,
     image_size,
     read_bytes,
     read_sample,
 )
 from sclip_core.datasets.causes import suspicion
+from sclip_core.datasets.images import USUAL
+from sclip_core.datasets.label_files import is_grey_in_colour
+from sclip_core.datasets.looking import Seen, counted, notes_of, refuse_hidden_class
 from sclip_core.datasets.record import (
     OTHER_DEFINITION,
     benchmark_row,
@@ -32,12 +35,13 @@ if TYPE_CHECKING:
 LOOK_AT = 16  # pairs
 
 
-def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
+def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL) -> list[str]:
     """Look at a few pairs before an hour goes into features that cannot be scored.
 
     Args:
         dataset: with ground truth.
         num_samples: how many samples were asked for; None: all.
+        reading: how image files become pixels.
 
     Returns:
         What a user should know before the run, a line each.
@@ -47,52 +51,66 @@ def look_at(dataset: Dataset, num_samples: int | None) -> list[str]:
             benchmark, and one of them has values without a class, or they were not all made.
     """
     _refuse_incomplete(dataset)
-    looked_at = dataset.samples[:: -(-len(dataset) // LOOK_AT)]
+    labelled = [sample for sample in dataset.samples if sample.label is not None]
+    looked_at = labelled[:: -(-len(labelled) // LOOK_AT) or 1]
+    seen = Seen.nothing(dataset)
     stray: list[str] = []  # maps with values without a class
     faults: list[str] = []  # what else is wrong
     ignored: set[int] = set()  # values
-    evaluated = False  # any pixel
     for sample in looked_at:
         try:
-            classes = _classes(dataset, sample)
-            ignored |= _ignored(sample, classes)
-            evaluated |= bool((classes != IGNORED).any())
+            classes = _classes(dataset, sample, seen, reading)
+            ignored |= _ignored(dataset, sample, classes)
         except StrayValueError as error:
             stray.append(str(error))
         except ImageError as error:
             faults.append(str(error))
+    if dataset.layout is None:
+        refuse_hidden_class(dataset, seen)
     wrong = f"{len(stray)} of the {len(looked_at)} label maps that were looked at"
-    if len(stray) + len(faults) == len(looked_at):
+    if looked_at and len(stray) + len(faults) == len(looked_at):
         first = (stray + faults)[0]
         raise UserError(f"no label map that was looked at can be used, such as {first}")
     if stray and dataset.layout:  # a published set has none: the others are of this kind too
         raise UserError(f"{wrong} have values without a class, such as {stray[0]}")
     notes = [f"{wrong} will be left out, such as {stray[0]}"] if stray else []
-    if not evaluated:
+    if looked_at and not seen.classes.any():
         shown = ", ".join(map(str, sorted(ignored)))
         blank = "the label maps that were looked at have no pixel to evaluate, only the ignored"
         notes.append(f"{blank} {shown}")
+    if dataset.layout is None:
+        notes += notes_of(dataset, seen, len(looked_at) == len(dataset))
     return notes + _notes(dataset, num_samples is None, ignored)
 
 
-def _classes(dataset: Dataset, sample: Sample) -> NDArray[np.int32]:
+def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> NDArray[np.int32]:
     """The classes (H, W) of a sample's label map, if it fits its image and the vocabulary."""
     assert sample.label is not None
-    classes = dataset.classes(sample.label, read_bytes(sample.label))
+    data = read_bytes(sample.label)
+    stored = dataset.stored(sample.label, data)
+    values = counted(stored)
     try:
-        size = image_size(read_sample(sample.image), str(sample.image))
+        classes = dataset.classes_of(stored, sample.label)
+    except StrayValueError:
+        seen.add(values, None)
+        raise
+    seen.add(values, classes)
+    if dataset.palette is None and is_grey_in_colour(data, str(sample.label)):
+        seen.grey_in_colour += 1
+    try:
+        size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError:  # left out later, and named; its label map may be right
         size = (classes.shape[0], classes.shape[1])
     check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
     return classes
 
 
-def _ignored(sample: Sample, classes: NDArray[np.int32]) -> set[int]:
+def _ignored(dataset: Dataset, sample: Sample, classes: NDArray[np.int32]) -> set[int]:
     """The values in the file that are not evaluated; it is read again only for these."""
     assert sample.label is not None
     if classes.size and classes.min() != IGNORED:
         return set()
-    raw = decode_label(read_sample(sample.label), str(sample.label))
+    raw = dataset.stored(sample.label, read_sample(sample.label))
     return set(map(int, set(raw[classes == IGNORED].tolist())))
 
 

@@ -14,13 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, resolve
-from sclip_core.datasets import Reading, decode_image, read_sample
+from sclip_core.config.data import OWN_DATA
+from sclip_core.datasets import Reading, decode_image, image_size, read_sample
 from sclip_core.datasets.drawn import opened
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact, Identity, identity_in
 from sclip_core.store.digests import Digests
 
-OF_DATA = ("dataset", "data_root", "images", "labels", "classes", "ignore_label", "num_samples")
+OF_DATA = ("dataset", "data_root", *OWN_DATA, "ignore_label", "num_samples")
 OF_READING = ("exif", "pixel_range")  # columns that tables of older versions lack
 USUALLY_IGNORED = "255"
 
@@ -156,6 +157,9 @@ class Source:
         Raises:
             ImageError: it cannot be read.
         """
-        path = self._samples[image_id].label
-        assert path is not None
+        sample = self._samples[image_id]
+        path = sample.label
+        if path is None:
+            data = read_sample(sample.image)
+            return self._dataset.empty(image_size(data, str(sample.image), self._reading))
         return self._dataset.classes(path, read_sample(path))

@@ -24,6 +24,8 @@ USUAL = {
     "after": [],
     "window_multiple": 0,
     "image_multiple": 0,
+    "label_values": [],
+    "missing_labels": "refuse",
     "tile": False,
     "exif": "apply",
     "pixel_range": [],

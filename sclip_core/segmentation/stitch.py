@@ -36,6 +36,7 @@ def axis_matrix(
     resized: int,
     original: int,
     padding: tuple[int, int] = (0, 0),
+    device: torch.device | str = "cpu",
 ) -> Tensor:
     """The matrix that stitches along one axis, then resizes.
 
@@ -46,6 +47,7 @@ def axis_matrix(
         resized: pixels of the resized image.
         original: pixels of the original image.
         padding: pixels of each window's padding, before and after it; they are cut off.
+        device: where the matrix is needed.
 
     Returns:
         (original, windows·tokens) float32; remembered, as most photographs have a common size.
@@ -60,7 +62,7 @@ def axis_matrix(
     averaged = stitched / coverage
     if resized != original:  # else the matrix is the identity, of hundreds of MB for a large image
         averaged = bilinear_matrix(resized, original) @ averaged
-    return averaged.float()
+    return averaged.float().to(device)
 
 
 class Stitcher:
@@ -75,16 +77,17 @@ class Stitcher:
         """
         self.geometry = geometry
         rows, columns = (
-            self._axis(axis, starts).to(device)
+            self._axis(axis, starts, device)
             for axis, starts in enumerate((geometry.tops, geometry.lefts))
         )
         self.rows: Tensor = rows
         self.columns: Tensor = columns
 
-    def _axis(self, axis: int, starts: tuple[int, ...]) -> Tensor:
+    def _axis(self, axis: int, starts: tuple[int, ...], device: torch.device | str) -> Tensor:
         geometry = self.geometry
         if geometry.whole:  # the reference goes straight from patches to the original size
-            return bilinear_matrix(geometry.tokens[axis], geometry.original[axis]).float()
+            whole = bilinear_matrix(geometry.tokens[axis], geometry.original[axis])
+            return whole.float().to(device)
         return axis_matrix(
             starts,
             geometry.window[axis],
@@ -92,6 +95,7 @@ class Stitcher:
             geometry.resized[axis],
             geometry.original[axis],
             geometry.padding[2 * axis : 2 * axis + 2],
+            device,
         )
 
     def side_by_side(self, features: Tensor, embeddings: Tensor) -> Tensor:

@@ -13,8 +13,8 @@ from torch import Tensor
 from torch.nn.functional import linear
 
 KEPT_BYTES = 2**28  # of buffers that stay allocated between passes
-ROWS_AT_ONCE = 128  # of the MLP's hidden layer: they fit in a core's cache
 QUICK_GELU = 1.702  # x · sigmoid(1.702 x)
+ROWS_AT_ONCE = 128  # of the MLP's hidden layer: they fit in a core's cache
 
 _kept = threading.local()
 
@@ -52,7 +52,13 @@ class Buffers:
 
     def activate(self, activation: Any, hidden: Tensor) -> Tensor:
         """The MLP's activation, in place where it is CLIP's own."""
-        if not self._reuse or type(activation).__name__ != "QuickGELU":
+        is_quick = type(activation).__name__ == "QuickGELU"
+        if is_quick and hidden.is_cuda and hidden.is_contiguous():
+            from sclip_core.tensors import quick_gelu  # Triton is slow to import
+
+            if quick_gelu.available(hidden.device):
+                return quick_gelu.quick_gelu_(hidden)
+        if not self._reuse or not is_quick:
             activated: Tensor = activation(hidden)
             return activated
         for part in hidden.split(ROWS_AT_ONCE):

@@ -7,7 +7,7 @@ import pytest
 
 from sclip_core.config import tables
 from sclip_core.datasets import StrayValueError, Vocabulary, label_classes
-from sclip_core.datasets.causes import likely_cause, suspicion
+from sclip_core.datasets.causes import likely_cause, own_cause, suspicion
 
 
 @pytest.mark.parametrize(
@@ -56,12 +56,44 @@ def test_what_fits_or_is_not_known_has_no_cause(values, layout):
 
 @pytest.mark.parametrize("highest", [20, 25, 33, 70, 171, 181, 3000])
 def test_a_set_of_ones_own_is_no_benchmark(highest):
-    """However many classes it has: what helps is to say which value is not labelled."""
+    """However many classes it has, a value that may be a class is never simply to be ignored."""
     assert likely_cause({0, highest}, None) is None
     for classes in (19, 20, 21, 59, 60, 81, 150, 171):
+        if highest == classes:
+            said = f"pass --reduce-zero-label; if {highest} means 'not labelled', pass --ignore"
+        else:
+            said = "1000 x class" if highest == 3000 else "classes that the vocabulary lacks"
         if highest >= classes:
-            with pytest.raises(StrayValueError, match=f"pass --ignore-label 255,{highest}"):
+            with pytest.raises(StrayValueError, match=said):
                 label_classes(np.array([[0, highest]]), classes)
+
+
+@pytest.mark.parametrize(
+    ("values", "num_classes", "says", "never"),
+    [
+        ({0: 9, 128: 5, 255: 3}, 3, "pass --label-values 0,128,255", "--ignore-label"),
+        ({0: 9, 10: 5, 20: 3}, 3, "pass --label-values 0,10,20", "--ignore-label"),
+        ({0: 9, 65535: 5}, 2, "as many values as classes", "nothing"),
+        ({0: 9, 1: 5, 65535: 5}, 5, "pass --ignore-label 255,65535", "--label-values"),
+        ({0: 9, -1: 5}, 5, "pass --ignore-label 255,-1", "--label-values"),
+        ({0: 9, 1007: 5, 2007: 5}, 19, "1000 x class + instance", "--ignore-label"),
+        ({7: 9, 26001: 5, 26002: 5}, 19, "1000 x class + instance", "--ignore-label"),
+        ({256: 9, 513: 5, 700: 1}, 66, "256 x class + instance", "--ignore-label"),
+        ({0: 9, 10_000_000: 5}, 9, "ids of segments", "--ignore-label"),
+        ({0: 9, -1_294_967_296: 5}, 9, "ids of segments in 32 bits", "--ignore-label"),
+        ({0: 9, 1: 5, 2: 5, 3: 5, 4: 5}, 3, "give each value up to 4 a line", "--ignore-label"),
+        ({1: 9, 2: 5, 3: 5}, 3, "1 is the first class, pass --reduce-zero-label", "nothing"),
+        (dict.fromkeys(range(256), 40), 2, "smoothed; export", "--ignore-label"),
+        ({0: 9000, 255: 900, **dict.fromkeys(range(9, 99), 1)}, 2, "smoothed", "--ignore-label"),
+    ],
+)
+def test_what_values_beyond_the_classes_of_ones_own_most_likely_are(
+    values, num_classes, says, never
+):
+    line = own_cause(values, num_classes)
+    assert says in line
+    assert never not in line
+    assert "\n" not in line
 
 
 def test_every_cause_is_beyond_the_classes_of_its_layout():

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import doctest
+import struct
 import time
 import warnings
+import zlib
 from pathlib import Path
 
 import cv2
@@ -64,11 +66,83 @@ def test_exif_rotation_is_not_applied(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "a.png"), VALUES)
 
 
-@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+@pytest.mark.parametrize("mode", ["RGB", "RGBA"])
 def test_more_than_one_channel_is_refused(tmp_path: Path, mode: str) -> None:
-    Image.new(mode, (8, 6)).save(tmp_path / "a.png")
+    image = Image.new(mode, (8, 6))
+    image.putpixel((1, 1), (1, 2, 3, 4)[: len(image.getbands())])
+    image.save(tmp_path / "a.png")
     with pytest.raises(ImageError, match=rf"not single-channel \(Pillow mode {mode}\): expected"):
         read_label(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("mode", ["RGB", "RGBA", "LA"])
+def test_grey_in_several_channels_is_read_as_grey(tmp_path: Path, mode: str) -> None:
+    Image.fromarray(VALUES).convert(mode).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), VALUES)
+
+
+def test_colours_of_sixteen_bits_are_refused(tmp_path: Path) -> None:
+    """Pillow would take the upper 8 bits of each, which are 0 of any class."""
+    cv2.imwrite(str(tmp_path / "a.png"), np.repeat(VALUES.astype(np.uint16)[..., None], 3, 2))
+    with pytest.raises(ImageError, match="Pillow mode RGB, 16 bits a channel"):
+        read_label(tmp_path / "a.png")
+
+
+def packed_rows(values: np.ndarray, bits: int) -> list[bytes]:
+    """Each row with its values in so many bits, the first in the highest."""
+    per_byte = 8 // bits
+    padded = np.pad(values, ((0, 0), (0, -values.shape[1] % per_byte)))
+    shifts = np.arange(8 - bits, -1, -bits)
+    grouped = padded.reshape(len(values), -1, per_byte).astype(int)
+    return [bytes(row) for row in (grouped << shifts).sum(-1).astype(np.uint8)]
+
+
+def small_png(values: np.ndarray, bits: int, palette: bool) -> bytes:
+    """A PNG by its specification, so that no writer decides how values are stored."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        check = zlib.crc32(kind + data)
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", check)
+
+    header = struct.pack(">IIBBBBB", *values.shape[::-1], bits, 3 if palette else 0, 0, 0, 0)
+    colours = bytes(255 - k for k in range(3 << bits))
+    pixels = zlib.compress(b"".join(b"\0" + row for row in packed_rows(values, bits)))
+    parts = [chunk(b"IHDR", header), chunk(b"PLTE", colours) if palette else b""]
+    return b"".join([b"\x89PNG\r\n\x1a\n", *parts, chunk(b"IDAT", pixels), chunk(b"IEND", b"")])
+
+
+def small_tiff(values: np.ndarray, bits: int, photometric: int) -> bytes:
+    """A TIFF by its specification; photometric 0: white is zero."""
+    height, width = values.shape
+    data = b"".join(packed_rows(values, bits))
+    tags = [(256, width), (257, height), (258, bits), (259, 1), (262, photometric)]
+    tags += [(273, 8 + 2 + 12 * 9 + 4), (277, 1), (278, height), (279, len(data))]
+    listed = b"".join(struct.pack("<HHIHH", tag, 3, 1, value, 0) for tag, value in tags)
+    return b"II*\0" + struct.pack("<IH", 8, len(tags)) + listed + struct.pack("<I", 0) + data
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4])
+def test_grey_of_few_bits_gives_what_is_stored(tmp_path: Path, bits: int) -> None:
+    """Most readers spread it over 0..255, for a screen."""
+    values = (np.arange(66).reshape(6, 11) * 7 % (1 << bits)).astype(np.uint8)
+    files = {f"{palette}.png": small_png(values, bits, palette) for palette in (False, True)}
+    files |= {f"{zero}.tif": small_tiff(values, bits, zero) for zero in (0, 1)}
+    for name, data in files.items():
+        (tmp_path / name).write_bytes(data)
+        np.testing.assert_array_equal(read_label(tmp_path / name), values, err_msg=name)
+
+
+def test_white_is_zero_gives_what_is_stored(tmp_path: Path) -> None:
+    (tmp_path / "a.tif").write_bytes(small_tiff(VALUES, 8, 0))
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif"), VALUES)
+
+
+def test_values_of_classes() -> None:
+    raw = np.array([[0, 128, 255, 7]], np.uint8)
+    classes = label_classes(raw, 3, ignore_label=(7,), numbers=(0, 128, 255))
+    np.testing.assert_array_equal(classes, [[0, 1, 2, IGNORED]])
+    with pytest.raises(ImageError, match=r"class: 255 \(1 px\); expected 0, 128 \(2 classes\)"):
+        label_classes(raw, 2, ignore_label=(7,), numbers=(0, 128))
 
 
 def test_floating_point_is_refused(tmp_path: Path) -> None:
@@ -179,7 +253,8 @@ def test_value_beyond_the_classes_is_named_with_its_pixels() -> None:
     assert str(error.value) == (
         "street.png: 6 pixels have a value without a class: 11 (4 px), 40 (2 px); "
         "expected 0..10 (11 classes), or ignored 255; "
-        "if they mean 'not labelled', pass --ignore-label 255,11,40"
+        "they look like classes that the vocabulary lacks: give each value up to 40 a line in the "
+        "classes, or pass --label-values with the value of each class"
     )
     assert (label_classes(raw, 11, ignore_label=(255, 11, 40)) == IGNORED).sum() == 6
 

@@ -221,17 +221,32 @@ def test_an_annotation_of_an_image_that_is_not_listed(coco, run, tmp_path):
     assert images_scored(tmp_path) == 3
 
 
-def test_an_image_that_nobody_annotated(coco, run, own, tmp_path):
+def test_an_image_that_nobody_annotated(coco, run, tmp_path):
     labels = coco()
     loaded = json.loads(labels.read_text())
     loaded["images"].pop()
     loaded["annotations"] = [one for one in loaded["annotations"] if one["image_id"] != 3]
     labels.write_text(json.dumps(loaded))
     code, err = run(labels)
-    assert code == 1
-    image = own / "images" / "2.png"
-    assert err[0] == f"left out: {image} is not in {labels} (COCO instances)"
-    assert images_scored(tmp_path) == 2
+    assert code == 2
+    assert "1 images are not in" in err[-1]
+    assert "--missing-labels skip" in err[-1]
+    code, err = run(labels, "--missing-labels=skip")
+    assert (code, images_scored(tmp_path)) == (0, 2)
+    assert any("1 of 3 images have no label map and are left out" in line for line in err)
+    code, err = run(labels, "--missing-labels=empty", "--force=results")
+    assert code == 0
+    assert any("and taken for images without objects: 2" in line for line in err)
+    assert (drawn(tmp_path, "2") == IGNORED).all()
+    code, err = run(labels, "--missing-labels=skip")
+    assert any("1 of 3 images have no label map and are left out" in line for line in err)
+
+
+@pytest.mark.parametrize("option", ["--label-values=0,1,2", "--label-pattern={id}_m.png"])
+def test_what_only_label_maps_have(option, coco, run):
+    code, err = run(coco(), option)
+    assert code == 2
+    assert f"{option.split('=')[0]} is for label maps, and " in err[-1]
 
 
 def test_images_that_are_not_there_are_said(coco, run, own, tmp_path):

@@ -15,8 +15,7 @@ from sclip_core.datasets.annotations.pairing import paired
 class Listed(NamedTuple):
     """The images for which a map is to be drawn."""
 
-    known_as: dict[str, str]  # image id: its id in the annotations
-    left_out: dict[str, str]  # image id: why there is no annotation of it
+    known_as: dict[str, str | None]  # image id: its id in the annotations; None: it is not in them
     notes: tuple[str, ...]
 
 
@@ -25,20 +24,20 @@ def listed(
     labels: Path,
     images: Mapping[str, Path],
     limit: int | None,
-    every: bool,
+    missing: str,
 ) -> Listed:
-    """All images, or those with annotations, as the format demands.
+    """All images, or those with annotations, as the format or the user says.
 
     Args:
         annotations: as they were opened.
         labels: where they are.
         images: the files by image id.
         limit: only the first so many have to be annotated.
-        every: whether all of these must be.
+        missing: what images are that lack annotations, in a format in which that does not mean
+            that they have no objects: ``refuse``, ``skip`` or ``empty``.
 
     Raises:
-        UserError: there are no annotations; or most images lack some, or one if ``every``, in a
-            format in which that does not mean that they have no objects.
+        UserError: there are no annotations; or images lack some, and ``missing`` is ``refuse``.
     """
     source = f"{labels} ({annotations.format})"
     if not annotations.used:
@@ -47,26 +46,24 @@ def listed(
         )
     known = annotations.ids()
     known_as, notes = paired(known, images, source, annotations.foreign)
-    wanted = list(images)[:limit]
-    unlisted = [i for i in wanted if i not in known_as]
+    unlisted = [i for i in list(images)[:limit] if i not in known_as]
     found = f"{len(unlisted):,} images are not in {source}"
-    left_out = {}
     absent = sorted(set(known) - set(known_as.values()))
-    if annotations.unlisted_is_empty:
-        known_as = {i: known_as.get(i, i) for i in images}
-        if unlisted:
-            notes += (f"{found}, and taken for images without objects: {few(unlisted)}",)
-    elif unlisted and (every or 2 * len(unlisted) > len(wanted)):
+    empty = annotations.unlisted_is_empty or missing == "empty"
+    if unlisted and not empty and missing == "refuse":
         raise _refused(found, unlisted, known)
-    else:
-        left_out = {i: f"{images[i]} is not in {source}" for i in unlisted}
+    if unlisted and empty:
+        notes += (f"{found}, and taken for images without objects: {few(unlisted)}",)
     if absent:
         notes += (f"{source} has {len(absent):,} images that --images lacks: {few(absent)}",)
-    return Listed(known_as, left_out, notes)
+    return Listed({i: known_as.get(i) for i in images if empty or i in known_as}, notes)
 
 
 def _refused(found: str, unlisted: Sequence[str], known: Sequence[str]) -> UserError:
     other = next((i for i in known if i.endswith(f"/{unlisted[0]}")), None)
     alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-    advice = "annotate them, or leave them out of --images"
+    advice = (
+        "annotate them, or pass --missing-labels skip to leave them out, or empty if nothing is "
+        "on them"
+    )
     return UserError(f"{found}: {few(unlisted)}{alike}; {advice}")

@@ -48,7 +48,7 @@ class Job(NamedTuple):
     """A label map to draw."""
 
     image_id: str
-    known_as: str  # the id of the image in the annotations
+    known_as: str | None  # the id of the image in the annotations; None: it has none
     image: Path
     target: Path
 
@@ -101,6 +101,7 @@ def draw_maps(
     elsewhere: Path | None = None,
     every: bool = False,
     reading: Reading = USUAL,
+    missing: str = "refuse",
 ) -> Maps:
     """Draw a label map for each image that has annotations.
 
@@ -118,6 +119,7 @@ def draw_maps(
         elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         every: whether every image must have a map.
         reading: whether the images are turned as EXIF says, which their sizes depend on.
+        missing: what images without annotations are: ``refuse``, ``skip`` or ``empty``.
 
     Raises:
         UserError: annotations cannot be used, or only of few images; no map can be drawn.
@@ -125,10 +127,10 @@ def draw_maps(
     annotations = open_annotations(labels)
     values = _values(annotations, vocabulary, labels, reading)
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-    found = listed(annotations, labels, there, limit, every)
+    found = listed(annotations, labels, there, limit, missing)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool, reading)
+        maps = folder / _key(annotations, vocabulary, pool, reading, missing)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
         done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
@@ -136,7 +138,7 @@ def draw_maps(
         if elsewhere is not None:
             if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
                 given = (labels, images, vocabulary, elsewhere, workers, limit, say)
-                return draw_maps(*given, every=every, reading=reading)
+                return draw_maps(*given, None, every, reading, missing)
             todo = []
         for line in (*annotations.notes, *special(values.classes_of), *found.notes):
             say(line)
@@ -164,10 +166,9 @@ def _result(
     """
     wanted = list(there)[:limit]
     failed = {i: done.failed[i][1] for i in wanted if i in done.failed}
-    if failed and (every or len(failed) == len(wanted) - len(found.left_out)):
+    if failed and (every or len(failed) == len([i for i in wanted if i in found.known_as])):
         raise _cannot_be_drawn(list(failed.values()), len(found.known_as), labels)
-    left_out = (found.left_out | failed).items()
-    samples = tuple((Sample(i, there[i], None), _unnamed(i, why)) for i, why in left_out)
+    samples = tuple((Sample(i, there[i], None), _unnamed(i, why)) for i, why in failed.items())
     return Maps(maps.folder, samples, maps.faults + _faults(done.faults, wanted, labels))
 
 
@@ -268,7 +269,9 @@ def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool)
             if _size(job.target) == size_hw:
                 return _faults_in(job.target)
     lines: list[str] = []
-    classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
+    classes = np.full(size_hw, IGNORED, np.int32)
+    if job.known_as is not None:
+        classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
     drawn = np.where(classes == IGNORED, values.rest, classes)
     drawn[classes == NOT_EVALUATED] = values.ignored
     deep = max(values.rest, *values.classes_of.values(), drawn.max(initial=0)) > IGNORE_LABEL
@@ -293,7 +296,11 @@ def _size(path: Path, reading: Reading = USUAL) -> tuple[int, int]:
 
 
 def _key(
-    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, reading: Reading
+    annotations: Annotations,
+    vocabulary: Vocabulary,
+    pool: ThreadPoolExecutor,
+    reading: Reading,
+    missing: str,
 ) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
@@ -305,6 +312,8 @@ def _key(
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
+    if missing == "empty" and not annotations.unlisted_is_empty:
+        identity["missing"] = missing  # there are more maps in it
     if reading.exif != USUAL.exif:
         identity["exif"] = reading.exif
     if vocabulary.labels or vocabulary.ignored:

@@ -22,7 +22,7 @@ from sclip_core.datasets.annotations.labelme import LabelMe
 from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import Yolo
-from sclip_core.datasets.labels import SINGLE_CHANNEL
+from sclip_core.datasets.label_files import SINGLE_CHANNEL
 from sclip_core.datasets.samples import by_suffix
 from sclip_core.datasets.suffixes import LABEL_SUFFIXES
 

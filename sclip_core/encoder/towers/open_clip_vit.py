@@ -9,7 +9,7 @@ from torch.nn.functional import linear
 
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import PositionTable
-from sclip_core.encoder.towers.backbone import Backbone, stacked
+from sclip_core.encoder.towers.backbone import Backbone, patches_of, stacked
 from sclip_core.tensors import Buffers
 
 PLAIN = {"ResidualAttentionBlock"}
@@ -75,7 +75,7 @@ class OpenClipViT(Backbone):
     def embed(self, pixels: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
         """Patches and CLS with their positions, through ln_pre."""
         assert self.positions is not None
-        patches = self.visual.conv1(pixels).flatten(2).transpose(1, 2)
+        patches = patches_of(self.visual.conv1, pixels, grid)
         x = stacked(patches, self.visual.class_embedding[None, None])
         embedded: Tensor = self.visual.ln_pre(x + self.positions.of(grid, rule))
         return embedded

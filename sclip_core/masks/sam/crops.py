@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torchvision.ops import batched_nms
 
-from sclip_core.masks.proposals import Proposals
+from sclip_core.masks.proposals import runs_of
 from sclip_core.segmentation.stitch import bilinear_matrix
 
 ENCODED_BYTES = 2**25  # of masks at the size of the whole image that are encoded at once
@@ -58,7 +58,7 @@ def boxes_of(masks: Tensor) -> Tensor:
 def encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list[bytes]:
     """Run lengths of masks (n, W, H) of a crop, in the frame of an image of ``size`` (H, W)."""
     if crop.size == size:
-        return list(Proposals.of_masks(masks).counts)
+        return runs_of(masks)
     x0, y0, x1, y1 = crop.box
     step = max(1, ENCODED_BYTES // (size[0] * size[1]))
     counts: list[bytes] = []
@@ -66,7 +66,7 @@ def encoded(masks: NDArray[np.bool_], crop: Crop, size: tuple[int, int]) -> list
         some = masks[start : start + step]
         whole = np.zeros((len(some), size[1], size[0]), np.bool_)
         whole[:, x0:x1, y0:y1] = some
-        counts += Proposals.of_masks(whole).counts
+        counts += runs_of(whole)
     return counts
 
 

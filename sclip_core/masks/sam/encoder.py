@@ -8,6 +8,7 @@ the cache; the padding of windows is not multiplied, as its keys and values are 
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import torch
@@ -159,17 +160,44 @@ def relative(attention: Any, q: Tensor) -> tuple[Tensor, Tensor]:
     height, width = q.shape[-3:-1]
     if not attention.use_rel_pos:
         return q.new_zeros(*q.shape[:-1], height), q.new_zeros(*q.shape[:-1], width)
-    rows = get_rel_pos(height, height, attention.rel_pos_h).to(q.dtype)
-    columns = get_rel_pos(width, width, attention.rel_pos_w).to(q.dtype)
+    rows = _positions(height, attention.rel_pos_h).to(q.dtype)
+    columns = _positions(width, attention.rel_pos_w).to(q.dtype)
     by_row = torch.einsum("...hwc,hkc->...hwk", q, rows)
     by_column = torch.einsum("...hwc,wkc->...hwk", q, columns)
     return by_row, by_column
 
 
+def _positions(side: int, table: Tensor) -> Tensor:
+    """The positions (side, side, d) of keys relative to queries, from a table of SAM's."""
+    if len(table) != 2 * side - 1:  # which is resized
+        resized: Tensor = get_rel_pos(side, side, table)
+        return resized
+    return table[_distances(side, table.device)]
+
+
+@lru_cache(maxsize=16)
+def _distances(side: int, device: torch.device) -> Tensor:
+    """Places in that table; kept on the device, as each copy waits for all work there."""
+    places = torch.arange(side)
+    return (places[:, None] - places + side - 1).to(device)
+
+
 def _bias(by_row: Tensor, by_column: Tensor) -> Tensor:
     """The sum of both for every pair of query and key: (..., queries, keys)."""
+    if by_row.device.type == "cuda" and by_row.element_size() == 2:
+        # A product with ones is exact, and takes a sixth of the time of a sum that is broadcast.
+        both = torch.cat([by_row, by_column], dim=-1).flatten(-3, -2)
+        sides = by_row.shape[-1], by_column.shape[-1]
+        return both @ _places_of_keys(*sides, by_row.device, by_row.dtype)
     both = by_row[..., :, None] + by_column[..., None, :]
     return both.flatten(-2).flatten(-3, -2)
+
+
+@lru_cache(maxsize=16)
+def _places_of_keys(rows: int, columns: int, device: torch.device, dtype: torch.dtype) -> Tensor:
+    """For each key (rows + columns, rows · columns) a one at its row and one at its column."""
+    of_row = torch.eye(rows).repeat_interleave(columns, dim=1)
+    return torch.cat([of_row, torch.eye(columns).repeat(1, rows)]).to(device, dtype)
 
 
 def _projected_zero(attention: Any, like: Tensor) -> Tensor | float:

@@ -198,12 +198,14 @@ class MaskGenerator:
             steady |= settings.stability_score_thresh == 0
             masks = logits > self.sam.mask_threshold
             boxes = boxes_of(masks)
+            areas = masks.flatten(1).sum(dim=1)
             at_edge = is_box_near_crop_edge(boxes, list(crop.box), [0, 0, size[1], size[0]])
             kept = steady & ~at_edge
             yield Proposals.of_runs(
                 encoded(masks[kept].cpu().numpy(), crop, size),
                 size,
                 boxes=from_corners(boxes[kept].cpu().numpy() + np.tile(corner, 2)),
+                areas=areas[kept].cpu().numpy(),
                 predicted_iou=quality[point[chosen], which[chosen]][kept].cpu().double().numpy(),
                 stability_score=stability[kept].cpu().double().numpy(),
                 points=points[point[chosen][kept].cpu().numpy()] + corner,

@@ -43,6 +43,10 @@ class MetricsStage(Stage):
         }
         if words.labels or words.ignored:
             settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
+        if dataset.palette is not None:
+            settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
+        if any(sample.label is None for sample in dataset.samples):
+            settings["empty"] = "background" if dataset.has_background else None
         return settings
 
     @cached_property
@@ -86,7 +90,7 @@ class MetricsStage(Stage):
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, label)
             prediction = self._labels.read(self._labels.row(image, labelled))
-            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label))
+            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
             classes = self.run.inputs.dataset.vocabulary.num_classes
             return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 

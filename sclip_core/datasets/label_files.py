@@ -1,0 +1,140 @@
+"""What is stored in the file of a label map, whatever a reader makes of it for a screen."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
+
+from sclip_core.config import ImageError
+from sclip_core.datasets.integrity import refuse_damaged
+
+MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
+
+# Opened by their own class: `PIL.Image.open` warns of a decompression bomb above 89 megapixels.
+READERS: dict[bytes, type[ImageFile.ImageFile]] = {
+    b"\x89PNG": PngImagePlugin.PngImageFile,
+    b"II*\0": TiffImagePlugin.TiffImageFile,
+    b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"BM": BmpImagePlugin.BmpImageFile,
+}
+SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
+WITH_ALPHA = {"LA", "PA"}
+COLOURED = {"RGB", "RGBA", "RGBX"}
+PNG_BITS = 24  # where the header of a PNG has the bits of a channel
+TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
+
+
+class ColourError(ImageError):
+    """A label map has colours where one class id a pixel was expected."""
+
+
+def opened(data: bytes, name: str) -> ImageFile.ImageFile:
+    """Open a label map and look at its header.
+
+    Args:
+        data: the file's bytes.
+        name: what to call it in an error, e.g. its path.
+
+    Raises:
+        ImageError: cut short, another format, or too large.
+    """
+    refuse_damaged(data, name)
+    reader = next((READERS[start] for start in READERS if data.startswith(start)), None)
+    if reader is None:
+        raise ImageError(
+            f"{name} is not a label map (it starts {data[:8]!r}): "
+            "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
+        )
+    try:
+        image = reader(io.BytesIO(data))
+    except Exception as error:  # Pillow's readers raise a dozen kinds
+        raise _undecodable(name, error) from None
+    width, height = image.size
+    if width * height > MOST_PIXELS:
+        raise ImageError(
+            f"{name} has {width:,}x{height:,} pixels: expected at most {MOST_PIXELS:,}"
+        )
+    return image
+
+
+def stored_values(data: bytes, name: str) -> NDArray[np.int32]:
+    """The values (H, W) that a label map holds: of a palette the indices, not the colours.
+
+    Colours whose three channels are equal everywhere are the grey that they show.
+
+    Raises:
+        ColourError: it has colours.
+        ImageError: it is no label map.
+    """
+    image = opened(data, name)
+    bits = _bits(image, data)
+    try:
+        if image.mode in SINGLE_CHANNEL:
+            return _unscaled(image, bits)
+        if image.mode in WITH_ALPHA | COLOURED and bits == 8:
+            channels = np.asarray(image)
+            colours = channels[..., : 1 if image.mode in WITH_ALPHA else 3]
+            if (colours == colours[..., :1]).all():
+                return colours[..., 0].astype(np.int32)
+    except Exception as error:
+        raise _undecodable(name, error) from None
+    kind = ColourError if image.mode in COLOURED else ImageError
+    raise kind(
+        f"{name} is not single-channel (Pillow mode {image.mode}"
+        f"{f', {bits} bits a channel' if bits > 8 else ''}): "
+        "expected one class id a pixel, as grey or palette PNG"
+    )
+
+
+def stored_colours(data: bytes, name: str) -> NDArray[np.int32]:
+    """The colours (H, W) of a label map, each as one number, 0xRRGGBB; alpha is left out.
+
+    Raises:
+        ImageError: it is no label map, or its channels have more than 8 bits.
+    """
+    image = opened(data, name)
+    if _bits(image, data) > 8:
+        raise ImageError(f"{name} has more than 8 bits a channel: expected colours, red green blue")
+    try:
+        channels = np.asarray(image.convert("RGB"), np.int32)
+    except Exception as error:
+        raise _undecodable(name, error) from None
+    codes: NDArray[np.int32] = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    return codes
+
+
+def is_grey_in_colour(data: bytes, name: str) -> bool:
+    """Whether a label map has several channels, judged by its header."""
+    return opened(data, name).mode in COLOURED | WITH_ALPHA
+
+
+def _unscaled(image: ImageFile.ImageFile, bits: int) -> NDArray[np.int32]:
+    """The values of one channel; Pillow spreads grey of 2 and 4 bits over 0..255."""
+    values = np.asarray(image).astype(np.int32)
+    deep = image.mode.startswith("I")
+    white_is_zero = (
+        isinstance(image, TiffImagePlugin.TiffImageFile)
+        and image.tag_v2.get(TIFF_PHOTOMETRIC) == WHITE_IS_ZERO
+    )
+    if white_is_zero and not deep:  # shown inverted; of 16 bits, Pillow gives what is stored
+        values = (1 if image.mode == "1" else 255) - values
+    if image.mode == "L" and bits in (2, 4):
+        values //= 255 // ((1 << bits) - 1)
+    return values
+
+
+def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
+    """The bits of a channel in the file."""
+    if isinstance(image, PngImagePlugin.PngImageFile):
+        return data[PNG_BITS]
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        bits = image.tag_v2.get(TIFF_BITS, 1)
+        return int(max(bits)) if isinstance(bits, tuple) else int(bits)
+    return 8
+
+
+def _undecodable(name: str, error: Exception) -> ImageError:
+    return ImageError(f"{name} cannot be decoded ({error}): copy or download it again")

@@ -1,0 +1,165 @@
+"""What label maps of a user's own hold, and whether their values can mean what they are read as."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from sclip_core.config import UserError
+from sclip_core.config.errors import few, shown
+from sclip_core.datasets.causes import listed
+from sclip_core.datasets.dataset import Dataset
+
+COUNTED = 1 << 16  # values up to which each has a counter
+COMMON = 0.05  # share of the pixels from which on an ignored value may well be a class
+WORTH_A_NOTE = 0.01
+
+
+@dataclass
+class Seen:
+    """What some or all label maps of a set hold.
+
+    Attributes:
+        values: pixels of each value or, with a palette, of each colour.
+        classes: pixels (C,) of each class.
+        grey_in_colour: label maps that have several channels, all equal.
+        maps: label maps that were looked at and have classes only.
+    """
+
+    classes: NDArray[np.int64]
+    values: Counter[int] = field(default_factory=Counter)
+    grey_in_colour: int = 0
+    maps: int = 0
+
+    @classmethod
+    def nothing(cls, dataset: Dataset) -> Seen:
+        """Before the first label map."""
+        return cls(np.zeros(dataset.vocabulary.num_classes, np.int64))
+
+    def add(self, values: Counter[int], classes: NDArray[np.int32] | None) -> None:
+        """Add a label map.
+
+        Args:
+            values: as ``counted`` gives them.
+            classes: (H, W), or None if some values have no class.
+        """
+        self.values += values
+        if classes is not None:
+            self.maps += 1
+            self.classes += np.bincount(classes[classes >= 0], minlength=len(self.classes))
+
+    @property
+    def pixels(self) -> int:
+        """How many pixels the label maps have."""
+        return sum(self.values.values())
+
+    def ignored(self, dataset: Dataset) -> dict[int, int]:
+        """The pixels of each value that is not evaluated though it might be a class."""
+        if dataset.palette is not None:
+            return {}
+        return {value: self.values[value] for value in dataset.ignore_label if self.values[value]}
+
+
+def counted(stored: NDArray[np.int32]) -> Counter[int]:
+    """How many pixels each value of a label map has."""
+    if stored.size and stored.min() >= 0 and stored.max() < COUNTED:
+        counts = np.bincount(stored.ravel())
+        values = np.flatnonzero(counts)
+        return Counter(dict(zip(values.tolist(), counts[values].tolist(), strict=True)))
+    found, counts = np.unique(stored, return_counts=True)
+    return Counter(dict(zip(found.tolist(), counts.tolist(), strict=True)))
+
+
+def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
+    """Raise where ignoring a value that nobody asked to ignore most likely hides a class.
+
+    That is so in masks of 0 and 255: what is left would be one class, and its score 100.
+
+    Args:
+        dataset: of the user's own.
+        seen: what its label maps hold.
+
+    Raises:
+        UserError: all other pixels are of one class; or the value is common, and of all classes
+            only the last has no pixel.
+    """
+    hidden = seen.ignored(dataset) if dataset.ignored_unasked else {}
+    names, total = dataset.vocabulary.class_names, max(seen.pixels, 1)
+    there = [name for name, count in zip(names, seen.classes, strict=True) if count]
+    absent = [name for name in names if name not in there]
+    share = sum(hidden.values()) / total
+    alone = len(there) == 1
+    last = absent == [names[-1]] and share >= COMMON  # 0, 1 and 255 of three classes
+    if not (hidden and there and (alone or last)):
+        return
+    value = next(iter(hidden))
+    found = sorted(seen.values)
+    what = (
+        f"hold {_several(found)}, and {value} ({share:.1%} of the pixels) is not evaluated unless"
+    )
+    left = (
+        f"so that all that is left to score is '{there[0]}'"
+        if alone
+        else f"so that '{absent[0]}' has no pixel"
+    )
+    advice = f"--ignore-label {value} if those pixels are not labelled"
+    if len(found) == len(names):
+        advice = f"--label-values {listed(found)} if {value} is '{names[-1]}', or {advice}"
+    elif len(names) == 1:
+        advice = (
+            f"two classes in --classes, the first for 0, and --label-values 0,{value}; or {advice}"
+        )
+    else:
+        advice = f"--label-values with the value of each class if {value} is a class, or {advice}"
+    raise UserError(f"the label maps {what} --ignore-label says so, {left}: pass {advice}")
+
+
+def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
+    """What a user should know of the label maps, a line each.
+
+    Args:
+        dataset: of the user's own.
+        seen: what its label maps hold.
+        every: whether all of them were looked at.
+    """
+    notes = []
+    which = "" if every else " that were looked at"
+    if seen.grey_in_colour:
+        notes.append(
+            f"{seen.grey_in_colour:,} of the label maps{which} have several channels, all equal: "
+            "they are read as grey"
+        )
+    names = dataset.vocabulary.class_names
+    absent = [name for name, count in zip(names, seen.classes, strict=True) if not count]
+    if not absent or not seen.classes.any():
+        return notes
+    hidden = seen.ignored(dataset) if dataset.ignored_unasked else {}
+    share = sum(hidden.values()) / max(seen.pixels, 1)
+    line = f"never labelled in the label maps{which}: {_quoted(absent)}"
+    if share >= WORTH_A_NOTE:
+        value = next(iter(hidden))
+        line += f", while {value}, which is not evaluated, has {share:.1%} of the pixels"
+    elif seen.maps < len(names) * (1 if every else 2):  # a few label maps show some classes
+        return notes
+    if (
+        absent == [names[0]]
+        and not dataset.palette
+        and not (dataset.reduce_zero_label or dataset.vocabulary.labels)
+    ):
+        line += "; if their values begin at 1, pass --reduce-zero-label"
+    return [*notes, line]
+
+
+def _several(values: Sequence[int]) -> str:
+    shown_values = few(values, 8)
+    return f"the values {shown_values}" if len(values) > 1 else f"only the value {shown_values}"
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return few([shown(name) for name in names], 6) + (
+        f" ({len(names)} classes)" if len(names) > 6 else ""
+    )
