@@ -81,15 +81,16 @@ class CocoFile:
         """The categories of annotations or segments.
 
         Raises:
-            UserError: none of their numbers is listed.
+            UserError: most of their numbers are not listed.
         """
-        found = {self.category(entry): entry.get("category_id") for entry in entries}
-        if set(found) == {None}:
+        found = [(self.category(entry), entry.get("category_id")) for entry in entries]
+        strays = [number for name, number in found if name is None]
+        if 2 * len(strays) > len(found):
             raise UserError(
-                f"{self.path}: category {shown(found[None])} of an annotation is not listed, nor "
-                "any other: expected the numbers of 'categories'"
+                f"{self.path}: category {shown(strays[0])} of an annotation is not listed, nor "
+                "those of most others: expected the numbers of 'categories'"
             )
-        return frozenset(name for name in found if name is not None)
+        return frozenset(name for name, _ in found if name is not None)
 
     def label(
         self, entry: Mapping[str, Any], classes_of: Mapping[Category, int], where: str, tell: Tell
