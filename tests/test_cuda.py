@@ -1,7 +1,7 @@
 """What a GPU gives against the golden arrays and against the CPU; all of it is skipped without one.
 
 The small networks' sharpened attention amplifies rounding, and a GPU adds in another order, so the
-bounds are wider than those of a CPU: labels of 99.9 % of the pixels, and the median of the logits.
+bounds of logits are five times those of a CPU.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a C
 DEMO = Protocol(short_side=192, slide_crop=48, slide_stride=24)
 SCENES = 10
 CLASSES = ["sky", "grass", "sea", "sand", "road", "wall", "box", "ball", "tree", "house", "boat"]
-SAME = 0.999  # of the labels
+SAME = 0.9999  # of the labels
 
 
 @pytest.fixture(scope="session")
@@ -43,8 +43,8 @@ def close(found: torch.Tensor, expected: np.ndarray, said: str) -> None:
     off = np.abs(found.cpu().numpy() - expected)
     half, most = np.quantile(off, [0.5, 0.99])
     print(f"{said}: logits apart, median {half:.1e}, 99 % {most:.1e}, all {off.max():.1e}")
-    assert half <= 2e-5
-    assert most <= 1e-3
+    assert half <= 2e-6
+    assert most <= 1e-5
 
 
 def same(found: np.ndarray, expected: np.ndarray, said: str, least: float = SAME) -> None:
@@ -87,11 +87,11 @@ def test_methods(arrays, golden, weights, method):  # noqa: F811
     for name in case.sets(found):
         protocol = case.protocol(name)
         labels = model.segment(rgb(golden(IMAGES[1])), protocol=protocol, masks=masks).labels
-        same(labels, found[f"labels_{case.array}_{name}"], f"{method} {name}", 0.995)
+        same(labels, found[f"labels_{case.array}_{name}"], f"{method} {name}")
 
 
 @pytest.mark.parametrize("steps", [0, 10])
-@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.9999), ("fp16", 0.998), ("bf16", 0.99)])
+@pytest.mark.parametrize(("dtype", "least"), [("fp32", 0.9999), ("fp16", 0.999), ("bf16", 0.995)])
 def test_demo_scenes(dtype, least, steps):
     cpu = SCLIP.load("sclip-demo", "scenes", "cpu", "fp32")
     gpu = SCLIP.load("sclip-demo", "scenes", "cuda", dtype)
@@ -144,4 +144,4 @@ def test_half_precision_of_methods_runs(arrays, golden, weights):  # noqa: F811
         found = arrays(case.arrays, IMAGES[1])
         name = case.sets(found)[-1]
         labels = model.segment(rgb(golden(IMAGES[1])), protocol=case.protocol(name)).labels
-        same(labels, found[f"labels_{case.array}_{name}"], f"{method} in fp16", 0.5)
+        same(labels, found[f"labels_{case.array}_{name}"], f"{method} in fp16", 0.99)

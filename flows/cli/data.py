@@ -1,4 +1,4 @@
-"""``sclip data list | download | prepare | check``: the benchmarks' data."""
+"""``sclip data list | download | prepare | check``: the data of benchmarks, and one's own."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ from rich.progress import (
 from rich.table import Table
 
 from flows.cli.console import PLAIN, TITLE, console, right, whole
+from flows.cli.data_own import OF_CHECK, check_own_data
 from flows.cli.targets import check_target, save
+from flows.parameters import flag, with_settings
 from sclip_core.acquire.trees import DEFAULT_ROOT, set_folders
 from sclip_core.config import UserError, printable, tables
 from sclip_core.config.protocol import benchmark_name
@@ -143,8 +145,9 @@ def prepare(
 
 
 @app.command
+@with_settings(flag, OF_CHECK)
 def check(
-    name: str,
+    name: str | None = None,
     *,
     root: Root = DEFAULT_ROOT,
     panel: Annotated[
@@ -154,9 +157,20 @@ def check(
             help="Picture to write of a few pairs: PNG, JPEG or WebP. [NAME-check.png]",
         ),
     ] = None,
+    pictures: Annotated[
+        Path | None,
+        Parameter(help="Folder for pictures of a few pairs of your own set. [DATASET-check]"),
+    ] = None,
     json_: Json = False,
+    **given: Any,
 ) -> int:
-    """Read every image and label map: counts, sizes, label ids; report faults by file."""
+    """Read every image and label map: counts, sizes, label ids; report faults by file.
+
+    Of a benchmark by its name, or of a set of your own: --images DIR --labels DIR --classes FILE.
+    """
+    given = {setting: value for setting, value in given.items() if value is not None}
+    if name is None or given:
+        return _check_own(name, given, pictures, json_)
     from sclip_core.acquire.check import check as examine
     from sclip_core.acquire.look import look
 
@@ -177,6 +191,24 @@ def check(
     if not found.right:
         raise UserError(_verdict(found))
     return 0
+
+
+def _check_own(
+    name: str | None, given: dict[str, Any], pictures: Path | None, as_json: bool
+) -> int:
+    """Check a set of one's own.
+
+    Raises:
+        UserError: a run would refuse it, or it is not clear which set is meant.
+    """
+    if name is not None or "images" not in given:
+        found = f"found {name} and other flags: " if name is not None else ""
+        raise UserError(
+            f"{found}expected the name of a benchmark, or --images DIR --labels DIR --classes FILE "
+            "for a set of your own"
+        )
+    with Bars() as bars:
+        return check_own_data(given, pictures, as_json, bars)
 
 
 def _print_checked(found: Checked) -> None:

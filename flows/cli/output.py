@@ -32,7 +32,7 @@ Output = Annotated[
     Parameter(name=("--output", "-o"), help="File to write: .csv, .json or .parquet."),
 ]
 ENDINGS = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
-STORED = ("results", "ground_truth", *STAGES)  # folders of the artifacts
+STORED = ("results", "ground_truth", "unpacked", *STAGES)  # folders of the artifacts
 
 
 def chosen_format(format: Format, output: Path | None, artifacts: Path) -> str:

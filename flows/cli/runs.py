@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Annotated, Any
@@ -11,9 +12,10 @@ from cyclopts import Parameter
 
 from flows.cli.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
-from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread, value_text
+from sclip_core.config import SEVERAL, STAGE_SPECS, Settings, printable, unread, value_text
 
 if TYPE_CHECKING:
+    from sclip_core.pipeline.pipeline import Finished
     from sclip_core.pipeline.run import Run
     from sclip_core.progress import Status
 
@@ -30,19 +32,42 @@ def run(
     **given: Any,
 ) -> int:
     """Segment a dataset, score it if there is ground truth, keep every stage's artifact."""
-    from flows.cli.console import console, report_left_out
+    from flows.cli.console import report_left_out
+    from flows.cli.datasets import each_dataset, run_each
     from flows.cli.running import run_settings
+
+    several = {
+        name: settings_of(preset, config, pamr, slide, use_sam, own)
+        for name, own in each_dataset(given).items()
+    }
+    if len(several) == 1:
+        finished = run_settings(next(iter(several.values())), direct)
+        _print(finished)
+        return report_left_out(line for each in finished for line in each.left_out)
+    finished, failed = run_each(several, lambda settings: run_settings(settings, direct))
+    if finished:
+        _print(finished)
+    code = report_left_out(
+        f"{each.settings.dataset}: {line}" for each in finished for line in each.left_out
+    )
+    if failed:
+        print(f"sclip: no result, for the reason above: {', '.join(failed)}", file=sys.stderr)
+    return 2 if failed else code
+
+
+def _print(finished: list[Finished]) -> None:
+    """The scores of a command's runs, and where they are."""
+    from flows.cli.console import console
+    from flows.cli.datasets import mean_line
     from flows.cli.tables import comparison_table, saved_lines, summary_table
 
-    settings = settings_of(preset, config, pamr, slide, use_sam, given)
-    finished = run_settings(settings, direct, say_classes=True)
     out, first = console(), finished[0]
     out.print(comparison_table(finished) if len(finished) > 1 else summary_table(first))
     if len(finished) == 1 and first.run_id:
         out.print(printable(f"run {first.run_id}: {first.path}"), soft_wrap=True)
-    for line in saved_lines(finished):
+    mean = mean_line(finished)
+    for line in [*([mean] if mean else []), *saved_lines(finished)]:
         out.print(line, soft_wrap=True)
-    return report_left_out(line for each in finished for line in each.left_out)
 
 
 @with_settings(flag)
@@ -57,21 +82,40 @@ def plan(
     **given: Any,
 ) -> int:
     """Say what a run would compute, and why; compute nothing."""
-    from flows.cli.console import ConsoleReporter, console
+    from flows.cli.console import console
+    from flows.cli.datasets import each_dataset
     from flows.cli.tables import plan_table
+
+    several = [
+        settings_of(preset, config, pamr, slide, use_sam, own)
+        for own in each_dataset(given).values()
+    ]
+    planned = [_planned(settings) for settings in several]
+    if json_:
+        named = [
+            {**({"dataset": run.settings.dataset} if len(planned) > 1 else {}), **asdict(status)}
+            for run, statuses in planned
+            for status in statuses
+        ]
+        print(json.dumps(named, indent=2))
+        return 0
+    for run, statuses in planned:
+        dataset = run.inputs.dataset
+        print(printable(f"{dataset.name}: " if len(planned) > 1 else ""), end="")
+        print(printable(dataset.vocabulary.summary))
+        console().print(plan_table(statuses))
+    return 0
+
+
+def _planned(settings: list[Settings]) -> tuple[Run, list[Status]]:
+    """The first run of one dataset, and what the runs would compute, a stage once."""
+    from flows.cli.console import ConsoleReporter
     from sclip_core.pipeline.pipeline import Pipeline
     from sclip_core.pipeline.run import Run
 
-    settings = settings_of(preset, config, pamr, slide, use_sam, given)
     runs = Run.several(settings, ConsoleReporter(), download=False)
     stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
-    statuses = [_with_settings_named(s.status(), s.run, runs) for s in stages.values()]
-    if json_:
-        print(json.dumps([asdict(status) for status in statuses], indent=2))
-    else:
-        print(printable(runs[0].inputs.dataset.vocabulary.summary))
-        console().print(plan_table(statuses))
-    return 0
+    return runs[0], [_with_settings_named(s.status(), s.run, runs) for s in stages.values()]
 
 
 def _with_settings_named(status: Status, run: Run, runs: Sequence[Run]) -> Status:

@@ -46,7 +46,12 @@ def comparison_table(finished: list[Finished]) -> Table:
     title = f"{printable(rows[0]['dataset'])}, {rows[0]['num_images']} images"
     if any(row.get("method") for row in rows):
         rows = [{**row, "method": method_name(row)} for row in rows]
-    names = _differing(rows)
+    datasets = list(dict.fromkeys(row["dataset"] for row in rows))
+    within = [_differing([r for r in rows if r["dataset"] == name]) for name in datasets]
+    names = [n for n in dict.fromkeys(n for some in within for n in some)]
+    if len(datasets) > 1:
+        title = f"{len(datasets)} datasets, each by its own protocol"
+        names = ["dataset", "num_images", *names]
     heads = ("mIoU", "[95 %]", "mAcc", "aAcc") if scored else ()
     numbers = map(right, (*heads, "encode", "refine"))
     last = whole("run" if scored else "folder")

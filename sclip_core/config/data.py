@@ -12,7 +12,7 @@ from sclip_core.config.roles import DATA, Role
 
 # How label maps of a user's own are read and found, where not as usual.
 OF_OWN_LABELS = ("palette", "label_values", "label_pattern", "missing_labels")
-OWN_DATA = ("images", "labels", "classes", *OF_OWN_LABELS)
+OWN_DATA = ("images", "labels", "classes", "parquet_columns", *OF_OWN_LABELS)
 ClassValue = Annotated[int, Field(ge=0, le=65535)]
 ClassValues = Annotated[tuple[ClassValue, ...], BeforeValidator(split_commas)]
 
@@ -21,17 +21,19 @@ class DataSettings(Checked):
     """A benchmark in its published layout, or a user's own images."""
 
     dataset: Annotated[str, Field(min_length=1), Role("data", recorded=False)] = "custom"
-    """A benchmark, or any name for your own images."""
+    """A benchmark, or any name for your own images; `sclip run` takes several: voc21,ade20k."""
     data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
     images: Annotated[HomePath | None, DATA] = None
-    """Folder of your own images."""
+    """Folder of your own images, or Parquet files of Hugging Face's: a file or their folder."""
     labels: Annotated[HomePath | None, DATA] = None
     """Folder of their label maps: one channel, same file names; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
     """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)
     """Label values that are not evaluated."""
+    parquet_columns: Annotated[str | None, DATA] = None
+    """Columns of images and label maps in Parquet files: image,annotation. [by their names]"""
     label_values: Annotated[ClassValues, DATA] = ()
     """The value of each class in the label maps, in their order: 0,255. [0,1,2, ...]"""
     palette: Annotated[HomePath | None, DATA] = None

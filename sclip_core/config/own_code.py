@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import inspect
+import os
+import sysconfig
 import traceback
 import types
 from collections.abc import Iterator
@@ -46,6 +48,28 @@ def said(error: BaseException) -> str:
     text = " ".join(str(error).split())
     text = text if len(text) <= LONGEST else f"{text[:LONGEST]}..."
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
+
+
+def called_from_us(error: BaseException) -> tuple[str, int] | None:
+    """File and line of the user's own code that an error came through, called by a package here.
+
+    Returns:
+        The innermost such place; None: there is none, so the fault is ours or a library's.
+    """
+    ours = str(Path(__file__).parents[1])
+    libraries = {
+        sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")
+    }
+    found, below_us = None, False
+    for frame in traceback.extract_tb(error.__traceback__):
+        if frame.filename.startswith(ours):
+            below_us = True
+        elif below_us and os.path.isfile(frame.filename):
+            of_a_library = any(frame.filename.startswith(f"{place}{os.sep}") for place in libraries)
+            beside_us = Path(frame.filename).is_relative_to(Path(ours).parent / "flows")
+            if not of_a_library and not beside_us:
+                found = frame.filename, frame.lineno or 0
+    return found
 
 
 @contextmanager

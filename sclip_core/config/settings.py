@@ -22,6 +22,7 @@ from sclip_core.config.methods import (
     parameter_points,
     template_set,
 )
+from sclip_core.config.parquet import labels_beside
 from sclip_core.config.paths import HomePath, Paths, local, no_url
 from sclip_core.config.plugins import BUILT_IN, load_plugins, names_of, one_of, plugin_paths
 from sclip_core.config.protocol import (
@@ -186,6 +187,12 @@ def preset_values(name: str) -> dict[str, Any]:
     """
     if "," in name:
         parts = [part.strip() for part in name.split(",")]
+        sets = [part for part in parts if is_benchmark(part) and part not in tables()["presets"]]
+        if len(sets) > 1:
+            raise UserError(
+                f"--preset {name} names {len(sets)} benchmarks, and a run has one: "
+                f"for a run of each pass --dataset {','.join(sets)}"
+            )
         return {key: value for part in parts for key, value in preset_values(part).items()}
     tabled = tables()
     if name in tabled["presets"]:
@@ -326,5 +333,8 @@ def chosen_values(
     if chosen.get("parameters"):
         usual = protocol.get("parameters", "")
         chosen["parameters"] = parameter_points(chosen["parameters"], method, usual)
+    if chosen.get("labels") is None and chosen.get("images") is not None:
+        beside = labels_beside(chosen["images"], chosen.get("parquet_columns"))
+        chosen |= {"labels": beside} if beside else {}
     places = {name: f"{config}, section sclip" for name in file.keys() - asked.keys()}
     return {**protocol, **chosen}, places

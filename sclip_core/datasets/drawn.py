@@ -9,10 +9,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 from sclip_core.config import Settings, UserError
+from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 from sclip_core.datasets.images import Reading
+from sclip_core.datasets.parquet import opened_unpacked
 
 DRAWN = "ground_truth"  # below the artifacts
 OF_MAPS = ("label_values", "palette", "label_pattern")  # settings that only label maps have
@@ -34,6 +36,8 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
     Raises:
         UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
+    if parquet_files(settings.images):
+        return opened_unpacked(settings, say, keep, opened)
     images, labels = settings.images, settings.labels
     if images is None or labels is None or not is_annotations(labels, images):
         return open_dataset(settings)
@@ -78,7 +82,9 @@ def _drawn(
     for name in OF_MAPS:
         if getattr(settings, name):
             option = f"--{name.replace('_', '-')}"
-            raise UserError(f"{option} is for label maps, and {labels} has shapes: leave it out")
+            raise UserError(
+                f"{option} is for label maps, and {labels} holds annotations: leave it out"
+            )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
     folder, limit = settings.artifacts / DRAWN, settings.num_samples
@@ -91,8 +97,8 @@ def _drawn(
         limit,
         say,
         elsewhere,
+        all_listed=settings.missing_labels == "refuse",
         reading=Reading.of(settings),
-        missing=settings.missing_labels,
     )
 
 

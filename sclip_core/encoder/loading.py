@@ -7,6 +7,7 @@ the architecture and the weights file, ``load_model`` builds the model and fills
 from __future__ import annotations
 
 import copy
+import difflib
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,12 +16,15 @@ from typing import Any
 
 import open_clip
 import torch
+from open_clip.constants import OPENAI_DATASET_MEAN as OPENAI_MEAN
+from open_clip.constants import OPENAI_DATASET_STD as OPENAI_STD
 from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
 from sclip_core.config.json_file import read_json
 from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
+from sclip_core.encoder.hub import PREFIX, hub_config, is_repository, tag_of, tokenizer_fault
 from sclip_core.encoder.hugging_face import config_of, is_clip_config
 from sclip_core.encoder.origin import config_in, settle, sha256_of, weights_in
 from sclip_core.encoder.pixels import MEAN, STD
@@ -32,6 +36,7 @@ WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
 EMBEDDED_TAG = "scenes"
 EMBEDDED_FILES = Path(__file__).parents[1] / "demo" / "sclip_demo"
+FETCH_TOKENIZER = "fetch it on a machine with a network, or take a model with CLIP's own tokenizer"
 SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 
@@ -69,8 +74,9 @@ def find_model(
 
     Args:
         model: an open_clip name, OpenAI's spelling of it, ``sclip-demo`` (the tiny CLIP of drawn
-            scenes that comes with the package), or the path of a model JSON, or of a folder with
-            an ``open_clip_config.json`` or transformers' ``config.json``.
+            scenes that comes with the package), ``hf-hub:`` and a repository of the hub, whose
+            weights are then meant unless ``pretrained`` is a path, or the path of a model JSON, or
+            of a folder with an ``open_clip_config.json`` or transformers' ``config.json``.
         pretrained: a tag of open_clip (``scenes`` for ``sclip-demo``), or the path of a checkpoint
             (.safetensors, .pt, .bin), open_clip's, OpenAI's or transformers', or of its folder.
         download: download the weights of a tag if they are not cached; False: never touch the
@@ -81,6 +87,13 @@ def find_model(
         UserError: the name or tag is unknown, a file does not exist, weights cannot be downloaded,
             weights are known to be another model's, or the image tower gives no dense features.
     """
+    repository = model.removeprefix(PREFIX) if model.startswith(PREFIX) else ""
+    if repository and is_repository(repository):
+        named = tag_of(repository)
+        if named is None:
+            return _of_repository(repository, pretrained, download, digest)
+        model = named[0]
+        pretrained = pretrained if _as_path(pretrained) else named[1]
     name, config = _architecture(model)
     tower = _facts(name, config)
     config["vision_cfg"]["patch_size"] = tower.patch
@@ -96,11 +109,47 @@ def find_model(
     tag = find_tag(name, pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
-    mean, std = (tuple(255 * value for value in tag[key]) for key in ("mean", "std"))
-    if max(abs(a - b) for a, b in zip(mean + std, MEAN + STD, strict=True)) < 0.01:
-        mean, std = MEAN, STD  # OpenAI's, as the reference rounds them
+    mean, std = _pixels(tag)
     weights = weights_of(name, pretrained, tag, download)
     return ModelSpec(name, pretrained, config, weights, tower, mean, std)
+
+
+def _of_repository(
+    repository: str, pretrained: str, download: bool, digest: Callable[[Path], str]
+) -> ModelSpec:
+    """A model of the hub that open_clip has no tag for: its own config, and its weights or a file.
+
+    Raises:
+        UserError: it is not cached and cannot be downloaded, or is no model of open_clip.
+    """
+    place = hub_config(repository, download)
+    name, config = repository.partition("/")[2], _read_config(place)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
+    path = _as_path(pretrained)
+    if path is not None:
+        notes = settle(name, config, path, digest)
+        return ModelSpec(name, path.name, config, path, tower, notes=tuple(notes))
+    of_pixels = {"mean": OPENAI_MEAN, "std": OPENAI_STD, **_read_pixels(place)}
+    mean, std = _pixels(of_pixels)
+    own = PREFIX + repository
+    weights = weights_of(name, own, {"hf_hub": repository + "/"}, download)
+    return ModelSpec(name, own, config, weights, tower, mean, std)
+
+
+def _read_pixels(place: Path) -> dict[str, Any]:
+    """The mean and std of a repository's config, where it has them."""
+    found = read_json(place, "model config ")
+    given = found.get("preprocess_cfg") if isinstance(found, dict) else None
+    return {key: given[key] for key in ("mean", "std") if key in given} if given else {}
+
+
+def _pixels(tag: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and std on the 0–255 scale; OpenAI's, as the reference rounds them."""
+    mean, std = (tuple(255 * value for value in tag[key]) for key in ("mean", "std"))
+    if max(abs(a - b) for a, b in zip(mean + std, MEAN + STD, strict=True)) < 0.01:
+        return MEAN, STD
+    return mean, std
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> Any:
@@ -127,14 +176,18 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     named = text.get("hf_tokenizer_name")
     if not named:
         return SimpleTokenizer(context_length=context, **options)
+    fault = tokenizer_fault(named)
+    if fault:
+        raise UserError(
+            f"{spec.name} needs the tokenizer '{named}', and {fault}: {FETCH_TOKENIZER}"
+        )
     mode = text.get("tokenizer_mode")
     try:
         return HFTokenizer(named, context_length=context, tokenizer_mode=mode, **options)
     except Exception as error:  # no transformers, no network, no such tokenizer
         raise UserError(
             f"{spec.name} needs the tokenizer '{named}', which cannot be loaded "
-            f"({one_line(error)}): pip install transformers, and fetch it on a machine with a "
-            "network, or take a model with CLIP's own tokenizer"
+            f"({one_line(error)}): pip install transformers, and {FETCH_TOKENIZER}"
         ) from None
 
 
@@ -152,9 +205,22 @@ def _architecture(model: str) -> tuple[str, dict[str, Any]]:
         if config_file is not None:
             return path.absolute().name, _read_config(config_file)
         plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
+        spelt = difflib.get_close_matches(name.lower(), [n.lower() for n in plain], cutoff=0.75)
+        if is_repository(model) and not spelt:
+            raise _repository_of_hub(model)
         raise unknown("model", model, [*plain, EMBEDDED])
     config: dict[str, Any] = open_clip.get_model_config(name)
     return name, config
+
+
+def _repository_of_hub(name: str) -> UserError:
+    """The error for a repository that is named without its prefix, or as a tag."""
+    named = tag_of(name)
+    same = f", which is open_clip's {named[0]} with tag {named[1]}" if named else ""
+    return UserError(
+        f"{name} is neither a file nor a name of open_clip; if it is a repository of the Hugging "
+        f"Face hub, pass --model {PREFIX}{name}{same}"
+    )
 
 
 def _read_config(path: Path) -> dict[str, Any]:
@@ -198,6 +264,9 @@ def _as_path(pretrained: str) -> Path | None:
         if found is not None:
             return found
         raise UserError(f"{path} is a folder: pass the path of a weights file in it")
+    repository = pretrained.removeprefix(PREFIX)
+    if is_repository(repository) and path.suffix not in WEIGHT_SUFFIXES:
+        raise _repository_of_hub(repository)
     if path.suffix in WEIGHT_SUFFIXES or os.sep in pretrained:
         raise UserError(f"no checkpoint at {path}: pass the path of a weights file, or a tag")
     return None

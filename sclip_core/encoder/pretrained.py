@@ -10,6 +10,7 @@ import open_clip
 from huggingface_hub import constants, try_to_load_from_cache
 
 from sclip_core.config import UserError, unknown
+from sclip_core.encoder.hub import PREFIX, hub_fault
 
 DEFAULT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
@@ -52,6 +53,9 @@ def weights_of(name: str, pretrained: str, tag: dict[str, Any], download: bool) 
         return cached
     if not download:
         raise _missing(name, pretrained, tag, "nothing was downloaded")
+    fault = hub_fault() if tag.get("hf_hub") else None
+    if fault:
+        raise _missing(name, pretrained, tag, fault)
     try:
         return Path(open_clip.download_pretrained(tag))
     except Exception as error:  # of the hub, of sockets, of the disk
@@ -73,12 +77,20 @@ def _cached(tag: dict[str, Any]) -> Path | None:
 
 def _missing(name: str, pretrained: str, tag: dict[str, Any], reason: str) -> UserError:
     """The error for missing weights: how to fetch them, and which options take the file."""
+    cache, fetch = constants.HF_HUB_CACHE, f"{name}, tag '{pretrained}',"
+    if pretrained.startswith(PREFIX):
+        repository = pretrained.removeprefix(PREFIX)
+        return UserError(
+            f"the weights of {repository} are not in {cache} and could not be fetched ({reason}). "
+            "On a machine with a network download the repository; then pass --model "
+            "FOLDER/open_clip_config.json --pretrained FILE"
+        )
     plain = name.removesuffix("-quickgelu")
     by_path = f"{plain}-quickgelu" if tag.get("quick_gelu") else name
     if by_path not in open_clip.list_models():
         by_path = name
     return UserError(
-        f"the weights of {name}, tag '{pretrained}', are not in {constants.HF_HUB_CACHE} and could "
+        f"the weights of {fetch} are not in {cache} and could "
         f'not be fetched ({reason}). On a machine with a network run: python -c "import open_clip '
         f"as o; print(o.download_pretrained(o.get_pretrained_cfg('{name}', '{pretrained}')))\" "
         f"and copy the file it names; then pass --model {by_path} --pretrained FILE"

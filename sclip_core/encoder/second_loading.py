@@ -24,6 +24,7 @@ from torch import Tensor
 from sclip_core.config import UserError, unknown
 from sclip_core.config.json_file import read_arguments
 from sclip_core.config.paths import local
+from sclip_core.encoder.hub import hub_fault
 from sclip_core.encoder.second import MEAN, STD, SecondNetwork
 from sclip_core.tensors import check_weights, first_mismatch, one_line, read_state
 
@@ -226,8 +227,8 @@ def _from_hub(name: str, architecture: str, repository: str | None, download: bo
         cached = try_to_load_from_cache(repository, filename)
         if isinstance(cached, str):
             return Path(cached)
-    reason = "nothing was downloaded"
-    if download:
+    reason = hub_fault() if download else "nothing was downloaded"
+    if reason is None:
         level = hub_logging.get_verbosity()
         hub_logging.set_verbosity(logging.ERROR)  # it would tell of every try
         try:

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets import (
     Dataset,
     Reading,
@@ -81,7 +82,8 @@ class Inputs:
         settings = self._settings
         if settings.images is None:
             return []
-        skipped = skipped_below(settings.images)
+        packed = parquet_files(settings.images)
+        skipped = None if packed else skipped_below(settings.images)
         paths = [sample.image for sample in dataset.samples]
         sizes_tell = settings.labels is None or not in_fractions(settings.labels)
         found = survey(paths, self.reading, settings, settings.scored, sizes_tell)

@@ -42,7 +42,7 @@ from sclip_core.pipeline.stages.proxy_features import SAM, ProxyFeaturesStage
 from sclip_core.pipeline.stages.refine import RefineStage
 from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable
 from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddingsStage
-from sclip_core.pipeline.stages.text_bank import TextBankStage
+from sclip_core.pipeline.stages.text_bank import TextBankStage, word_notes
 from sclip_core.pipeline.stages.trunk import TrunkStage, layers_of
 from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
@@ -108,9 +108,10 @@ class Pipeline:
     def of_several(cls, runs: Sequence[Run]) -> list[Pipeline]:
         """Connect runs that differ in what may have several values: they share their passes."""
         words = runs[0].inputs.dataset.vocabulary  # its faults are told before those of a model
-        for line in threshold_notes([run.settings for run in runs], words):
-            runs[0].reporter.note(line)
+        notes = threshold_notes([run.settings for run in runs], words)
         pipelines = [cls.of(run) for run in runs]
+        for line in (*notes, *word_notes([pipeline.text_bank for pipeline in pipelines])):
+            runs[0].reporter.note(line)
         dense = [p for p in pipelines if "dense_features" in p.run.settings.stages]
         if len(pipelines) > 1:
             stages = (stage for pipeline in pipelines for stage in pipeline)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from sclip_core.config import ImageError, UserError
@@ -65,7 +67,8 @@ def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL)
             stray.append(str(error))
         except ImageError as error:
             faults.append(str(error))
-    if dataset.layout is None:
+    if dataset.ignored_unasked:
+        _look_further(dataset, [one for one in labelled if one not in looked_at], seen, reading)
         refuse_hidden_class(dataset, seen)
     wrong = f"{len(stray)} of the {len(looked_at)} label maps that were looked at"
     if looked_at and len(stray) + len(faults) == len(looked_at):
@@ -81,6 +84,18 @@ def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL)
     if dataset.layout is None:
         notes += notes_of(dataset, seen, len(looked_at) == len(dataset))
     return notes + _notes(dataset, num_samples is None, ignored)
+
+
+def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, reading: Reading) -> None:
+    """Look at more label maps as long as all pixels to evaluate are of one class.
+
+    Of a thousand masks of 0 and 255, a few may be all 0.
+    """
+    for sample in others:
+        if (seen.classes > 0).sum() > 1 or len(seen.classes) < 2:
+            return
+        with suppress(ImageError):  # named later
+            _classes(dataset, sample, seen, reading)
 
 
 def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> NDArray[np.int32]:

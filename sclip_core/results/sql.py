@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ READING_WORDS = {
 COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s+(analyze\s+|\([^)]*\)\s*)?", re.IGNORECASE)
 OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
+ABSENT = re.compile(r"Table with name (\S+) does not exist")
 RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
@@ -105,7 +107,12 @@ def _register(connection: Any, table: str, rows: pa.Table) -> None:
 
 
 def _hint(error: Exception, sql: str) -> str:
-    """A hint where the query names one of the two columns that are also SQL keywords."""
+    """A hint for a table that there is not, and for the two columns that are also SQL keywords."""
+    absent = ABSENT.search(str(error))
+    if absent:
+        close = difflib.get_close_matches(absent[1].lower(), TABLES, n=1, cutoff=0.5)
+        meant = f"did you mean {close[0]}? The" if close else "the"
+        return f"; {meant} tables are {', '.join(sorted(TABLES))}"
     bare = RESERVED.search(sql)
     if not bare or "Parser Error" not in str(error):
         return ""
@@ -115,4 +122,6 @@ def _hint(error: Exception, sql: str) -> str:
 def _line(error: Exception) -> str:
     """DuckDB's message on one line, without its excerpt of the query."""
     message = str(error).strip().partition("\n\nLINE ")[0]
+    if ABSENT.search(message):  # its own guesses are tables of its own
+        message = message.partition("Did you mean")[0].strip().rstrip("!")
     return " ".join(message.split())[:400]

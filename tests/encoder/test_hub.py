@@ -16,6 +16,7 @@ import pytest
 from .models import make, small_config
 
 REPOSITORY = "someone/small-clip"
+OTHER = "someone/other-clip"  # open_clip has no tag for it
 COMMIT = "c0ffee" + "0" * 34
 
 # Run by a fresh Python: huggingface_hub reads its environment when it is imported.
@@ -47,6 +48,12 @@ SCRIPT = """
     ask("quick_gelu", lambda: find_model("small", "there").config["quick_gelu"])
     model = SCLIP.load("small", "there", device="cpu")
     ask("word", lambda: model.encode_word("cat").tolist())
+    hub = "hf-hub:" + repository.replace("small", "other")
+    ask("by repository", lambda: str(find_model(hub, "openai").weights))
+    ask("its patch", lambda: find_model(hub, "openai").patch)
+    ask("its mean", lambda: find_model(hub, "openai").mean)
+    ask("its word", lambda: SCLIP.load(hub, device="cpu").encode_word("cat").tolist())
+    ask("no repository", lambda: str(find_model("hf-hub:someone/nobody", "openai").weights))
     print(json.dumps(answers))
 """
 
@@ -54,9 +61,9 @@ SCRIPT = """
 class Hub(ThreadingHTTPServer):
     """One file of one repository, under the name that open_clip asks for second."""
 
-    def __init__(self, content: bytes) -> None:
+    def __init__(self, content: bytes, config: bytes) -> None:
         super().__init__(("127.0.0.1", 0), Answer)
-        self.content = content
+        self.contents = {"open_clip_model.safetensors": content, "open_clip_config.json": config}
         self.requests: list[tuple[str, str]] = []
 
     @property
@@ -77,16 +84,17 @@ class Answer(BaseHTTPRequestHandler):
 
     def reply(self, with_body: bool) -> None:
         self.server.requests.append((self.command, self.path))
-        found = self.path.endswith("/open_clip_model.safetensors") and REPOSITORY in self.path
-        content = self.server.content
+        name = self.path.rpartition("/")[2]
+        here = REPOSITORY in self.path or OTHER in self.path
+        found = name in self.server.contents and here
+        content = self.server.contents.get(name, b"")
         self.send_response(200 if found else 404)
         if found:
             self.send_header("X-Repo-Commit", COMMIT)
             self.send_header("ETag", f'"{hashlib.sha256(content).hexdigest()}"')
             self.send_header("Content-Length", str(len(content)))
         else:
-            known = REPOSITORY in self.path
-            self.send_header("X-Error-Code", "EntryNotFound" if known else "RepoNotFound")
+            self.send_header("X-Error-Code", "EntryNotFound" if here else "RepoNotFound")
             self.send_header("Content-Length", "0")
         self.end_headers()
         if found and with_body:
@@ -99,7 +107,11 @@ class Answer(BaseHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory):
     made = make(tmp_path_factory.mktemp("hub"), small_config())
-    server = Hub(made.weights.read_bytes())
+    config = {
+        "model_cfg": {**json.loads(made.json.read_text()), "quick_gelu": True},
+        "preprocess_cfg": {"mean": [0.5, 0.5, 0.5], "std": [0.5, 0.5, 0.5]},
+    }
+    server = Hub(made.weights.read_bytes(), json.dumps(config).encode())
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield server, made
     server.shutdown()
@@ -162,3 +174,30 @@ def test_a_repository_that_is_not_there(answers):
     assert "o.get_pretrained_cfg('small', 'gone')" in line
     assert line.endswith("then pass --model small --pretrained FILE")
     assert "\n" not in line
+
+
+def test_by_its_repository(answers):
+    there = answers["downloaded"].replace("small-clip", "other-clip")
+    assert answers["by repository"] == there
+    assert answers["its mean"] == [127.5] * 3
+    assert answers["its word"] == answers["word"]
+    assert answers["its patch"] == small_config()["vision_cfg"]["patch_size"]
+    line = answers["no repository"]
+    assert line.startswith("UserError: open_clip_config.json of someone/nobody is not in")
+    assert "--model FOLDER/open_clip_config.json --pretrained FILE" in line
+
+
+def test_out_of_reach_is_said_at_once(monkeypatch, tmp_path):
+    """Of all names of its file, none is asked for."""
+    from sclip_core import UserError
+    from sclip_core.encoder import find_model, hub, pretrained
+
+    monkeypatch.setattr(hub, "fault_within", lambda ask: "no route to host")
+    monkeypatch.setattr(pretrained, "try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr(pretrained.open_clip, "download_pretrained", lambda _: 1 / 0)
+    for model, tag in (
+        ("ViT-B-16", "openai"),
+        ("hf-hub:laion/CLIP-ViT-B-16-laion2B-s34B-b88K", ""),
+    ):
+        with pytest.raises(UserError, match=r"cannot be reached: no route to host\)"):
+            find_model(model, tag or "openai")

@@ -28,6 +28,7 @@ from .models import build, make, small_config
 pytestmark = pytest.mark.filterwarnings("ignore:.*torch.jit:FutureWarning")
 
 CPU = torch.device("cpu")
+REPOSITORY = "laion/CLIP-ViT-B-16-laion2B-s34B-b88K"
 OPENAI = "timm/vit_base_patch16_clip_224.openai"
 
 
@@ -168,8 +169,8 @@ class TestNames:
                 found.append(find_model(name, str(made.weights)).name)
             except UserError as error:
                 refused.append(name)
-                reasons.add(str(error).split(": ")[0].removeprefix(name))
-        assert reasons == {" cannot give dense features"}
+                reasons.add(str(error).split(": ")[0].removesuffix(name))
+        assert reasons == {"sclip has no way yet to read dense features from "}
         assert {"ViT-B-16", "ViT-L-14-336", "ViT-bigG-14", "xlm-roberta-large-ViT-H-14"} <= {*found}
         assert {"coca_ViT-L-14", "ViT-B-16-SigLIP", "EVA02-B-16", "PE-Core-B-16"} <= {*found}
         assert {"RN50", "ViTamin-B", "convnext_base", "MobileCLIP-B"} <= {*refused}
@@ -179,10 +180,15 @@ class TestNames:
         [
             ("ViT-B-17", "openai", "Did you mean 'ViT-B-1"),
             ("vit-b/16", "openai", "Did you mean 'ViT-B-16'?"),
-            ("hf-hub:timm/whatever", "openai", "unknown model"),
+            ("hf-hub:whatever", "openai", "unknown model"),
+            (REPOSITORY, "openai", f"--model hf-hub:{REPOSITORY}, which is open_clip's ViT-B-16 "),
+            ("ViT-B-16", REPOSITORY, f"--model hf-hub:{REPOSITORY}, which is open_clip's"),
+            ("ViT-B-16", f"hf-hub:{REPOSITORY}", f"--model hf-hub:{REPOSITORY}, which"),
+            ("someone/else", "openai", "pass --model hf-hub:someone/else"),
+            ("convnext_base", "laion400m_s13b_b51k", "limit is this tool's, not the model's"),
             ("ViT-B-16", "opnai", "Did you mean 'openai'?"),
             ("ViT-B-16-plus", "openai", "no weights for ViT-B-16-plus"),
-            ("RN50", "openai", "its image tower is a ResNet. Take an open_clip model with a"),
+            ("RN50", "openai", "its image tower is a ResNet. The limit is this tool's"),
             ("MobileCLIP-S1", "datacompdr", "its image tower is timm's FastVit"),
             ("MobileCLIP-B", "datacompdr", "by other networks (timm's HybridEmbed)"),
             ("convnext_base", "laion400m_s13b_b51k", "its image tower is timm's ConvNeXt"),

@@ -262,6 +262,7 @@ class TestMistakes:
 
         monkeypatch.setattr(second_loading, "try_to_load_from_cache", lambda *_: None)
         monkeypatch.setattr(second_loading, "hf_hub_download", fails)
+        monkeypatch.setattr(second_loading, "hub_fault", lambda: None)
         with pytest.raises(UserError, match="could not be fetched \\(no route\\)"):
             find_second("dino_vitb8")
 

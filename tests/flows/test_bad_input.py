@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from ..conftest import GOLDEN, TINY
+from ..own_files import forgotten
 from ..pipeline.conftest import write_voc
 from .conftest import flags
 
@@ -427,3 +428,39 @@ def test_a_mistake_found_inside_the_flow(small, tmp_path, prefect_server):
     assert "Traceback" not in done.stdout + done.stderr
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("sclip: ")]
     says(line, "torn.safetensors cannot be read as weights")
+
+
+@pytest.mark.parametrize(
+    ("words", "meant"),
+    [
+        (["--pamr", "10"], "--pamr takes no value, found '10': did you mean --pamr-steps 10?"),
+        (["--pamr=10"], "--pamr takes no value, found '10': did you mean --pamr-steps 10?"),
+        (["--use-pamr", "10", "--strict"], "did you mean --pamr-steps 10?"),
+        (["--slide", "224"], "did you mean --slide-crop 224?"),
+        (["--use-sam", "vit_b"], "did you mean --sam-model vit_b?"),
+        (["--strict", "yes"], "--strict takes no value, found 'yes': leave it out."),
+    ],
+)
+def test_a_switch_with_a_value(refused, words, meant):
+    assert meant in refused("run", *words)
+
+
+@pytest.mark.parametrize(
+    ("body", "says"),
+    [
+        ("return q.nothing", "line 7: AttributeError: 'Tensor' object has no attribute 'nothing'"),
+        ("open('/nowhere/x')", "line 7: FileNotFoundError: "),
+        ("torch.linalg.inv(q)", "line 7: RuntimeError: "),  # raised within a library
+    ],
+)
+def test_a_fault_of_a_plugin_is_the_plugins(refused, small, tmp_path, body, says):
+    plugin = tmp_path / "mine.py"
+    plugin.write_text(
+        "import torch\nfrom sclip_core.encoder import policy\n\n\n"
+        f'@policy("mine", arch="reduced")\ndef mine(q, k, v, grid):\n    {body}\n'
+    )
+    with forgotten():
+        given = flags(small, tmp_path / "artifacts", attention="mine", plugin=plugin)
+        line = refused("run", "--direct", *given)
+    says_all = (f"{plugin}, {says}", "mend it: what was computed is kept")
+    assert all(words in line for words in says_all), line

@@ -133,8 +133,9 @@ def test_a_grid_side_by_side(own, tmp_path, sclip):
     assert {status["state"] for status in json.loads(out)} == {"complete"}
     for said in (err, err_of_plan):
         notes = [line for line in said.splitlines() if line.startswith("note: ")]
-        assert len(notes) == 3
+        assert len(notes) == 4
         assert "prob_thd 0.3: less probable pixels become 'sky'" in notes[2]
+        assert "was not trained with 'lawn', 'crate', 'cone'" in notes[3]
         assert "pamr_dilations changes no label without PAMR" in notes[0]
         assert "logit_scale changes no label without prob_thd: 30 and 40" in notes[1]
 

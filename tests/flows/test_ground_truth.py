@@ -181,6 +181,25 @@ def test_one_blank_map_among_others_is_nothing_to_tell(small, sclip, tmp_path):
     assert "note" not in err
 
 
+def test_images_that_annotations_do_not_list(small, sclip, tmp_path):
+    maps = class_maps(small)
+    annotations = coco({name: maps[name] for name in list(maps)[:2]}, tmp_path / "some.json")
+    command = ["plan", *flags(small, tmp_path / "a", labels=annotations)]
+    code, _, err = sclip(*command)
+    assert code == 2
+    assert "1 images are not in" in err
+    assert "pass --missing-labels skip or empty" in err
+    code, _, err = sclip(*command, "--missing-labels=skip")
+    assert code == 0, err
+    assert "note: 1 of 3 images have no label map and are left out" in err
+    code, _, err = sclip(*command, "--missing-labels=empty")
+    assert code == 0, err
+    assert "are not evaluated, since the first class is not the background" in err
+    code, _, err = sclip(*command, "--palette=voc")
+    assert code == 2
+    assert f"--palette is for label maps, and {annotations} holds annotations" in err
+
+
 # --- benchmarks
 
 
@@ -380,7 +399,8 @@ def test_results_know_what_label_maps_were_made_from(benchmark, sclip, tmp_path,
         arguments = [f"--root={tmp_path}", f"--source={source}", "--force"]
         code, _, err = sclip("data", "prepare", "coco_object", *arguments)
         assert code == 0, err
-        told = ["instances" in line for line in notes(benchmark("coco_object"))]
+        lines = [line for line in notes(benchmark("coco_object")) if "coco_object: " in line]
+        told = ["instances" in line for line in lines]
         assert told == ([True] if source == "instances" else [])
         runs = pq.read_table(tmp_path / "artifacts" / "results" / "runs").to_pylist()
     assert {row["ground_truth"] for row in runs} == {"instances", "stuff"}

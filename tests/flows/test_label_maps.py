@@ -118,6 +118,18 @@ def test_masks_of_0_and_255_have_no_score_unasked(own, sclip, tmp_path):
     assert sclip("results", "--artifacts", str(tmp_path / "a"))[0] == 0
 
 
+def test_a_rare_255_is_found_among_many_maps_of_0(own):
+    """As in sets of cracks or polyps: few of the label maps that are looked at first have any."""
+    (own / "classes.txt").write_text("rest\nbox")
+    labels = write(own / "labels", lambda c: c * 0)
+    for number in range(40):
+        Image.new("RGB", (32, 24)).save(own / f"images/more{number:02}.png")
+        mask = Image.new("L", (32, 24))
+        mask.putpixel((3, 3), 255 if number == 38 else 0)
+        mask.save(labels / f"more{number:02}.png")
+    assert "pass --label-values 0,255 if 255 is 'box'" in refused(own, labels)
+
+
 def test_they_may_be_ignored_where_that_is_asked_for(own):
     (own / "classes.txt").write_text("background\nbox\n")
     dataset, notes = opened(own, write(own / "labels", binary), ignore_label=[255])
@@ -320,6 +332,14 @@ def test_grey_in_three_channels_is_read_and_said(own):
     dataset, notes = opened(own, write(own / "labels", lambda c: np.repeat(c[..., None], 3, 2)))
     assert right(dataset)
     assert notes == ["3 of the label maps have several channels, all equal: they are read as grey"]
+
+
+def test_label_maps_in_a_folder_of_their_own_are_found(own):
+    (own / "labels").mkdir()
+    write(own / "labels" / "png", lambda c: c)
+    dataset, (line,) = opened(own, own / "labels")
+    assert right(dataset)
+    assert line.endswith("(--label-pattern 'png/{id}.png')")
 
 
 def test_jpeg_label_maps(own):

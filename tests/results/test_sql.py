@@ -51,7 +51,9 @@ def test_a_damaged_file(tmp_path):
     [
         ("selct 1", "syntax error"),
         ("select x from runs", '"x" not found'),
-        ("select * from nowhere", "nowhere does not exist"),
+        ("select * from nowhere", "nowhere does not exist; the tables are class_iou, confusion,"),
+        ("select * from run", "run does not exist; did you mean runs\\? The tables are"),
+        ("from image_area", "does not exist; did you mean image_areas"),
         ("", "expected one statement .*, found none"),
         ("select intersect from class_iou", "intersect is an SQL keyword: .* double quotes"),
         ("select 1 / intersect from class_iou", "intersect is an SQL keyword: .* double quotes"),

@@ -149,7 +149,8 @@ class TestOnCuda:
         case = Case(20, 480, 640, 10, dilations)
         image, logits = (tensor.cuda() for tensor in case.inputs())
         found = gpu.pamr(image, logits, case.steps, dilations).cpu()
-        torch.testing.assert_close(found, pamr(*case.inputs(), 10, dilations), **TOLERANCE)
+        expected = pamr(*case.inputs(), 10, dilations)
+        torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)  # of numbers up to 5
 
     def test_a_half_is_refined_as_float(self) -> None:
         image, logits = (tensor.cuda().half() for tensor in CASES[2].inputs())

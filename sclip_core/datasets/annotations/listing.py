@@ -15,7 +15,7 @@ from sclip_core.datasets.annotations.pairing import paired
 class Listed(NamedTuple):
     """The images for which a map is to be drawn."""
 
-    known_as: dict[str, str | None]  # image id: its id in the annotations; None: it is not in them
+    known_as: dict[str, str]  # image id: its id in the annotations
     notes: tuple[str, ...]
 
 
@@ -24,7 +24,7 @@ def listed(
     labels: Path,
     images: Mapping[str, Path],
     limit: int | None,
-    missing: str,
+    all_listed: bool,
 ) -> Listed:
     """All images, or those with annotations, as the format or the user says.
 
@@ -33,11 +33,11 @@ def listed(
         labels: where they are.
         images: the files by image id.
         limit: only the first so many have to be annotated.
-        missing: what images are that lack annotations, in a format in which that does not mean
-            that they have no objects: ``refuse``, ``skip`` or ``empty``.
+        all_listed: whether an image that the annotations do not list is a mistake, in a format in
+            which that does not mean that it has no objects.
 
     Raises:
-        UserError: there are no annotations; or images lack some, and ``missing`` is ``refuse``.
+        UserError: there are no annotations; or images lack some, which is a mistake.
     """
     source = f"{labels} ({annotations.format})"
     if not annotations.used:
@@ -49,21 +49,18 @@ def listed(
     unlisted = [i for i in list(images)[:limit] if i not in known_as]
     found = f"{len(unlisted):,} images are not in {source}"
     absent = sorted(set(known) - set(known_as.values()))
-    empty = annotations.unlisted_is_empty or missing == "empty"
-    if unlisted and not empty and missing == "refuse":
+    empty = annotations.unlisted_is_empty
+    if unlisted and not empty and all_listed:
         raise _refused(found, unlisted, known)
     if unlisted and empty:
         notes += (f"{found}, and taken for images without objects: {few(unlisted)}",)
     if absent:
         notes += (f"{source} has {len(absent):,} images that --images lacks: {few(absent)}",)
-    return Listed({i: known_as.get(i) for i in images if empty or i in known_as}, notes)
+    return Listed({i: known_as.get(i, i) for i in images if empty or i in known_as}, notes)
 
 
 def _refused(found: str, unlisted: Sequence[str], known: Sequence[str]) -> UserError:
     other = next((i for i in known if i.endswith(f"/{unlisted[0]}")), None)
     alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-    advice = (
-        "annotate them, or pass --missing-labels skip to leave them out, or empty if nothing is "
-        "on them"
-    )
+    advice = "annotate them, or pass --missing-labels skip or empty"
     return UserError(f"{found}: {few(unlisted)}{alike}; {advice}")

@@ -48,7 +48,7 @@ class Job(NamedTuple):
     """A label map to draw."""
 
     image_id: str
-    known_as: str | None  # the id of the image in the annotations; None: it has none
+    known_as: str  # the id of the image in the annotations
     image: Path
     target: Path
 
@@ -79,15 +79,15 @@ def label_maps(
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
+    all_listed: bool = True,
 ) -> Path:
     """Draw the label maps of all images, as `draw_maps` does, and give their folder.
 
     Raises:
         UserError: as `draw_maps`; or an image has no map.
     """
-    return draw_maps(
-        labels, images, vocabulary, folder, workers, limit, say, elsewhere, every=True
-    ).folder
+    given = (labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed)
+    return draw_maps(*given, every=True).folder
 
 
 def draw_maps(
@@ -99,9 +99,9 @@ def draw_maps(
     limit: int | None = None,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
+    all_listed: bool = True,
     every: bool = False,
     reading: Reading = USUAL,
-    missing: str = "refuse",
 ) -> Maps:
     """Draw a label map for each image that has annotations.
 
@@ -117,9 +117,9 @@ def draw_maps(
         limit: only the first so many images have to be annotated.
         say: called with a line for each thing to know before they are drawn.
         elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
-        every: whether every image must have a map.
+        all_listed: whether an image that the annotations do not list is a mistake.
+        every: whether every listed image must have a map.
         reading: whether the images are turned as EXIF says, which their sizes depend on.
-        missing: what images without annotations are: ``refuse``, ``skip`` or ``empty``.
 
     Raises:
         UserError: annotations cannot be used, or only of few images; no map can be drawn.
@@ -127,10 +127,10 @@ def draw_maps(
     annotations = open_annotations(labels)
     values = _values(annotations, vocabulary, labels, reading)
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-    found = listed(annotations, labels, there, limit, missing)
+    found = listed(annotations, labels, there, limit, all_listed)
     threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool, reading, missing)
+        maps = folder / _key(annotations, vocabulary, pool, reading)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
         done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
@@ -138,7 +138,7 @@ def draw_maps(
         if elsewhere is not None:
             if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
                 given = (labels, images, vocabulary, elsewhere, workers, limit, say)
-                return draw_maps(*given, None, every, reading, missing)
+                return draw_maps(*given, None, all_listed, every, reading)
             todo = []
         for line in (*annotations.notes, *special(values.classes_of), *found.notes):
             say(line)
@@ -269,9 +269,7 @@ def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool)
             if _size(job.target) == size_hw:
                 return _faults_in(job.target)
     lines: list[str] = []
-    classes = np.full(size_hw, IGNORED, np.int32)
-    if job.known_as is not None:
-        classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
+    classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
     drawn = np.where(classes == IGNORED, values.rest, classes)
     drawn[classes == NOT_EVALUATED] = values.ignored
     deep = max(values.rest, *values.classes_of.values(), drawn.max(initial=0)) > IGNORE_LABEL
@@ -296,11 +294,7 @@ def _size(path: Path, reading: Reading = USUAL) -> tuple[int, int]:
 
 
 def _key(
-    annotations: Annotations,
-    vocabulary: Vocabulary,
-    pool: ThreadPoolExecutor,
-    reading: Reading,
-    missing: str,
+    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, reading: Reading
 ) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
@@ -312,8 +306,6 @@ def _key(
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
-    if missing == "empty" and not annotations.unlisted_is_empty:
-        identity["missing"] = missing  # there are more maps in it
     if reading.exif != USUAL.exif:
         identity["exif"] = reading.exif
     if vocabulary.labels or vocabulary.ignored:

@@ -51,8 +51,9 @@ def backbone_of(visual: nn.Module, name: str = "this model") -> Backbone:
     if reason is None and not isinstance(family, str):
         return family(visual)
     raise UserError(
-        f"{name} cannot give dense features: its image tower {reason}. Take an open_clip model "
-        "with a ViT tower that docs/backbones.md lists, e.g. ViT-B-32, ViT-B-16, ViT-L-14, "
+        f"sclip has no way yet to read dense features from {name}: its image tower {reason}. The "
+        "limit is this tool's, not the model's. Take an open_clip model with a ViT tower that "
+        "docs/backbones.md lists, e.g. ViT-B-32, ViT-B-16, ViT-L-14, "
         "ViT-H-14, EVA02-B-16, ViT-B-16-SigLIP"
     )
 

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from sclip_core.config import UserError
+from sclip_core.config.network import url_fault_within
 from sclip_core.masks.proposals import coco
 from sclip_core.tensors import check_weights, first_mismatch, read_state
 
@@ -73,6 +74,9 @@ def find_checkpoint(size: str, given: Path | None, download: bool = True) -> Pat
     advice = f"fetch {url} ({known.megabytes} MB) yourself and pass it: --sam-checkpoint FILE"
     if not download:
         raise UserError(f"SAM's weights {known.name} are not in {cached.parent}: {advice}")
+    fault = url_fault_within(url)
+    if fault:
+        raise UserError(f"{known.name} could not be fetched ({fault}): {advice}")
     return _fetched(url, cached, known, advice)
 
 

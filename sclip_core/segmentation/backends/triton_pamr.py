@@ -34,7 +34,7 @@ from sclip_core.segmentation.backends.triton_pamr_kernels import (
 
 GROUP = 16  # queries that share a tile's weights
 # Four pixels a thread: the registers hold no more weights.
-TILE = {"ROWS": 16, "COLUMNS": 64, "num_warps": 8}
+TILE = {"ROWS": 8, "COLUMNS": 128, "num_warps": 8}
 SMALL_TILE = {"ROWS": 4, "COLUMNS": 32, "num_warps": 4}  # where all neighbours are held at once
 ALIGNED = 16  # numbers: rows begin at multiples of it
 BORDER = 1024  # pixels of a border that a program copies
