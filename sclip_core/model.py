@@ -334,13 +334,14 @@ class SCLIP(CLIP):
                 f"method '{chosen.name}' needs masks: pass masks=, of sclip_core.propose_masks or "
                 "an id map (H, W) of integers"
             )
-        geometry, windows = self.windows(image, protocol)
+        geometry, windows = self.windows_of(image, protocol)
         method = chosen.method
         if method is None:
             own = chosen.attention == self.encoder.attention
             other: dict[str, Any] = {} if own else {"attention": chosen.attention}
             features = self.window_features(windows, **other)
         else:
+            windows = windows[:]  # which methods read as a whole
             extra = self.networks.extra(method, image, geometry, windows, bank.embeddings, regions)
             taps = self.window_taps(windows, method)
             features = features_of(method, self.encoder, geometry, taps, lambda: windows, extra)

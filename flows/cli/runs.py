@@ -41,10 +41,10 @@ def run(
         for name, own in each_dataset(given).items()
     }
     if len(several) == 1:
-        finished = run_settings(next(iter(several.values())), direct)
+        finished = run_settings(next(iter(several.values())), direct, say_classes=True)
         _print(finished)
         return report_left_out(line for each in finished for line in each.left_out)
-    finished, failed = run_each(several, lambda settings: run_settings(settings, direct))
+    finished, failed = run_each(several, lambda one: run_settings(one, direct, say_classes=True))
     if finished:
         _print(finished)
     code = report_left_out(

@@ -115,7 +115,7 @@ def segment(
         note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
     if pixels is None:
-        return _do_all(work, jobs)
+        return _do_all(work, jobs, images)
     work.do(jobs[0], pixels)
     return 0
 
@@ -171,10 +171,11 @@ def _check_words(model: SCLIP, vocabulary: Vocabulary) -> None:
         note(line)
 
 
-def _do_all(work: Work, jobs: Sequence[Job]) -> int:
+def _do_all(work: Work, jobs: Sequence[Job], given: Sequence[Path]) -> int:
     """Segment the images that can be used and name the others; returns 1 if there are any."""
     from flows.cli.console import report_left_out
     from sclip_core.datasets import Reading, decode_image, read_sample
+    from sclip_core.datasets.samples import folders_called_images
 
     reading = Reading.of(work.settings)
     left_out = []
@@ -183,6 +184,9 @@ def _do_all(work: Work, jobs: Sequence[Job]) -> int:
             work.do(job, decode_image(read_sample(job.image), str(job.image), reading))
         except ImageError as error:
             left_out.append(str(error))
+    for folder in filter(os.path.isdir, given):
+        places = folders_called_images(folder)
+        left_out += [f"{place} is a folder: expected an image file" for place in places]
     return report_left_out(left_out)
 
 

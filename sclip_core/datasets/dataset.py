@@ -13,6 +13,7 @@ from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.data import OF_OWN_LABELS
 from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.images import as_tagged
 from sclip_core.datasets.label_files import ColourError, stored_colours
 from sclip_core.datasets.labels import IGNORED, StrayValueError, decode_label, label_classes
 from sclip_core.datasets.layouts import benchmark_root, benchmark_samples
@@ -48,6 +49,7 @@ class Dataset:
         ignored_unasked: whether ``ignore_label`` is only the default, which nobody asked for.
         palette: the class of each colour, of label maps in colours; None: they have values.
         palette_file: where the palette is from.
+        exif: whether images, and label maps with a tag of their own, are turned: apply or ignore.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Dataset:
     ignored_unasked: bool = False
     palette: Palette | None = None
     palette_file: Path | None = None
+    exif: str = "apply"
 
     def __repr__(self) -> str:
         """One line: its name, how many images and classes, the first names."""
@@ -104,9 +107,9 @@ class Dataset:
             ImageError: not a label map.
         """
         if self.palette is not None:
-            return stored_colours(data, str(path))
+            return as_tagged(stored_colours(data, str(path)), data, self.exif)
         try:
-            return decode_label(data, str(path))
+            return as_tagged(decode_label(data, str(path)), data, self.exif)
         except ColourError as error:
             if self.root is not None:
                 raise
@@ -185,7 +188,8 @@ def open_dataset(
         root = benchmark_root(name, settings.data_root)
         ignore, zero = settings.ignore_label, settings.reduce_zero_label
         return Dataset(name, samples, vocabulary, zero, ignore, root)
-    return replace(_own(settings, left_out), left_out=left_out, faults=faults)
+    own = _own(settings, left_out)
+    return replace(own, exif=settings.exif, left_out=left_out, faults=faults)
 
 
 def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Dataset:

@@ -13,7 +13,6 @@ from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
-from sclip_core.datasets.images import Reading
 from sclip_core.datasets.parquet import opened_unpacked
 
 DRAWN = "ground_truth"  # below the artifacts
@@ -98,7 +97,7 @@ def _drawn(
         say,
         elsewhere,
         all_listed=settings.missing_labels == "refuse",
-        reading=Reading.of(settings),
+        exif=settings.exif,
     )
 
 

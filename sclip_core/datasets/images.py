@@ -176,6 +176,23 @@ def turned(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     return pixels if orientation == UPRIGHT else _TURNS[orientation](pixels)
 
 
+def as_tagged(values: NDArray[Any], data: bytes, exif: str) -> NDArray[Any]:
+    """A label map as its own orientation tag asks for, or as it is stored.
+
+    Args:
+        values: (H, W), as Pillow gives them, which turns a TIFF by itself.
+        data: the file's bytes.
+        exif: ``apply`` or ``ignore``.
+    """
+    header = read_header(data)
+    if header is None or header.orientation == UPRIGHT or header.kind not in ("PNG", "TIFF"):
+        return values
+    is_turned = header.kind == "TIFF"
+    if is_turned == (exif == "apply"):
+        return values
+    return (_BACK if is_turned else _TURNS)[header.orientation](values)
+
+
 def image_size(data: bytes, name: str = "image", reading: Reading = USUAL) -> tuple[int, int]:
     """Height and width of the image that `decode_image` gives, from its header if possible.
 

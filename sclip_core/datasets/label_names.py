@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -49,8 +50,10 @@ def matched(
             _filled(pattern + end, ids, core, paths) for core in _cores(ids) for end in endings
         )
         return Named(max(tried, key=len, default={}), pattern)
-    by_stem = {stem: path for path, stem, _ in files}
-    found = {i: by_stem[i] for i in ids if i in by_stem}
+    by_stem = {plain_form(stem): path for path, stem, _ in files}
+    by_stem |= {stem: path for path, stem, _ in files}
+    names = {i: i if i in by_stem else plain_form(i) for i in ids}
+    found = {i: by_stem[name] for i, name in names.items() if name in by_stem}
     if found or not ids:
         return Named(found, None)
     for core in _cores(ids):
@@ -68,6 +71,11 @@ def matched(
             names = {i: f"{best[0]}{by_core[i]}{best[1]}" for i in ids}
             return Named({i: n for i, n in names.items() if n in paths}, USUAL.join(best))
     return Named({}, None)
+
+
+def plain_form(name: str) -> str:
+    """A name with composed letters: macOS writes the parts of an ü one by one."""
+    return unicodedata.normalize("NFC", name)
 
 
 def is_of_pattern(path: str, pattern: str) -> bool:

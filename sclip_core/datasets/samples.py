@@ -192,6 +192,17 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
+def folders_called_images(folder: Path) -> list[Path]:
+    """Folders with the ending of an image and no image in them: each is taken for a mistake."""
+    below = [
+        Path(here) / name
+        for here, folders, _ in os.walk(folder)
+        for name in folders
+        if not name.startswith(".") and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES
+    ]
+    return [path for path in sorted(below) if not by_suffix(path, IMAGE_SUFFIXES)]
+
+
 def skipped_below(folder: Path) -> str | None:
     """A line on the files of a folder of images that ``files_of`` does not take, by ending."""
     parts = [os.path.splitext(path) for path in sorted(_files_below(folder))]

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import mmap
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from sclip_core.config import Protocol
+from sclip_core.config import ImageError, Protocol, UserError
 from sclip_core.config.errors import few
 from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
-from sclip_core.datasets.images import Reading
+from sclip_core.datasets.images import Reading, read_image
 
 THREADS = 8
+LOOK_AT = 16  # deep images that are decoded
 MOST_SHRUNK = 4  # times that a picture is made smaller without a word
 TURNS = {
     2: "mirrored",
@@ -34,6 +35,7 @@ def survey(
     protocol: Protocol,
     scored: bool = False,
     sizes_tell: bool = True,
+    labels: Mapping[Path, Path | None] | None = None,
 ) -> list[str]:
     """Look at the headers of all images; those that cannot be read are named elsewhere.
 
@@ -43,13 +45,18 @@ def survey(
         protocol: how far images are made smaller.
         scored: whether there is ground truth, which may not be turned as the images are.
         sizes_tell: whether it has a size that must be its image's.
+        labels: label maps by image, which may have a tag of their own.
 
     Returns:
         A line for each thing that is not as usual.
+
+    Raises:
+        UserError: all images have more than 8 bits, and none that was looked at can be used.
     """
     headers = headers_of(paths)
     found = [
-        turned_note(headers, reading, sizes_tell) if scored else None,
+        dark_note(headers, reading),
+        turned_note(headers, reading, sizes_tell, labels or {}) if scored else None,
         _of(headers, lambda h: h.xmp != UPRIGHT, XMP) if scored else None,
         *_channels(headers, reading),
         _of(headers, lambda h: h.several, FRAMES),
@@ -123,13 +130,38 @@ def _channels(headers: Headers, reading: Reading) -> Iterable[str | None]:
     yield _of(headers, lambda h: h.deep, deep + advice + ": {few}")
 
 
-def turned_note(headers: Headers, reading: Reading, sizes_tell: bool) -> str | None:
+def dark_note(headers: Headers, reading: Reading) -> str | None:
+    """What is said of deep images that are refused, of which a few are decoded.
+
+    Raises:
+        UserError: as ``survey``.
+    """
+    deep = [path for path, header in headers.items() if header.deep]
+    looked_at = deep[:: -(-len(deep) // LOOK_AT) or 1]
+    faults = []
+    for path in looked_at:
+        try:
+            read_image(path, reading)
+        except ImageError as error:
+            faults.append(str(error))
+    if not faults:
+        return None
+    if len(deep) == len(headers) and len(faults) == len(looked_at):
+        raise UserError(f"no image that was looked at can be used, such as {faults[0]}")
+    number = f"{len(faults)} of {len(looked_at)} images with more than 8 bits that were looked at"
+    return f"{number} will be left out, such as {faults[0]}"
+
+
+def turned_note(
+    headers: Headers, reading: Reading, sizes_tell: bool, labels: Mapping[Path, Path | None]
+) -> str | None:
     """What is said of images that EXIF turns without a size that would tell it.
 
     Args:
         headers: by file.
         reading: whether the turn is applied.
         sizes_tell: whether a label map of another size than its image is found anyway.
+        labels: label maps by image, which may have a tag of their own.
     """
     turned = {path: h for path, h in headers.items() if h.orientation != UPRIGHT}
     if reading.exif == "ignore":
@@ -142,6 +174,12 @@ def turned_note(headers: Headers, reading: Reading, sizes_tell: bool) -> str | N
         for path, header in turned.items()
         if not sizes_tell or header.orientation not in SIDEWAYS or _is_square(header)
     }
+    maps = headers_of(path for image in silent if (path := labels.get(image)) is not None)
+    tagged = {path for path, header in maps.items() if header.orientation != UPRIGHT}
+    both = {path: header for path, header in silent.items() if labels.get(path) in tagged}
+    if both and len(both) == len(silent):
+        return f"EXIF turns {images(len(both))} and their label maps alike: {_few(both)}"
+    silent = {path: header for path, header in silent.items() if path not in both}
     if not silent:
         return None
     return (
@@ -195,7 +233,7 @@ def tiled_note(headers: Headers, protocol: Protocol) -> str | None:
     worst = max(counts, key=lambda path: counts[path])
     height, width = headers[worst].shown
     return (
-        f"--tile: {images(len(counts))} at their own resolution are {sum(counts.values()):,} "
+        f"--tile: {images(len(counts))} without a resize, in all {sum(counts.values()):,} "
         f"windows of {protocol.slide_crop} pixels, up to {counts[worst]:,} an image "
         f"({worst}, {width:,}x{height:,}); a longer --slide-stride needs fewer"
     )

@@ -17,6 +17,7 @@ from sclip_core.config import Geometry, Protocol
 from sclip_core.encoder.attention import Attention
 from sclip_core.encoder.crops import masked_crop
 from sclip_core.encoder.dense import DenseEncoder
+from sclip_core.encoder.lazy import LazyWindows, is_worthwhile
 from sclip_core.encoder.loading import ModelSpec, load_model, load_tokenizer
 from sclip_core.encoder.pixels import check_protocol, cut_windows, normalise, resize
 from sclip_core.encoder.text import encode_word
@@ -97,12 +98,23 @@ class CLIP:
         geometry = Geometry.of(image.shape[0], image.shape[1], protocol, self.spec.patch)
         return geometry, cut_windows(self.pixels(image, geometry), geometry)
 
+    def windows_of(
+        self, image: NDArray[np.uint8], protocol: Protocol
+    ) -> tuple[Geometry, Tensor | LazyWindows]:
+        """As ``windows``; very many are made only when they are asked for, slice by slice."""
+        check_protocol(protocol, self.spec.patch)
+        geometry = Geometry.of(image.shape[0], image.shape[1], protocol, self.spec.patch)
+        if not is_worthwhile(geometry):
+            return geometry, cut_windows(self.pixels(image, geometry), geometry)
+        resized = resize(image, geometry.resized)
+        return geometry, LazyWindows(resized, geometry, self.spec.mean, self.spec.std)
+
     def pixels(self, image: NDArray[np.uint8], geometry: Geometry) -> Tensor:
         """The normalised resized image (3, h, w) float32."""
         return resized_pixels(image, geometry, self.spec)
 
     def window_features(
-        self, windows: Tensor, batch_size: int = 0, attention: Attention | None = None
+        self, windows: Tensor | LazyWindows, batch_size: int = 0, attention: Attention | None = None
     ) -> Tensor:
         """Unit-length patch features of windows of one size.
 

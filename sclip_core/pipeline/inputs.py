@@ -23,7 +23,7 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import opened
-from sclip_core.datasets.samples import skipped_below
+from sclip_core.datasets.samples import folders_called_images, skipped_below
 from sclip_core.datasets.survey import survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
@@ -70,6 +70,9 @@ class Inputs:
             note(line)
         for line in dataset.faults:
             self.journal.fault(line)
+        for place in folders_called_images(settings.images) if settings.images else ():
+            named = Sample(str(place), place, None)
+            self.journal.fail([named], ImageError(f"{place} is a folder: expected an image file"))
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))
         if settings.scored:
@@ -86,7 +89,8 @@ class Inputs:
         skipped = None if packed else skipped_below(settings.images)
         paths = [sample.image for sample in dataset.samples]
         sizes_tell = settings.labels is None or not in_fractions(settings.labels)
-        found = survey(paths, self.reading, settings, settings.scored, sizes_tell)
+        labels = {sample.image: sample.label for sample in dataset.samples}
+        found = survey(paths, self.reading, settings, settings.scored, sizes_tell, labels)
         return [*([skipped] if skipped else []), *found]
 
     @cached_property

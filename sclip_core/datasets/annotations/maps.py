@@ -13,10 +13,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.config.errors import few
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations.categories import (
     NOT_EVALUATED,
@@ -29,7 +31,8 @@ from sclip_core.datasets.annotations.listing import Listed, listed
 from sclip_core.datasets.annotations.marker import Drawn, is_lines
 from sclip_core.datasets.annotations.opening import Annotations, open_annotations
 from sclip_core.datasets.causes import IGNORE_LABEL
-from sclip_core.datasets.images import USUAL, Reading
+from sclip_core.datasets.headers import Header, read_header
+from sclip_core.datasets.images import refuse_damaged, turned
 from sclip_core.datasets.samples import Sample, files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
@@ -41,6 +44,7 @@ MARKER = "complete.json"  # written last: the state of each image whose map is d
 FAULTS = "faults"  # key of a PNG's text: lines on shapes that are not in it, as JSON
 MOST_THREADS = 8
 IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits
+TURNED = "turned"  # in place of a line: the annotations were turned with their image
 SHOWN = 3  # faults given in a line
 
 
@@ -59,7 +63,7 @@ class Values(NamedTuple):
     classes_of: Mapping[Category, int]
     rest: int  # of pixels without annotation
     ignored: int  # of pixels that are not evaluated
-    reading: Reading  # of the images
+    exif: str  # whether images are turned as EXIF asks for: ``apply`` or ``ignore``
 
 
 class Maps(NamedTuple):
@@ -80,6 +84,7 @@ def label_maps(
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
     all_listed: bool = True,
+    exif: str = "apply",
 ) -> Path:
     """Draw the label maps of all images, as `draw_maps` does, and give their folder.
 
@@ -87,7 +92,7 @@ def label_maps(
         UserError: as `draw_maps`; or an image has no map.
     """
     given = (labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed)
-    return draw_maps(*given, every=True).folder
+    return draw_maps(*given, every=True, exif=exif).folder
 
 
 def draw_maps(
@@ -101,12 +106,12 @@ def draw_maps(
     elsewhere: Path | None = None,
     all_listed: bool = True,
     every: bool = False,
-    reading: Reading = USUAL,
+    exif: str = "apply",
 ) -> Maps:
     """Draw a label map for each image that has annotations.
 
-    Pixels without annotation are class 0 if that is the background, else `unlabelled`, as are those
-    not to be evaluated. Earlier maps are kept unless annotations, vocabulary or image changed.
+    Pixels without annotation are background if that is a class, else `unlabelled`, as are those not
+    to be evaluated. Maps are kept unless annotations, vocabulary or image have changed.
 
     Args:
         labels: a COCO file, or a folder of COCO, LabelMe or YOLO files.
@@ -115,22 +120,21 @@ def draw_maps(
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
         limit: only the first so many images have to be annotated.
-        say: called with a line for each thing to know before they are drawn.
+        say: called with a line for each thing to know.
         elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         all_listed: whether an image that the annotations do not list is a mistake.
         every: whether every listed image must have a map.
-        reading: whether the images are turned as EXIF says, which their sizes depend on.
+        exif: whether images are turned as EXIF asks for: ``apply`` or ``ignore``.
 
     Raises:
-        UserError: annotations cannot be used, or only of few images; no map can be drawn.
+        UserError: annotations that cannot be used; no map can be drawn, or the disk is full.
     """
     annotations = open_annotations(labels)
-    values = _values(annotations, vocabulary, labels, reading)
+    values = _values(annotations, vocabulary, labels, exif)
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
     found = listed(annotations, labels, there, limit, all_listed)
-    threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
-        maps = folder / _key(annotations, vocabulary, pool, reading)
+    with _threads(workers) as pool:
+        maps = folder / _key(annotations, vocabulary, pool, exif)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
         done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
@@ -138,16 +142,22 @@ def draw_maps(
         if elsewhere is not None:
             if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
                 given = (labels, images, vocabulary, elsewhere, workers, limit, say)
-                return draw_maps(*given, None, all_listed, every, reading)
+                return draw_maps(*given, None, all_listed, every, exif)
             todo = []
-        for line in (*annotations.notes, *special(values.classes_of), *found.notes):
-            say(line)
         results = _draw_all(pool, todo, partial(_draw, annotations, values), done.states)
     done = done.with_results(results, states)
+    notes = (*annotations.notes, *special(values.classes_of), *found.notes)
+    for line in (*notes, *_turned(done.faults, there, limit)):
+        say(line)
     result = _result(Maps(maps, (), annotations.faults), found, done, labels, there, limit, every)
     if todo:
         done.write(maps / MARKER)
     return result
+
+
+def _threads(workers: int | None) -> ThreadPoolExecutor:
+    threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
+    return ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps")
 
 
 def _result(
@@ -172,17 +182,27 @@ def _result(
     return Maps(maps.folder, samples, maps.faults + _faults(done.faults, wanted, labels))
 
 
+def _turned(
+    found: Mapping[str, Sequence[str]], there: Mapping[str, Path], limit: int | None
+) -> tuple[str, ...]:
+    """The note on annotations that were turned with their images, if there are any."""
+    paths = [there[i] for i in list(there)[:limit] if TURNED in found.get(i, ())]
+    line = (
+        f"the annotations of {len(paths):,} images have the size that these have before EXIF "
+        f"turns them, and are turned with them: {few(paths)}"
+    )
+    return (line,) if paths else ()
+
+
 def _unnamed(image_id: str, why: str) -> str:
     """A line on an image without its id, with which a run begins it anyway."""
     return why.removeprefix(f"{image_id} ")
 
 
-def _values(
-    annotations: Annotations, vocabulary: Vocabulary, labels: Path, reading: Reading
-) -> Values:
+def _values(annotations: Annotations, vocabulary: Vocabulary, labels: Path, exif: str) -> Values:
     classes_of, ignored = match(annotations.used, vocabulary, str(labels)), unlabelled(vocabulary)
     rest = vocabulary.numbers[0] if has_background(vocabulary) else ignored
-    return Values(classes_of, rest, ignored, reading)
+    return Values(classes_of, rest, ignored, exif)
 
 
 def _is_done(job: Job, state: list[int], done: Drawn) -> bool:
@@ -199,7 +219,8 @@ def _faults(
     found: Mapping[str, Sequence[str]], wanted: Collection[str], labels: Path
 ) -> tuple[str, ...]:
     """One line on all shapes that are not in the maps of the images that are wanted."""
-    parts = [found[i] for i in wanted if i in found]
+    parts = [[line for line in found.get(i, ()) if line != TURNED] for i in wanted]
+    parts = [part for part in parts if part]
     lines = [line for part in parts for line in part]
     if not lines:
         return ()
@@ -263,13 +284,18 @@ def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool)
     Returns:
         Lines on shapes that are not in it.
     """
-    size_hw = _size(job.image, values.reading)
+    header = _header(job.image)
+    size_hw = header.shown if values.exif == "apply" else header.size
     if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
                 return _faults_in(job.target)
     lines: list[str] = []
-    classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
+    try:
+        classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
+    except ImageError as error:
+        lines = [TURNED]
+        classes = _drawn_as_stored(annotations, values, job, header, error, lines)
     drawn = np.where(classes == IGNORED, values.rest, classes)
     drawn[classes == NOT_EVALUATED] = values.ignored
     deep = max(values.rest, *values.classes_of.values(), drawn.max(initial=0)) > IGNORE_LABEL
@@ -289,12 +315,42 @@ def _faults_in(path: Path) -> list[str]:
     return []
 
 
-def _size(path: Path, reading: Reading = USUAL) -> tuple[int, int]:
-    return image_size(read_sample(path), str(path), reading)
+def _drawn_as_stored(
+    annotations: Annotations,
+    values: Values,
+    job: Job,
+    header: Header,
+    error: ImageError,
+    lines: list[str],
+) -> NDArray[np.int32]:
+    """The map of annotations that have the size of an image before EXIF turns it, turned with it.
+
+    Raises:
+        ImageError: the one given, where that is not so.
+    """
+    if header.size == header.shown:
+        raise error
+    tell = lines.append
+    try:
+        drawn = annotations.draw(job.known_as, values.classes_of, header.size, tell)
+    except ImageError:
+        raise error from None
+    return turned(drawn, header.orientation)
+
+
+def _header(path: Path) -> Header:
+    """Of an image that is not damaged."""
+    data = read_sample(path)
+    refuse_damaged(data, str(path))
+    return read_header(data) or Header("unknown", image_size(data, str(path)))
+
+
+def _size(path: Path) -> tuple[int, int]:
+    return image_size(read_sample(path), str(path))
 
 
 def _key(
-    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, reading: Reading
+    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, exif: str
 ) -> str:
     """The key of all that the maps depend on, apart from the sizes of the images."""
     names = sorted(annotations.files)
@@ -306,8 +362,8 @@ def _key(
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
-    if reading.exif != USUAL.exif:
-        identity["exif"] = reading.exif
+    if exif != "apply":
+        identity["exif"] = exif
     if vocabulary.labels or vocabulary.ignored:
         identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
     return artifact_key(identity)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from sclip_core.config import Geometry, ImageError
 from sclip_core.encoder.clip import CLIP, default_batch_size
+from sclip_core.encoder.lazy import LazyWindows
 from sclip_core.encoder.taps import Tap, union
 from sclip_core.encoder.views import VIEWS
 from sclip_core.pipeline.sharing import SharingStage
@@ -28,7 +29,7 @@ class Windows(NamedTuple):
 
     digest: str
     geometry: Geometry
-    pixels: Tensor | None  # (windows, 3, h, w) for each view in turn; None: the taps were kept
+    pixels: Tensor | LazyWindows | None  # (windows, 3, h, w) for each view; None: taps were kept
     taps: Taps | None = None
 
     @property
@@ -147,9 +148,9 @@ class EncodingStage(SharingStage):
         image, settings = self.run.inputs.image, self.run.settings
 
         def cut(digest: str) -> Windows:
-            geometry, windows = clip.windows(image(digest), settings)
+            geometry, windows = clip.windows_of(image(digest), settings)
             if self.views != ("original",):
-                windows = torch.cat([VIEWS[view](windows) for view in self.views])
+                windows = torch.cat([VIEWS[view](windows[:]) for view in self.views])
             return Windows(digest, geometry, windows)
 
         return cut
@@ -180,7 +181,8 @@ class EncodingStage(SharingStage):
         """Rows of a group of images; windows of one size share forward passes."""
         by_size: dict[Any, list[Windows]] = defaultdict(list)
         for windows in group:
-            by_size[windows.geometry.frame, windows.taps is None].append(windows)
+            alone = windows.digest if isinstance(windows.pixels, LazyWindows) else None
+            by_size[windows.geometry.frame, windows.taps is None, alone].append(windows)
         for same in by_size.values():
             digests = {windows.digest for windows in same}
             wanting = {self: digests, **{stage: ids & digests for stage, ids in others.items()}}
@@ -211,11 +213,14 @@ class EncodingStage(SharingStage):
         geometry = same[0].geometry
         counts = [windows.number for windows in same]
         wanted = union(stage.needed for stage in stages)
-        together: dict[Any, Tensor] = (
-            {tap: torch.cat([one.taps[tap] for one in same if one.taps]) for tap in wanted}
-            if same[0].taps
-            else {None: torch.cat([one.pixels for one in same if one.pixels is not None])}
-        )
+        together: dict[Any, Any]
+        if same[0].taps:
+            together = {t: torch.cat([one.taps[t] for one in same if one.taps]) for t in wanted}
+        elif isinstance(same[0].pixels, LazyWindows):
+            together = {None: same[0].pixels}
+        else:
+            cut = [one.pixels for one in same if isinstance(one.pixels, Tensor)]
+            together = {None: torch.cat(cut)}
         by_pass: list[Taps] = []
         kept: dict[Stage, list[Tensor]] = defaultdict(list)
         size = self._full(clip, geometry)
