@@ -89,7 +89,7 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        shards = stage.run.settings.shards if stage.shardable else 1
+        shards = stage.run.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
         futures = [named.submit(stage.work.of_shard(i, shards)) for i in range(shards)]
         try:

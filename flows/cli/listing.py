@@ -128,7 +128,7 @@ def ladders(runs: Sequence[Row]) -> Iterator[Table]:
         own = [(run["miou"], run) for run in runs if run["dataset"] == dataset]
         steps: list[tuple[float, Row]] = [(row["miou"], row) for row in rows]
         for value, row in sorted(steps + own, key=lambda step: -step[0]):
-            if "method" in row:
+            if "source" in row:  # of the literature
                 table.add_row(f"{value:g}", row["method"], Text(row["source"], FAINT))
                 continue
             note = "not comparable, see above" if beside(row).caveats else "comparable"

@@ -44,6 +44,10 @@ class DataSettings(Checked):
     """Images without a label map: refuse; skip them; empty: all background, or not evaluated."""
     num_samples: Annotated[Annotated[PositiveInt, Field(le=MOST)] | None, DATA] = None
     """Only the first N images."""
+    images_list: Annotated[HomePath | None, DATA] = None
+    """Only the images in this file: an id or a path a line."""
+    split: Annotated[Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+$")] | None, DATA] = None
+    """A benchmark's split: train, val, test, or the name of a list of its own. [val]"""
     exif: Annotated[Literal["apply", "ignore"], DATA] = "apply"
     """Turn images as EXIF asks for; ignore: as they are stored, if label maps are drawn on that."""
     pixel_range: Annotated[Annotated[tuple[float, ...], BeforeValidator(split_commas)], DATA] = ()
@@ -69,6 +73,16 @@ class DataSettings(Checked):
         if len(set(values)) < len(values):
             raise ValueError("a value twice: expected another one for each class")
         return values
+
+    @property
+    def takes_all(self) -> bool:
+        """Whether all images of the usual split are taken, as published figures are of them."""
+        return self.num_samples is None and self.images_list is None and self.split is None
+
+    @property
+    def first_drawn(self) -> int | None:
+        """Of how many images, the first of all, label maps are made; None: of all."""
+        return self.num_samples if self.images_list is None else None
 
     @property
     def ignores_as_usual(self) -> bool:

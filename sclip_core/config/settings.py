@@ -103,7 +103,7 @@ class Settings(DataSettings, MaskSettings, Protocol):
     workers: Annotated[int, Field(ge=0, le=256), HOW] = 2
     """Threads that read images ahead."""
     shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
-    """Parts of the long stages, each a task of its own."""
+    """Parts of the long stages, each a task of its own. [as many as GPUs are used]"""
     artifacts: Annotated[HomePath, HOW] = Path("artifacts")
     """Folder of all artifacts and results."""
     strict: Annotated[bool, HOW] = False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -13,6 +14,7 @@ from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.data import OF_OWN_LABELS
 from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.images import as_tagged
 from sclip_core.datasets.label_files import ColourError, stored_colours
 from sclip_core.datasets.labels import IGNORED, StrayValueError, decode_label, label_classes
@@ -184,8 +186,11 @@ def open_dataset(
     if settings.images is None:
         name = _benchmark(settings)
         vocabulary = _benchmark_vocabulary(settings, name)
-        samples = benchmark_samples(name, settings.data_root, settings.num_samples)
-        root = benchmark_root(name, settings.data_root)
+        split, listed = settings.split, settings.images_list
+        samples = benchmark_samples(
+            name, settings.data_root, settings.num_samples, split=split, images_list=listed
+        )
+        root = benchmark_root(name, settings.data_root, split)
         ignore, zero = settings.ignore_label, settings.reduce_zero_label
         return Dataset(name, samples, vocabulary, zero, ignore, root)
     own = _own(settings, left_out)
@@ -195,6 +200,11 @@ def open_dataset(
 def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Dataset:
     """The dataset of the user's own images, without some of them."""
     assert settings.images is not None
+    if settings.split is not None:
+        raise UserError(
+            f"--split {settings.split} is for benchmarks: for images of your own pass the folders "
+            "of that split, or --images-list FILE"
+        )
     vocabulary = own_vocabulary(settings)
     _refuse_ignored_class(settings, vocabulary)
     vocabulary = _with_values(settings, vocabulary)
@@ -211,6 +221,7 @@ def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Datase
         settings.num_samples,
         settings.label_pattern,
         settings.missing_labels,
+        partial(chosen_ids, listed=settings.images_list),
         {sample.image_id for sample, _ in left_out},
     )
     dataset = Dataset(

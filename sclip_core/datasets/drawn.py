@@ -12,6 +12,7 @@ from sclip_core.config import Settings, UserError
 from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
+from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 from sclip_core.datasets.parquet import opened_unpacked
 
@@ -86,14 +87,13 @@ def _drawn(
             )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
-    folder, limit = settings.artifacts / DRAWN, settings.num_samples
     return draw_maps(
         labels,
         images,
         vocabulary,
-        folder,
+        settings.artifacts / DRAWN,
         settings.workers,
-        limit,
+        lambda ids: chosen_ids(ids, settings.images_list, settings.num_samples),
         say,
         elsewhere,
         all_listed=settings.missing_labels == "refuse",

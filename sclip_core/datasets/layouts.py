@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.samples import (
     Sample,
     entries,
@@ -17,6 +18,7 @@ from sclip_core.datasets.samples import (
     read_split,
     refuse_missing,
 )
+from sclip_core.datasets.splits import no_split, of_split
 
 
 @dataclass(frozen=True)
@@ -59,7 +61,12 @@ class Tree(NamedTuple):
 
 
 def benchmark_samples(
-    name: str, data_root: Path | None, limit: int | None = None
+    name: str,
+    data_root: Path | None,
+    limit: int | None = None,
+    *,
+    split: str | None = None,
+    images_list: Path | None = None,
 ) -> tuple[Sample, ...]:
     """The samples of a benchmark, in the order of its split file, else sorted by id.
 
@@ -67,13 +74,16 @@ def benchmark_samples(
         name: the benchmark, e.g. ``"voc21"``.
         data_root: the folder with the layout, or the one above it.
         limit: take (and check) only the first so many.
+        split: another one than the layout's.
+        images_list: a file that names the images that are taken.
 
     Raises:
         UserError: there is no such folder, parts of the layout are missing, there is nothing in
             it, or images or label maps are missing.
     """
-    files = benchmark_files(name, data_root)
-    ids = files.ids[:limit]
+    files = benchmark_files(name, data_root, split)
+    ending = str(files.image).partition("{id}")[2]
+    ids = chosen_ids(files.ids, images_list, limit, ending)
     refuse_missing(name, "image", ids, files.images, files.image)
     made = f" (`sclip data prepare {name} --root {data_root}` makes them from the raw ones)"
     hint = made if files.made else ""
@@ -81,17 +91,19 @@ def benchmark_samples(
     return tuple(Sample(i, files.image_of(i), files.label_of(i)) for i in ids)
 
 
-def benchmark_files(name: str, data_root: Path | None) -> Files:
+def benchmark_files(name: str, data_root: Path | None, split: str | None = None) -> Files:
     """Find the files of a benchmark; that some are missing is no error here.
 
     Args:
         name: the benchmark, e.g. ``"voc21"``.
         data_root: the folder with the layout, or the one above it.
+        split: another one than the layout's.
 
     Raises:
         UserError: there is no such folder, parts of the layout are missing, or it has no image.
     """
-    layout, root = _layout(name), benchmark_root(name, data_root)
+    layout = _layout(name, data_root, split)
+    root = _root(name, data_root, layout)
     images = ids_below(root, layout["images"])
     ids = read_split(root / layout["split"]) if "split" in layout else sorted(images)
     if not ids:
@@ -107,13 +119,16 @@ def benchmark_files(name: str, data_root: Path | None) -> Files:
     )
 
 
-def benchmark_root(name: str, data_root: Path | None) -> Path:
+def benchmark_root(name: str, data_root: Path | None, split: str | None = None) -> Path:
     """The folder with a benchmark's layout: the data root or one of its subfolders.
 
     Raises:
         UserError: there is no such folder, or parts of the layout are missing.
     """
-    layout = _layout(name)
+    return _root(name, data_root, _layout(name, data_root, split))
+
+
+def _root(name: str, data_root: Path | None, layout: dict[str, Any]) -> Path:
     parts = ", ".join(_parts(layout))
     if data_root is None:
         raise UserError(f"{name}: --data-root is missing: pass the folder that holds {parts}")
@@ -160,9 +175,22 @@ def trees_below(layout: dict[str, Any], root: Path) -> list[Tree]:
     return found
 
 
-def _layout(name: str) -> dict[str, Any]:
+def _layout(name: str, data_root: Path | None, split: str | None) -> dict[str, Any]:
+    """The row of the table ``layouts`` of a benchmark, for a split of it.
+
+    Raises:
+        UserError: there is no such split.
+    """
     tabled = tables()
-    return tabled["layouts"][tabled["benchmarks"][benchmark_name(name)]["layout"]]
+    layout: dict[str, Any]
+    layout = tabled["layouts"][tabled["benchmarks"][benchmark_name(name)]["layout"]]
+    if split is None or data_root is None:
+        return layout
+    root = own_folder(data_root, "--data-root")
+    found = [one for one in of_split(layout, split) if not nearest_tree(one, root).missing]
+    if not found and split not in ("val", "validation"):  # the usual one has an error of its own
+        raise no_split(name, layout, split, nearest_tree(layout, root).place)
+    return found[0] if found else layout
 
 
 def _parts(layout: dict[str, Any]) -> list[str]:

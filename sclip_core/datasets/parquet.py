@@ -105,7 +105,7 @@ def _source(settings: Settings, say: Callable[[str], None], keep: bool) -> Sourc
         raise wrong
     key = artifact_key({"version": VERSION, "files": digests, "columns": columns})
     ids = sorted(_ids(files, columns.image).items(), key=lambda item: item[1])
-    wanted = dict(ids[: settings.num_samples])
+    wanted = dict(ids[: settings.first_drawn])
     return Source(settings, files, columns, settings.artifacts / UNPACKED / key, wanted, say)
 
 

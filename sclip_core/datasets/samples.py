@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -54,6 +54,7 @@ def find_samples(
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
+    choose: Callable[[Sequence[str]], list[str]] = list,
     without: Collection[str] = (),
 ) -> Found:
     """Find the samples of the user's own folders, sorted by id.
@@ -69,6 +70,7 @@ def find_samples(
             given.
         missing_labels: what images without a label map are: ``refuse``; ``skip``: no samples;
             ``empty``: samples whose ``label`` is None.
+        choose: takes some of the ids, before ``limit`` does.
         without: images that are left out.
 
     Raises:
@@ -85,7 +87,7 @@ def find_samples(
             for i, path in image_files.items()
             if not is_of_pattern(path.relative_to(images).as_posix(), label_pattern)
         }
-    ids = list(image_files)[:limit]
+    ids = choose(list(image_files))[:limit]
     if not ids:
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
     if labels is None:

@@ -76,7 +76,7 @@ class Inputs:
         for sample, why in dataset.left_out:
             self.journal.fail([sample], ImageError(why))
         if settings.scored:
-            for line in look_at(dataset, settings.num_samples, self.reading):
+            for line in look_at(dataset, settings.takes_all, self.reading):
                 note(line)
         return dataset
 

@@ -216,8 +216,14 @@ class Models:
                 self._loaded[key] = loaded
             return self._loaded[key]
 
+    @property
+    def device_count(self) -> int:
+        """How many GPUs shards are spread over; 1 where a device is named or there is one."""
+        spread = self.device == torch.device("cuda")
+        return max(1, torch.cuda.device_count()) if spread else 1
+
     def _device_of(self, shard: int) -> torch.device:
         """Shards go to the GPUs in turn."""
-        if self.device == torch.device("cuda") and torch.cuda.device_count() > 1:
-            return torch.device("cuda", shard % torch.cuda.device_count())
+        if self.device_count > 1:
+            return torch.device("cuda", shard % self.device_count)
         return self.device

@@ -19,6 +19,7 @@ Without ground truth the label maps are the end: no metrics, no results.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -227,6 +228,7 @@ def run_pipelines(
     """
     for run in runs:
         run.check()
+    _tell_of_devices(runs[0])
     alone = len(runs) == 1
     lease = runs[0].lease  # which all of them share
     try:
@@ -304,5 +306,30 @@ def _first_picture(run: Run, folder: Path | None) -> Path | None:
     return next((picture_path(folder, image_id) for image_id in usable if folder), None)
 
 
-def _execute(stage: AnyStage) -> Outcome:
-    return stage.execute()
+def _execute(stage: AnyStage) -> None:
+    """Execute a stage, or its shards: one after the other, or at once where each has a GPU."""
+    run = stage.run
+    shards = run.shards if stage.shardable else 1
+    if run.models.device_count == 1 or shards == 1:
+        for shard in range(shards):
+            stage.execute(shard, shards)
+        return
+    with ThreadPoolExecutor(run.models.device_count, "sclip-shard") as pool:
+        parts = [pool.submit(stage.execute, shard, shards) for shard in range(shards)]
+        try:
+            for part in parts:
+                part.result()
+        except BaseException:  # a signal reaches this thread alone
+            run.stop.set()  # which all runs of the command share
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _tell_of_devices(run: Run) -> None:
+    """Say that several GPUs compute, where nobody asked for a number of parts."""
+    count = run.models.device_count
+    if count > 1 and "shards" not in run.settings.model_fields_set:
+        run.reporter.note(
+            f"{count} GPUs: each computes its part of the images (--shards 1 or --device cuda:0 "
+            "for one of them)"
+        )

@@ -37,12 +37,12 @@ if TYPE_CHECKING:
 LOOK_AT = 16  # pairs
 
 
-def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL) -> list[str]:
+def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str]:
     """Look at a few pairs before an hour goes into features that cannot be scored.
 
     Args:
         dataset: with ground truth.
-        num_samples: how many samples were asked for; None: all.
+        whole: whether all samples of the usual split were asked for.
         reading: how image files become pixels.
 
     Returns:
@@ -83,7 +83,7 @@ def look_at(dataset: Dataset, num_samples: int | None, reading: Reading = USUAL)
         notes.append(f"{blank} {shown}")
     if dataset.layout is None:
         notes += notes_of(dataset, seen, len(looked_at) == len(dataset))
-    return notes + _notes(dataset, num_samples is None, ignored)
+    return notes + _notes(dataset, whole, ignored)
 
 
 def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, reading: Reading) -> None:

@@ -93,6 +93,12 @@ class Run:
         first = cls(settings[0], reporter, download)
         return [first, *(cls(other, beside=first) for other in settings[1:])]
 
+    @property
+    def shards(self) -> int:
+        """Parts of the long stages: as many as were asked for, else one for each GPU."""
+        asked = "shards" in self.settings.model_fields_set
+        return self.settings.shards if asked else self.models.device_count
+
     def check(self) -> None:
         """Find what would stop the run only after hours of work.
 

@@ -22,7 +22,12 @@ from sclip_core.store.artifact import Artifact, Identity, identity_in
 from sclip_core.store.digests import Digests
 
 OF_DATA = ("dataset", "data_root", *OWN_DATA, "ignore_label", "num_samples")
-OF_READING = ("exif", "pixel_range")  # columns that tables of older versions lack
+OF_READING = (
+    "exif",
+    "pixel_range",
+    "split",
+    "images_list",
+)  # columns that tables of older versions lack
 USUALLY_IGNORED = "255"
 
 

@@ -106,6 +106,8 @@ def _caveats(run: Mapping[str, Any]) -> list[str]:
     found = [
         _weights(run),
         _images(run["num_images"], expected),
+        f"split {run['split']}" if run.get("split") not in (None, "val") else None,
+        f"images of {run['images_list']}" if run.get("images_list") else None,
         f"{run['num_failed']} images left out" if run["num_failed"] else None,
         "label maps made from instances" if run.get("ground_truth") == "instances" else None,
         _ignored(run.get("ignore_label")),

@@ -19,8 +19,18 @@ NO_SETTINGS = {
     "masks",
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
-BY_DEFAULT = {"num_samples": "all"}  # what no value means; for other settings ``-``
-ALWAYS_READ = {*OF_THE_DATA, "classes", "ground_truth"}  # no value is a value
+BY_DEFAULT = {
+    "num_samples": "all",
+    "images_list": "all",
+    "split": "val",
+}  # what no value means; for other settings ``-``
+ALWAYS_READ = {
+    *OF_THE_DATA,
+    "classes",
+    "ground_truth",
+    "split",
+    "images_list",
+}  # no value is a value
 
 
 def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]:

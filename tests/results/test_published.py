@@ -227,3 +227,27 @@ def test_other_settings_than_the_methods_are_said(method, others, caveat):
 def test_a_method_without_a_figure_of_this_benchmark():
     found = beside(by_method("voc21", "gla-clip"))
     assert (found.method, found.miou, found.caveats) == (None, None, ())
+
+
+def test_runs_stand_among_the_published_figures():
+    """Those by a method and those by an attention, which has none."""
+    from flows.cli.listing import ladders
+
+    named = [run(method=None, run_id="one", miou=50.0), by_method("voc21", "sc-clip")]
+    named[1] |= {"run_id": "two", "miou": 99.0}
+    (table,) = ladders(named)
+    cells = list(table.columns[1].cells)
+    assert cells[0] == "> two"
+    assert "> one" in cells[1:-1]
+
+
+@pytest.mark.parametrize(
+    ("others", "caveat"),
+    [
+        ({"split": "train"}, "split train"),
+        ({"images_list": "some.txt"}, "images of some.txt"),
+    ],
+)
+def test_other_images_are_said(others, caveat):
+    assert caveat in beside(run(**others)).caveats
+    assert beside(run(split="val", images_list=None)).caveats == beside(run()).caveats

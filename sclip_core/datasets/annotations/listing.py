@@ -16,6 +16,7 @@ class Listed(NamedTuple):
     """The images for which a map is to be drawn."""
 
     known_as: dict[str, str]  # image id: its id in the annotations
+    wanted: Sequence[str]  # the ids of those that are of use
     notes: tuple[str, ...]
 
 
@@ -23,7 +24,7 @@ def listed(
     annotations: Annotations,
     labels: Path,
     images: Mapping[str, Path],
-    limit: int | None,
+    wanted: Sequence[str],
     all_listed: bool,
 ) -> Listed:
     """All images, or those with annotations, as the format or the user says.
@@ -32,7 +33,7 @@ def listed(
         annotations: as they were opened.
         labels: where they are.
         images: the files by image id.
-        limit: only the first so many have to be annotated.
+        wanted: those that have to be annotated.
         all_listed: whether an image that the annotations do not list is a mistake, in a format in
             which that does not mean that it has no objects.
 
@@ -46,7 +47,7 @@ def listed(
         )
     known = annotations.ids()
     known_as, notes = paired(known, images, source, annotations.foreign)
-    unlisted = [i for i in list(images)[:limit] if i not in known_as]
+    unlisted = [i for i in wanted if i not in known_as]
     found = f"{len(unlisted):,} images are not in {source}"
     absent = sorted(set(known) - set(known_as.values()))
     empty = annotations.unlisted_is_empty
@@ -56,7 +57,11 @@ def listed(
         notes += (f"{found}, and taken for images without objects: {few(unlisted)}",)
     if absent:
         notes += (f"{source} has {len(absent):,} images that --images lacks: {few(absent)}",)
-    return Listed({i: known_as.get(i, i) for i in images if empty or i in known_as}, notes)
+    return Listed(
+        {i: known_as.get(i, i) for i in images if empty or i in known_as},
+        wanted,
+        annotations.notes + notes,
+    )
 
 
 def _refused(found: str, unlisted: Sequence[str], known: Sequence[str]) -> UserError:

@@ -32,7 +32,8 @@ from sclip_core.datasets.annotations.marker import Drawn, is_lines
 from sclip_core.datasets.annotations.opening import Annotations, open_annotations
 from sclip_core.datasets.causes import IGNORE_LABEL
 from sclip_core.datasets.headers import Header, read_header
-from sclip_core.datasets.images import refuse_damaged, turned
+from sclip_core.datasets.images import turned
+from sclip_core.datasets.integrity import refuse_damaged
 from sclip_core.datasets.samples import Sample, files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
@@ -91,8 +92,8 @@ def label_maps(
     Raises:
         UserError: as `draw_maps`; or an image has no map.
     """
-    given = (labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed)
-    return draw_maps(*given, every=True, exif=exif).folder
+    given = (labels, images, vocabulary, folder, workers, lambda ids: list(ids)[:limit])
+    return draw_maps(*given, say, elsewhere, all_listed, True, exif).folder
 
 
 def draw_maps(
@@ -101,7 +102,7 @@ def draw_maps(
     vocabulary: Vocabulary,
     folder: Path,
     workers: int | None = None,
-    limit: int | None = None,
+    choose: Callable[[Sequence[str]], list[str]] = list,
     say: Callable[[str], None] = lambda line: None,
     elsewhere: Path | None = None,
     all_listed: bool = True,
@@ -119,7 +120,7 @@ def draw_maps(
         vocabulary: the classes, whose words are the names of the categories.
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
-        limit: only the first so many images have to be annotated.
+        choose: gives the images that have to be annotated.
         say: called with a line for each thing to know.
         elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         all_listed: whether an image that the annotations do not list is a mistake.
@@ -132,7 +133,7 @@ def draw_maps(
     annotations = open_annotations(labels)
     values = _values(annotations, vocabulary, labels, exif)
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-    found = listed(annotations, labels, there, limit, all_listed)
+    found = listed(annotations, labels, there, choose(list(there)), all_listed)
     with _threads(workers) as pool:
         maps = folder / _key(annotations, vocabulary, pool, exif)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
@@ -141,15 +142,14 @@ def draw_maps(
         todo = [job for job in jobs if not _is_done(job, states[job.image_id], done)]
         if elsewhere is not None:
             if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
-                given = (labels, images, vocabulary, elsewhere, workers, limit, say)
+                given = (labels, images, vocabulary, elsewhere, workers, choose, say)
                 return draw_maps(*given, None, all_listed, every, exif)
             todo = []
         results = _draw_all(pool, todo, partial(_draw, annotations, values), done.states)
     done = done.with_results(results, states)
-    notes = (*annotations.notes, *special(values.classes_of), *found.notes)
-    for line in (*notes, *_turned(done.faults, there, limit)):
+    for line in (*special(values.classes_of), *found.notes, *_turned(done.faults, there, found)):
         say(line)
-    result = _result(Maps(maps, (), annotations.faults), found, done, labels, there, limit, every)
+    result = _result(Maps(maps, (), annotations.faults), found, done, labels, there, every)
     if todo:
         done.write(maps / MARKER)
     return result
@@ -166,7 +166,6 @@ def _result(
     done: Drawn,
     labels: Path,
     there: Mapping[str, Path],
-    limit: int | None,
     every: bool,
 ) -> Maps:
     """The maps, with what is not in them of the images that are wanted.
@@ -174,7 +173,7 @@ def _result(
     Raises:
         UserError: no map can be drawn, or not all if ``every``.
     """
-    wanted = list(there)[:limit]
+    wanted = found.wanted
     failed = {i: done.failed[i][1] for i in wanted if i in done.failed}
     if failed and (every or len(failed) == len([i for i in wanted if i in found.known_as])):
         raise _cannot_be_drawn(list(failed.values()), len(found.known_as), labels)
@@ -183,10 +182,10 @@ def _result(
 
 
 def _turned(
-    found: Mapping[str, Sequence[str]], there: Mapping[str, Path], limit: int | None
+    found: Mapping[str, Sequence[str]], there: Mapping[str, Path], of: Listed
 ) -> tuple[str, ...]:
     """The note on annotations that were turned with their images, if there are any."""
-    paths = [there[i] for i in list(there)[:limit] if TURNED in found.get(i, ())]
+    paths = [there[i] for i in of.wanted if TURNED in found.get(i, ())]
     line = (
         f"the annotations of {len(paths):,} images have the size that these have before EXIF "
         f"turns them, and are turned with them: {few(paths)}"
