@@ -153,7 +153,7 @@ def publish(finished: Finished) -> None:
         ),
         "",
         *([f"- saved in `{finished.pictures}`"] if finished.pictures else []),
-        *(f"- left out: {plain(line)}" for line in finished.failures.values()),
+        *(f"- left out: {plain(line)}" for line in finished.left_out),
     ]
     create_markdown_artifact(key=f"sclip-summary-{name}", markdown="\n".join(lines))
 

@@ -91,7 +91,7 @@ def sweep(
     out.print(points_table(points))
     for line in [*verdict(points), *saved_lines(finished), drawn(points, plot)]:
         out.print(line, soft_wrap=True)
-    return report_left_out(line for each in finished for line in each.failures.values())
+    return report_left_out(line for each in finished for line in each.left_out)
 
 
 def refuse_several(given: Mapping[str, Any]) -> None:

@@ -17,15 +17,19 @@ INT = "tag:yaml.org,2002:int"
 LONGEST = 400  # characters of a whole number; Python refuses to print one of 4,300 digits
 
 
-def load_yaml(text: str | bytes) -> Any:
+def load_yaml(text: str | bytes, typed: bool = True) -> Any:
     """The one document in a text, as ``yaml.safe_load`` returns it; tags are never executed.
+
+    Args:
+        text: of a file.
+        typed: False: each value is its text, ``on`` too, which else is a truth value.
 
     Raises:
         ValueError: not YAML, a tag that is not one of YAML's own, aliases that expand to too much,
             or a number of too many digits.
     """
     try:
-        loader = yaml.SafeLoader(text)
+        loader = yaml.SafeLoader(text) if typed else yaml.BaseLoader(text)
         node = loader.get_single_node()
         if node is None:
             return None

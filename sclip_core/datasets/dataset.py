@@ -47,6 +47,8 @@ class Dataset:
         left_out: images that were found and are no samples, each with a line on why. A run names
             them, counts them as failed and goes on without them.
         notes: what a user should know about the data before a run, a line each.
+        faults: lines on parts of the ground truth that are left out, where the rest of it is
+            right. A run says them, scores the images and ends with exit code 1.
         ignored_unasked: whether ``ignore_label`` is only the default, which nobody asked for.
         palette: the class of each colour, of label maps in colours; None: they have values.
         palette_file: where the palette is from.
@@ -61,6 +63,7 @@ class Dataset:
     root: Path | None = None
     left_out: tuple[tuple[Sample, str], ...] = ()
     notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
     ignored_unasked: bool = False
     palette: Palette | None = None
     palette_file: Path | None = None
@@ -164,11 +167,20 @@ class Dataset:
         return replace(self, samples=self.samples[:n])
 
 
-def open_dataset(settings: Settings) -> Dataset:
+def open_dataset(
+    settings: Settings,
+    left_out: tuple[tuple[Sample, str], ...] = (),
+    faults: tuple[str, ...] = (),
+) -> Dataset:
     """Find the files of the dataset that the settings name; no image is opened.
 
     A benchmark is looked up below ``data_root``. The user's own images are given by ``images`` and
     ``classes``, their ground truth by ``labels``. ``num_samples`` takes only the first so many.
+
+    Args:
+        settings: of a run.
+        left_out: images of the user's own that are known to have no ground truth, and why.
+        faults: lines on what is left out of the ground truth of others.
 
     Raises:
         UserError: an option is missing, or what it names is missing or does not fit.
@@ -183,11 +195,12 @@ def open_dataset(settings: Settings) -> Dataset:
         root = benchmark_root(name, settings.data_root, split)
         ignore, zero = settings.ignore_label, settings.reduce_zero_label
         return Dataset(name, samples, vocabulary, zero, ignore, root)
-    return replace(_own(settings), exif=settings.exif)
+    own = _own(settings, left_out)
+    return replace(own, exif=settings.exif, left_out=left_out, faults=faults)
 
 
-def _own(settings: Settings) -> Dataset:
-    """The dataset of the user's own images."""
+def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Dataset:
+    """The dataset of the user's own images, without some of them."""
     assert settings.images is not None
     if settings.split is not None:
         raise UserError(
@@ -211,6 +224,7 @@ def _own(settings: Settings) -> Dataset:
         settings.label_pattern,
         settings.missing_labels,
         partial(chosen_ids, listed=settings.images_list),
+        {sample.image_id for sample, _ in left_out},
     )
     dataset = Dataset(
         settings.dataset,

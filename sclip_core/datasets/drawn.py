@@ -11,11 +11,13 @@ from pathlib import Path
 from sclip_core.config import Settings, UserError
 from sclip_core.config.parquet import parquet_files
 from sclip_core.datasets.annotations import is_annotations
-from sclip_core.datasets.annotations.maps import label_maps, unlabelled
+from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
+from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 from sclip_core.datasets.parquet import opened_unpacked
 
 DRAWN = "ground_truth"  # below the artifacts
+OF_MAPS = ("label_values", "palette", "label_pattern")  # settings that only label maps have
 
 
 def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) -> Dataset:
@@ -27,16 +29,23 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
         keep: whether the maps are kept below the artifacts; False: missing ones are drawn into a
             temporary folder, which lasts as long as the dataset.
 
+    Returns:
+        Its ``left_out`` has the images whose maps cannot be drawn, and its ``faults`` what is not
+        in the maps of others.
+
     Raises:
         UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
     if parquet_files(settings.images):
         return opened_unpacked(settings, say, keep, opened)
-    if keep or settings.labels is None or not is_annotations(settings.labels):
-        return open_dataset(drawn(settings, say))
+    images, labels = settings.images, settings.labels
+    if images is None or labels is None or not is_annotations(labels, images):
+        return open_dataset(settings)
+    if keep:
+        return _with_maps(settings, _drawn(settings, images, labels, say))
     elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
     try:
-        dataset = open_dataset(drawn(settings, say, elsewhere))
+        dataset = _with_maps(settings, _drawn(settings, images, labels, say, elsewhere))
     except BaseException:
         shutil.rmtree(elsewhere, ignore_errors=True)
         raise
@@ -44,43 +53,57 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
     return dataset
 
 
-def drawn(
-    settings: Settings, say: Callable[[str], None], elsewhere: Path | None = None
-) -> Settings:
-    """The settings with label maps in place of COCO, LabelMe or YOLO annotations.
+def _drawn(
+    settings: Settings,
+    images: Path,
+    labels: Path,
+    say: Callable[[str], None],
+    elsewhere: Path | None = None,
+) -> Maps:
+    """The label maps of COCO, LabelMe or YOLO annotations.
 
-    The maps are kept below the artifacts, so that they are drawn once.
+    They are kept below the artifacts, so that they are drawn once.
 
     Args:
         settings: the settings of a run.
+        images: the folder of the images.
+        labels: the annotations.
         say: called with what a user should know before the run.
         elsewhere: a folder for maps that are not there yet; None: below the artifacts.
 
     Raises:
         UserError: the annotations cannot be used, or do not fit the classes.
     """
-    images, labels = settings.images, settings.labels
-    if images is None or labels is None or not is_annotations(labels):
-        return settings
     if settings.reduce_zero_label:
         raise UserError(
             f"{labels} names its categories, so there is no zero label to reduce: "
             "leave --reduce-zero-label out"
         )
-    for name in ("palette", "label_values", "label_pattern"):
+    for name in OF_MAPS:
         if getattr(settings, name):
+            option = f"--{name.replace('_', '-')}"
             raise UserError(
-                f"--{name.replace('_', '-')} is for label maps, and {labels} holds annotations: "
-                "leave it out"
+                f"{option} is for label maps, and {labels} holds annotations: leave it out"
             )
     expected = f"the categories of {labels} to be found, one a line, synonyms split by ', '"
     vocabulary = own_vocabulary(settings, expected)
-    folder, limit = settings.artifacts / DRAWN, settings.first_drawn
-    all_listed = settings.missing_labels == "refuse"
-    workers, exif = settings.workers, settings.exif
-    maps = label_maps(
-        *(labels, images, vocabulary, folder, workers, limit, say, elsewhere, all_listed, exif)
+    return draw_maps(
+        labels,
+        images,
+        vocabulary,
+        settings.artifacts / DRAWN,
+        settings.workers,
+        lambda ids: chosen_ids(ids, settings.images_list, settings.num_samples),
+        say,
+        elsewhere,
+        all_listed=settings.missing_labels == "refuse",
+        exif=settings.exif,
     )
+
+
+def _with_maps(settings: Settings, maps: Maps) -> Dataset:
+    """The dataset whose label maps were drawn."""
     given = () if settings.ignores_as_usual else settings.ignore_label
-    ignored = dict.fromkeys((*given, unlabelled(vocabulary)))
-    return settings.replace(labels=maps, ignore_label=tuple(ignored))
+    ignored = dict.fromkeys((*given, unlabelled(own_vocabulary(settings))))
+    drawn = settings.replace(labels=maps.folder, ignore_label=tuple(ignored))
+    return open_dataset(drawn, maps.left_out, maps.faults)

@@ -56,6 +56,7 @@ def find_samples(
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
     choose: Callable[[Sequence[str]], list[str]] = list,
+    without: Collection[str] = (),
 ) -> Found:
     """Find the samples of the user's own folders, sorted by id.
 
@@ -71,6 +72,7 @@ def find_samples(
         missing_labels: what images without a label map are: ``refuse``; ``skip``: no samples;
             ``empty``: samples whose ``label`` is None.
         choose: takes some of the ids, before ``limit`` does.
+        without: images that are left out.
 
     Raises:
         UserError: there is no such folder, it has no images or two of one name, or label maps
@@ -91,6 +93,7 @@ def find_samples(
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
     if labels is None:
         return Found(tuple(Sample(i, image_files[i], None) for i in ids))
+    ids = [i for i in ids if i not in without]
     found = by_suffix(labels, LABEL_SUFFIXES)
     if together:  # an image is not its own label map
         taken = {path.relative_to(images).as_posix() for path in image_files.values()}

@@ -68,6 +68,8 @@ class Inputs:
             note(line)
         for line in self._about_images(dataset):
             note(line)
+        for line in dataset.faults:
+            self.journal.fault(line)
         for place in folders_called_images(settings.images) if settings.images else ():
             named = Sample(str(place), place, None)
             self.journal.fail([named], ImageError(f"{place} is a folder: expected an image file"))

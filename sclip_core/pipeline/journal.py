@@ -18,6 +18,7 @@ class Journal:
     Attributes:
         outcomes: what each stage did, by its name.
         failures: why an image could not be used, by its id.
+        faults: what is left out of the ground truth of images that are scored, a line each.
     """
 
     def __init__(self, reporter: Reporter, strict: bool, files: Journal | None = None) -> None:
@@ -31,6 +32,7 @@ class Journal:
         self.reporter = reporter
         self.outcomes: dict[str, Outcome] = {}
         self.failures: ChainMap[str, str] = ChainMap({}, files.failures if files else {})
+        self.faults: list[str] = files.faults if files else []
         self._strict = strict
         self._parts: dict[str, dict[str, Outcome]] = {}  # by stage
         self._lock = Lock()
@@ -53,6 +55,17 @@ class Journal:
             if self.failures.get(sample.image_id) != str(failure):
                 self.failures[sample.image_id] = str(failure)
                 self.reporter.warn(str(failure))
+
+    def fault(self, line: str) -> None:
+        """Take note of a part of the ground truth that is left out, or stop if the run is strict.
+
+        Raises:
+            UserError: the run is strict.
+        """
+        if self._strict:
+            raise UserError(f"{line} (--strict: stopped here; what was computed is kept)")
+        self.faults.append(line)
+        self.reporter.note(line)
 
     def finished(self, outcome: Outcome, shards: int = 1, part: str = "") -> None:
         """Take note of what a stage did.

@@ -185,6 +185,7 @@ class Finished:
 
     outcomes: dict[str, Outcome]  # what each stage did
     failures: dict[str, str]  # image id: why it was left out
+    faults: tuple[str, ...]  # what was left out of the ground truth of others, a line each
     settings: Settings
     num_images: int  # that were scored; without ground truth, whose label maps were saved
     pictures: Path | None  # folder of what was saved
@@ -193,6 +194,11 @@ class Finished:
     path: str | None = None  # of its row in the table ``runs``
     row: dict[str, Any] = field(default_factory=dict)  # that row
     classes: list[dict[str, Any]] = field(default_factory=list)  # its rows of ``class_iou``
+
+    @property
+    def left_out(self) -> list[str]:
+        """What could not be used, a line each: images, and parts of the ground truth."""
+        return [*self.failures.values(), *self.faults]
 
 
 def mark_in_use(pipelines: Sequence[Pipeline]) -> None:
@@ -264,6 +270,7 @@ def _run_one(
     finished = Finished(
         outcomes=dict(run.journal.outcomes),
         failures=dict(run.journal.failures),
+        faults=tuple(run.journal.faults),
         settings=run.settings,
         num_images=saved,
         pictures=folder,

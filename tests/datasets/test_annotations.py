@@ -20,6 +20,7 @@ from pycocotools.coco import COCO
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import Vocabulary
 from sclip_core.datasets.annotations import is_annotations, match, open_annotations
+from sclip_core.datasets.annotations.categories import NOT_EVALUATED
 from tests.datasets.trees import write_image, write_label
 
 SIZE = (40, 60)  # H, W
@@ -100,6 +101,13 @@ def write_coco(path: Path, annotations: list[dict[str, Any]], **more: Any) -> Pa
 def draw(path: Path, image_id: str = "a/b", size: tuple[int, int] = SIZE) -> np.ndarray:
     annotations = open_annotations(path)
     return annotations.draw(image_id, match(annotations.used, VOCABULARY, str(path)), size)
+
+
+def drawn_and_told(path: Path, image_id: str = "a/b") -> tuple[np.ndarray, list[str]]:
+    told: list[str] = []
+    annotations = open_annotations(path)
+    classes_of = match(annotations.used, VOCABULARY, str(path))
+    return annotations.draw(image_id, classes_of, SIZE, told.append), told
 
 
 def drawn(tmp_path: Path, *annotations: dict[str, Any]) -> np.ndarray:
@@ -330,11 +338,12 @@ BAD_FILES: dict[str, str | dict[str, Any]] = {
     },
     "category 3 is there twice": {"categories": [{"id": 3, "name": "a"}, {"id": 3, "name": "b"}]},
     "'name' is missing": {"categories": [{"id": 3}]},
-    "is not a path below": {"images": [{"id": 1, "file_name": "../b.jpg"}]},
-    "'/b.jpg' is not a path below": {"images": [{"id": 1, "file_name": "/b.jpg"}]},
+    "the file name '../' is empty": {"images": [{"id": 1, "file_name": "../"}]},
     "cannot be the name of a file": {"images": [{"id": 1, "file_name": "\ud800.jpg"}]},
-    "image 9, not listed": {"annotations": [annotation(1, [STAR], image_id=9)]},
-    "category 9 of an annotation is not listed": {"annotations": [annotation(1, [STAR], 9)]},
+    "1 annotation of images that it does not list: annotation 1 of image 9; expected": {
+        "annotations": [annotation(1, [STAR], image_id=9)]
+    },
+    "category 9 of an annotation is not listed, nor": {"annotations": [annotation(1, [STAR], 9)]},
     "'image_id' is None": {"annotations": [{}]},
     "LabelMe file, which has one image": {"shapes": []},
 }
@@ -475,11 +484,25 @@ def test_the_later_labelme_shape_is_on_top(tmp_path: Path, last: int) -> None:
     assert draw(tmp_path)[20, 30] == last
 
 
-@pytest.mark.parametrize("kind", ["point", "line", "linestrip", "mask"])
-def test_labelme_shapes_without_area(tmp_path: Path, kind: str) -> None:
-    path = write_labelme(tmp_path / "b.json", ("cat", kind, [[1, 2], [3, 4]]))
-    with pytest.raises(UserError, match=f"{path}: the shape 'cat' is a '{kind}'; expected polygon"):
-        open_annotations(tmp_path)
+@pytest.mark.parametrize("kind", ["line", "linestrip", "points", "mask", "cuboid"])
+def test_the_box_of_labelme_shapes_without_area_is_not_evaluated(tmp_path: Path, kind: str) -> None:
+    shapes = [("traffic light", "rectangle", [[0, 0], [60, 40]]), ("cat", kind, [[1, 2], [5, 9]])]
+    path = write_labelme(tmp_path / "b.json", *shapes[::-1])
+    classes, (line,) = drawn_and_told(tmp_path, "b")
+    expected = np.full(SIZE, LIGHT)
+    expected[2:9, 1:5] = NOT_EVALUATED
+    np.testing.assert_array_equal(classes, expected)
+    assert line.startswith(f"{path}, shape 0 (cat): ")
+    assert kind in line
+    assert line.endswith("its box is left out of the evaluation")
+
+
+def test_a_labelme_point_is_left_out(tmp_path: Path) -> None:
+    shapes = [("traffic light", "rectangle", [[0, 0], [60, 40]]), ("cat", "point", [[5, 9]])]
+    path = write_labelme(tmp_path / "b.json", *shapes)
+    classes, told = drawn_and_told(tmp_path, "b")
+    assert (classes == LIGHT).all()
+    assert told == [f"{path}, shape 1 (cat): a point has no area: left out"]
 
 
 def test_labelme_faults(tmp_path: Path) -> None:
@@ -595,6 +618,7 @@ def test_yolo_faults(tmp_path: Path) -> None:
     write_yolo(path, "1 0.1 0.1 0.2 0.2 0.3 0.3", "cat 1 2")
     with pytest.raises(UserError, match=r"b.txt, line 2 is 'cat 1 2'"):
         open_annotations(labels)
+    write_yolo(path, "1 0.1 0.1 0.2 0.2 0.3 0.3")
     (labels / "classes.txt").write_text("cat\n")
     with pytest.raises(UserError, match=r"line 1: category 1, but names are given for 0\.\.0"):
         open_annotations(labels)
@@ -627,7 +651,7 @@ def test_what_is_no_annotation(tmp_path: Path) -> None:
 def test_is_annotations(tmp_path: Path) -> None:
     assert is_annotations(write_coco(tmp_path / "coco.json", []))
     assert not is_annotations(tmp_path / "nowhere.json")
-    assert not is_annotations(tmp_path)  # COCO's file is passed itself
+    assert is_annotations(tmp_path)
     maps = tmp_path / "maps"
     write_label(maps / "a.png", np.zeros(SIZE, np.uint8))
     write_yolo(maps / "a.txt", yolo_line(0, STAR))

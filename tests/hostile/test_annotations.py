@@ -230,9 +230,10 @@ def test_names_that_lead_out_of_the_folder(tmp_path):
     loaded["images"][1]["file_name"] = "../b.jpg"
     (tmp_path / "coco.json").write_text(json.dumps(loaded))
     pets = Vocabulary.from_classes(["cat", "dog"])
-    with pytest.raises(UserError, match="is not a path below"):
-        label_maps(tmp_path / "coco.json", tmp_path / "images", pets, tmp_path / "maps")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["b.jpg", "coco.json", "images"]
+    label_maps(tmp_path / "coco.json", tmp_path / "images", pets, tmp_path / "maps")
+    top = ["b.jpg", "coco.json", "images", "maps"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == top
+    assert [path.name for path in (tmp_path / "maps").rglob("*.png")] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
+from unicodedata import normalize
 
 from sclip_core.config import UserError, unknown
 from sclip_core.config.errors import few
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
 Category = str | int  # its name, or its number if the format has no names
+NOT_EVALUATED = -2  # class of a pixel that may be of any class
+NOTHING = -1  # class of a pixel on which there is no object
+# Plain names of categories that stand for no class, where no class has such a word: LabelMe's own
+# ``__ignore__`` and ``_background_``, and what other tools call the same.
+SPECIAL = {
+    **dict.fromkeys(("ignore", "ignored", "void", "unlabeled", "unlabelled"), NOT_EVALUATED),
+    **dict.fromkeys(("don't care", "dontcare", "dont care"), NOT_EVALUATED),
+    BACKGROUND: NOTHING,
+}
 
 
 def plain(name: str) -> str:
     """A name as it is compared: ``traffic light`` for ``Traffic_light``."""
-    return " ".join(name.replace("_", " ").replace("-", " ").casefold().split())
+    return " ".join(normalize("NFC", name).replace("_", " ").replace("-", " ").casefold().split())
 
 
 def has_background(vocabulary: Vocabulary) -> bool:
@@ -27,7 +37,8 @@ def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> di
 
     A category's name is that of a class or any of its words, regardless of case and of ``_``,
     ``-`` or space between words; the name of a class goes before a word of another class. Number k
-    is class k, line k+1 of the vocabulary.
+    is class k, line k+1 of the vocabulary. A category without a class may be called ``ignore`` or
+    ``void``, which is `NOT_EVALUATED`, or ``background``, which is `NOTHING`.
 
     Args:
         used: the categories that the annotations use.
@@ -55,10 +66,22 @@ def match(used: Collection[Category], vocabulary: Vocabulary, source: str) -> di
             found[name] = vocabulary.numbers[index]
         elif plain(name) in ignored:
             found[name] = ignored[plain(name)]
+        elif plain(name) in SPECIAL:
+            found[name] = SPECIAL[plain(name)]
     missing = [name for name in names if name not in found]
     if missing:
         raise _without_class(missing, set(tables[0]) | set(tables[1]), source)
     return found
+
+
+def special(classes_of: Mapping[Category, int]) -> tuple[str, ...]:
+    """The note on categories that stand for no class, if there are any."""
+    ignored = [str(name) for name, label in classes_of.items() if label == NOT_EVALUATED]
+    nothing = [str(name) for name, label in classes_of.items() if label == NOTHING]
+    parts = [f"{few(ignored)}: its pixels are not evaluated"] if ignored else []
+    parts += [f"{few(nothing)}: its pixels count as without annotation"] if nothing else []
+    line = f"categories that are no class of the vocabulary: {'; '.join(parts)}"
+    return (line,) if parts else ()
 
 
 def _classes_by(*levels: Iterable[Collection[str]]) -> list[dict[str, set[int]]]:

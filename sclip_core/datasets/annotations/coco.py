@@ -6,7 +6,8 @@ COCO does not order overlapping objects. So the smaller is painted over the larg
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,9 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.config.errors import shown
-from sclip_core.datasets.annotations import reading, shapes
-from sclip_core.datasets.annotations.categories import Category
+from sclip_core.config.errors import few, shown
+from sclip_core.datasets.annotations import objects, reading, shapes
+from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category
+from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.labels import check_sizes
 
 
@@ -34,16 +36,19 @@ class CocoFile:
         pictures: by image id, in the order of the file.
         categories: names by number, in the order of the numbers.
         annotations: the entries of each image, by its number.
+        foreign: whether names of images are paths of another machine.
+        faults: lines on annotations of images that are not listed, which are left out.
     """
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read from a file.
 
         Raises:
-            UserError: a part is missing or of another type, an entry is there twice, or an
-                annotation names an image or category that is not listed.
+            UserError: a part is missing or of another type, an entry is there twice, or no
+                annotation is of an image that is listed.
         """
         self.path = path
+        self.foreign = False
         self.pictures: dict[str, Picture] = {}
         self.annotations: dict[int | str, list[dict[str, Any]]] = {}
         for entry in reading.objects(loaded, "images", str(path)):
@@ -54,22 +59,49 @@ class CocoFile:
             reading.refuse_twice(number, categories, "category", str(path))
             categories[number] = reading.field(entry, "name", str, f"{path}, category {number}")
         self.categories = {n: categories[n] for n in sorted(categories, key=_number_first)}
+        strays = []
         for entry in reading.objects(loaded, "annotations", str(path)):
             number = reading.identity(entry, "image_id", f"{path}, annotations")
-            if number not in self.annotations:
-                raise UserError(f"{path}: an annotation is of image {shown(number)}, not listed")
-            self.annotations[number].append(entry)
+            if number in self.annotations:
+                self.annotations[number].append(entry)
+            else:
+                strays.append(f"annotation {shown(entry.get('id'))} of image {shown(number)}")
+        some = f"{len(strays):,} annotations" if strays[1:] else "1 annotation"
+        line = f"{path}: {some} of images that it does not list: {few(strays)}"
+        self.faults: tuple[str, ...] = (line,) if strays else ()
+        if strays and not any(self.annotations.values()):
+            raise UserError(f"{line}; expected the numbers of 'images'")
 
-    def category(self, entry: Mapping[str, Any]) -> str:
-        """The name of the category of an annotation or segment.
+    def category(self, entry: Mapping[str, Any]) -> str | None:
+        """The name of the category of an annotation or segment; None: its number is not listed."""
+        number = reading.identity(entry, "category_id", f"{self.path}, annotations")
+        return self.categories.get(number)
+
+    def used(self, entries: Iterable[Mapping[str, Any]]) -> frozenset[Category]:
+        """The categories of annotations or segments.
 
         Raises:
-            UserError: its number is not listed.
+            UserError: most of their numbers are not listed.
         """
-        number = reading.identity(entry, "category_id", f"{self.path}, annotations")
-        if number not in self.categories:
-            raise UserError(f"{self.path}: category {shown(number)} of an annotation is not listed")
-        return self.categories[number]
+        found = [(self.category(entry), entry.get("category_id")) for entry in entries]
+        strays = [number for name, number in found if name is None]
+        if 2 * len(strays) > len(found):
+            raise UserError(
+                f"{self.path}: category {shown(strays[0])} of an annotation is not listed, nor "
+                "those of most others: expected the numbers of 'categories'"
+            )
+        return frozenset(name for name, _ in found if name is not None)
+
+    def label(
+        self, entry: Mapping[str, Any], classes_of: Mapping[Category, int], where: str, tell: Tell
+    ) -> int:
+        """The class of an annotation; without a category its pixels are not evaluated."""
+        name = self.category(entry)
+        if name is None:
+            number = shown(entry.get("category_id"))
+            tell(f"{where}: category {number} is not listed: left out of the evaluation")
+            return NOT_EVALUATED
+        return classes_of[name]
 
     def of(self, image_id: str, size_hw: tuple[int, int]) -> list[dict[str, Any]]:
         """The annotations of an image.
@@ -90,6 +122,7 @@ class CocoFile:
         size_hw = reading.optional_size(
             entry, "height", "width", f"{self.path}, image {shown(name)}"
         )
+        self.foreign |= reading.is_foreign(name)
         self.pictures[image_id] = Picture(number, size_hw)
         self.annotations[number] = []
 
@@ -99,6 +132,7 @@ class CocoInstances:
 
     format = "COCO instances"
     unlisted_is_empty = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; outlines are checked when they are drawn.
@@ -108,27 +142,49 @@ class CocoInstances:
         """
         self._file = CocoFile(path, loaded)
         self.names: tuple[str, ...] | None = tuple(self._file.categories.values())
-        entries = [entry for part in self._file.annotations.values() for entry in part]
-        self.used: frozenset[Category] = frozenset(self._file.category(e) for e in entries)
+        self._entries = [entry for part in self._file.annotations.values() for entry in part]
+        self.used: frozenset[Category] = self._file.used(self._entries)
         self.files = {"": path}
+        self.faults, self.foreign = self._file.faults, self._file.foreign
 
     def ids(self) -> list[str]:
         """The images in the file, with or without annotations."""
         return list(self._file.pictures)
 
     def draw(
-        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+        self,
+        image_id: str,
+        classes_of: Mapping[Category, int],
+        size_hw: tuple[int, int],
+        tell: Tell = silent,
     ) -> NDArray[np.int32]:
         """Draw the map of one image; smaller objects are on top, crowds beneath all others."""
         crowds: list[shapes.Layer] = []
-        objects: list[shapes.Layer] = []
+        found: list[shapes.Layer] = []
+        boxes: list[shapes.Layer] = []  # above all: it is not known what of them is seen
         for entry in self._file.of(image_id, size_hw):
             where = f"{image_id} in {self._file.path}, annotation {shown(entry.get('id'))}"
-            mask = shapes.mask_of(entry.get("segmentation"), size_hw, where)
-            layer = shapes.Layer(mask, classes_of[self._file.category(entry)])
-            (crowds if _is_crowd(entry, where) else objects).append(layer)
-        layers = shapes.smaller_on_top(crowds) + shapes.smaller_on_top(objects)
-        return shapes.paint(layers, size_hw)
+            crowd = _is_crowd(entry, where)
+            label = self._file.label(entry, classes_of, where, tell)
+            layer = objects.layer_of(
+                partial(objects.mask_of, entry.get("segmentation"), size_hw, where, tell),
+                label,
+                partial(self._box, entry),
+                size_hw,
+                tell,
+            )
+            if layer is not None:
+                above = layer.label == NOT_EVALUATED != label
+                (boxes if above else crowds if crowd else found).append(layer)
+        layers = shapes.smaller_on_top(crowds) + shapes.smaller_on_top(found)
+        return shapes.paint([*layers, *boxes], size_hw)
+
+    def _box(self, entry: Mapping[str, Any]) -> objects.Box | None:
+        return objects.box_of(entry.get("bbox")) if self._boxes_are_reliable else None
+
+    @cached_property
+    def _boxes_are_reliable(self) -> bool:
+        return objects.reliable(self._entries)
 
 
 def _is_crowd(entry: Mapping[str, Any], where: str) -> bool:

@@ -5,20 +5,26 @@ Shapes are painted in the order of the file, which is the order in which they we
 
 from __future__ import annotations
 
+import base64
+import io
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
-from sclip_core.datasets.annotations import reading, shapes
-from sclip_core.datasets.annotations.categories import Category
+from sclip_core.datasets.annotations import objects, reading, shapes
+from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category
+from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.labels import check_sizes
 
-KINDS = ("polygon", "rectangle", "circle")
+OUTLINES = ("polygon", "rectangle", "circle", "rotation", "oriented_rectangle")
+STROKES = ("line", "linestrip", "point", "points")
 ON_RIM = 360  # corners of the polygon that stands for a circle: 0.04 pixels off at a radius of 1000
 
 
@@ -26,8 +32,9 @@ class Shape(NamedTuple):
     """One shape of a file, not yet checked."""
 
     label: str
-    kind: str
+    kind: object
     points: object
+    mask: object  # of the kind "mask": a PNG in base64
 
 
 class Page(NamedTuple):
@@ -45,6 +52,9 @@ class LabelMe:
 
     format = "LabelMe"
     unlisted_is_empty = False
+    notes: tuple[str, ...] = ()
+    faults: tuple[str, ...] = ()
+    foreign = False
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Read all files.
@@ -54,10 +64,18 @@ class LabelMe:
             files: the files by image id.
 
         Raises:
-            UserError: a file is not a LabelMe file, or has a shape without area.
+            UserError: none of them is a LabelMe file.
         """
         self._paths = dict(files)
-        self._pages = {image_id: _page(path) for image_id, path in files.items()}
+        self._pages: dict[str, Page] = {}
+        self._errors: dict[str, UserError] = {}  # of the other files
+        for image_id, path in files.items():
+            try:
+                self._pages[image_id] = _page(path)
+            except UserError as error:
+                self._errors[image_id] = error
+        if self._errors and not self._pages:
+            raise next(iter(self._errors.values()))
         labels = {shape.label for page in self._pages.values() for shape in page.shapes}
         self.used: frozenset[Category] = frozenset(labels)
         self.names: tuple[str, ...] | None = tuple(sorted(labels))
@@ -65,21 +83,35 @@ class LabelMe:
 
     def ids(self) -> list[str]:
         """The images that have a file."""
-        return list(self._pages)
+        return list(self._paths)
 
     def draw(
-        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+        self,
+        image_id: str,
+        classes_of: Mapping[Category, int],
+        size_hw: tuple[int, int],
+        tell: Tell = silent,
     ) -> NDArray[np.int32]:
         """Draw the map of one image; later shapes are on top."""
+        if image_id in self._errors:
+            raise ImageError(str(self._errors[image_id]))
         page, where = self._pages[image_id], str(self._paths[image_id])
         check_sizes(size_hw, page.size_hw or size_hw, where)
-        layers = []
+        layers: list[shapes.Layer] = []
+        boxes: list[shapes.Layer] = []  # above all: it is not known what of them is seen
         for number, shape in enumerate(page.shapes):
-            place = f"{where}, shape {number} ({shape.label})"
-            outline = _outline(shape, size_hw, place)
-            mask = shapes.polygon(outline, size_hw, place)
-            layers.append(shapes.Layer(mask, classes_of[shape.label]))
-        return shapes.paint(layers, size_hw)
+            place, label = f"{where}, shape {number} ({shape.label})", classes_of[shape.label]
+            layer = objects.layer_of(
+                partial(_mask, shape, size_hw, place),
+                label,
+                partial(_box, shape, size_hw, place),
+                size_hw,
+                tell,
+            )
+            if layer is not None:
+                above = layer.label == NOT_EVALUATED != label
+                (boxes if above else layers).append(layer)
+        return shapes.paint([*layers, *boxes], size_hw)
 
 
 def _page(path: Path) -> Page:
@@ -97,22 +129,49 @@ def _page(path: Path) -> Page:
 def _shape(entry: Mapping[str, Any], path: Path) -> Shape:
     """One shape; files of early versions have only polygons, without a ``shape_type``."""
     label = reading.field(entry, "label", str, f"{path}, shapes")
-    kind = entry.get("shape_type") or KINDS[0]
-    if kind not in KINDS:
-        raise UserError(
-            f"{path}: the shape '{label}' is a {shown(kind)}; expected {', '.join(KINDS)}: draw "
-            "it again as one of these, or delete it"
+    kind = entry.get("shape_type") or OUTLINES[0]
+    return Shape(label, kind, entry.get("points"), entry.get("mask"))
+
+
+def _mask(shape: Shape, size_hw: tuple[int, int], where: str) -> dict[str, Any]:
+    """The mask of a shape.
+
+    Raises:
+        ImageError: as `objects.layer_of` expects it.
+    """
+    if shape.kind == "mask":
+        return _png_mask(shape, size_hw, where)
+    if shape.kind in STROKES:
+        raise objects.NothingError(f"{where}: a {shape.kind} has no area")
+    if shape.kind not in OUTLINES:
+        raise shapes.NoAreaError(
+            f"{where}: a {shown(shape.kind)}; expected {', '.join(OUTLINES)} or mask"
         )
-    return Shape(label, kind, entry.get("points"))
+    outline = _outline(shape, size_hw, where)
+    if len(outline) and not objects.has_area(outline):
+        few = f"an outline of {len(outline)} points without area"
+        raise objects.NothingError(f"{where}: {few}")
+    return shapes.polygon(outline, size_hw, where)
+
+
+def _box(shape: Shape, size_hw: tuple[int, int], where: str) -> objects.Box | None:
+    """The box around the points of a shape that has no outline; None: they are not known."""
+    if shape.kind in ("circle", "rectangle"):  # its points are not all there
+        return None
+    try:
+        pairs = shapes.corners(shape.points, size_hw, where)
+    except shapes.NoAreaError:
+        return None
+    return objects.Box(*pairs.min(0).tolist(), *pairs.max(0).tolist()) if len(pairs) > 1 else None
 
 
 def _outline(shape: Shape, size_hw: tuple[int, int], where: str) -> NDArray[np.float64]:
     """The corners (N, 2) of a shape; a circle is given by its centre and a point of its rim."""
     pairs = shapes.corners(shape.points, size_hw, where)
-    if shape.kind == "polygon" or (shape.kind == "rectangle" and len(pairs) == 4):
+    if shape.kind not in ("rectangle", "circle") or (shape.kind == "rectangle" and len(pairs) == 4):
         return pairs
     if len(pairs) != 2:
-        raise ImageError(f"{where}: a {shape.kind} of {len(pairs)} points; expected 2")
+        raise shapes.NoAreaError(f"{where}: a {shape.kind} of {len(pairs)} points; expected 2")
     if shape.kind == "rectangle":
         (left, top), (right, bottom) = pairs.min(0), pairs.max(0)
         return np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
@@ -120,3 +179,29 @@ def _outline(shape: Shape, size_hw: tuple[int, int], where: str) -> NDArray[np.f
     radius = np.hypot(*(pairs[1] - pairs[0]))
     circle: NDArray[np.float64] = pairs[0] + radius * np.stack([np.cos(turns), np.sin(turns)], 1)
     return circle
+
+
+def _png_mask(shape: Shape, size_hw: tuple[int, int], where: str) -> dict[str, Any]:
+    """The mask of a shape of the kind "mask": a PNG whose upper left pixel is the first point's."""
+    pairs = shapes.corners(shape.points, size_hw, where)
+    try:
+        data = base64.b64decode(str(shape.mask), validate=True)
+        with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
+            if any(side > most for side, most in zip(image.size, size_hw[::-1], strict=True)):
+                raise ImageError(
+                    f"{where}: a mask of {image.size[0]}x{image.size[1]} pixels, larger than the "
+                    "image: is it of another image?"
+                )
+            part = np.asarray(image.convert("L")) > 0
+    except ImageError:
+        raise
+    except Exception as error:  # Pillow's readers raise a dozen kinds
+        raise shapes.NoAreaError(f"{where}: its mask cannot be read ({error})") from None
+    if not len(pairs):
+        raise shapes.NoAreaError(f"{where}: a mask without the points of its box")
+    left, top = np.floor(pairs.min(0)).astype(int).tolist()
+    whole = np.zeros(size_hw, np.uint8, order="F")
+    room = whole[max(top, 0) :, max(left, 0) :]
+    part = part[max(-top, 0) :, max(-left, 0) :][: room.shape[0], : room.shape[1]]
+    room[: part.shape[0], : part.shape[1]] = part
+    return dict(shapes.coco().encode(whole))

@@ -5,42 +5,49 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
+from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.counts import number_of
-from sclip_core.config.errors import few, shown
+from sclip_core.config.errors import few
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
-from sclip_core.datasets.annotations import (
-    Annotations,
+from sclip_core.datasets.annotations.categories import (
+    NOT_EVALUATED,
+    Category,
     has_background,
     match,
-    open_annotations,
+    special,
 )
+from sclip_core.datasets.annotations.listing import Listed, listed
+from sclip_core.datasets.annotations.marker import Drawn, is_lines
+from sclip_core.datasets.annotations.opening import Annotations, open_annotations
 from sclip_core.datasets.causes import IGNORE_LABEL
 from sclip_core.datasets.headers import Header, read_header
 from sclip_core.datasets.images import turned
-from sclip_core.datasets.label_names import plain_form
-from sclip_core.datasets.samples import files_of, own_folder
+from sclip_core.datasets.integrity import refuse_damaged
+from sclip_core.datasets.samples import Sample, files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
-from sclip_core.store.keys import artifact_key, canonical_json
+from sclip_core.store.keys import artifact_key
 
-VERSION = 1  # of the drawing; a higher one draws all maps again
+VERSION = 2  # of the drawing; a higher one draws all maps again
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn
+FAULTS = "faults"  # key of a PNG's text: lines on shapes that are not in it, as JSON
 MOST_THREADS = 8
 IGNORE_LABEL_16 = 65535  # value of pixels that are not evaluated, in maps of 16 bits
-SHOWN = 3  # faults given in an error
+TURNED = "turned"  # in place of a line: the annotations were turned with their image
+SHOWN = 3  # faults given in a line
 
 
 class Job(NamedTuple):
@@ -52,20 +59,21 @@ class Job(NamedTuple):
     target: Path
 
 
-class How(NamedTuple):
-    """How images are read, and those whose annotations were turned with them."""
+class Values(NamedTuple):
+    """What is written in the maps."""
 
-    exif: str
-    turned: list[Path]
+    classes_of: Mapping[Category, int]
+    rest: int  # of pixels without annotation
+    ignored: int  # of pixels that are not evaluated
+    exif: str  # whether images are turned as EXIF asks for: ``apply`` or ``ignore``
 
-    def report(self, say: Callable[[str], None]) -> None:
-        """Say which annotations were turned."""
-        if self.turned:
-            say(
-                f"the annotations of {number_of(len(self.turned), 'image')} fit the pixels "
-                "before EXIF turns them, and are turned with them: "
-                f"{few(sorted(self.turned))}"
-            )
+
+class Maps(NamedTuple):
+    """Label maps that were drawn, now or earlier."""
+
+    folder: Path  # the map of ``a/b.jpg`` is ``a/b.png`` in it
+    left_out: tuple[tuple[Sample, str], ...]  # images that have no map, and why
+    faults: tuple[str, ...]  # lines on annotations that are not in the maps
 
 
 def label_maps(
@@ -80,132 +88,177 @@ def label_maps(
     all_listed: bool = True,
     exif: str = "apply",
 ) -> Path:
+    """Draw the label maps of all images, as `draw_maps` does, and give their folder.
+
+    Raises:
+        UserError: as `draw_maps`; or an image has no map.
+    """
+    given = (labels, images, vocabulary, folder, workers, lambda ids: list(ids)[:limit])
+    return draw_maps(*given, say, elsewhere, all_listed, True, exif).folder
+
+
+def draw_maps(
+    labels: Path,
+    images: Path,
+    vocabulary: Vocabulary,
+    folder: Path,
+    workers: int | None = None,
+    choose: Callable[[Sequence[str]], list[str]] = list,
+    say: Callable[[str], None] = lambda line: None,
+    elsewhere: Path | None = None,
+    all_listed: bool = True,
+    every: bool = False,
+    exif: str = "apply",
+) -> Maps:
     """Draw a label map for each image that has annotations.
 
-    Pixels that no annotation covers are background, or have the value of `unlabelled`. Maps of
-    an earlier call are kept, unless annotations, vocabulary or image have changed.
+    Pixels without annotation are background if that is a class, else `unlabelled`, as are those not
+    to be evaluated. Maps are kept unless annotations, vocabulary or image have changed.
 
     Args:
-        labels: a COCO file, or a folder of LabelMe or YOLO files.
+        labels: a COCO file, or a folder of COCO, LabelMe or YOLO files.
         images: the folder of the images.
         vocabulary: the classes, whose words are the names of the categories.
         folder: where the maps are kept, each set in a folder of its own.
         workers: threads; None: as many as the machine has cores, up to eight.
-        limit: only the first so many images have to be annotated.
-        say: called with a line on what a user should know.
-        elsewhere: where all maps are drawn if ``folder`` lacks some; None: in ``folder``.
+        choose: gives the images that have to be annotated.
+        say: called with a line for each thing to know.
+        elsewhere: where all maps are drawn if ``folder`` lacks some, which then stays as it is.
         all_listed: whether an image that the annotations do not list is a mistake.
+        every: whether every listed image must have a map.
         exif: whether images are turned as EXIF asks for: ``apply`` or ``ignore``.
 
-    Returns:
-        The folder of the maps; the map of ``a/b.jpg`` is ``a/b.png`` in it.
-
     Raises:
-        UserError: the annotations cannot be used, have a category without a class, or lack
-            images; some maps cannot be drawn (all others are); or the disk is full.
+        UserError: annotations that cannot be used; no map can be drawn, or the disk is full.
     """
     annotations = open_annotations(labels)
-    classes_of = match(annotations.used, vocabulary, str(labels))
-    rest = vocabulary.numbers[0] if has_background(vocabulary) else unlabelled(vocabulary)
-    threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
-    with ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps") as pool:
+    values = _values(annotations, vocabulary, labels, exif)
+    there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
+    found = listed(annotations, labels, there, choose(list(there)), all_listed)
+    with _threads(workers) as pool:
         maps = folder / _key(annotations, vocabulary, pool, exif)
-        there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
-        jobs = _jobs(annotations, labels, there, maps, limit, say, all_listed)
-        done = _done(maps)
+        jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
+        done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
-        kept = {i for i, state in states.items() if done.get(i) == state}
-        todo = [job for job in jobs if job.image_id not in kept or not job.target.is_file()]
-        if not todo:
-            return maps
+        todo = [job for job in jobs if not _is_done(job, states[job.image_id], done)]
         if elsewhere is not None:
-            more: Any = {"all_listed": all_listed, "exif": exif}
-            return label_maps(labels, images, vocabulary, elsewhere, workers, limit, **more)
-        how = How(exif, [])
-        faults = _draw_all(pool, todo, partial(_draw, annotations, classes_of, rest, how), done)
-    how.report(say)
-    if faults:
-        raise _undrawn(faults, len(jobs), labels)
-    _finish(maps, {**done, **states})
-    return maps
+            if not all(done.known_to_fail(job.image_id, states[job.image_id]) for job in todo):
+                given = (labels, images, vocabulary, elsewhere, workers, choose, say)
+                return draw_maps(*given, None, all_listed, every, exif)
+            todo = []
+        results = _draw_all(pool, todo, partial(_draw, annotations, values), done.states)
+    done = done.with_results(results, states)
+    for line in (*special(values.classes_of), *found.notes, *_turned(done.faults, there, found)):
+        say(line)
+    result = _result(Maps(maps, (), annotations.faults), found, done, labels, there, every)
+    if todo:
+        done.write(maps / MARKER)
+    return result
 
 
-def _finish(maps: Path, states: Mapping[str, Any]) -> None:
-    """Note the state of each image whose map is drawn."""
-    text = canonical_json({"images": states})
-    write_whole(maps / MARKER, lambda path: path.write_text(text, encoding="utf-8"))
+def _threads(workers: int | None) -> ThreadPoolExecutor:
+    threads = workers or min(MOST_THREADS, os.cpu_count() or 1)
+    return ThreadPoolExecutor(threads, thread_name_prefix="sclip-maps")
 
 
-def _undrawn(faults: Sequence[ImageError], total: int, labels: Path) -> UserError:
-    """The error for maps that cannot be drawn."""
-    more = f"; and {len(faults) - SHOWN:,} more" if len(faults) > SHOWN else ""
+def _result(
+    maps: Maps,
+    found: Listed,
+    done: Drawn,
+    labels: Path,
+    there: Mapping[str, Path],
+    every: bool,
+) -> Maps:
+    """The maps, with what is not in them of the images that are wanted.
+
+    Raises:
+        UserError: no map can be drawn, or not all if ``every``.
+    """
+    wanted = found.wanted
+    failed = {i: done.failed[i][1] for i in wanted if i in done.failed}
+    if failed and (every or len(failed) == len([i for i in wanted if i in found.known_as])):
+        raise _cannot_be_drawn(list(failed.values()), len(found.known_as), labels)
+    samples = tuple((Sample(i, there[i], None), _unnamed(i, why)) for i, why in failed.items())
+    return Maps(maps.folder, samples, maps.faults + _faults(done.faults, wanted, labels))
+
+
+def _turned(
+    found: Mapping[str, Sequence[str]], there: Mapping[str, Path], of: Listed
+) -> tuple[str, ...]:
+    """The note on annotations that were turned with their images, if there are any."""
+    paths = [there[i] for i in of.wanted if TURNED in found.get(i, ())]
+    line = (
+        f"the annotations of {number_of(len(paths), 'image')} fit the pixels before EXIF "
+        f"turns them, and are turned with them: {few(paths)}"
+    )
+    return (line,) if paths else ()
+
+
+def _unnamed(image_id: str, why: str) -> str:
+    """A line on an image without its id, with which a run begins it anyway."""
+    return why.removeprefix(f"{image_id} ")
+
+
+def _values(annotations: Annotations, vocabulary: Vocabulary, labels: Path, exif: str) -> Values:
+    classes_of, ignored = match(annotations.used, vocabulary, str(labels)), unlabelled(vocabulary)
+    rest = vocabulary.numbers[0] if has_background(vocabulary) else ignored
+    return Values(classes_of, rest, ignored, exif)
+
+
+def _is_done(job: Job, state: list[int], done: Drawn) -> bool:
+    return done.states.get(job.image_id) == state and job.target.is_file()
+
+
+def _cannot_be_drawn(faults: Sequence[str], of: int, labels: Path) -> UserError:
     return UserError(
-        f"{len(faults):,} of {total:,} label maps cannot be drawn from {labels}: "
-        f"{'; '.join(map(str, faults[:SHOWN]))}{more}"
+        f"{len(faults):,} of {of:,} label maps cannot be drawn from {labels}: {_first(faults)}"
     )
 
 
-def _jobs(
-    annotations: Annotations,
-    labels: Path,
-    images: Mapping[str, Path],
-    maps: Path,
-    limit: int | None,
-    say: Callable[[str], None],
-    all_listed: bool,
-) -> list[Job]:
-    """The maps to be drawn, of all images or of those with annotations, as the format demands.
+def _faults(
+    found: Mapping[str, Sequence[str]], wanted: Collection[str], labels: Path
+) -> tuple[str, ...]:
+    """One line on all shapes that are not in the maps of the images that are wanted."""
+    parts = [[line for line in found.get(i, ()) if line != TURNED] for i in wanted]
+    parts = [part for part in parts if part]
+    lines = [line for part in parts for line in part]
+    if not lines:
+        return ()
+    shapes = number_of(len(lines), "annotation")
+    of = number_of(len(parts), "image")
+    return (f"{labels}: faults in {shapes} of {of}: {_first(lines)}",)
 
-    Raises:
-        UserError: there are no annotations, or images lack some in a format in which that does
-            not mean that they have no objects.
-    """
-    if not annotations.used:
-        raise UserError(
-            f"{labels} ({annotations.format}) holds no annotation, so that nothing could be "
-            "scored: is it the right one?"
-        )
-    known_as = _matched(annotations, labels, images)
-    unlisted = [i for i in list(images)[:limit] if i not in known_as]
-    if unlisted:
-        found = f"{number_of(len(unlisted), 'image', 'are')} not in {labels} ({annotations.format})"
-        if not annotations.unlisted_is_empty and all_listed:
-            other = next((i for i in annotations.ids() if i.endswith(f"/{unlisted[0]}")), None)
-            alike = f" (it lists {shown(other)}: subfolders must be the same)" if other else ""
-            advice = "annotate them, or pass --missing-labels skip or empty"
-            raise UserError(f"{found}: {few(unlisted)}{alike}; {advice}")
-        if annotations.unlisted_is_empty:
-            say(f"{found}, and taken for images without objects: {few(unlisted)}")
-    drawn = images if annotations.unlisted_is_empty else known_as
-    return [Job(i, known_as.get(i, i), images[i], maps / f"{i}.png") for i in drawn]
+
+def _first(lines: Sequence[str]) -> str:
+    more = f"; and {len(lines) - SHOWN:,} more" if len(lines) > SHOWN else ""
+    return f"{'; '.join(lines[:SHOWN])}{more}"
 
 
 def _draw_all(
     pool: ThreadPoolExecutor,
     jobs: Sequence[Job],
-    draw: Callable[..., None],
-    done: Mapping[str, Any],
-) -> list[ImageError]:
-    """Draw maps in threads, and return the errors of those that cannot be drawn.
+    draw: Callable[..., list[str]],
+    seen: Collection[str],
+) -> dict[str, list[str] | ImageError]:
+    """Draw maps in threads; gives the lines on their shapes, or why an image has no map.
 
     Args:
         pool: the threads.
         jobs: the maps.
         draw: draws the map of a job; ``seen_before`` tells it whether one was drawn before.
-        done: the images whose maps were drawn before.
+        seen: the images whose maps were drawn before.
     """
     for above in {job.target.parent for job in jobs}:
         with written_to(above):
             above.mkdir(parents=True, exist_ok=True)
 
-    def fault_of(job: Job) -> ImageError | None:
+    def result_of(job: Job) -> list[str] | ImageError:
         try:
-            draw(job, seen_before=job.image_id in done)
+            return draw(job, seen_before=job.image_id in seen)
         except ImageError as error:
             return error
-        return None
 
-    return [fault for fault in pool.map(fault_of, jobs) if fault is not None]
+    return dict(zip((job.image_id for job in jobs), pool.map(result_of, jobs), strict=True))
 
 
 def unlabelled(vocabulary: Vocabulary) -> int:
@@ -225,38 +278,50 @@ def unlabelled(vocabulary: Vocabulary) -> int:
     return IGNORE_LABEL if vocabulary.highest < IGNORE_LABEL - 1 else IGNORE_LABEL_16
 
 
-def _draw(
-    annotations: Annotations,
-    classes_of: Mapping[str | int, int],
-    rest: int,
-    how: How,
-    job: Job,
-    seen_before: bool,
-) -> None:
-    """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed."""
+def _draw(annotations: Annotations, values: Values, job: Job, seen_before: bool) -> list[str]:
+    """Draw one map, unless an interrupted call has; ``seen_before``: the image has changed.
+
+    Returns:
+        Lines on shapes that are not in it.
+    """
     header = _header(job.image)
-    size_hw = header.shown if how.exif == "apply" else header.size
+    size_hw = header.shown if values.exif == "apply" else header.size
     if not seen_before and job.target.is_file():
         with suppress(ImageError):
             if _size(job.target) == size_hw:
-                return
+                return _faults_in(job.target)
+    lines: list[str] = []
     try:
-        classes = annotations.draw(job.known_as, classes_of, size_hw)
+        classes = annotations.draw(job.known_as, values.classes_of, size_hw, lines.append)
     except ImageError as error:
-        classes = _drawn_as_stored(annotations, classes_of, job, header, error)
-        how.turned.append(job.image)
-    values: NDArray[np.int32] = np.where(classes == IGNORED, rest, classes)
-    deep = max(rest, *classes_of.values(), 0) > IGNORE_LABEL
-    image = Image.fromarray(values.astype(np.uint16 if deep else np.uint8))
-    write_whole(job.target, lambda path: image.save(path, format="PNG"))
+        lines = [TURNED]
+        classes = _drawn_as_stored(annotations, values, job, header, error, lines)
+    drawn = np.where(classes == IGNORED, values.rest, classes)
+    drawn[classes == NOT_EVALUATED] = values.ignored
+    deep = max(values.rest, *values.classes_of.values(), drawn.max(initial=0)) > IGNORE_LABEL
+    image = Image.fromarray(drawn.astype(np.uint16 if deep else np.uint8))
+    text = PngInfo()
+    if lines:  # should this call be interrupted, the next one will know
+        text.add_text(FAULTS, json.dumps(lines), zip=True)
+    write_whole(job.target, lambda path: image.save(path, format="PNG", pnginfo=text))
+    return lines
+
+
+def _faults_in(path: Path) -> list[str]:
+    """The lines on shapes that are not in a map, which are in its file."""
+    with suppress(OSError, ValueError, SyntaxError), PngImageFile(path) as image:
+        found = json.loads(str(image.text.get(FAULTS, "[]")))
+        return found if is_lines(found) else []
+    return []
 
 
 def _drawn_as_stored(
     annotations: Annotations,
-    classes_of: Mapping[str | int, int],
+    values: Values,
     job: Job,
     header: Header,
     error: ImageError,
+    lines: list[str],
 ) -> NDArray[np.int32]:
     """The map of annotations that have the size of an image before EXIF turns it, turned with it.
 
@@ -265,15 +330,18 @@ def _drawn_as_stored(
     """
     if header.size == header.shown:
         raise error
+    tell = lines.append
     try:
-        return turned(annotations.draw(job.known_as, classes_of, header.size), header.orientation)
+        drawn = annotations.draw(job.known_as, values.classes_of, header.size, tell)
     except ImageError:
         raise error from None
+    return turned(drawn, header.orientation)
 
 
 def _header(path: Path) -> Header:
     """Of an image that is not damaged."""
     data = read_sample(path)
+    refuse_damaged(data, str(path))
     return read_header(data) or Header("unknown", image_size(data, str(path)))
 
 
@@ -294,10 +362,10 @@ def _key(
         "class_names": vocabulary.class_names,
         "words": vocabulary.words,
     }
-    if vocabulary.labels or vocabulary.ignored:
-        identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
     if exif != "apply":
         identity["exif"] = exif
+    if vocabulary.labels or vocabulary.ignored:
+        identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
     return artifact_key(identity)
 
 
@@ -310,52 +378,6 @@ def _digest(path: Path) -> str:
         return ""
     except OSError as error:
         raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
-
-
-def _matched(annotations: Annotations, labels: Path, images: Mapping[str, Path]) -> dict[str, str]:
-    """For each image with annotations, its id in these; at least one image has some."""
-    known = annotations.ids()
-    cut = _folders_above(known, images)
-    ids = {"/".join(one.split("/")[cut:]): one for one in known}
-    composed = {plain_form(image_id): image_id for image_id in images}
-    as_images = {
-        i if i in images else composed.get(plain_form(i), i): one for i, one in ids.items()
-    }
-    found = {image_id: one for image_id, one in as_images.items() if image_id in images}
-    if found:
-        return found
-    there, listed = next(iter(images), None), next(iter(known), None)
-    raise UserError(
-        f"{labels} ({annotations.format}) has none of the images: it lists {len(known):,}, e.g. "
-        f"{shown(listed)}, and --images holds {len(images):,}, e.g. {shown(there)}; names and "
-        "subfolders must be the same, only the ending may differ"
-    )
-
-
-def _folders_above(known: Sequence[str], images: Mapping[str, Path]) -> int:
-    """How many leading folders of the annotations' names lie above ``--images``.
-
-    It is 1 for ``images/a.jpg`` if ``--images`` is that folder. Only folders that all names share
-    are left out, so that no two images become one.
-    """
-    shared = os.path.commonpath([f"/{os.path.dirname(one)}" for one in known]) if known else "/"
-    for cut in range(len(Path(shared).parts)):  # the root itself is a part
-        if any("/".join(one.split("/")[cut:]) in images for one in known):
-            return cut
-    return 0
-
-
-def _done(maps: Path) -> dict[str, list[int]]:
-    """The state, at that time, of the images whose maps earlier calls finished."""
-    with suppress(OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        done: Any = json.loads((maps / MARKER).read_text("utf-8"))["images"]
-        return {image: state for image, state in done.items() if _is_state(state)}
-    return {}
-
-
-def _is_state(value: object) -> bool:
-    """Whether a value of the marker file could come from `_state`."""
-    return isinstance(value, list) and all(type(number) is int for number in value)
 
 
 def _state(path: Path) -> list[int]:

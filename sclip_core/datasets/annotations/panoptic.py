@@ -18,6 +18,7 @@ from sclip_core.config.errors import few
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import Category
 from sclip_core.datasets.annotations.coco import CocoFile
+from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.images import decode_image, read_sample
 from sclip_core.datasets.labels import IGNORED, check_sizes
 
@@ -31,6 +32,7 @@ class CocoPanoptic:
 
     format = "COCO panoptic"
     unlisted_is_empty = False
+    notes: tuple[str, ...] = ()
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; no PNG is opened.
@@ -48,7 +50,8 @@ class CocoPanoptic:
             )
         self.names: tuple[str, ...] | None = tuple(self._file.categories.values())
         self.files = {"": path}
-        used: set[Category] = set()
+        self.faults, self.foreign = self._file.faults, self._file.foreign
+        segments: list[dict[str, Any]] = []
         for image_id, picture in self._file.pictures.items():
             entries = self._file.annotations[picture.number]
             if len(entries) > 1:
@@ -56,15 +59,19 @@ class CocoPanoptic:
             for entry in entries:
                 name = self._png(entry)
                 self.files[name] = self._folder / name
-                used.update(map(self._file.category, self._segments(entry)))
-        self.used: frozenset[Category] = frozenset(used)
+                segments += self._segments(entry)
+        self.used: frozenset[Category] = self._file.used(segments)
 
     def ids(self) -> list[str]:
         """The images in the file, with or without annotations."""
         return list(self._file.pictures)
 
     def draw(
-        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+        self,
+        image_id: str,
+        classes_of: Mapping[Category, int],
+        size_hw: tuple[int, int],
+        tell: Tell = silent,
     ) -> NDArray[np.int32]:
         """Draw the map of one image from its PNG."""
         entries = self._file.of(image_id, size_hw)
@@ -88,7 +95,9 @@ class CocoPanoptic:
             if number in class_of_segment:
                 found = "is there twice" if number else "stands for no segment"
                 raise ImageError(f"{where}: the id {number} {found}; export the file again")
-            class_of_segment[number] = classes_of[self._file.category(segment)]
+            class_of_segment[number] = self._file.label(
+                segment, classes_of, f"{where}, segment {number}", tell
+            )
         found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
         stray = [str(number) for number in found.tolist() if number not in class_of_segment]
         if stray:

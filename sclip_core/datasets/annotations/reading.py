@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Hashable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -12,6 +13,8 @@ from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.config.protocol import is_text
 
+NUMBER = re.compile("0|[1-9][0-9]{0,17}")  # "007" is a name
+SCHEME = re.compile("^([A-Za-z]:|[A-Za-z][A-Za-z0-9+.-]*://)")  # a drive, file://, https://
 KINDS: dict[type, str] = {dict: "an object", list: "a list", str: "a text", int: "a whole number"}
 
 
@@ -74,15 +77,24 @@ def objects(entry: Mapping[str, Any], key: str, where: str) -> list[dict[str, An
 
 
 def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
-    """A field by which an entry is identified.
+    """A field by which an entry is identified; ``"12"`` and ``12.0`` are the number 12.
 
     Raises:
         UserError: it is missing, or neither a whole number nor a text.
     """
-    value = entry.get(key)
+    value = as_number(entry.get(key))
     if isinstance(value, int | str):
         return value
     raise UserError(f"{where}: '{key}' is {shown(value)}; expected a whole number")
+
+
+def as_number(value: object) -> object:
+    """A number that is written as a text or with a decimal point as a whole number."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, str) and NUMBER.fullmatch(value):
+        return int(value)
+    return value
 
 
 def optional_size(
@@ -125,10 +137,25 @@ def relative_name(name: str, where: str) -> str:
 def id_of(name: str, where: str) -> str:
     r"""The id of an image by its file name: ``a\b.jpg`` gives ``a/b``.
 
+    Of a path of another machine, what leads to its folder is left out: ``C:\data\a.jpg`` and
+    ``../data/a.jpg`` give ``data/a``. An id is only compared with those of files that are there.
+
     Raises:
-        UserError: as `relative_name`.
+        UserError: it is empty, or cannot be the name of a file.
     """
-    return os.path.splitext(relative_name(name, where))[0]
+    path = PurePosixPath(SCHEME.sub("", name.replace("\\", "/")))
+    parts = [part for part in path.parts if part not in ("/", "//", "..")]
+    if not parts:
+        raise UserError(f"{where}: the file name {shown(name)} is empty")
+    if not is_text(name) or "\0" in name:
+        raise UserError(f"{where}: {shown(name)} cannot be the name of a file")
+    return os.path.splitext("/".join(parts))[0]
+
+
+def is_foreign(name: str) -> bool:
+    """Whether the name of a file is a path of another machine: absolute, or out of its folder."""
+    path = PurePosixPath(name.replace("\\", "/"))
+    return bool(SCHEME.match(name)) or path.is_absolute() or ".." in path.parts
 
 
 def refuse_twice(key: Hashable, seen: Mapping[Any, Any], what: str, where: str) -> None:

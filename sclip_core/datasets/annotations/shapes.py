@@ -21,11 +21,15 @@ LEAST = 3  # corners of an outline
 MOST_BITS = 35  # of a run length in COCO's compressed form: seven characters, as of 32 bits
 
 
+class NoAreaError(ImageError):
+    """What is there of an object does not tell which pixels it has."""
+
+
 class Layer(NamedTuple):
     """A mask and the class of its pixels."""
 
     mask: dict[str, Any]
-    label: int  # class
+    label: int  # class, or `NOT_EVALUATED`
 
 
 def coco() -> Any:
@@ -50,23 +54,23 @@ def corners(points: object, size_hw: tuple[int, int], where: str) -> NDArray[np.
         (N, 2) x, y.
 
     Raises:
-        ImageError: they are not finite numbers in pairs, or they are of another picture or in
-            another unit, as they lie farther outside than the picture's longer side, or all
-            within the first pixel.
+        NoAreaError: they are not finite numbers in pairs.
+        ImageError: they are of another picture or in another unit, as they lie farther outside
+            than the picture's longer side, or all within the first pixel.
     """
     try:
         values = np.asarray(points)
     except ValueError:  # lists of unequal lengths
         values = np.asarray(None)
     if values.size and values.dtype.kind not in "iuf":
-        raise ImageError(f"{where}: the points are {shown(points)}; expected numbers x, y, x, y")
+        raise NoAreaError(f"{where}: the points are {shown(points)}; expected numbers x, y, x, y")
     if values.ndim == 1 and len(values) % 2:
-        raise ImageError(f"{where}: an odd number of coordinates ({len(values)}); expected x, y")
+        raise NoAreaError(f"{where}: an odd number of coordinates ({len(values)}); expected x, y")
     if values.ndim != 1 and (values.ndim != 2 or values.shape[1] != 2):
-        raise ImageError(f"{where}: the points are {shown(points)}; expected pairs of x, y")
+        raise NoAreaError(f"{where}: the points are {shown(points)}; expected pairs of x, y")
     pairs = values.astype(np.float64).reshape(-1, 2)
     if not np.isfinite(pairs).all():
-        raise ImageError(f"{where}: a coordinate is not a finite number; draw the shape again")
+        raise NoAreaError(f"{where}: a coordinate is not a finite number; draw the shape again")
     far = max(size_hw)
     if pairs.size and (pairs.min() < -far or (pairs.max(0) > np.add(size_hw[::-1], far)).any()):
         raise ImageError(
@@ -97,10 +101,10 @@ def polygon(pairs: NDArray[np.float64], size_hw: tuple[int, int], where: str) ->
         where: what to call the annotation in an error.
 
     Raises:
-        ImageError: fewer than three corners.
+        NoAreaError: fewer than three corners.
     """
     if len(pairs) < LEAST:
-        raise ImageError(f"{where}: an outline of {len(pairs)} points; expected at least {LEAST}")
+        raise NoAreaError(f"{where}: an outline of {len(pairs)} points; expected at least {LEAST}")
     (mask,) = coco().frPyObjects([pairs.ravel().tolist()], *size_hw)
     return dict(mask)
 
@@ -124,7 +128,7 @@ def mask_of(segmentation: object, size_hw: tuple[int, int], where: str) -> dict[
     if isinstance(segmentation, dict):
         return runs(segmentation, size_hw, where)
     if not isinstance(segmentation, list) or not segmentation:
-        raise ImageError(
+        raise NoAreaError(
             f"{where}: 'segmentation' is {shown(segmentation)}; expected polygons or run lengths "
             "(boxes alone do not tell which pixels are meant)"
         )
@@ -149,13 +153,14 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
         where: what to call the annotation in an error.
 
     Raises:
-        ImageError: they are of another size, too short or too long, or not run lengths.
+        NoAreaError: they are too short or too long, or not run lengths.
+        ImageError: they are of another size.
     """
     counts, size = rle.get("counts"), rle.get("size")
     if isinstance(counts, bytes):  # as pycocotools itself has them
         counts = counts.decode("latin-1")
     if not isinstance(size, list) or len(size) != 2 or not all(isinstance(n, int) for n in size):
-        raise ImageError(f"{where}: the size of the run lengths is {shown(size)}; expected [H, W]")
+        raise NoAreaError(f"{where}: the size of the run lengths is {shown(size)}; expected [H, W]")
     if tuple(size) != size_hw:
         raise ImageError(
             f"{where}: a mask of {size[1]}x{size[0]} pixels (width x height), the image has "
@@ -163,9 +168,9 @@ def runs(rle: Mapping[str, Any], size_hw: tuple[int, int], where: str) -> dict[s
         )
     lengths = _uncompressed(counts) if isinstance(counts, str) else counts
     if not isinstance(lengths, list) or not all(type(n) is int and n >= 0 for n in lengths):
-        raise ImageError(f"{where}: {shown(counts)} are not run lengths; export them again")
+        raise NoAreaError(f"{where}: {shown(counts)} are not run lengths; export them again")
     if sum(lengths) != size[0] * size[1]:
-        raise ImageError(
+        raise NoAreaError(
             f"{where}: the run lengths add up to {sum(lengths):,} pixels; expected "
             f"{size[0] * size[1]:,} ({size[1]}x{size[0]}); they are cut short or of another size"
         )
@@ -210,7 +215,7 @@ def paint(layers: Iterable[Layer], size_hw: tuple[int, int]) -> NDArray[np.int32
         size_hw: of the picture.
 
     Returns:
-        (H, W) int32, classes, or `IGNORED` (-1) where no mask is.
+        (H, W) int32, classes, `NOT_EVALUATED` (-2), or `IGNORED` (-1) where no mask is.
     """
     classes = np.full(size_hw, IGNORED, np.int32)
     for layer in layers:

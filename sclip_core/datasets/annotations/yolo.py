@@ -3,39 +3,37 @@
 A line is the number of the category, counted from 0, and x, y, x, y, ... as fractions of the
 image's width and height. An empty or missing file is an image without objects. The order of lines
 means nothing, so the smaller object is painted over the larger.
+
+Lines of detection have a box in place of an outline: x and y of its centre, width and height.
+Lines of poses have key points after the box.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.config.errors import shown
-from sclip_core.config.yaml_file import load_yaml
-from sclip_core.datasets.annotations import reading, shapes
-from sclip_core.datasets.annotations.categories import Category, plain
+from sclip_core.config.errors import few, shown
+from sclip_core.datasets.annotations import objects, reading, shapes
+from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category
+from sclip_core.datasets.annotations.objects import Tell, silent
+from sclip_core.datasets.annotations.yolo_names import Names, find_names
 
-TEXT_NAMES = "classes.txt"  # one name a line
-YAML_NAMES = (
-    "data.yaml",
-    "data.yml",
-    "dataset.yaml",
-    "dataset.yml",
-)  # `names:`, a list, or numbers with names
-UP = 3  # folders searched for names: that of the labels and two above it
 BOX = 4  # numbers in a line that is a box
 UNIT = (1, 1)  # the size of a picture, in fractions of it
+ROUNDED = 0.01  # by which rounding may lead out of the picture
 
 
 class Outline(NamedTuple):
     """One line of a file, whose points are not checked yet."""
 
-    category: Category
+    category: int
     points: NDArray[np.float64]  # x, y, x, y, ... as fractions
     place: str  # what to call it in an error
 
@@ -43,12 +41,14 @@ class Outline(NamedTuple):
 class Yolo:
     """A folder of YOLO files.
 
-    The names of the categories are in a ``data.yaml``, ``dataset.yaml`` (or ``.yml``) or
-    ``classes.txt`` in the folder or one of the two above it; the nearest is used.
+    The names of the categories are in a YAML file with ``names:``, or in ``classes.txt`` or another
+    of the usual text files, in the folder or one of the two above it; the nearest is used.
     """
 
     format = "YOLO"
     unlisted_is_empty = True
+    faults: tuple[str, ...] = ()
+    foreign = False
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Read all files.
@@ -58,37 +58,95 @@ class Yolo:
             files: the files by image id.
 
         Raises:
-            UserError: a file is not a YOLO file, or a category has no name.
+            UserError: none of them is a YOLO file, or a category has no name.
         """
         self.files = {path.relative_to(folder).as_posix(): path for path in files.values()}
-        self.names: tuple[str, ...] | None = None
-        source = _names_file(folder)
-        if source is not None:
-            self.names = _names(source)
-            self.files["names: "] = source
-        self._outlines = {i: _outlines(path, self.names) for i, path in files.items()}
-        drawn = (outline for part in self._outlines.values() for outline in part)
-        self.used: frozenset[Category] = frozenset(outline.category for outline in drawn)
+        self._outlines: dict[str, tuple[Outline, ...]] = {}
+        self._errors: dict[str, UserError] = {}  # of the other files
+        for image_id, path in files.items():
+            try:
+                self._outlines[image_id] = _outlines(path)
+            except UserError as error:
+                self._errors[image_id] = error
+        if self._errors and not any(self._outlines.values()):
+            raise next(iter(self._errors.values()))
+        self._ids = list(files)
+        names = find_names(folder)
+        self._names = names.by_number if names else None
+        self.names: tuple[str, ...] | None = names and tuple(names.by_number.values())
+        self.notes: tuple[str, ...] = names.notes if names else ()
+        lines = [outline for part in self._outlines.values() for outline in part]
+        if names:
+            self.files["names: "] = names.path
+            _refuse_nameless(lines, names)
+        elif lines:
+            self.notes = (_numbers(lines, folder),)
+        self.used: frozenset[Category] = frozenset(self._category(line) for line in lines)
+        self._pose = BOX + names.key_points if names and names.key_points else None
+        self._has_outlines = any(self._kind(line) is None for line in lines)
 
     def ids(self) -> list[str]:
         """The images that have a file."""
-        return list(self._outlines)
+        return self._ids
 
     def draw(
-        self, image_id: str, classes_of: Mapping[Category, int], size_hw: tuple[int, int]
+        self,
+        image_id: str,
+        classes_of: Mapping[Category, int],
+        size_hw: tuple[int, int],
+        tell: Tell = silent,
     ) -> NDArray[np.int32]:
         """Draw the map of one image; smaller objects are on top."""
-        layers = []
-        for outline in self._outlines.get(image_id, ()):
-            if outline.points.size == BOX:
-                raise ImageError(
-                    f"{outline.place} is a box, which does not tell which pixels are meant: export "
-                    "segments"
-                )
-            pairs = shapes.corners(outline.points, UNIT, outline.place) * size_hw[::-1]
-            mask = shapes.polygon(pairs, size_hw, outline.place)
-            layers.append(shapes.Layer(mask, classes_of[outline.category]))
-        return shapes.paint(shapes.smaller_on_top(layers), size_hw)
+        if image_id in self._errors:
+            raise ImageError(str(self._errors[image_id]))
+        layers: list[shapes.Layer] = []
+        boxes: list[shapes.Layer] = []  # above all: it is not known what of them is seen
+        for line in self._outlines.get(image_id, ()):
+            label = classes_of[self._category(line)]
+            mask, box = partial(self._mask, line, size_hw, tell), partial(self._box, line, size_hw)
+            layer = objects.layer_of(mask, label, box, size_hw, tell)
+            if layer is not None:
+                above = layer.label == NOT_EVALUATED != label
+                (boxes if above else layers).append(layer)
+        return shapes.paint([*shapes.smaller_on_top(layers), *boxes], size_hw)
+
+    def _category(self, line: Outline) -> Category:
+        return line.category if self._names is None else self._names[line.category]
+
+    def _kind(self, line: Outline) -> str | None:
+        """What a line is that is no outline."""
+        if line.points.size == BOX:
+            return "a box"
+        if line.points.size == self._pose:
+            return "a box with the key points of a pose"
+        return None
+
+    def _mask(self, line: Outline, size_hw: tuple[int, int], tell: Tell) -> dict[str, Any]:
+        kind = self._kind(line)
+        if kind is not None:
+            raise shapes.NoAreaError(
+                f"{line.place} is {kind}, which does not tell which pixels are meant (export "
+                "segments)"
+            )
+        pairs = shapes.corners(line.points, UNIT, line.place)
+        if len(pairs) >= shapes.LEAST and not objects.has_area(pairs):
+            few_points = f"an outline of {len(pairs)} points without area"
+            raise objects.NothingError(f"{line.place}: {few_points}")
+        if pairs.size and (pairs.min() < -ROUNDED or pairs.max() > 1 + ROUNDED):
+            least, most = pairs.min(), pairs.max()
+            tell(
+                f"{line.place}: coordinates from {least:g} to {most:g}, expected 0 to 1: what lies "
+                "beyond is left out"
+            )
+        return shapes.polygon(pairs * size_hw[::-1], size_hw, line.place)
+
+    def _box(self, line: Outline, size_hw: tuple[int, int]) -> objects.Box | None:
+        """The box of a line that is one, in a set that has outlines as well."""
+        if self._kind(line) is None or not self._has_outlines:
+            return None
+        x, y, width, height = line.points[:BOX].tolist()
+        left, top = (x - width / 2) * size_hw[1], (y - height / 2) * size_hw[0]
+        return objects.box_of((left, top, width * size_hw[1], height * size_hw[0]))
 
 
 def looks_like_yolo(path: Path) -> bool:
@@ -102,7 +160,7 @@ def looks_like_yolo(path: Path) -> bool:
     return True
 
 
-def _outlines(path: Path, names: tuple[str, ...] | None) -> tuple[Outline, ...]:
+def _outlines(path: Path) -> tuple[Outline, ...]:
     """The lines of one file."""
     try:
         lines = reading.read_bytes_of(path).decode("utf-8-sig").splitlines()
@@ -111,13 +169,13 @@ def _outlines(path: Path, names: tuple[str, ...] | None) -> tuple[Outline, ...]:
             f"{path} is not a text file: expected YOLO's lines 'category x y x y ...'"
         ) from None
     return tuple(
-        _outline(line, names, f"{path}, line {number}")
+        _outline(line, f"{path}, line {number}")
         for number, line in enumerate(lines, 1)
         if line.strip()
     )
 
 
-def _outline(line: str, names: tuple[str, ...] | None, place: str) -> Outline:
+def _outline(line: str, place: str) -> Outline:
     try:
         category, *points = map(float, line.split())
         number = int(category)
@@ -125,61 +183,24 @@ def _outline(line: str, names: tuple[str, ...] | None, place: str) -> Outline:
         number, category, points = -1, 0, []
     if number != category or number < 0:
         raise UserError(f"{place} is {shown(line)}: expected 'category x y x y ...', in numbers")
-    if names is None:
-        return Outline(number, np.array(points), place)
-    if number >= len(names):
-        raise UserError(f"{place}: category {number}, but names are given for 0..{len(names) - 1}")
-    return Outline(names[number], np.array(points), place)
+    return Outline(number, np.array(points), place)
 
 
-def _names_file(folder: Path) -> Path | None:
-    """The nearest file with names; a YAML file without ``names:`` does not count.
-
-    YAML goes before ``classes.txt``, which may be the user's list of classes for ``--classes``: in
-    another order, it would silently swap the classes.
-
-    Raises:
-        UserError: both are there and differ.
-    """
-    places = [folder, *folder.absolute().parents][:UP]
-
-    def nearest(*names: str) -> Path | None:
-        found = (place / name for place in places for name in names)
-        return next((path for path in found if path.is_file() and _has_names(path)), None)
-
-    text, yaml_file = nearest(TEXT_NAMES), nearest(*YAML_NAMES)
-    if text is not None and yaml_file is not None:
-        first, second = ([plain(n.partition(",")[0]) for n in _names(p)] for p in (text, yaml_file))
-        if first != second:
+def _refuse_nameless(lines: list[Outline], names: Names) -> None:
+    """Raise if a category has no name: the names may be those of another set."""
+    for line in lines:
+        if line.category not in names.by_number:
+            given = sorted(names.by_number)
             raise UserError(
-                f"{text} and {yaml_file} name YOLO's categories differently: remove the wrong "
-                "one, or, if it is a list of classes for --classes, give it another name"
+                f"{line.place}: category {line.category}, but names are given for "
+                f"{given[0]}..{given[-1]} in {names.path}"
             )
-    return yaml_file or text
 
 
-def _has_names(path: Path) -> bool:
-    return path.name == TEXT_NAMES or "names" in _yaml(path)
-
-
-def _yaml(path: Path) -> dict[str, object]:
-    try:
-        loaded = load_yaml(reading.read_bytes_of(path))
-    except ValueError as error:
-        raise UserError(f"{path} is not YAML ({error}): it should name the categories") from None
-    return loaded if isinstance(loaded, dict) else {}
-
-
-def _names(path: Path) -> tuple[str, ...]:
-    """The names in a file that has some."""
-    found: object
-    if path.name == TEXT_NAMES:
-        text = reading.read_bytes_of(path).decode("utf-8-sig", errors="replace")
-        found = [line.strip() for line in text.rstrip().splitlines()]
-    else:
-        found = _yaml(path)["names"]
-    if isinstance(found, dict) and set(found) == set(range(len(found))):
-        found = [found[number] for number in range(len(found))]
-    if not isinstance(found, list) or not found or not all(n and isinstance(n, str) for n in found):
-        raise UserError(f"{path}: the names are {shown(found)}; expected a name for each, from 0")
-    return tuple(found)
+def _numbers(lines: list[Outline], folder: Path) -> str:
+    """The note where there are no names."""
+    used = few(sorted({line.category for line in lines}), 5)
+    return (
+        f"no names for YOLO's categories in or above {folder} (a YAML file with 'names:', or "
+        f"classes.txt): the numbers {used} are taken for lines of --classes, counted from 0"
+    )
