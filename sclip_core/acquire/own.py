@@ -17,6 +17,7 @@ from PIL import Image
 from sclip_core.acquire import SILENT, Progress, counted
 from sclip_core.acquire.check import AT_ONCE, Fault
 from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.datasets import (
     Dataset,
@@ -206,7 +207,7 @@ def _judge(found: OwnChecked, settings: Settings) -> None:
         found.causes.append(str(error))
     if found.unlabelled and settings.missing_labels == "refuse":
         found.causes.append(
-            f"{len(found.unlabelled):,} of {found.images:,} images have no label map "
+            f"{number_of(len(found.unlabelled), 'image', 'have', found.images)} no label map "
             f"({few(found.unlabelled)}): pass --missing-labels skip to leave them out, or empty if "
             "nothing is on them"
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import fitting
 from sclip_core.config.errors import few, shown
 from sclip_core.datasets.causes import listed
 from sclip_core.datasets.dataset import Dataset
@@ -137,8 +138,8 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
         )
     if seen.grey_in_colour:
         notes.append(
-            f"{seen.grey_in_colour:,} of the label maps{which} have several channels, all equal: "
-            "they are read as grey"
+            f"{seen.grey_in_colour:,} of the label maps{which} "
+            f"{fitting('have', seen.grey_in_colour)} several channels, all equal; read as grey"
         )
     names = dataset.vocabulary.class_names
     absent = [name for name, count in zip(names, seen.classes, strict=True) if not count]

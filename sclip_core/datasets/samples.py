@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
@@ -138,7 +139,7 @@ def _notes(
         refuse_missing("own images", "label map", ids, named.files, labels / expected, hint)
     if missing and missing_labels == "skip":
         notes.append(
-            f"{len(missing):,} of {len(ids):,} images have no label map and are left out, as "
+            f"{number_of(len(missing), 'image', 'have', len(ids))} no label map, left out as "
             f"--missing-labels skip says: {few(missing)}"
         )
     return notes
@@ -344,6 +345,7 @@ def refuse_missing(
     missing = [i for i in ids if i not in there]
     if missing:
         raise UserError(
-            f"{name}: {len(missing):,} of {len(ids):,} images have no {what}: {few(missing)}; "
+            f"{name}: {number_of(len(missing), 'image', 'have', len(ids))} no {what}: "
+            f"{few(missing)}; "
             f"expected {str(pattern).replace('{id}', 'ID')}{hint}"
         )
