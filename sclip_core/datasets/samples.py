@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
@@ -137,7 +139,7 @@ def _notes(
         refuse_missing("own images", "label map", ids, named.files, labels / expected, hint)
     if missing and missing_labels == "skip":
         notes.append(
-            f"{len(missing):,} of {len(ids):,} images have no label map and are left out, as "
+            f"{number_of(len(missing), 'image', 'have', len(ids))} no label map, left out as "
             f"--missing-labels skip says: {few(missing)}"
         )
     return notes
@@ -152,6 +154,17 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
             "loss"
         )
     if len(missing) == total:
+        endings = Counter(
+            os.path.splitext(path)[1].lower()
+            for path in _files_below(labels)
+            if Path(path).suffix and Path(path).suffix.lower() not in LABEL_SUFFIXES
+        )
+        if endings and not by_suffix(labels, LABEL_SUFFIXES):
+            held = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(4))
+            return (
+                f"; {labels} holds no label map: expected {' '.join(LABEL_SUFFIXES)}, and there "
+                f"are {held}"
+            )
         return (
             ""
             if by_pattern
@@ -332,6 +345,7 @@ def refuse_missing(
     missing = [i for i in ids if i not in there]
     if missing:
         raise UserError(
-            f"{name}: {len(missing):,} of {len(ids):,} images have no {what}: {few(missing)}; "
+            f"{name}: {number_of(len(missing), 'image', 'have', len(ids))} no {what}: "
+            f"{few(missing)}; "
             f"expected {str(pattern).replace('{id}', 'ID')}{hint}"
         )

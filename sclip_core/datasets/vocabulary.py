@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, tables, unknown
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.paths import local
 from sclip_core.datasets.word_lists import WordList, read_list
@@ -49,8 +50,8 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         """One line: how many classes and words, the first names."""
-        counts = f"{self.num_classes} classes, {len(self.queries)} words"
-        return f"Vocabulary({counts}: {few(self.class_names)})"
+        counts = number_of(self.num_classes, "class"), number_of(len(self.queries), "word")
+        return f"Vocabulary({', '.join(counts)}: {few(self.class_names)})"
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -250,7 +251,7 @@ class Vocabulary:
         >>> Vocabulary.from_classes(["cat, kitten", "grass"]).summary
         '2 classes, 3 words: cat, grass; background: none'
         """
-        counts = (counted(self.num_classes, "class"), counted(len(self.queries), "word"))
+        counts = (number_of(self.num_classes, "class"), number_of(len(self.queries), "word"))
         shown: list[str] = []
         length = 0
         for name in self.class_names:
@@ -320,16 +321,6 @@ class Vocabulary:
                 )
             first_of[name] = index
         return cls(tuple(first_of), tuple(stripped))
-
-
-def counted(number: int, what: str) -> str:
-    """``1 class``, ``3 classes``.
-
-    >>> counted(1, "class"), counted(1200, "word")
-    ('1 class', '1,200 words')
-    """
-    plural = f"{what}es" if what.endswith("s") else f"{what}s"
-    return f"{number:,} {what if number == 1 else plural}"
 
 
 def _names_background(words: Sequence[str]) -> bool:
