@@ -31,7 +31,10 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.drawn import opened
-from sclip_core.datasets.label_files import is_grey_in_colour
+from sclip_core.datasets.label_files import (
+    is_grey_in_colour,
+    is_mask_in_alpha,
+)
 from sclip_core.datasets.looking import Seen, notes_of, refuse_hidden_class
 from sclip_core.datasets.looking import counted as values_of
 from sclip_core.datasets.palettes import written
@@ -111,6 +114,7 @@ class _Pair(NamedTuple):
     values: Counter[int] | None
     classes: NDArray[np.int64] | None  # pixels (C,)
     in_colour: bool
+    in_alpha: bool
     faults: list[Fault]
 
 
@@ -190,6 +194,7 @@ def _add(found: OwnChecked, pair: _Pair) -> None:
         found.seen.maps += 1
         found.seen.classes += pair.classes
     found.seen.grey_in_colour += pair.in_colour
+    found.seen.in_alpha += pair.in_alpha
 
 
 def _judge(found: OwnChecked, settings: Settings) -> None:
@@ -229,25 +234,28 @@ def _parallel(dataset: Dataset, reading: Reading, workers: int) -> Iterator[_Pai
 
 def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
     """Read an image and its label map."""
-    faults, size, values, classes, in_colour = [], None, None, None, False
+    faults, size, values, classes = [], None, None, None
+    in_colour = in_alpha = False
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError as error:
         faults.append(_fault(sample.image, error))
     if sample.label is None:
-        return _Pair(size, None, None, False, faults)
+        return _Pair(size, None, None, False, False, faults)
     try:
         data = read_sample(sample.label)
         stored = dataset.stored(sample.label, data)
         values = values_of(stored)
         labels = dataset.classes_of(stored, sample.label)
         classes = np.bincount(labels[labels >= 0], minlength=dataset.vocabulary.num_classes)
-        in_colour = dataset.palette is None and is_grey_in_colour(data, str(sample.label))
+        if dataset.palette is None:
+            in_alpha = is_mask_in_alpha(data, str(sample.label))
+            in_colour = not in_alpha and is_grey_in_colour(data, str(sample.label))
         if size is not None:
             check_sizes(size, (stored.shape[0], stored.shape[1]), str(sample.label))
     except ImageError as error:
         faults.append(_fault(sample.label, error))
-    return _Pair(size, values, classes, in_colour, faults)
+    return _Pair(size, values, classes, in_colour, in_alpha, faults)
 
 
 def _fault(path: Path, error: ImageError) -> Fault:

@@ -119,6 +119,8 @@ def _in_order(
 ) -> str | None:
     """What is said of as many values as there are classes; None: there are more or fewer."""
     for values in (distinct, [value for value in distinct if value not in ignore_label]):
+        if list(values) == list(range(num_classes)):  # what is beyond them is another matter
+            continue
         if len(values) == num_classes > 1 and not reduce_zero_label and values[0] != 1:
             return (
                 "as many values as classes: if they stand for the classes in this order, pass "

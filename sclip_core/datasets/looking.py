@@ -28,12 +28,14 @@ class Seen:
         values: pixels of each value or, with a palette, of each colour.
         classes: pixels (C,) of each class.
         grey_in_colour: label maps that have several channels, all equal.
+        in_alpha: label maps of one colour, whose alpha channel is the mask.
         maps: label maps that were looked at and have classes only.
     """
 
     classes: NDArray[np.int64]
     values: Counter[int] = field(default_factory=Counter)
     grey_in_colour: int = 0
+    in_alpha: int = 0
     maps: int = 0
 
     @classmethod
@@ -129,6 +131,11 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     """
     notes = []
     which = "" if every else " that were looked at"
+    if seen.in_alpha:
+        notes.append(
+            f"{seen.in_alpha:,} of the label maps{which} have one colour and the mask in their "
+            "alpha channel: alpha is read"
+        )
     if seen.grey_in_colour:
         notes.append(
             f"{seen.grey_in_colour:,} of the label maps{which} "
@@ -144,15 +151,41 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     if share >= WORTH_A_NOTE:
         value = next(iter(hidden))
         line += f", while {value}, which is not evaluated, has {share:.1%} of the pixels"
-    elif seen.maps < len(names) * (1 if every else 2):  # a few label maps show some classes
+    elif not every and seen.maps < 2 * len(names):  # a few label maps show some classes
         return notes
-    if (
-        absent == [names[0]]
-        and not dataset.palette
-        and not (dataset.reduce_zero_label or dataset.vocabulary.labels)
-    ):
-        line += "; if their values begin at 1, pass --reduce-zero-label"
-    return [*notes, line]
+    notes.append(line + _why_absent(dataset, seen, absent))
+    there = [name for name in names if name not in absent]
+    if len(there) == 1:
+        notes.append(
+            f"all pixels that are evaluated are '{there[0]}': the score is of that class alone, "
+            "and 100 if everything is taken for it"
+        )
+    return notes
+
+
+def _why_absent(dataset: Dataset, seen: Seen, absent: Sequence[str]) -> str:
+    """What most likely keeps the first or the last class from having a pixel, or nothing."""
+    names, values = dataset.vocabulary.class_names, seen.values
+    if dataset.palette or dataset.vocabulary.labels:
+        return ""
+    if dataset.reduce_zero_label:
+        share = values[0] / max(seen.pixels, 1)
+        if absent == [names[-1]] and share >= WORTH_A_NOTE:
+            return (
+                f", while 0, which --reduce-zero-label leaves out, has {share:.1%} of the pixels; "
+                "if 0 is the first class, leave that flag out"
+            )
+        return ""
+    if absent == [names[0]]:
+        if values[0]:
+            return f": its value, 0, is in --ignore-label {listed(dataset.ignore_label)}"
+        return "; if their values begin at 1, pass --reduce-zero-label"
+    if absent == [names[-1]] and len(names) > 2:
+        return (
+            "; if the list of classes has a line too many, such as a background in front, all "
+            "classes behind that line are off by one"
+        )
+    return ""
 
 
 def _several(values: Sequence[int]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -153,6 +154,17 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
             "loss"
         )
     if len(missing) == total:
+        endings = Counter(
+            os.path.splitext(path)[1].lower()
+            for path in _files_below(labels)
+            if Path(path).suffix and Path(path).suffix.lower() not in LABEL_SUFFIXES
+        )
+        if endings and not by_suffix(labels, LABEL_SUFFIXES):
+            held = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(4))
+            return (
+                f"; {labels} holds no label map: expected {' '.join(LABEL_SUFFIXES)}, and there "
+                f"are {held}"
+            )
         return (
             ""
             if by_pattern

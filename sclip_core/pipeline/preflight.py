@@ -18,7 +18,7 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.causes import suspicion
 from sclip_core.datasets.images import USUAL
-from sclip_core.datasets.label_files import is_grey_in_colour
+from sclip_core.datasets.label_files import is_grey_in_colour, is_mask_in_alpha
 from sclip_core.datasets.looking import Seen, counted, notes_of, refuse_hidden_class
 from sclip_core.datasets.record import (
     OTHER_DEFINITION,
@@ -110,8 +110,10 @@ def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> 
         seen.add(values, None)
         raise
     seen.add(values, classes)
-    if dataset.palette is None and is_grey_in_colour(data, str(sample.label)):
-        seen.grey_in_colour += 1
+    if dataset.palette is None:
+        in_alpha = is_mask_in_alpha(data, str(sample.label))
+        seen.in_alpha += in_alpha
+        seen.grey_in_colour += not in_alpha and is_grey_in_colour(data, str(sample.label))
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError:  # left out later, and named; its label map may be right

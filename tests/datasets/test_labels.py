@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError
@@ -145,10 +146,60 @@ def test_values_of_classes() -> None:
         label_classes(raw, 2, ignore_label=(7,), numbers=(0, 128))
 
 
-def test_floating_point_is_refused(tmp_path: Path) -> None:
+def test_floating_point_holds_whole_numbers_or_is_refused(tmp_path: Path) -> None:
     Image.fromarray(VALUES.astype(np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match="not single-channel"):
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif"), VALUES)
+    odd = VALUES.astype(np.float32)
+    odd[0, 0], odd[1, 1] = np.nan, 0.5
+    Image.fromarray(odd).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="2 pixels are no whole number, such as nan: expected one"):
         read_label(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "float32", "bool", "uint16"])
+@pytest.mark.parametrize("axes", [(), (0,), (2,)])
+def test_arrays_of_numpy(tmp_path: Path, kind: str, axes: tuple[int, ...]) -> None:
+    values = VALUES % 2 if kind == "bool" else VALUES
+    np.save(tmp_path / "a.npy", np.expand_dims(values, axes).astype(kind))
+    read = read_label(tmp_path / "a.npy")
+    assert read.dtype == np.int32
+    np.testing.assert_array_equal(read, values)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((6, 8, 3)), r"shape \(6, 8, 3\): expected \(height, width\).*argmax"),
+        (np.full((6, 8), 2**40), "the value 1,099,511,627,776: expected ids of at most 31 bits"),
+        (np.full((6, 8), "sky"), "expected one class id a pixel"),
+        (np.zeros((0, 8)), "expected"),
+    ],
+)
+def test_arrays_that_are_no_label_maps(
+    tmp_path: Path, array: NDArray[np.generic], message: str
+) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ImageError, match=message):
+        read_label(tmp_path / "a.npy")
+
+
+def test_an_array_of_objects_or_cut_short_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array({"a": 1}, object), allow_pickle=True)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_label(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", VALUES)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-9])
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_label(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_in_alpha_alone_is_read(tmp_path: Path, mode: str, colour: int) -> None:
+    pixels = np.full((*VALUES.shape, len(mode)), colour, np.uint8)
+    pixels[..., -1] = VALUES
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), VALUES)
 
 
 def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
@@ -156,7 +207,7 @@ def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a mask")
     for name, message in {
-        "lossy.jpg": "expected a single-channel PNG, TIFF or BMP; JPEG would blur",
+        "lossy.jpg": "expected a single-channel PNG, TIFF, BMP or NPY; JPEG would blur",
         "empty.png": "is empty",
         "text.png": "is not a label map",
         "nowhere.png": "no file at",
@@ -300,6 +351,14 @@ def test_sizes() -> None:
     check_sizes((480, 640), (480, 640), "a")
     with pytest.raises(ImageError, match=r"a: the image is 640x480 .*its label map 320x240.*same"):
         check_sizes((480, 640), (240, 320), "a")
+    with pytest.raises(ImageError, match="same size; it is 2 times as small: bring both"):
+        check_sizes((480, 640), (240, 320), "a")
+    with pytest.raises(ImageError, match="it is 4 times as large"):
+        check_sizes((480, 640), (1920, 2560), "a")
+    with pytest.raises(ImageError, match="one was cropped, or rounded"):
+        check_sizes((480, 640), (479, 640), "a")
+    with pytest.raises(ImageError, match="is it the label map of another image"):
+        check_sizes((480, 640), (300, 300), "a")
     with pytest.raises(ImageError, match="swapped, most likely by an EXIF rotation"):
         check_sizes((480, 640), (640, 480), "a")
 

@@ -115,7 +115,10 @@ class CocoFile:
 
     def _add_image(self, entry: Mapping[str, Any]) -> None:
         number = reading.identity(entry, "id", f"{self.path}, images")
-        name = reading.field(entry, "file_name", str, f"{self.path}, image {number}")
+        key = "file_name"
+        if key not in entry and "coco_url" in entry:  # LVIS has no other name
+            key = "coco_url"
+        name = reading.field(entry, key, str, f"{self.path}, image {number}")
         image_id = reading.id_of(name, str(self.path))
         reading.refuse_twice(image_id, self.pictures, "image", str(self.path))
         reading.refuse_twice(number, self.annotations, "image id", str(self.path))
