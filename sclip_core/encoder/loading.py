@@ -206,7 +206,7 @@ def _architecture(model: str) -> tuple[str, dict[str, Any], Path | None]:
         return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json")), None
     name = model.replace("/", "-").replace("@", "-").removesuffix("px")
     if name not in open_clip.list_models():
-        config_file = config_in(path) if path.is_dir() else None
+        config_file = config_in(path) if os.path.isdir(path) else None
         if config_file is not None:
             return path.absolute().name, _read_config(config_file), config_file
         plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
