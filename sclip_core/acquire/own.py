@@ -29,6 +29,7 @@ from sclip_core.datasets import (
     image_size,
     read_sample,
 )
+from sclip_core.datasets.agreement import Drawn, drawn_with
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.drawn import opened
 from sclip_core.datasets.label_files import (
@@ -115,6 +116,7 @@ class _Pair(NamedTuple):
     classes: NDArray[np.int64] | None  # pixels (C,)
     in_colour: bool
     in_alpha: bool
+    drawn: Drawn | None
     faults: list[Fault]
 
 
@@ -189,12 +191,13 @@ def _add(found: OwnChecked, pair: _Pair) -> None:
     if pair.size is not None:
         found.sizes[pair.size[::-1]] += 1
     if pair.values is not None:
-        found.seen.values += pair.values
+        found.seen.count(pair.values)
     if pair.classes is not None:
         found.seen.maps += 1
         found.seen.classes += pair.classes
     found.seen.grey_in_colour += pair.in_colour
     found.seen.in_alpha += pair.in_alpha
+    found.seen.palettes.add(pair.drawn)
 
 
 def _judge(found: OwnChecked, settings: Settings) -> None:
@@ -202,6 +205,7 @@ def _judge(found: OwnChecked, settings: Settings) -> None:
     assert settings.labels is not None
     assert settings.images is not None
     try:
+        found.seen.palettes.refuse_conflict()
         refuse_hidden_class(found.dataset, found.seen)
     except UserError as error:
         found.causes.append(str(error))
@@ -236,12 +240,13 @@ def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
     """Read an image and its label map."""
     faults, size, values, classes = [], None, None, None
     in_colour = in_alpha = False
+    drawn = None
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError as error:
         faults.append(_fault(sample.image, error))
     if sample.label is None:
-        return _Pair(size, None, None, False, False, faults)
+        return _Pair(size, None, None, False, False, None, faults)
     try:
         data = read_sample(sample.label)
         stored = dataset.stored(sample.label, data)
@@ -249,13 +254,14 @@ def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
         labels = dataset.classes_of(stored, sample.label)
         classes = np.bincount(labels[labels >= 0], minlength=dataset.vocabulary.num_classes)
         if dataset.palette is None:
+            drawn = drawn_with(data, str(sample.label), values)
             in_alpha = is_mask_in_alpha(data, str(sample.label))
             in_colour = not in_alpha and is_grey_in_colour(data, str(sample.label))
         if size is not None:
             check_sizes(size, (stored.shape[0], stored.shape[1]), str(sample.label))
     except ImageError as error:
         faults.append(_fault(sample.label, error))
-    return _Pair(size, values, classes, in_colour, in_alpha, faults)
+    return _Pair(size, values, classes, in_colour, in_alpha, drawn, faults)
 
 
 def _fault(path: Path, error: ImageError) -> Fault:

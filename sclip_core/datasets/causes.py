@@ -92,12 +92,9 @@ def own_cause(
     packed = _packed(ids, num_classes)
     if packed and not (in_order and _evenly_spaced(distinct)):
         return packed
-    if _shades(found):
-        return (
-            f"{len(distinct)} different values, most of them between those of many pixels: a "
-            "photograph, a map of probabilities, or classes whose edges a resize, anti-aliasing or "
-            "JPEG has smoothed; export the label maps again, without"
-        )
+    shades = shades_cause(found)
+    if shades:
+        return shades
     if in_order:
         return in_order
     if ids == [end] and len(ids) == len(stray):
@@ -111,6 +108,21 @@ def own_cause(
     return (
         f"they look like classes that the vocabulary lacks: give each value up to {ids[-1]} a line "
         "in the classes, or pass --label-values with the value of each class"
+    )
+
+
+def shades_cause(found: Mapping[int, int]) -> str | None:
+    """What is said of values that are most likely shades; None: they are not.
+
+    Args:
+        found: all values of a label map, with their pixels.
+    """
+    if not _shades(found):
+        return None
+    return (
+        f"{sum(value >= 0 for value in found)} different values, most of them between those of "
+        "many pixels: a photograph, a map of probabilities, or classes whose edges a resize, "
+        "anti-aliasing or JPEG has smoothed; export the label maps again, without"
     )
 
 

@@ -30,6 +30,7 @@ COLOURED = {"RGB", "RGBA", "RGBX"}
 MASK_IN_ALPHA = {"LA", "RGBA"}
 PNG_BITS = 24  # where the header of a PNG has the bits of a channel
 GREY = 0x010101  # times a value: the code of its grey
+TIFF_SUBFILE = 254
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -58,12 +59,36 @@ def opened(data: bytes, name: str) -> ImageFile.ImageFile:
         image = reader(io.BytesIO(data))
     except Exception as error:  # Pillow's readers raise a dozen kinds
         raise _undecodable(name, error) from None
+    pages = _full_pages(image)
+    if pages > 1:
+        raise ImageError(
+            f"{name} holds {pages} pages or frames: expected one label map a file; one mask for "
+            "each class becomes class ids by argmax over the pages"
+        )
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise ImageError(
             f"{name} has {width:,}x{height:,} pixels: expected at most {MOST_PIXELS:,}"
         )
     return image
+
+
+def _full_pages(image: ImageFile.ImageFile) -> int:
+    """How many pictures of the same size a file has; smaller ones are previews or overviews."""
+    frames = int(getattr(image, "n_frames", 1))  # BMP has none
+    if frames == 1:
+        return 1
+    pages, size = 0, image.size
+    try:
+        for number in range(frames):
+            image.seek(number)
+            preview = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(
+                TIFF_SUBFILE, 0
+            )
+            pages += image.size == size and not preview
+    finally:
+        image.seek(0)
+    return pages
 
 
 def stored_values(data: bytes, name: str) -> NDArray[np.int32]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.causes import counted_values, likely_cause, own_cause
+from sclip_core.datasets.causes import counted_values, likely_cause, own_cause, shades_cause
 from sclip_core.datasets.images import read_sample
 from sclip_core.datasets.label_files import stored_values
 
@@ -184,12 +184,12 @@ def _stray_error(
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
     advice = likely_cause(values.tolist(), layout)
+    every, pixels = np.unique(raw, return_counts=True)
+    all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
     if advice is None and plain:
-        every, pixels = np.unique(raw, return_counts=True)
-        all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
         advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
     elif advice is None:
-        advice = (
+        advice = shades_cause(all_found) or (
             "give each a class of its own, or pass them to --ignore-label if they mean "
             "'not labelled'"
         )

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError
 from sclip_core.config.counts import fitting
 from sclip_core.config.errors import few, shown
+from sclip_core.datasets.agreement import Palettes
 from sclip_core.datasets.causes import listed
 from sclip_core.datasets.dataset import Dataset
 
 COUNTED = 1 << 16  # values up to which each has a counter
 COMMON = 0.05  # share of the pixels from which on an ignored value may well be a class
 WORTH_A_NOTE = 0.01
+PAIR = 2
 
 
 @dataclass
@@ -30,6 +32,8 @@ class Seen:
         grey_in_colour: label maps that have several channels, all equal.
         in_alpha: label maps of one colour, whose alpha channel is the mask.
         maps: label maps that were looked at and have classes only.
+        pairs: label maps by the two values that they hold, of those that hold two.
+        palettes: colours of the indices.
     """
 
     classes: NDArray[np.int64]
@@ -37,6 +41,8 @@ class Seen:
     grey_in_colour: int = 0
     in_alpha: int = 0
     maps: int = 0
+    pairs: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    palettes: Palettes = field(default_factory=Palettes)
 
     @classmethod
     def nothing(cls, dataset: Dataset) -> Seen:
@@ -50,10 +56,16 @@ class Seen:
             values: as ``counted`` gives them.
             classes: (H, W), or None if some values have no class.
         """
-        self.values += values
+        self.count(values)
         if classes is not None:
             self.maps += 1
             self.classes += np.bincount(classes[classes >= 0], minlength=len(self.classes))
+
+    def count(self, values: Counter[int]) -> None:
+        """Add the values of a label map."""
+        self.values += values
+        if len(values) == PAIR:
+            self.pairs[tuple(sorted(values))] += 1
 
     @property
     def pixels(self) -> int:
@@ -88,9 +100,11 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
 
     Raises:
         UserError: all other pixels are of one class; or the value is common, and of all classes
-            only the last has no pixel.
+            only the last has no pixel; or the second of two classes has the ignored value in
+            some label maps and its own in others.
     """
     hidden = seen.ignored(dataset) if dataset.ignored_unasked else {}
+    _refuse_two_codes(seen, dataset, list(hidden))
     names, total = dataset.vocabulary.class_names, max(seen.pixels, 1)
     there = [name for name, count in zip(names, seen.classes, strict=True) if count]
     absent = [name for name in names if name not in there]
@@ -119,6 +133,22 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
     else:
         advice = f"--label-values with the value of each class if {value} is a class, or {advice}"
     raise UserError(f"the label maps {what} --ignore-label says so, {left}: pass {advice}")
+
+
+def _refuse_two_codes(seen: Seen, dataset: Dataset, hidden: Sequence[int]) -> None:
+    """Raise where some masks are of 0 and 1 and the others of 0 and 255."""
+    numbers = dataset.vocabulary.numbers
+    if len(numbers) != PAIR or not hidden:
+        return
+    first, second = (number + dataset.reduce_zero_label for number in numbers)
+    own, other = tuple(sorted((first, second))), tuple(sorted((first, hidden[0])))
+    if set(seen.values) == {first, second, hidden[0]} and set(seen.pairs) == {own, other}:
+        raise UserError(
+            f"{seen.pairs[own]:,} label maps hold {own[0]} and {own[1]}, {seen.pairs[other]:,} "
+            f"hold {other[0]} and {other[1]}, and none all three: if {hidden[0]} is "
+            f"'{dataset.vocabulary.class_names[1]}' as well, save them with one value for it; pass "
+            f"--ignore-label {hidden[0]} if it means 'not labelled'"
+        )
 
 
 def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:

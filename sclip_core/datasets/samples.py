@@ -15,7 +15,8 @@ from sclip_core.config.protocol import is_text
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
-LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")  # formats that blur label maps
+ALWAYS_LOSSY = (".jpg", ".jpeg")
+LOSSY = (*ALWAYS_LOSSY, ".webp", ".jp2")  # formats that blur label maps
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
@@ -149,8 +150,9 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     """What to do about missing label maps, as the end of an error."""
     lossy = elsewhere(labels, missing, LOSSY)
     if lossy:
+        changes = "changes" if lossy.endswith(ALWAYS_LOSSY) else "may change"
         return (
-            f"; {lossy} is no label map, as its format changes values: export it as PNG, without "
+            f"; {lossy} is no label map, as its format {changes} values: export it as PNG, without "
             "loss"
         )
     if len(missing) == total:

@@ -363,7 +363,7 @@ def test_names_that_leave_a_choice_are_refused(own):
     labels = write(own / "labels", lambda c: c, "{}_mask.png")
     write(labels, coloured, "{}_color.png")
     said = refused(own, labels)
-    assert "the label map of p0 may be p0_color.png, p0_mask.png: say which, --label-patt" in said
+    assert "the label map of p0 may be p0_mask.png, p0_color.png: say which, --label-patt" in said
     for pattern in ("{id}_mask.png", "{id}_mask"):
         dataset, notes = opened(own, labels, label_pattern=pattern)
         assert right(dataset)
