@@ -194,10 +194,8 @@ def _of_gif(image: GifImagePlugin.GifImageFile, name: str) -> NDArray[np.int32]:
 
     Raises:
         ColourError: it has another palette.
-        ImageError: its greys are others than its indices, or it has several frames.
+        ImageError: its greys are others than its indices.
     """
-    if getattr(image, "n_frames", 1) > 1:
-        raise ImageError(f"{name} has {image.n_frames} frames: expected one label map")
     indices = np.asarray(image).astype(np.int32)
     codes = _codes(np.asarray(image.convert("RGB"), np.int32))
     of_voc = np.array(voc_colours())[indices]

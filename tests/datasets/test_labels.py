@@ -416,5 +416,5 @@ def test_gif_whose_writer_numbered_the_colours_anew_is_refused(tmp_path: Path) -
 def test_gif_of_several_frames_is_refused(tmp_path: Path) -> None:
     frames = [Image.fromarray(VALUES + k) for k in range(2)]
     frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
-    with pytest.raises(ImageError, match="has 2 frames"):
+    with pytest.raises(ImageError, match="holds 2 pages or frames"):
         read_label(tmp_path / "a.gif")
