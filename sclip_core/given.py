@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -152,6 +153,15 @@ def vocabulary_of(classes: Classes) -> Vocabulary:
     for word, number in zip(classes.queries, of, strict=True):
         words[number].append(word)
     return Vocabulary(tuple(names), tuple(map(tuple, words)))
+
+
+def warn_caller(line: str) -> None:
+    """Give a Python warning whose place is the line that called this package."""
+    level = 1
+    frame = sys._getframe()
+    while frame.f_back and frame.f_globals.get("__name__", "").startswith("sclip_core"):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(line, stacklevel=level)
 
 
 def regions_of(masks: Any, image: NDArray[np.uint8]) -> NDArray[np.int64] | None:

@@ -32,6 +32,7 @@ from sclip_core.given import (
     shown_progress,
     told_apart,
     vocabulary_of,
+    warn_caller,
 )
 from sclip_core.masks import RULES, Evidence, Proposals, pooled_logits
 from sclip_core.masks.id_maps import as_id_map, proposals_of
@@ -150,13 +151,16 @@ class SCLIP(CLIP):
             ``embeddings`` (Q, D) float32 of unit length, ``query_class`` (Q,), ``class_names``.
 
         Raises:
-            UserError: unknown templates, no list of words, or a bank of another model.
+            UserError: unknown templates, no list of words, a bank of another model, or words that
+                the model cannot read or tell apart; what else is to know of words is a warning.
         """
         if templates not in TEMPLATES:
             raise unknown("templates", templates, TEMPLATES)
         vocabulary = vocabulary_of(classes)
         if isinstance(classes, TextBank):
             return self._own(classes)
+        for line in self.word_notes(vocabulary.named_words, templates):
+            warn_caller(line)
         vectors = [self.encode_word(word, templates) for word in vocabulary.queries]
         return TextBank(
             embeddings=torch.stack(vectors),

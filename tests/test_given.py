@@ -242,7 +242,7 @@ class TestReprs:
             "3 classes: cat, grass, sky, heat of sky)",
             repr(Protocol(pamr_steps=10)): "Protocol(pamr_steps=10)",
             repr(Proposals.of_masks(masks)): "Proposals(2 masks, 48×64)",
-            repr(open_dataset(settings)): "Dataset(custom, 1 images without ground truth, "
+            repr(open_dataset(settings)): "Dataset(custom, 1 image without ground truth, "
             "2 classes: cat, grass)",
         }
         for found, expected in shown.items():

@@ -8,6 +8,7 @@ from rich.table import Column, Table
 
 from flows.cli.console import STANDS_OUT, TITLE, right, whole
 from sclip_core.config import printable
+from sclip_core.config.counts import number_of
 from sclip_core.evaluation import Interval
 from sclip_core.progress import duration
 from sclip_core.results.comparison import few_images
@@ -16,7 +17,7 @@ from sclip_core.results.points import Points
 
 def points_table(points: Points) -> Table:
     """A line a point, in the order of the grid; the best one is marked."""
-    title = f"{printable(points.dataset)}, {points.images} images, {_count(points)}"
+    title = f"{printable(points.dataset)}, {number_of(points.images, 'image')}, {_count(points)}"
     interval = Column("95 % interval", justify="right", no_wrap=True)
     scores = (right("mIoU"), interval, *map(right, ("mAcc", "aAcc", "refine")))
     table = Table(*points.varied, *scores, whole("run"), title=title, **TITLE)

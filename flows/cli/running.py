@@ -41,6 +41,8 @@ def run_settings(
     several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
         runs = Run.several(several, reporter)
+        for run in runs:
+            run.check()
         if say_classes:
             print(printable(runs[0].inputs.dataset.vocabulary.summary), flush=True)
         return run_pipelines(runs) if direct else _run_flow(runs)
@@ -52,8 +54,6 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
     """Run the Prefect flow in this process, over runs that are open already."""
     from sclip_core.segmentation.backends import warm_up
 
-    for run in runs:
-        run.check()
     artifacts = runs[0].settings.artifacts
     server.prepare(artifacts)
     server.check_settings()

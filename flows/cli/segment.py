@@ -110,7 +110,7 @@ def segment(
 
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
     model = SCLIP.load(**_model_of(settings))
-    _check_words(model, vocabulary)
+    _check_words(model, vocabulary, settings.template_set)
     for line in model.spec.notes:
         note(line)
     work = Work(model, vocabulary, settings, propose, wanted)
@@ -156,18 +156,13 @@ class Work:
             print(printable(str(job.labels)), flush=True)
 
 
-def _check_words(model: SCLIP, vocabulary: Vocabulary) -> None:
+def _check_words(model: SCLIP, vocabulary: Vocabulary, templates: str) -> None:
     """Say what is to be known of the words for this model.
 
     Raises:
         UserError: it cannot read a word, or not tell two classes apart.
     """
-    from sclip_core.encoder.loading import load_tokenizer
-    from sclip_core.encoder.words import check_words
-
-    classes = list(zip(vocabulary.class_names, vocabulary.words, strict=True))
-    weights = Path(model.spec.weights)
-    for line in check_words(load_tokenizer(model.spec), classes, weights=weights):
+    for line in model.word_notes(vocabulary.named_words, templates):
         note(line)
 
 

@@ -12,6 +12,7 @@ from rich.table import Table
 from flows.cli.console import TITLE, right, score, whole
 from flows.cli.output import plain, values_of
 from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
+from sclip_core.config.counts import number_of
 from sclip_core.progress import Status, duration
 from sclip_core.report.headline import UNSCORED, headline, unscored_row
 from sclip_core.report.summary import score_intervals
@@ -43,7 +44,7 @@ def comparison_table(finished: list[Finished]) -> Table:
     """
     scored = finished[0].settings.scored
     rows = [_row(each) for each in finished]
-    title = f"{printable(rows[0]['dataset'])}, {rows[0]['num_images']} images"
+    title = f"{printable(rows[0]['dataset'])}, {number_of(rows[0]['num_images'], 'image')}"
     if any(row.get("method") for row in rows):
         rows = [{**row, "method": method_name(row)} for row in rows]
     datasets = list(dict.fromkeys(row["dataset"] for row in rows))

@@ -17,6 +17,7 @@ from PIL import Image
 from sclip_core.acquire import SILENT, Progress, counted
 from sclip_core.acquire.check import AT_ONCE, Fault
 from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.datasets import (
     Dataset,
@@ -28,9 +29,13 @@ from sclip_core.datasets import (
     image_size,
     read_sample,
 )
+from sclip_core.datasets.agreement import Drawn, drawn_with
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.drawn import opened
-from sclip_core.datasets.label_files import is_grey_in_colour
+from sclip_core.datasets.label_files import (
+    is_grey_in_colour,
+    is_mask_in_alpha,
+)
 from sclip_core.datasets.looking import Seen, notes_of, refuse_hidden_class
 from sclip_core.datasets.looking import counted as values_of
 from sclip_core.datasets.palettes import written
@@ -110,6 +115,8 @@ class _Pair(NamedTuple):
     values: Counter[int] | None
     classes: NDArray[np.int64] | None  # pixels (C,)
     in_colour: bool
+    in_alpha: bool
+    drawn: Drawn | None
     faults: list[Fault]
 
 
@@ -184,11 +191,13 @@ def _add(found: OwnChecked, pair: _Pair) -> None:
     if pair.size is not None:
         found.sizes[pair.size[::-1]] += 1
     if pair.values is not None:
-        found.seen.values += pair.values
+        found.seen.count(pair.values)
     if pair.classes is not None:
         found.seen.maps += 1
         found.seen.classes += pair.classes
     found.seen.grey_in_colour += pair.in_colour
+    found.seen.in_alpha += pair.in_alpha
+    found.seen.palettes.add(pair.drawn)
 
 
 def _judge(found: OwnChecked, settings: Settings) -> None:
@@ -196,12 +205,13 @@ def _judge(found: OwnChecked, settings: Settings) -> None:
     assert settings.labels is not None
     assert settings.images is not None
     try:
+        found.seen.palettes.refuse_conflict()
         refuse_hidden_class(found.dataset, found.seen)
     except UserError as error:
         found.causes.append(str(error))
     if found.unlabelled and settings.missing_labels == "refuse":
         found.causes.append(
-            f"{len(found.unlabelled):,} of {found.images:,} images have no label map "
+            f"{number_of(len(found.unlabelled), 'image', 'have', found.images)} no label map "
             f"({few(found.unlabelled)}): pass --missing-labels skip to leave them out, or empty if "
             "nothing is on them"
         )
@@ -228,25 +238,30 @@ def _parallel(dataset: Dataset, reading: Reading, workers: int) -> Iterator[_Pai
 
 def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
     """Read an image and its label map."""
-    faults, size, values, classes, in_colour = [], None, None, None, False
+    faults, size, values, classes = [], None, None, None
+    in_colour = in_alpha = False
+    drawn = None
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError as error:
         faults.append(_fault(sample.image, error))
     if sample.label is None:
-        return _Pair(size, None, None, False, faults)
+        return _Pair(size, None, None, False, False, None, faults)
     try:
         data = read_sample(sample.label)
         stored = dataset.stored(sample.label, data)
         values = values_of(stored)
         labels = dataset.classes_of(stored, sample.label)
         classes = np.bincount(labels[labels >= 0], minlength=dataset.vocabulary.num_classes)
-        in_colour = dataset.palette is None and is_grey_in_colour(data, str(sample.label))
+        if dataset.palette is None:
+            drawn = drawn_with(data, str(sample.label), values)
+            in_alpha = is_mask_in_alpha(data, str(sample.label))
+            in_colour = not in_alpha and is_grey_in_colour(data, str(sample.label))
         if size is not None:
             check_sizes(size, (stored.shape[0], stored.shape[1]), str(sample.label))
     except ImageError as error:
         faults.append(_fault(sample.label, error))
-    return _Pair(size, values, classes, in_colour, faults)
+    return _Pair(size, values, classes, in_colour, in_alpha, drawn, faults)
 
 
 def _fault(path: Path, error: ImageError) -> Fault:

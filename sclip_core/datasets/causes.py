@@ -92,12 +92,9 @@ def own_cause(
     packed = _packed(ids, num_classes)
     if packed and not (in_order and _evenly_spaced(distinct)):
         return packed
-    if _shades(found):
-        return (
-            f"{len(distinct)} different values, most of them between those of many pixels: a "
-            "photograph, a map of probabilities, or classes whose edges a resize, anti-aliasing or "
-            "JPEG has smoothed; export the label maps again, without"
-        )
+    shades = shades_cause(found)
+    if shades:
+        return shades
     if in_order:
         return in_order
     if ids == [end] and len(ids) == len(stray):
@@ -114,11 +111,28 @@ def own_cause(
     )
 
 
+def shades_cause(found: Mapping[int, int]) -> str | None:
+    """What is said of values that are most likely shades; None: they are not.
+
+    Args:
+        found: all values of a label map, with their pixels.
+    """
+    if not _shades(found):
+        return None
+    return (
+        f"{sum(value >= 0 for value in found)} different values, most of them between those of "
+        "many pixels: a photograph, a map of probabilities, or classes whose edges a resize, "
+        "anti-aliasing or JPEG has smoothed; export the label maps again, without"
+    )
+
+
 def _in_order(
     distinct: Sequence[int], num_classes: int, reduce_zero_label: bool, ignore_label: Sequence[int]
 ) -> str | None:
     """What is said of as many values as there are classes; None: there are more or fewer."""
     for values in (distinct, [value for value in distinct if value not in ignore_label]):
+        if list(values) == list(range(num_classes)):  # what is beyond them is another matter
+            continue
         if len(values) == num_classes > 1 and not reduce_zero_label and values[0] != 1:
             return (
                 "as many values as classes: if they stand for the classes in this order, pass "

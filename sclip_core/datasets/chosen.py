@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, unknown
 from sclip_core.datasets.samples import read_split
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
@@ -36,8 +37,8 @@ def chosen_ids(
         raise unknown(f"image in {listed} (no image of the dataset has this id):", absent[0], ids)
     if absent:
         raise UserError(
-            f"{listed} names {len(absent):,} of {len(lines):,} images that the dataset has not: "
-            f"{few(absent)}; expected ids such as {few(list(ids))}, one a line"
+            f"{listed} names {number_of(len(absent), 'image', of=len(lines))} that the dataset has "
+            f"not: {few(absent)}; expected ids such as {few(list(ids))}, one a line"
         )
     taken = set(found.values())
     if len(taken) < len(lines):

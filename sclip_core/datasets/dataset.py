@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import Settings, UserError, tables
+from sclip_core.config.counts import number_of
 from sclip_core.config.data import OF_OWN_LABELS
 from sclip_core.config.errors import few
 from sclip_core.config.protocol import benchmark_name
@@ -70,9 +71,10 @@ class Dataset:
 
     def __repr__(self) -> str:
         """One line: its name, how many images and classes, the first names."""
-        kind = "images" if all(s.label for s in self.samples) else "images without ground truth"
-        classes = f"{self.vocabulary.num_classes} classes: {few(self.vocabulary.class_names)}"
-        return f"Dataset({self.name}, {len(self):,} {kind}, {classes})"
+        truth = "" if all(s.label for s in self.samples) else " without ground truth"
+        classes = number_of(self.vocabulary.num_classes, "class")
+        found = f"{number_of(len(self), 'image')}{truth}"
+        return f"Dataset({self.name}, {found}, {classes}: {few(self.vocabulary.class_names)})"
 
     def __len__(self) -> int:
         """The number of images."""
@@ -238,11 +240,11 @@ def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Datase
     empty = [sample.image_id for sample in samples if sample.label is None]
     if not empty or settings.labels is None:
         return dataset
-    meaning = f"all '{vocabulary.class_names[0]}'"
+    meaning = f"taken for all '{vocabulary.class_names[0]}'"
     if not dataset.has_background:
         meaning = "not evaluated, since the first class is not the background"
     line = (
-        f"{len(empty):,} of {len(samples):,} images have no label map and are {meaning}, as "
+        f"{number_of(len(empty), 'image', 'have', len(samples))} no label map, {meaning}, as "
         f"--missing-labels empty says: {few(empty)}"
     )
     return replace(dataset, notes=(*notes, line))

@@ -7,6 +7,7 @@ import zlib
 from sclip_core.config import ImageError
 
 JPEG_START, JPEG_SCAN, JPEG_END = b"\xff\xd8", 0xDA, b"\xff\xd9"
+LFS_START = b"version https://git-lfs"
 PNG_START = b"\x89PNG\r\n\x1a\n"
 
 
@@ -17,11 +18,13 @@ def refuse_damaged(data: bytes, name: str) -> None:
     the checksums of a PNG's pixels, both without an error.
 
     Raises:
-        ImageError: it has no bytes, is a JPEG or PNG without its end, or a PNG with a wrong
-            checksum.
+        ImageError: it has no bytes, is a pointer of Git LFS, is a JPEG or PNG
+            without its end, or a PNG with a wrong checksum.
     """
     if not data:
         raise ImageError(f"{name} is empty (0 bytes): copy or download it again")
+    if data.startswith(LFS_START):
+        raise ImageError(f"{name} is a pointer of Git LFS, not the file itself: run `git lfs pull`")
     fault = None
     if data.startswith(JPEG_START):
         fault = _jpeg_fault(data)

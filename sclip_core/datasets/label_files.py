@@ -10,6 +10,7 @@ from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
 from sclip_core.datasets.integrity import refuse_damaged
+from sclip_core.datasets.label_arrays import NPY_START, plane, read_array, whole_numbers
 
 MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
 
@@ -18,12 +19,16 @@ READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG": PngImagePlugin.PngImageFile,
     b"II*\0": TiffImagePlugin.TiffImageFile,
     b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"II+\0": TiffImagePlugin.TiffImageFile,  # BigTIFF
+    b"MM\0+": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
 }
 SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 WITH_ALPHA = {"LA", "PA"}
 COLOURED = {"RGB", "RGBA", "RGBX"}
+MASK_IN_ALPHA = {"LA", "RGBA"}
 PNG_BITS = 24  # where the header of a PNG has the bits of a channel
+TIFF_SUBFILE = 254
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 
 
@@ -46,12 +51,18 @@ def opened(data: bytes, name: str) -> ImageFile.ImageFile:
     if reader is None:
         raise ImageError(
             f"{name} is not a label map (it starts {data[:8]!r}): "
-            "expected a single-channel PNG, TIFF or BMP; JPEG would blur the labels"
+            "expected a single-channel PNG, TIFF, BMP or NPY; JPEG would blur the labels"
         )
     try:
         image = reader(io.BytesIO(data))
     except Exception as error:  # Pillow's readers raise a dozen kinds
         raise _undecodable(name, error) from None
+    pages = _full_pages(image)
+    if pages > 1:
+        raise ImageError(
+            f"{name} holds {pages} pages or frames: expected one label map a file; one mask for "
+            "each class becomes class ids by argmax over the pages"
+        )
     width, height = image.size
     if width * height > MOST_PIXELS:
         raise ImageError(
@@ -60,25 +71,52 @@ def opened(data: bytes, name: str) -> ImageFile.ImageFile:
     return image
 
 
+def _full_pages(image: ImageFile.ImageFile) -> int:
+    """How many pictures of the same size a file has; smaller ones are previews or overviews."""
+    frames = int(getattr(image, "n_frames", 1))  # BMP has none
+    if frames == 1:
+        return 1
+    pages, size = 0, image.size
+    try:
+        for number in range(frames):
+            image.seek(number)
+            preview = isinstance(image, TiffImagePlugin.TiffImageFile) and image.tag_v2.get(
+                TIFF_SUBFILE, 0
+            )
+            pages += image.size == size and not preview
+    finally:
+        image.seek(0)
+    return pages
+
+
 def stored_values(data: bytes, name: str) -> NDArray[np.int32]:
     """The values (H, W) that a label map holds: of a palette the indices, not the colours.
 
-    Colours whose three channels are equal everywhere are the grey that they show.
+    Colours whose three channels are equal everywhere are the grey that they show. Where all pixels
+    have one colour and only alpha differs, alpha is the mask.
 
     Raises:
         ColourError: it has colours.
         ImageError: it is no label map.
     """
+    if data.startswith(NPY_START):
+        return plane(read_array(data, name), name)
     image = opened(data, name)
     bits = _bits(image, data)
     try:
         if image.mode in SINGLE_CHANNEL:
             return _unscaled(image, bits)
+        if image.mode == "F":
+            return whole_numbers(np.asarray(image), name)
         if image.mode in WITH_ALPHA | COLOURED and bits == 8:
             channels = np.asarray(image)
             colours = channels[..., : 1 if image.mode in WITH_ALPHA else 3]
+            if image.mode in MASK_IN_ALPHA and _only_alpha_differs(channels):
+                return channels[..., -1].astype(np.int32)
             if (colours == colours[..., :1]).all():
                 return colours[..., 0].astype(np.int32)
+    except ImageError:
+        raise
     except Exception as error:
         raise _undecodable(name, error) from None
     kind = ColourError if image.mode in COLOURED else ImageError
@@ -95,6 +133,8 @@ def stored_colours(data: bytes, name: str) -> NDArray[np.int32]:
     Raises:
         ImageError: it is no label map, or its channels have more than 8 bits.
     """
+    if data.startswith(NPY_START):
+        return _codes(_colours_of(read_array(data, name), name))
     image = opened(data, name)
     if _bits(image, data) > 8:
         raise ImageError(f"{name} has more than 8 bits a channel: expected colours, red green blue")
@@ -102,13 +142,44 @@ def stored_colours(data: bytes, name: str) -> NDArray[np.int32]:
         channels = np.asarray(image.convert("RGB"), np.int32)
     except Exception as error:
         raise _undecodable(name, error) from None
-    codes: NDArray[np.int32] = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
-    return codes
+    return _codes(channels)
 
 
 def is_grey_in_colour(data: bytes, name: str) -> bool:
     """Whether a label map has several channels, judged by its header."""
-    return opened(data, name).mode in COLOURED | WITH_ALPHA
+    return not data.startswith(NPY_START) and opened(data, name).mode in COLOURED | WITH_ALPHA
+
+
+def is_mask_in_alpha(data: bytes, name: str) -> bool:
+    """Whether all pixels have one colour and alpha is what `stored_values` gives."""
+    if data.startswith(NPY_START):
+        return False
+    image = opened(data, name)
+    if image.mode not in MASK_IN_ALPHA or _bits(image, data) != 8:
+        return False
+    return _only_alpha_differs(np.asarray(image))
+
+
+def _only_alpha_differs(channels: NDArray[np.uint8]) -> bool:
+    """Whether the pixels (H, W, C), alpha last, have one colour and more than one alpha."""
+    flat = channels.reshape(-1, channels.shape[-1])
+    return bool((flat[:, :-1] == flat[0, :-1]).all() and (flat[:, -1] != flat[0, -1]).any())
+
+
+def _colours_of(array: NDArray[np.generic], name: str) -> NDArray[np.int32]:
+    """Colours (H, W, 3) in an array of bytes."""
+    if array.ndim != 3 or array.shape[-1] not in (3, 4) or array.dtype != np.uint8:
+        raise ImageError(
+            f"{name} is an array of {array.dtype} of the shape {array.shape}: with --palette, "
+            "expected uint8 (height, width, 3)"
+        )
+    return array[..., :3].astype(np.int32)
+
+
+def _codes(channels: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Colours (H, W, 3) as one number each, 0xRRGGBB."""
+    codes: NDArray[np.int32] = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
+    return codes
 
 
 def _unscaled(image: ImageFile.ImageFile, bits: int) -> NDArray[np.int32]:
@@ -137,4 +208,9 @@ def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _undecodable(name: str, error: Exception) -> ImageError:
+    if str(error) == "unknown pixel mode":
+        return ImageError(
+            f"{name} holds pixels of a kind that Pillow does not read, such as integers of 64 "
+            "bits: save it with 8, 16 or 32 bits, or as NPY"
+        )
     return ImageError(f"{name} cannot be decoded ({error}): copy or download it again")

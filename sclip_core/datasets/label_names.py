@@ -16,6 +16,7 @@ TRIED = 8  # images whose label maps are looked for to learn how they are named
 TOKENS = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)  # numbers, words, and what stands between
 SHOWN = 4  # patterns named in an error
 USUAL = "{id}"
+OTHER_MAPS = ("color", "colour", "instance", "vis", "overlay", "rgb")
 
 
 class Named(NamedTuple):
@@ -58,7 +59,7 @@ def matched(
         return Named(found, None)
     for core in _cores(ids):
         fitting = _fitting(core, paths)
-        whole = sorted(p for p, n in fitting.items() if n == len(ids))
+        whole = sorted((p for p, n in fitting.items() if n == len(ids)), key=_not_the_ids)
         if len(whole) > 1:
             several = few([f"{before}{core[0]}{after}" for before, after in whole], SHOWN)
             raise UserError(
@@ -115,9 +116,11 @@ def _cores(ids: Sequence[str]) -> Iterator[Sequence[str]]:
     start = next((k for k in range(shortest) if any(t[k] != first[k] for t in tokens)), shortest)
     room = shortest - start
     end = next((k for k in range(room) if any(t[-1 - k] != first[-1 - k] for t in tokens)), room)
-    cores = ["".join(t[start : len(t) - end]) for t in tokens]
-    if (start or end) and all(cores) and len(set(cores)) == len(cores):
-        yield cores
+    # Without what all end in (`a_leftImg8bit`), without what all begin with, without both.
+    for first_token, last in ((0, end), (start, 0), (start, end)):
+        cores = ["".join(t[first_token : len(t) - last]) for t in tokens]
+        if cores != list(ids) and all(cores) and len(set(cores)) == len(cores):
+            yield cores
 
 
 def _fitting(core: Sequence[str], paths: set[str]) -> Mapping[tuple[str, str], int]:
@@ -132,6 +135,11 @@ def _fitting(core: Sequence[str], paths: set[str]) -> Mapping[tuple[str, str], i
                     found[around] = sum(f"{around[0]}{c}{around[1]}" in paths for c in core)
                 at = path.find(one, at + 1)
     return found
+
+
+def _not_the_ids(pattern: tuple[str, str]) -> tuple[bool, tuple[str, str]]:
+    """Sorts the patterns of colours, pictures and instances behind those of class ids."""
+    return any(word in "".join(pattern).lower() for word in OTHER_MAPS), pattern
 
 
 def _inside_a_number(one: str, before: str, after: str) -> bool:

@@ -9,12 +9,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
-from sclip_core.datasets.causes import counted_values, likely_cause, own_cause
+from sclip_core.datasets.causes import counted_values, likely_cause, own_cause, shades_cause
 from sclip_core.datasets.images import read_sample
 from sclip_core.datasets.label_files import stored_values
 
 IGNORED = -1  # class of a pixel that is not evaluated
 STRAY = -2  # class of a value that the vocabulary has no class for
+SAME_SHAPE = 1.05  # ratio of ratios up to which two sizes are one shape
+FEW_PIXELS = 4
 TABLE_SIZE = 1 << 16  # values of a 16-bit label map
 
 
@@ -45,7 +47,7 @@ def read_label(path: str | Path) -> NDArray[np.int32]:
     """Read a label map, as `decode_label` does.
 
     Args:
-        path: a PNG, TIFF or BMP with one channel of 1, 8, 16 or 32 bits.
+        path: a PNG, TIFF or BMP with one channel of 1, 8, 16 or 32 bits, or an NPY of numbers.
 
     Returns:
         (H, W) int32, the values in the file.
@@ -143,7 +145,23 @@ def check_sizes(image_hw: tuple[int, int], label_hw: tuple[int, int], name: str)
             "applied to the image only; if the label map is drawn on the image as it is stored, "
             "pass --exif ignore; else rotate the label map, or save the image upright"
         )
-    raise ImageError(f"{sizes}: expected the same size; is it the label map of another image?")
+    raise ImageError(f"{sizes}: expected the same size; {_why_of_size(image_hw, label_hw)}")
+
+
+def _why_of_size(image_hw: tuple[int, int], label_hw: tuple[int, int]) -> str:
+    """Why a label map most likely has another size than its image, and what to do."""
+    ratios = [label / image for label, image in zip(label_hw, image_hw, strict=True)]
+    if max(ratios) / min(ratios) > SAME_SHAPE:
+        return "is it the label map of another image?"
+    larger = max(label_hw) > max(image_hw)
+    factor = max(ratios) if larger else 1 / min(ratios)
+    how = f"it is {factor:.3g} times as {'large' if larger else 'small'}"
+    if max(abs(a - b) for a, b in zip(label_hw, image_hw, strict=True)) <= FEW_PIXELS:
+        how = "one was cropped, or rounded when it was resized"
+    return (
+        f"{how}: bring both to the size of one of them, a label map by its nearest pixels, without "
+        "smoothing"
+    )
 
 
 def _stray_error(
@@ -166,13 +184,17 @@ def _stray_error(
     zero = ", of which 0 is not evaluated" if reduce_zero_label else ""
     ignored = f", or ignored {', '.join(map(str, ignore_label))}" if ignore_label else ""
     advice = likely_cause(values.tolist(), layout)
+    every, pixels = np.unique(raw, return_counts=True)
+    all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
     if advice is None and plain:
-        every, pixels = np.unique(raw, return_counts=True)
-        all_found = dict(zip(every.tolist(), pixels.tolist(), strict=True))
         advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
     elif advice is None:
-        advice = (
-            "give each a class of its own, or pass them to --ignore-label if they mean "
+        off_by_one = set(all_found).difference(ignore_label) == set((numbers - 1).tolist())
+        advice = shades_cause(all_found) or (
+            "the values are one less than the numbers of the classes: do those count from 1, and "
+            "the label maps from 0? Then leave the numbers out, or write them from 0"
+            if off_by_one
+            else "give each a class of its own, or pass them to --ignore-label if they mean "
             "'not labelled'"
         )
     return StrayValueError(

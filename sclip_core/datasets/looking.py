@@ -10,13 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import fitting
 from sclip_core.config.errors import few, shown
+from sclip_core.datasets.agreement import Palettes
 from sclip_core.datasets.causes import listed
 from sclip_core.datasets.dataset import Dataset
 
 COUNTED = 1 << 16  # values up to which each has a counter
 COMMON = 0.05  # share of the pixels from which on an ignored value may well be a class
 WORTH_A_NOTE = 0.01
+PAIR = 2
 
 
 @dataclass
@@ -27,13 +30,19 @@ class Seen:
         values: pixels of each value or, with a palette, of each colour.
         classes: pixels (C,) of each class.
         grey_in_colour: label maps that have several channels, all equal.
+        in_alpha: label maps of one colour, whose alpha channel is the mask.
         maps: label maps that were looked at and have classes only.
+        pairs: label maps by the two values that they hold, of those that hold two.
+        palettes: colours of the indices.
     """
 
     classes: NDArray[np.int64]
     values: Counter[int] = field(default_factory=Counter)
     grey_in_colour: int = 0
+    in_alpha: int = 0
     maps: int = 0
+    pairs: Counter[tuple[int, ...]] = field(default_factory=Counter)
+    palettes: Palettes = field(default_factory=Palettes)
 
     @classmethod
     def nothing(cls, dataset: Dataset) -> Seen:
@@ -47,10 +56,16 @@ class Seen:
             values: as ``counted`` gives them.
             classes: (H, W), or None if some values have no class.
         """
-        self.values += values
+        self.count(values)
         if classes is not None:
             self.maps += 1
             self.classes += np.bincount(classes[classes >= 0], minlength=len(self.classes))
+
+    def count(self, values: Counter[int]) -> None:
+        """Add the values of a label map."""
+        self.values += values
+        if len(values) == PAIR:
+            self.pairs[tuple(sorted(values))] += 1
 
     @property
     def pixels(self) -> int:
@@ -85,9 +100,11 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
 
     Raises:
         UserError: all other pixels are of one class; or the value is common, and of all classes
-            only the last has no pixel.
+            only the last has no pixel; or the second of two classes has the ignored value in
+            some label maps and its own in others.
     """
     hidden = seen.ignored(dataset) if dataset.ignored_unasked else {}
+    _refuse_two_codes(seen, dataset, list(hidden))
     names, total = dataset.vocabulary.class_names, max(seen.pixels, 1)
     there = [name for name, count in zip(names, seen.classes, strict=True) if count]
     absent = [name for name in names if name not in there]
@@ -118,6 +135,22 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
     raise UserError(f"the label maps {what} --ignore-label says so, {left}: pass {advice}")
 
 
+def _refuse_two_codes(seen: Seen, dataset: Dataset, hidden: Sequence[int]) -> None:
+    """Raise where some masks are of 0 and 1 and the others of 0 and 255."""
+    numbers = dataset.vocabulary.numbers
+    if len(numbers) != PAIR or not hidden:
+        return
+    first, second = (number + dataset.reduce_zero_label for number in numbers)
+    own, other = tuple(sorted((first, second))), tuple(sorted((first, hidden[0])))
+    if set(seen.values) == {first, second, hidden[0]} and set(seen.pairs) == {own, other}:
+        raise UserError(
+            f"{seen.pairs[own]:,} label maps hold {own[0]} and {own[1]}, {seen.pairs[other]:,} "
+            f"hold {other[0]} and {other[1]}, and none all three: if {hidden[0]} is "
+            f"'{dataset.vocabulary.class_names[1]}' as well, save them with one value for it; pass "
+            f"--ignore-label {hidden[0]} if it means 'not labelled'"
+        )
+
+
 def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     """What a user should know of the label maps, a line each.
 
@@ -128,10 +161,15 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     """
     notes = []
     which = "" if every else " that were looked at"
+    if seen.in_alpha:
+        notes.append(
+            f"{seen.in_alpha:,} of the label maps{which} have one colour and the mask in their "
+            "alpha channel: alpha is read"
+        )
     if seen.grey_in_colour:
         notes.append(
-            f"{seen.grey_in_colour:,} of the label maps{which} have several channels, all equal: "
-            "they are read as grey"
+            f"{seen.grey_in_colour:,} of the label maps{which} "
+            f"{fitting('have', seen.grey_in_colour)} several channels, all equal; read as grey"
         )
     names = dataset.vocabulary.class_names
     absent = [name for name, count in zip(names, seen.classes, strict=True) if not count]
@@ -143,15 +181,41 @@ def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:
     if share >= WORTH_A_NOTE:
         value = next(iter(hidden))
         line += f", while {value}, which is not evaluated, has {share:.1%} of the pixels"
-    elif seen.maps < len(names) * (1 if every else 2):  # a few label maps show some classes
+    elif not every and seen.maps < 2 * len(names):  # a few label maps show some classes
         return notes
-    if (
-        absent == [names[0]]
-        and not dataset.palette
-        and not (dataset.reduce_zero_label or dataset.vocabulary.labels)
-    ):
-        line += "; if their values begin at 1, pass --reduce-zero-label"
-    return [*notes, line]
+    notes.append(line + _why_absent(dataset, seen, absent))
+    there = [name for name in names if name not in absent]
+    if len(there) == 1:
+        notes.append(
+            f"all pixels that are evaluated are '{there[0]}': the score is of that class alone, "
+            "and 100 if everything is taken for it"
+        )
+    return notes
+
+
+def _why_absent(dataset: Dataset, seen: Seen, absent: Sequence[str]) -> str:
+    """What most likely keeps the first or the last class from having a pixel, or nothing."""
+    names, values = dataset.vocabulary.class_names, seen.values
+    if dataset.palette or dataset.vocabulary.labels:
+        return ""
+    if dataset.reduce_zero_label:
+        share = values[0] / max(seen.pixels, 1)
+        if absent == [names[-1]] and share >= WORTH_A_NOTE:
+            return (
+                f", while 0, which --reduce-zero-label leaves out, has {share:.1%} of the pixels; "
+                "if 0 is the first class, leave that flag out"
+            )
+        return ""
+    if absent == [names[0]]:
+        if values[0]:
+            return f": its value, 0, is in --ignore-label {listed(dataset.ignore_label)}"
+        return "; if their values begin at 1, pass --reduce-zero-label"
+    if absent == [names[-1]] and len(names) > 2:
+        return (
+            "; if the list of classes has a line too many, such as a background in front, all "
+            "classes behind that line are off by one"
+        )
+    return ""
 
 
 def _several(values: Sequence[int]) -> str:

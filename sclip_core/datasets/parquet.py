@@ -18,6 +18,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.parquet import (
     Columns,
@@ -137,7 +138,8 @@ class Source:
         names = None if settings.classes is not None else _names(settings, self.files[0], columns)
         if not self.is_whole(folder):
             if folder == self.kept:  # where they take room
-                self.say(f"{len(self.wanted):,} rows of {settings.images} are unpacked to {folder}")
+                rows = number_of(len(self.wanted), "row")
+                self.say(f"{rows} of {settings.images} unpacked to {folder}")
             sizes = _sizes(folder)
             for number, image, label in _rows(self.files, columns, self.wanted):
                 _write(folder / "images", self.wanted[number], image, ".jpg", sizes)

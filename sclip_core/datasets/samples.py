@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
-LOSSY = (".jpg", ".jpeg", ".webp", ".jp2")  # formats that blur label maps
+ALWAYS_LOSSY = (".jpg", ".jpeg")
+LOSSY = (*ALWAYS_LOSSY, ".webp", ".jp2")  # formats that blur label maps
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
@@ -137,7 +140,7 @@ def _notes(
         refuse_missing("own images", "label map", ids, named.files, labels / expected, hint)
     if missing and missing_labels == "skip":
         notes.append(
-            f"{len(missing):,} of {len(ids):,} images have no label map and are left out, as "
+            f"{number_of(len(missing), 'image', 'have', len(ids))} no label map, left out as "
             f"--missing-labels skip says: {few(missing)}"
         )
     return notes
@@ -147,11 +150,23 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     """What to do about missing label maps, as the end of an error."""
     lossy = elsewhere(labels, missing, LOSSY)
     if lossy:
+        changes = "changes" if lossy.endswith(ALWAYS_LOSSY) else "may change"
         return (
-            f"; {lossy} is no label map, as its format changes values: export it as PNG, without "
+            f"; {lossy} is no label map, as its format {changes} values: export it as PNG, without "
             "loss"
         )
     if len(missing) == total:
+        endings = Counter(
+            os.path.splitext(path)[1].lower()
+            for path in _files_below(labels)
+            if Path(path).suffix and Path(path).suffix.lower() not in LABEL_SUFFIXES
+        )
+        if endings and not by_suffix(labels, LABEL_SUFFIXES):
+            held = ", ".join(f"{count:,} {ending}" for ending, count in endings.most_common(4))
+            return (
+                f"; {labels} holds no label map: expected {' '.join(LABEL_SUFFIXES)}, and there "
+                f"are {held}"
+            )
         return (
             ""
             if by_pattern
@@ -332,6 +347,7 @@ def refuse_missing(
     missing = [i for i in ids if i not in there]
     if missing:
         raise UserError(
-            f"{name}: {len(missing):,} of {len(ids):,} images have no {what}: {few(missing)}; "
+            f"{name}: {number_of(len(missing), 'image', 'have', len(ids))} no {what}: "
+            f"{few(missing)}; "
             f"expected {str(pattern).replace('{id}', 'ID')}{hint}"
         )

@@ -10,7 +10,8 @@ from PIL import features
 from sclip_core.config.optional import heif_opener
 
 CLASSIC = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
-LABEL_SUFFIXES = (".png", ".tif", ".tiff", ".bmp")  # of several label maps, the first is taken
+PICTURES = (".png", ".tif", ".tiff", ".bmp")
+LABEL_SUFFIXES = (*PICTURES, ".npy")  # of several label maps, the first is taken
 MORE = (".jfif", ".jpe", ".dib", ".gif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
 HEIC = (".heic", ".heif", ".hif")
 AVIF = (".avif",)

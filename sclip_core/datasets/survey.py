@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sclip_core.config import ImageError, Protocol, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
@@ -84,17 +85,16 @@ def _header(path: Path) -> Header | None:
 
 
 XMP = (
-    "{n} in XMP alone name an orientation, which is not applied: {few}; if their label maps are "
+    "{name} an orientation in XMP alone, which is not applied: {few}; if label maps are "
     "drawn on the turned image, write the orientation into EXIF, or save the images upright"
 )
-FRAMES = "{n} hold several frames or pages, of which the first is taken: {few}"
-ALPHA = "{n} have an alpha channel, which is dropped, also where they are transparent: {few}"
+FRAMES = "{hold} several frames or pages, of which the first is taken: {few}"
+ALPHA = "{have} an alpha channel, which is dropped, also where it is transparent: {few}"
 BANDS = (
-    "{n} have more than three bands, of which the first three are taken as red, green and blue: "
-    "{few}"
+    "{have} more than three bands, of which the first three are taken as red, green and blue: {few}"
 )
 UNNAMED = (
-    "{n} have bands that the file does not call colours, of which the first three are taken as "
+    "{have} bands that the file does not call colours, of which the first three are taken as "
     "red, green and blue: {few}"
 )
 
@@ -102,16 +102,8 @@ UNNAMED = (
 def _of(headers: Headers, holds: Callable[[Header], bool], line: str) -> str | None:
     """A line on the images of which something holds; None: of none."""
     files = [path for path, header in headers.items() if holds(header)]
-    return line.format(n=images(len(files)), few=few(files)) if files else None
-
-
-def images(number: int) -> str:
-    """So many images.
-
-    >>> images(1), images(2000)
-    ('1 image', '2,000 images')
-    """
-    return f"{number:,} image{'s' if number != 1 else ''}"
+    verbs = {verb: number_of(len(files), "image", verb) for verb in ("have", "hold", "name")}
+    return line.format(**verbs, few=few(files)) if files else None
 
 
 def _channels(headers: Headers, reading: Reading) -> Iterable[str | None]:
@@ -126,7 +118,7 @@ def _channels(headers: Headers, reading: Reading) -> Iterable[str | None]:
     given = reading.pixel_range
     shown = f"{given[0]:g} to {given[1]:g}" if given else "the whole range of their type"
     advice = "" if given else "; another one is chosen by --pixel-range LOW,HIGH"
-    deep = "{n} have more than 8 bits a channel, of which " + shown + " becomes black to white"
+    deep = "{have} more than 8 bits a channel, of which " + shown + " becomes black to white"
     yield _of(headers, lambda h: h.deep, deep + advice + ": {few}")
 
 
@@ -167,8 +159,8 @@ def turned_note(
     if reading.exif == "ignore":
         if not turned:
             return "--exif ignore changes nothing: no image has an EXIF orientation"
-        number = images(len(turned))
-        return f"--exif ignore: {number} stay as stored ({_kinds(turned)}): {_few(turned)}"
+        number = number_of(len(turned), "image", "stay")
+        return f"--exif ignore: {number} as stored ({_kinds(turned)}): {_few(turned)}"
     silent = {
         path: header
         for path, header in turned.items()
@@ -178,14 +170,16 @@ def turned_note(
     tagged = {path for path, header in maps.items() if header.orientation != UPRIGHT}
     both = {path: header for path, header in silent.items() if labels.get(path) in tagged}
     if both and len(both) == len(silent):
-        return f"EXIF turns {images(len(both))} and their label maps alike: {_few(both)}"
+        return (
+            f"EXIF turns {number_of(len(both), 'image')} and their label maps alike: {_few(both)}"
+        )
     silent = {path: header for path, header in silent.items() if path not in both}
     if not silent:
         return None
     return (
-        f"EXIF turns {images(len(silent))} ({_kinds(silent)}): {_few(silent)}; their label maps "
-        "are not turned, and no size tells on which image they were drawn: if on the pixels as "
-        "they are stored, the score is wrong and needs --exif ignore"
+        f"EXIF turns {number_of(len(silent), 'image')} ({_kinds(silent)}): {_few(silent)}; "
+        "their label maps are not turned, and no size tells on which image they were drawn: if on "
+        "the pixels as they are stored, the score is wrong and needs --exif ignore"
     )
 
 
@@ -233,9 +227,10 @@ def tiled_note(headers: Headers, protocol: Protocol) -> str | None:
     worst = max(counts, key=lambda path: counts[path])
     height, width = headers[worst].shown
     return (
-        f"--tile: {images(len(counts))} without a resize, in all {sum(counts.values()):,} "
-        f"windows of {protocol.slide_crop} pixels, up to {counts[worst]:,} an image "
-        f"({worst}, {width:,}x{height:,}); a longer --slide-stride needs fewer"
+        f"--tile: {number_of(len(counts), 'image')} without a resize, in all "
+        f"{sum(counts.values()):,} windows of {protocol.slide_crop} pixels, up to "
+        f"{counts[worst]:,} an image ({worst}, {width:,}x{height:,}); "
+        "a longer --slide-stride needs fewer"
     )
 
 

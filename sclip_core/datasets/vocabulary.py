@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError, tables, unknown
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.paths import local
-from sclip_core.datasets.word_lists import WordList, read_list
+from sclip_core.datasets.word_lists import Entry, WordList, read_list
 
 BUILT_IN = Path(__file__).with_name("vocabularies")
 BACKGROUND = "background"
@@ -49,8 +50,8 @@ class Vocabulary:
 
     def __repr__(self) -> str:
         """One line: how many classes and words, the first names."""
-        counts = f"{self.num_classes} classes, {len(self.queries)} words"
-        return f"Vocabulary({counts}: {few(self.class_names)})"
+        counts = number_of(self.num_classes, "class"), number_of(len(self.queries), "word")
+        return f"Vocabulary({', '.join(counts)}: {few(self.class_names)})"
 
     @property
     def queries(self) -> tuple[str, ...]:
@@ -61,6 +62,11 @@ class Vocabulary:
     def query_class(self) -> tuple[int, ...]:
         """The class (Q,) of each query, counted from 0."""
         return tuple(index for index, words in enumerate(self.words) for _ in words)
+
+    @property
+    def named_words(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Of each class its name and its words."""
+        return list(zip(self.class_names, self.words, strict=True))
 
     @property
     def num_classes(self) -> int:
@@ -193,8 +199,8 @@ class Vocabulary:
         """From a list, in which ``"grass, lawn"`` or ``["grass", "lawn"]`` is one class.
 
         Raises:
-            UserError: it is not such a list or is empty, or it has an empty word or two classes of
-                the same name.
+            UserError: it is not such a list or is empty; it has an empty word, two classes of the
+                same name, or a name such as ``void``, which in double quotes is a class.
         """
         if isinstance(classes, Vocabulary):
             return replace(classes) if isinstance(classes, cls) else cls(**vars(classes))
@@ -205,6 +211,7 @@ class Vocabulary:
         if not classes:
             raise UserError("classes: the list is empty; give at least one class")
         words = [entry.split(SEPARATOR) if isinstance(entry, str) else entry for entry in classes]
+        words = [_as_class(entry, f"classes[{k}]") for k, entry in enumerate(words)]
         return cls._checked(words, lambda index: f"classes[{index}]")
 
     @property
@@ -250,7 +257,7 @@ class Vocabulary:
         >>> Vocabulary.from_classes(["cat, kitten", "grass"]).summary
         '2 classes, 3 words: cat, grass; background: none'
         """
-        counts = (counted(self.num_classes, "class"), counted(len(self.queries), "word"))
+        counts = (number_of(self.num_classes, "class"), number_of(len(self.queries), "word"))
         shown: list[str] = []
         length = 0
         for name in self.class_names:
@@ -322,14 +329,21 @@ class Vocabulary:
         return cls(tuple(first_of), tuple(stripped))
 
 
-def counted(number: int, what: str) -> str:
-    """``1 class``, ``3 classes``.
+def _as_class(words: Sequence[str], place: str) -> Sequence[str]:
+    """The words of a class of a Python list, without quotes around a name such as ``"void"``.
 
-    >>> counted(1, "class"), counted(1200, "word")
-    ('1 class', '1,200 words')
+    Raises:
+        UserError: it is a name for pixels that are not evaluated.
     """
-    plural = f"{what}es" if what.endswith("s") else f"{what}s"
-    return f"{number:,} {what if number == 1 else plural}"
+    if not isinstance(words, Sequence) or len(words) != 1 or not isinstance(words[0], str):
+        return words
+    entry, bare = Entry(tuple(words), place), words[0].strip().strip('"')
+    if entry.is_ignored:
+        raise UserError(
+            f"{place} is '{words[0]}', which stands for pixels that are not evaluated, and every "
+            f"pixel of an image becomes one of the classes: leave it out{_as_a_class(words[0])}"
+        )
+    return [bare] if replace(entry, words=(bare,)).is_ignored else words
 
 
 def _names_background(words: Sequence[str]) -> bool:

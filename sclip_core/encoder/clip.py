@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from typing import Any
 from typing import Protocol as Interface
 
@@ -21,6 +22,7 @@ from sclip_core.encoder.lazy import LazyWindows, is_worthwhile
 from sclip_core.encoder.loading import ModelSpec, load_model, load_tokenizer
 from sclip_core.encoder.pixels import check_protocol, cut_windows, normalise, resize
 from sclip_core.encoder.text import encode_word
+from sclip_core.encoder.words import Words, check_words
 from sclip_core.tensors.device import DTYPES
 
 USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
@@ -64,6 +66,7 @@ class CLIP:
         # Text in fp32: it is encoded once. Only the image tower is cast.
         self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
         self._vectors: dict[tuple[str, str], Tensor] = {}
+        self._seen_words: set[Any] = set()  # lists of classes, each with its templates
 
     @property
     def device(self) -> torch.device:
@@ -76,6 +79,26 @@ class CLIP:
         if named not in self._vectors:
             self._vectors[named] = encode_word(self._clip, self._tokenizer, word, templates)
         return self._vectors[named]
+
+    def word_notes(self, classes: Words, templates: str = "openai") -> list[str]:
+        """What a user should know of words for this model, the first time that they are asked of.
+
+        Args:
+            classes: of each class its name and its words, in label order.
+            templates: the set that the words are put into.
+
+        Returns:
+            A line each, as of ``check_words``; nothing for classes that were looked at before.
+
+        Raises:
+            UserError: it cannot read a word, or not tell two classes apart.
+        """
+        asked = tuple((name, tuple(words)) for name, words in classes), templates
+        if asked in self._seen_words:
+            return []
+        notes = check_words(self._tokenizer, classes, [templates], Path(self.spec.weights))
+        self._seen_words.add(asked)
+        return notes
 
     def dense_tokens(self, pixels: Tensor) -> Tensor:
         """Projected tokens, not normalised.

@@ -16,8 +16,6 @@ from typing import Any
 
 import open_clip
 import torch
-from open_clip.constants import OPENAI_DATASET_MEAN as OPENAI_MEAN
-from open_clip.constants import OPENAI_DATASET_STD as OPENAI_STD
 from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
@@ -26,6 +24,7 @@ from sclip_core.config.paths import local
 from sclip_core.encoder.checkpoint import fill
 from sclip_core.encoder.hub import PREFIX, hub_config, is_repository, tag_of, tokenizer_fault
 from sclip_core.encoder.hugging_face import config_of, is_clip_config
+from sclip_core.encoder.normalization import Normalization, in_config, normalization_of
 from sclip_core.encoder.origin import config_in, settle, sha256_of, weights_in
 from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
@@ -94,13 +93,12 @@ def find_model(
             return _of_repository(repository, pretrained, download, digest)
         model = named[0]
         pretrained = pretrained if _as_path(pretrained) else named[1]
-    name, config = _architecture(model)
-    tower = _facts(name, config)
-    config["vision_cfg"]["patch_size"] = tower.patch
+    name, config, config_file = _architecture(model)
     path = _as_path(pretrained)
     if path is not None:
-        notes = settle(name, config, path, digest)
-        return ModelSpec(name, path.name, config, path, tower, notes=tuple(notes))
+        return _of_file(name, config, config_file, path, digest)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
     if name == EMBEDDED:
         if pretrained != EMBEDDED_TAG:
             raise unknown(f"pretrained tag for {name}:", pretrained, [EMBEDDED_TAG])
@@ -109,7 +107,7 @@ def find_model(
     tag = find_tag(name, pretrained)
     if tag.get("quick_gelu"):
         config["quick_gelu"] = True
-    mean, std = _pixels(tag)
+    mean, std = (Normalization.of(tag, pretrained) or Normalization()).of_bytes
     weights = weights_of(name, pretrained, tag, download)
     return ModelSpec(name, pretrained, config, weights, tower, mean, std)
 
@@ -124,32 +122,38 @@ def _of_repository(
     """
     place = hub_config(repository, download)
     name, config = repository.partition("/")[2], _read_config(place)
-    tower = _facts(name, config)
-    config["vision_cfg"]["patch_size"] = tower.patch
     path = _as_path(pretrained)
     if path is not None:
-        notes = settle(name, config, path, digest)
-        return ModelSpec(name, path.name, config, path, tower, notes=tuple(notes))
-    of_pixels = {"mean": OPENAI_MEAN, "std": OPENAI_STD, **_read_pixels(place)}
-    mean, std = _pixels(of_pixels)
+        return _of_file(name, config, place, path, digest)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
+    mean, std = (in_config(place) or Normalization()).of_bytes
     own = PREFIX + repository
     weights = weights_of(name, own, {"hf_hub": repository + "/"}, download)
     return ModelSpec(name, own, config, weights, tower, mean, std)
 
 
-def _read_pixels(place: Path) -> dict[str, Any]:
-    """The mean and std of a repository's config, where it has them."""
-    found = read_json(place, "model config ")
-    given = found.get("preprocess_cfg") if isinstance(found, dict) else None
-    return {key: given[key] for key in ("mean", "std") if key in given} if given else {}
+def _of_file(
+    name: str,
+    config: dict[str, Any],
+    config_file: Path | None,
+    path: Path,
+    digest: Callable[[Path], str],
+) -> ModelSpec:
+    """An architecture and weights in a file, of which activation, mean and std are decided.
 
-
-def _pixels(tag: dict[str, Any]) -> tuple[tuple[float, ...], tuple[float, ...]]:
-    """Mean and std on the 0–255 scale; OpenAI's, as the reference rounds them."""
-    mean, std = (tuple(255 * value for value in tag[key]) for key in ("mean", "std"))
-    if max(abs(a - b) for a, b in zip(mean + std, MEAN + STD, strict=True)) < 0.01:
-        return MEAN, STD
-    return mean, std
+    Raises:
+        UserError: the weights are known to be another model's; the image tower gives no dense
+            features.
+    """
+    is_listed = config == open_clip.get_model_config(name)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
+    notes, origin = settle(name, config, path, digest)
+    known = (origin.normalization, origin.said) if origin else (None, "")
+    pixels, more = normalization_of(name, path, known, config_file, is_listed)
+    mean, std = pixels.of_bytes
+    return ModelSpec(name, path.name, config, path, tower, mean, std, (*notes, *more))
 
 
 def load_model(spec: ModelSpec, device: torch.device) -> Any:
@@ -191,26 +195,27 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         ) from None
 
 
-def _architecture(model: str) -> tuple[str, dict[str, Any]]:
-    """The name of an architecture and a copy of its config."""
+def _architecture(model: str) -> tuple[str, dict[str, Any], Path | None]:
+    """The name of an architecture, a copy of its config, and the file that it was read from."""
     path = Path(model).expanduser()
     if path.suffix == ".json":
         is_of_folder = path.name == "config.json"  # which has the model's name
-        return path.absolute().parent.name if is_of_folder else path.stem, _read_config(path)
+        name = path.absolute().parent.name if is_of_folder else path.stem
+        return name, _read_config(path), path
     if model == EMBEDDED:
-        return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json"))
+        return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json")), None
     name = model.replace("/", "-").replace("@", "-").removesuffix("px")
     if name not in open_clip.list_models():
-        config_file = config_in(path) if path.is_dir() else None
+        config_file = config_in(path) if os.path.isdir(path) else None
         if config_file is not None:
-            return path.absolute().name, _read_config(config_file)
+            return path.absolute().name, _read_config(config_file), config_file
         plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
         spelt = difflib.get_close_matches(name.lower(), [n.lower() for n in plain], cutoff=0.75)
         if is_repository(model) and not spelt:
             raise _repository_of_hub(model)
         raise unknown("model", model, [*plain, EMBEDDED])
     config: dict[str, Any] = open_clip.get_model_config(name)
-    return name, config
+    return name, config, None
 
 
 def _repository_of_hub(name: str) -> UserError:

@@ -27,6 +27,7 @@ from sclip_core.encoder.hugging_face import (
     is_of_transformers,
     named_alike,
 )
+from sclip_core.encoder.normalization import Normalization, in_config
 from sclip_core.tensors import is_torchscript, read_state
 
 OPEN_CLIP_CONFIG = "open_clip_config.json"
@@ -49,6 +50,7 @@ class Origin(NamedTuple):
     said: str  # by what it is known, for notes and errors
     quick_gelu: bool  # whether they were trained with it
     models: tuple[str, ...] = ()  # open_clip's names of their architecture; empty: not known
+    normalization: Normalization | None = None  # of their training images; None: not known
 
 
 def sha256_of(path: Path) -> str:
@@ -65,7 +67,7 @@ def settle(
     config: dict[str, Any],
     path: Path,
     digest: Callable[[Path], str] = sha256_of,
-) -> list[str]:
+) -> tuple[list[str], Origin | None]:
     """Decide QuickGELU for the weights in a file, and refuse those of another model.
 
     Args:
@@ -75,7 +77,7 @@ def settle(
         digest: gives the sha256 of a file.
 
     Returns:
-        Notes on what was decided.
+        Notes on what was decided, and where the weights come from, if that is known.
 
     Raises:
         UserError: the weights are of another architecture or activation than the model, or are in
@@ -89,10 +91,10 @@ def settle(
     if origin is None:
         twin = f"{name}{QUICK}"
         if config.get("quick_gelu") or not is_named or twin not in open_clip.list_models():
-            return []
+            return [], None
         return [
             f"{path.name} does not say its activation: GELU is taken (OpenAI's: --model {twin})"
-        ]
+        ], None
     plain = {model.removesuffix(QUICK) for model in origin.models}
     if is_named and plain and name.removesuffix(QUICK) not in plain:
         raise UserError(f"{path} is no {name}: {origin.said}. Pass --model {origin.models[0]}")
@@ -103,9 +105,9 @@ def settle(
             f"pass --model {other}"
         )
     if not origin.quick_gelu or config.get("quick_gelu"):
-        return []
+        return [], origin
     config["quick_gelu"] = True
-    return [f"{name} with QuickGELU: {path.name} was trained so ({origin.said})"]
+    return [f"{name} with QuickGELU: {path.name} was trained so ({origin.said})"], origin
 
 
 def _published_digests() -> dict[str, tuple[str, bool, tuple[str, ...]]]:
@@ -127,7 +129,9 @@ def _published(path: Path, digest: Callable[[Path], str]) -> Origin | None:
     for key in (sha256, sha256[:8]):
         if key in known:
             tag, quick, names = known[key]
-            return Origin(f"its sha256 is that of {names[0]}, tag '{tag}'", quick, names)
+            said = f"its sha256 is that of {names[0]}, tag '{tag}'"
+            entry = open_clip.get_pretrained_cfg(names[0], tag)
+            return Origin(said, quick, names, Normalization.of(entry, tag))
     if not path.name.startswith("open_clip_"):
         return None
     folders = {part.removeprefix("models--").replace("--", "/") for part in path.absolute().parts}
@@ -136,7 +140,8 @@ def _published(path: Path, digest: Callable[[Path], str]) -> Origin | None:
         hub = (entry.get("hf_hub") or "").rstrip("/")
         if hub and {hub, hub.split("/")[-1]} & folders:
             said = f"it lies in the folder of {hub}"
-            return Origin(said, bool(entry.get("quick_gelu")), (name,))
+            quick = bool(entry.get("quick_gelu"))
+            return Origin(said, quick, (name,), Normalization.of(entry, tag))
     return None
 
 
@@ -147,7 +152,7 @@ def _of_config(name: str, config: dict[str, Any], path: Path) -> Origin | None:
         content = read_json(beside, "model config ")
         model = content.get("model_cfg") if isinstance(content, dict) else None
         quick = isinstance(model, dict) and bool(model.get("quick_gelu"))
-        return Origin(f"{beside.name} beside it says so", quick)
+        return Origin(f"{beside.name} beside it says so", quick, (), in_config(beside))
     if not is_of_transformers(_names_in(path)):
         return None
     beside = path.parent / CONFIG
@@ -166,7 +171,8 @@ def _of_config(name: str, config: dict[str, Any], path: Path) -> Origin | None:
         raise UserError(
             f"{beside} describes another model than {name}: {few(differing)}. Pass --model {advice}"
         )
-    return Origin(f"{beside.name} beside it says so", found["quick_gelu"])
+    said = f"{beside.name} beside it says so"
+    return Origin(said, found["quick_gelu"], (), in_config(beside))
 
 
 def _names_in(path: Path) -> list[str]:

@@ -94,7 +94,8 @@ def _untrained(
     if not unseen:
         return []
     names = few([shown(word) for word in tokens if word in unseen], 5)
-    return [f"this model was not trained with {names}, which are all the same to it"]
+    what = "are all the same" if len(unseen) > 1 else "means nothing"
+    return [f"this model was not trained with {names}, which {what} to it"]
 
 
 def _without_vector(ids: Set[int], weights: Path | None) -> Set[int]:

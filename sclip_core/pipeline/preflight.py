@@ -16,9 +16,10 @@ from sclip_core.datasets import (
     read_bytes,
     read_sample,
 )
+from sclip_core.datasets.agreement import drawn_with
 from sclip_core.datasets.causes import suspicion
 from sclip_core.datasets.images import USUAL
-from sclip_core.datasets.label_files import is_grey_in_colour
+from sclip_core.datasets.label_files import is_grey_in_colour, is_mask_in_alpha
 from sclip_core.datasets.looking import Seen, counted, notes_of, refuse_hidden_class
 from sclip_core.datasets.record import (
     OTHER_DEFINITION,
@@ -67,6 +68,8 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
             stray.append(str(error))
         except ImageError as error:
             faults.append(str(error))
+    if dataset.layout is None:
+        seen.palettes.refuse_conflict()
     if dataset.ignored_unasked:
         _look_further(dataset, [one for one in labelled if one not in looked_at], seen, reading)
         refuse_hidden_class(dataset, seen)
@@ -110,8 +113,11 @@ def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> 
         seen.add(values, None)
         raise
     seen.add(values, classes)
-    if dataset.palette is None and is_grey_in_colour(data, str(sample.label)):
-        seen.grey_in_colour += 1
+    if dataset.palette is None:
+        seen.palettes.add(drawn_with(data, str(sample.label), values))
+        in_alpha = is_mask_in_alpha(data, str(sample.label))
+        seen.in_alpha += in_alpha
+        seen.grey_in_colour += not in_alpha and is_grey_in_colour(data, str(sample.label))
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError:  # left out later, and named; its label map may be right

@@ -277,7 +277,7 @@ def test_an_image_that_nobody_annotated_is_refused(
     tmp_path: Path, images: Path, drawings: list[Path]
 ) -> None:
     labels = write_coco(tmp_path / "pets.json", SQUARE, ("a/b", "c"))
-    with pytest.raises(UserError, match=r"1 images are not in .*pets\.json \(COCO inst.*: d; ann"):
+    with pytest.raises(UserError, match=r"1 image is not in .*pets\.json \(COCO inst.*: d; ann"):
         label_maps(labels, images, PETS, tmp_path / "maps")
     assert drawings == []
     label_maps(labels, images, PETS, tmp_path / "maps", limit=2)  # d is the third
@@ -300,9 +300,7 @@ def test_without_a_file_an_image_of_yolo_has_no_objects(
     np.testing.assert_array_equal(read_label(maps / "c.png"), expected(rest, 1))
     for name in ("a/b", "d"):
         assert (read_label(maps / f"{name}.png") == rest).all()
-    assert said == [
-        f"1 images are not in {folder} (YOLO), and taken for images without objects: a/b"
-    ]
+    assert said == [f"1 image is not in {folder} (YOLO), and taken for images without objects: a/b"]
 
     (folder / "a").mkdir()
     (folder / "a/b.txt").write_text((folder / "c.txt").read_text())

@@ -303,6 +303,17 @@ def test_torn_compressed_run_lengths(tmp_path: Path) -> None:
             drawn(tmp_path, annotation(1, {"size": list(SIZE), "counts": torn}))
 
 
+def test_images_that_have_a_url_alone(tmp_path: Path) -> None:
+    """As in LVIS, which has no ``file_name``."""
+    marks = [annotation(1, [square(1, 1, 4, 4)])]
+    expected = draw(write_coco(tmp_path / "named.json", marks))
+    image = {"id": 1, "coco_url": "http://a.org/b.jpg", "height": SIZE[0], "width": SIZE[1]}
+    path = write_coco(tmp_path / "url.json", marks, images=[image])
+    (image_id,) = open_annotations(path).ids()
+    assert image_id.endswith("/b")
+    np.testing.assert_array_equal(draw(path, image_id), expected)
+
+
 def test_an_image_of_another_size(tmp_path: Path) -> None:
     path = write_coco(tmp_path / "a.json", [])
     with pytest.raises(ImageError, match="swapped"):

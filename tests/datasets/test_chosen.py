@@ -55,7 +55,7 @@ class TestChosen:
         [
             (["a/one", "a/tow"], "'a/tow'.* Did you mean 'a/two'"),
             (["four", "five"], "names 2 of 2 images that the dataset has not: four, five"),
-            (["one"], "names 1 of 1 images .*: one; expected ids such as a/one, a/two, b/one"),
+            (["one"], "names 1 of 1 image .*: one; expected ids such as a/one, a/two, b/one"),
             (["a/two", "two.jpg"], "names a/two twice"),
             (["a/two", "a/two"], "lists a/two twice"),
             ([""], "lists no image"),
@@ -154,7 +154,7 @@ class TestSplits:
 
     def test_with_a_list_of_images(self, voc, listed):
         assert ids("voc21", voc, split="train", images_list=listed("c.jpg")) == ["c"]
-        with pytest.raises(UserError, match=r"names 1 of 1 images"):
+        with pytest.raises(UserError, match=r"names 1 of 1 image"):
             ids("voc21", voc, images_list=listed("b"))
 
 

@@ -258,8 +258,8 @@ def test_image_without_label_map(name: str, tmp_path: Path) -> None:
     root = write_tree(LAYOUT_OF[name], tmp_path, "")
     _, _, samples = TREES[LAYOUT_OF[name]]
     (root / samples[0][2]).unlink()
-    message = refused("have no label map", resolve(dataset=name, data_root=root))
-    assert message.startswith(f"{name}: 1 of {len(samples)} images have no label map: ")
+    message = refused("has no label map", resolve(dataset=name, data_root=root))
+    assert message.startswith(f"{name}: 1 of {len(samples)} images has no label map: ")
     assert samples[0][0] in message
 
 

@@ -123,7 +123,7 @@ def test_orientation_in_xmp_alone_is_not_applied_and_said(make, tmp_path: Path) 
     assert decode_image(data).shape[:2] == image_size(data) == RGB.shape[:2]
     (tmp_path / "a").write_bytes(data)
     (line,) = survey([tmp_path / "a"], Reading(), Protocol(), scored=True)
-    assert line.startswith("1 image in XMP alone name an orientation, which is not applied")
+    assert line.startswith("1 image names an orientation in XMP alone, which is not applied")
 
 
 DEEP = np.stack([X * 1000, Y * 1600, 65535 - X * 1000], -1).astype(np.uint16)
@@ -257,10 +257,10 @@ def test_channels_and_frames_are_said(tmp_path: Path) -> None:
         },
     ).splitlines()
     assert [line.split(":")[0] for line in said] == [
-        "1 image have an alpha channel, which is dropped, also where they are transparent",
-        "1 image have more than 8 bits a channel, of which the whole range of their type becomes "
+        "1 image has an alpha channel, which is dropped, also where it is transparent",
+        "1 image has more than 8 bits a channel, of which the whole range of their type becomes "
         "black to white; another one is chosen by --pixel-range LOW,HIGH",
-        "1 image hold several frames or pages, of which the first is taken",
+        "1 image holds several frames or pages, of which the first is taken",
     ]
 
 

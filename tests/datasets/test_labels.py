@@ -12,6 +12,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError
@@ -52,6 +53,25 @@ def test_thirty_two_bits_and_one_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "deep.tif"), deep)
     Image.fromarray(VALUES > 3).save(tmp_path / "bit.png")
     np.testing.assert_array_equal(read_label(tmp_path / "bit.png"), VALUES > 3)
+
+
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_of_other_writers(tmp_path: Path, big: bool) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VALUES.astype(np.uint16), bigtiff=big)
+    np.testing.assert_array_equal(read_label(path), VALUES)
+    tifffile.imwrite(path, VALUES.astype(np.int64), bigtiff=big)
+    with pytest.raises(ImageError, match="such as integers of 64 bits: save it with 8, 16 or 32"):
+        read_label(path)
+
+
+def test_classes_that_count_from_1_and_label_maps_from_0() -> None:
+    raw = np.array([[0, 1, 2, 255]], np.uint8)
+    with pytest.raises(ImageError, match="one less than the numbers of the classes"):
+        label_classes(raw, 3, numbers=(1, 2, 3))
+    with pytest.raises(ImageError, match="give each a class of its own"):
+        label_classes(raw, 3, numbers=(1, 2, 7))
 
 
 def test_bmp(tmp_path: Path) -> None:
@@ -145,10 +165,60 @@ def test_values_of_classes() -> None:
         label_classes(raw, 2, ignore_label=(7,), numbers=(0, 128))
 
 
-def test_floating_point_is_refused(tmp_path: Path) -> None:
+def test_floating_point_holds_whole_numbers_or_is_refused(tmp_path: Path) -> None:
     Image.fromarray(VALUES.astype(np.float32)).save(tmp_path / "a.tif")
-    with pytest.raises(ImageError, match="not single-channel"):
+    np.testing.assert_array_equal(read_label(tmp_path / "a.tif"), VALUES)
+    odd = VALUES.astype(np.float32)
+    odd[0, 0], odd[1, 1] = np.nan, 0.5
+    Image.fromarray(odd).save(tmp_path / "a.tif")
+    with pytest.raises(ImageError, match="2 pixels are no whole number, such as nan: expected one"):
         read_label(tmp_path / "a.tif")
+
+
+@pytest.mark.parametrize("kind", ["uint8", "int64", "float32", "bool", "uint16"])
+@pytest.mark.parametrize("axes", [(), (0,), (2,)])
+def test_arrays_of_numpy(tmp_path: Path, kind: str, axes: tuple[int, ...]) -> None:
+    values = VALUES % 2 if kind == "bool" else VALUES
+    np.save(tmp_path / "a.npy", np.expand_dims(values, axes).astype(kind))
+    read = read_label(tmp_path / "a.npy")
+    assert read.dtype == np.int32
+    np.testing.assert_array_equal(read, values)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((6, 8, 3)), r"shape \(6, 8, 3\): expected \(height, width\).*argmax"),
+        (np.full((6, 8), 2**40), "the value 1,099,511,627,776: expected ids of at most 31 bits"),
+        (np.full((6, 8), "sky"), "expected one class id a pixel"),
+        (np.zeros((0, 8)), "expected"),
+    ],
+)
+def test_arrays_that_are_no_label_maps(
+    tmp_path: Path, array: NDArray[np.generic], message: str
+) -> None:
+    np.save(tmp_path / "a.npy", array)
+    with pytest.raises(ImageError, match=message):
+        read_label(tmp_path / "a.npy")
+
+
+def test_an_array_of_objects_or_cut_short_is_refused(tmp_path: Path) -> None:
+    np.save(tmp_path / "a.npy", np.array({"a": 1}, object), allow_pickle=True)
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_label(tmp_path / "a.npy")
+    np.save(tmp_path / "a.npy", VALUES)
+    (tmp_path / "a.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:-9])
+    with pytest.raises(ImageError, match="cannot be read"):
+        read_label(tmp_path / "a.npy")
+
+
+@pytest.mark.parametrize("colour", [0, 255])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+def test_a_mask_in_alpha_alone_is_read(tmp_path: Path, mode: str, colour: int) -> None:
+    pixels = np.full((*VALUES.shape, len(mode)), colour, np.uint8)
+    pixels[..., -1] = VALUES
+    Image.fromarray(pixels).save(tmp_path / "a.png")
+    np.testing.assert_array_equal(read_label(tmp_path / "a.png"), VALUES)
 
 
 def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
@@ -156,7 +226,7 @@ def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a mask")
     for name, message in {
-        "lossy.jpg": "expected a single-channel PNG, TIFF or BMP; JPEG would blur",
+        "lossy.jpg": "expected a single-channel PNG, TIFF, BMP or NPY; JPEG would blur",
         "empty.png": "is empty",
         "text.png": "is not a label map",
         "nowhere.png": "no file at",
@@ -300,6 +370,14 @@ def test_sizes() -> None:
     check_sizes((480, 640), (480, 640), "a")
     with pytest.raises(ImageError, match=r"a: the image is 640x480 .*its label map 320x240.*same"):
         check_sizes((480, 640), (240, 320), "a")
+    with pytest.raises(ImageError, match="same size; it is 2 times as small: bring both"):
+        check_sizes((480, 640), (240, 320), "a")
+    with pytest.raises(ImageError, match="it is 4 times as large"):
+        check_sizes((480, 640), (1920, 2560), "a")
+    with pytest.raises(ImageError, match="one was cropped, or rounded"):
+        check_sizes((480, 640), (479, 640), "a")
+    with pytest.raises(ImageError, match="is it the label map of another image"):
+        check_sizes((480, 640), (300, 300), "a")
     with pytest.raises(ImageError, match="swapped, most likely by an EXIF rotation"):
         check_sizes((480, 640), (640, 480), "a")
 

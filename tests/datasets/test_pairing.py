@@ -40,8 +40,7 @@ def test_another_name_counts_where_no_image_has_the_first() -> None:
     found, notes = paired(["001", "b"], SAME, "x", also_named={"001": "images/a", "b": "a"})
     assert found == {"a": "001", "b": "b"}
     (line,) = notes
-    assert line.startswith("x: 1 names fit by their 'imagePath' alone, and differ from those of")
-    assert line.endswith("'001' for 'a'")
+    assert line == "x: 1 name fits an image by the 'imagePath' in the file: '001' for 'a'"
 
 
 def test_another_name_with_its_folder_goes_before_its_last_part() -> None:

@@ -176,11 +176,11 @@ def test_an_image_that_nobody_annotated(coco, run, tmp_path):
     labels.write_text(json.dumps(loaded))
     code, err = run(labels)
     assert code == 2
-    assert "1 images are not in" in err[-1]
+    assert "1 image is not in" in err[-1]
     assert "--missing-labels skip" in err[-1]
     code, err = run(labels, "--missing-labels=skip")
     assert (code, images_scored(tmp_path)) == (0, 2)
-    assert any("1 of 3 images have no label map and are left out" in line for line in err)
+    assert any("1 of 3 images has no label map, left out" in line for line in err)
     code, err = run(labels, "--missing-labels=empty", "--force=results")
     assert code == 0
 
@@ -197,7 +197,7 @@ def test_images_that_are_not_there_are_said(coco, run, own, tmp_path):
     (own / "images" / "2.png").unlink()
     code, err = run(labels)
     assert code == 0
-    assert err[0] == f"note: {labels} (COCO instances) has 1 images that --images lacks: 2"
+    assert err[0] == f"note: {labels} (COCO instances) has 1 image that --images lacks: 2"
 
 
 def test_an_image_that_cannot_be_read(coco, run, own, tmp_path):

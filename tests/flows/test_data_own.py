@@ -99,7 +99,7 @@ def test_images_without_a_label_map(own, checked):
     code, out, err = checked(own)
     assert code == 2
     assert "no label map    1: 1" in out
-    assert "1 of 3 images have no label map (1): pass --missing-labels skip" in err
+    assert "1 of 3 images has no label map (1): pass --missing-labels skip" in err
     assert checked(own, "--missing-labels=skip")[0] == 0
     assert checked(own, "--missing-labels=empty")[0] == 0
 

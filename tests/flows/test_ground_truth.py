@@ -187,14 +187,14 @@ def test_images_that_annotations_do_not_list(small, sclip, tmp_path):
     command = ["plan", *flags(small, tmp_path / "a", labels=annotations)]
     code, _, err = sclip(*command)
     assert code == 2
-    assert "1 images are not in" in err
+    assert "1 image is not in" in err
     assert "pass --missing-labels skip or empty" in err
     code, _, err = sclip(*command, "--missing-labels=skip")
     assert code == 0, err
-    assert "note: 1 of 3 images have no label map and are left out" in err
+    assert "note: 1 of 3 images has no label map, left out as" in err
     code, _, err = sclip(*command, "--missing-labels=empty")
     assert code == 0, err
-    assert "are not evaluated, since the first class is not the background" in err
+    assert "no label map, not evaluated, since the first class is not the background" in err
     code, _, err = sclip(*command, "--palette=voc")
     assert code == 2
     assert f"--palette is for label maps, and {annotations} holds annotations" in err
@@ -379,7 +379,7 @@ def test_a_readme_among_yolo_files_is_named(small, sclip, tmp_path):
     given = flags(small, tmp_path / "a", labels=tmp_path / "labels")
     code, _, err = sclip("run", "--direct", *given)
     assert code == 0
-    note = f"note: {tmp_path / 'labels'} (YOLO) has 1 images that --images lacks: README"
+    note = f"note: {tmp_path / 'labels'} (YOLO) has 1 image that --images lacks: README"
     assert note in err.splitlines()
 
 

@@ -331,7 +331,7 @@ def test_lists_that_cannot_be_used(own, text, words):
 def test_grey_in_three_channels_is_read_and_said(own):
     dataset, notes = opened(own, write(own / "labels", lambda c: np.repeat(c[..., None], 3, 2)))
     assert right(dataset)
-    assert notes == ["3 of the label maps have several channels, all equal: they are read as grey"]
+    assert notes == ["3 of the label maps have several channels, all equal; read as grey"]
 
 
 def test_label_maps_in_a_folder_of_their_own_are_found(own):
@@ -363,7 +363,7 @@ def test_names_that_leave_a_choice_are_refused(own):
     labels = write(own / "labels", lambda c: c, "{}_mask.png")
     write(labels, coloured, "{}_color.png")
     said = refused(own, labels)
-    assert "the label map of p0 may be p0_color.png, p0_mask.png: say which, --label-patt" in said
+    assert "the label map of p0 may be p0_mask.png, p0_color.png: say which, --label-patt" in said
     for pattern in ("{id}_mask.png", "{id}_mask"):
         dataset, notes = opened(own, labels, label_pattern=pattern)
         assert right(dataset)
@@ -396,12 +396,12 @@ def test_images_without_a_label_map(own, sclip):
     labels = write(own / "labels", lambda c: c)
     (labels / "p1.png").unlink()
     said = refused(own, labels)
-    assert "1 of 3 images have no label map: p1;" in said
+    assert "1 of 3 images has no label map: p1;" in said
     assert "--missing-labels skip to leave these images out, or empty" in said
 
     dataset, (line,) = opened(own, labels, missing_labels="skip")
     assert [sample.image_id for sample in dataset.samples] == ["p0", "p2"]
-    assert line.endswith("are left out, as --missing-labels skip says: p1")
+    assert line.endswith("left out as --missing-labels skip says: p1")
 
     dataset, (line,) = opened(own, labels, missing_labels="empty")
     assert len(dataset) == 3
@@ -409,7 +409,7 @@ def test_images_without_a_label_map(own, sclip):
     assert (dataset.empty((4, 5)) == -1).all()
     (own / "classes.txt").write_text("background\ngrass\nbox")
     dataset, (line,) = opened(own, labels, missing_labels="empty")
-    assert "1 of 3 images have no label map and are all 'background'" in line
+    assert "1 of 3 images has no label map, taken for all 'background'," in line
     assert (dataset.empty((4, 5)) == 0).all()
 
 

@@ -170,7 +170,7 @@ def test_a_bad_image_is_left_out_and_named(own):
 def test_no_image_that_can_be_used(own):
     for path in (own / "images").rglob("*.png"):
         path.write_bytes(b"")
-    with pytest.raises(UserError, match=r"none of the 2 images could be used: .*is empty"):
+    with pytest.raises(UserError, match=r"none of 2 images could be used: .*is empty"):
         run(own)
 
 

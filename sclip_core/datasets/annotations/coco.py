@@ -126,7 +126,10 @@ class CocoFile:
     def _add_image(self, entry: Mapping[str, Any]) -> None:
         """Add an image; one whose entries contradict each other gets no ground truth."""
         number = reading.identity_or_none(entry, "id")
-        name = reading.field(entry, "file_name", str, f"{self.path}, image {shown(number)}")
+        key = "file_name"
+        if key not in entry and "coco_url" in entry:  # LVIS has no other name
+            key = "coco_url"
+        name = reading.field(entry, key, str, f"{self.path}, image {shown(number)}")
         image_id, where = reading.id_of(name, str(self.path)), f"{self.path}, image {shown(name)}"
         self.foreign |= reading.is_foreign(name)
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.datasets.annotations.opening import Annotations
 from sclip_core.datasets.annotations.pairing import paired
@@ -48,7 +49,7 @@ def listed(
     known = annotations.ids()
     known_as, notes = paired(known, images, source, annotations.foreign, annotations.also_named)
     unlisted = [i for i in wanted if i not in known_as]
-    found = f"{len(unlisted):,} images are not in {source}"
+    found = f"{number_of(len(unlisted), 'image', 'are')} not in {source}"
     absent = sorted(set(known) - set(known_as.values()))
     empty = annotations.unlisted_is_empty
     if unlisted and not empty and all_listed:
@@ -56,7 +57,9 @@ def listed(
     if unlisted and empty:
         notes += (f"{found}, and taken for images without objects: {few(unlisted)}",)
     if absent:
-        notes += (f"{source} has {len(absent):,} images that --images lacks: {few(absent)}",)
+        notes += (
+            f"{source} has {number_of(len(absent), 'image')} that --images lacks: {few(absent)}",
+        )
     return Listed(
         {i: known_as.get(i, i) for i in images if empty or i in known_as},
         wanted,

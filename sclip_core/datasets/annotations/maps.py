@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngImageFile, PngInfo
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.datasets import IGNORED, Vocabulary, image_size, read_sample
 from sclip_core.datasets.annotations.categories import (
@@ -187,7 +188,7 @@ def _turned(
     """The note on annotations that were turned with their images, if there are any."""
     paths = [there[i] for i in of.wanted if TURNED in found.get(i, ())]
     line = (
-        f"the annotations of {len(paths):,} images have the size that these have before EXIF "
+        f"the annotations of {number_of(len(paths), 'image')} fit the pixels before EXIF "
         f"turns them, and are turned with them: {few(paths)}"
     )
     return (line,) if paths else ()
@@ -223,8 +224,8 @@ def _faults(
     lines = [line for part in parts for line in part]
     if not lines:
         return ()
-    shapes = "1 annotation" if len(lines) == 1 else f"{len(lines):,} annotations"
-    of = "1 image" if len(parts) == 1 else f"{len(parts):,} images"
+    shapes = number_of(len(lines), "annotation")
+    of = number_of(len(parts), "image")
     return (f"{labels}: faults in {shapes} of {of}: {_first(lines)}",)
 
 

@@ -24,7 +24,7 @@ from sclip_core.datasets.annotations.panoptic import CocoPanoptic
 from sclip_core.datasets.annotations.yolo import Yolo
 from sclip_core.datasets.label_files import SINGLE_CHANNEL
 from sclip_core.datasets.samples import by_suffix
-from sclip_core.datasets.suffixes import LABEL_SUFFIXES
+from sclip_core.datasets.suffixes import PICTURES
 
 EXPECTED = (
     "expected a COCO file (.json), a folder of LabelMe files (.json) or one of YOLO files (.txt)"
@@ -173,7 +173,7 @@ def _open_folder(folder: Path) -> Annotations:
 
 def _has_label_maps(folder: Path, images: Path | None, pages: Mapping[str, Path]) -> bool:
     """Whether the first picture in a folder is a label map; one without an image counts as none."""
-    pictures = sorted(by_suffix(folder, LABEL_SUFFIXES))
+    pictures = sorted(by_suffix(folder, PICTURES))
     if not pictures or not _is_label_map(folder / pictures[0][0]):
         return False
     name, image_id, _ = pictures[0]

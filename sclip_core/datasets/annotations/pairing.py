@@ -16,6 +16,7 @@ from unicodedata import normalize
 from urllib.parse import unquote
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 
 
@@ -56,13 +57,13 @@ def paired(
     found = {image_id: one for image_id, one in ids.items() if image_id in images}
     rest = [one for image_id, one in ids.items() if image_id not in found]
     spelt = _by(_plain, rest, [one for one in images if one not in found], cut)
-    notes = _note(spelt, source, "differ in spelling")
+    notes = _note(spelt, source, "differ", "in spelling from those of --images")
     found |= spelt
     if not found and foreign:
         found = _by(lambda name: _plain(os.path.basename(name)), known, images, 0)
-        notes = _note(found, source, "differ by the folder")
+        notes = _note(found, source, "differ", "by the folder from those of --images")
     others = _by_other_name(also_named, found, images)
-    notes += _note(others, source, "fit by their 'imagePath' alone, and differ")
+    notes += _note(others, source, "fit", "an image by the 'imagePath' in the file")
     found |= others
     if found:
         return Pairing(found, notes)
@@ -109,11 +110,11 @@ def _plain(name: str) -> str:
     return normalize("NFC", unquote(name)).casefold()
 
 
-def _note(pairs: dict[str, str], source: str, how: str) -> tuple[str, ...]:
+def _note(pairs: Mapping[str, str], source: str, verb: str, how: str) -> tuple[str, ...]:
     if not pairs:
         return ()
     some = few([f"{shown(one)} for {shown(image_id)}" for image_id, one in pairs.items()], 2)
-    return (f"{source}: {len(pairs):,} names {how} from those of --images: {some}",)
+    return (f"{source}: {number_of(len(pairs), 'name', verb)} {how}: {some}",)
 
 
 def _folders_above(known: Sequence[str], images: Collection[str]) -> int:

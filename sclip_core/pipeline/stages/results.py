@@ -17,6 +17,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.datasets.record import made_from
 from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
 from sclip_core.pipeline.run import Run
@@ -258,7 +259,8 @@ def _name(path: str | None) -> str | None:
 def nothing_usable(run: Run) -> UserError:
     """The error of a run whose images all failed; it names the first."""
     first = next(iter(run.journal.failures.values()), "the dataset is empty")
-    return UserError(f"none of the {len(run.inputs.dataset)} images could be used: {first}")
+    images = number_of(len(run.inputs.dataset), "image")
+    return UserError(f"none of {images} could be used: {first}")
 
 
 def nothing_evaluated(run: Run, count: int) -> UserError:

@@ -108,8 +108,7 @@ def _has_own_tokenizer(stage: TextBankStage) -> bool:
 
 def _checked(stages: Sequence[TextBankStage]) -> list[str]:
     run = stages[0].run
-    vocabulary = run.inputs.dataset.vocabulary
-    classes = list(zip(vocabulary.class_names, vocabulary.words, strict=True))
+    classes = run.inputs.dataset.vocabulary.named_words
     templates = dict.fromkeys(stage.run.settings.template_set for stage in stages)
     spec = run.models.spec
     return check_words(load_tokenizer(spec), classes, templates, Path(spec.weights))
