@@ -21,6 +21,8 @@ READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"\x89PNG": PngImagePlugin.PngImageFile,
     b"II*\0": TiffImagePlugin.TiffImageFile,
     b"MM\0*": TiffImagePlugin.TiffImageFile,
+    b"II+\0": TiffImagePlugin.TiffImageFile,  # BigTIFF
+    b"MM\0+": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
     b"GIF8": GifImagePlugin.GifImageFile,
 }
@@ -240,4 +242,9 @@ def _bits(image: ImageFile.ImageFile, data: bytes) -> int:
 
 
 def _undecodable(name: str, error: Exception) -> ImageError:
+    if str(error) == "unknown pixel mode":
+        return ImageError(
+            f"{name} holds pixels of a kind that Pillow does not read, such as integers of 64 "
+            "bits: save it with 8, 16 or 32 bits, or as NPY"
+        )
     return ImageError(f"{name} cannot be decoded ({error}): copy or download it again")

@@ -189,8 +189,12 @@ def _stray_error(
     if advice is None and plain:
         advice = own_cause(all_found, num_classes, reduce_zero_label, ignore_label)
     elif advice is None:
+        off_by_one = set(all_found).difference(ignore_label) == set((numbers - 1).tolist())
         advice = shades_cause(all_found) or (
-            "give each a class of its own, or pass them to --ignore-label if they mean "
+            "the values are one less than the numbers of the classes: do those count from 1, and "
+            "the label maps from 0? Then leave the numbers out, or write them from 0"
+            if off_by_one
+            else "give each a class of its own, or pass them to --ignore-label if they mean "
             "'not labelled'"
         )
     return StrayValueError(

@@ -31,6 +31,7 @@ IGNORED_NAMES = frozenset(
     {"__ignore__", "ignore", "ignored", "ignore_label", "__void__", "void", "__unlabeled__"}
     | {"unlabeled", "unlabelled", "not labeled", "not labelled", "invalid_class_id"}
 )
+LABELME = ("__ignore__", "_background_")  # how LabelMe's labels.txt begins
 COLON_NAME = re.compile(r"(background)\s*:\s*(?=\S)", re.IGNORECASE)
 
 # What stands between a number and its words. After the first kinds any different numbers are
@@ -106,13 +107,16 @@ def read_list(text: str, suffix: str = "", inline: bool = False) -> WordList:
     entries = [_entry(line, split) for line in lines]
     if any(unprotected(line.text) != line.text or "'" in line.text[:1] for line in lines):
         how.append("quotes left out")
+    if [line.text.strip() for line in lines[:2]] == [*LABELME] and lines[0].label is None:
+        how.append("the list of LabelMe, in which '__ignore__' is -1 and '_background_' is 0")
+        del entries[0]
     return WordList(entries, how)
 
 
 def _from_object(found: Any, text: str, suffix: str) -> WordList:
     """The classes of what JSON or YAML holds."""
     described, several = entries_of(found)
-    form = "JSON" if suffix == ".json" or text.strip()[:1] in ("[", "{") else "YAML"
+    form = "JSON" if suffix == ".json" or text.strip()[:1] in ("[", "{", "(") else "YAML"
     kind = f"read as {form}, {described}"
     entries = [
         Entry(tuple(words), f"entry {index + 1}", number)

@@ -20,6 +20,8 @@ NUMBERS = ("id", "value", "index", "class_id", "category_id", "label_id")
 WORDS = ("synonyms", "words", "aliases")
 YAML_LINE = re.compile(rf"(?:{'|'.join(KEYS)})\s*:\s*(?:[\[{{].*)?$")
 
+TUPLE = re.compile(r"\(\s*['\"\[(].*\)$", re.DOTALL)  # as Python prints it
+
 Numbered = list[tuple[list[str], int | None]]
 
 
@@ -30,7 +32,8 @@ def loaded(text: str, suffix: str) -> Any:
         UserError: the file's name says JSON or YAML, and it is not.
     """
     stripped = text.strip()
-    if suffix == ".json" or stripped[:1] in ("[", "{"):
+    is_tuple = TUPLE.match(stripped) is not None
+    if suffix == ".json" or stripped[:1] in ("[", "{") or is_tuple:
         try:
             return json.loads(stripped)
         except (ValueError, RecursionError) as error:

@@ -57,6 +57,25 @@ def test_thirty_two_bits_and_one_bit(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_label(tmp_path / "bit.png"), VALUES > 3)
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_tiff_of_other_writers(tmp_path: Path, big: bool) -> None:
+    tifffile = pytest.importorskip("tifffile")
+    path = tmp_path / "a.tif"
+    tifffile.imwrite(path, VALUES.astype(np.uint16), bigtiff=big)
+    np.testing.assert_array_equal(read_label(path), VALUES)
+    tifffile.imwrite(path, VALUES.astype(np.int64), bigtiff=big)
+    with pytest.raises(ImageError, match="such as integers of 64 bits: save it with 8, 16 or 32"):
+        read_label(path)
+
+
+def test_classes_that_count_from_1_and_label_maps_from_0() -> None:
+    raw = np.array([[0, 1, 2, 255]], np.uint8)
+    with pytest.raises(ImageError, match="one less than the numbers of the classes"):
+        label_classes(raw, 3, numbers=(1, 2, 3))
+    with pytest.raises(ImageError, match="give each a class of its own"):
+        label_classes(raw, 3, numbers=(1, 2, 7))
+
+
 def test_bmp(tmp_path: Path) -> None:
     write_label(tmp_path / "a.bmp", VALUES)
     np.testing.assert_array_equal(read_label(tmp_path / "a.bmp"), VALUES)

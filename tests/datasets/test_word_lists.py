@@ -40,6 +40,7 @@ def read(folder: Path, text: str, suffix: str = ".txt") -> Vocabulary:
         "json": ('["sky, clouds", "grass, lawn", "box, crate"]', "read as JSON, a list of 3"),
         "json lists": ('[["sky","clouds"],["grass","lawn"],["box","crate"]]', "read as JSON"),
         "python": ("['sky, clouds', 'grass, lawn', 'box, crate']", "read as JSON"),
+        "tuple": ("('sky, clouds',\n 'grass, lawn',\n 'box, crate')", "a list of 3"),
         "yaml": ("names:\n  0: sky, clouds\n  1: grass, lawn\n  2: box, crate\n", "read as YAML"),
     }.values(),
 )
@@ -157,6 +158,17 @@ def test_what_could_mean_two_things_is_refused_in_one_line(tmp_path, text, messa
 def test_json_that_is_none_is_named(tmp_path):
     with pytest.raises(UserError, match=r"classes.json is not valid JSON"):
         read(tmp_path, '["sky", ', ".json")
+
+
+def test_the_list_of_labelme_begins_below_zero(tmp_path):
+    """Its labelme2voc.py gives the k-th line the value k-2, and `__ignore__` 255."""
+    found = read(tmp_path, "__ignore__\n_background_\ngrass\nbox\n")
+    assert found.class_names == ("_background_", "grass", "box")
+    assert found.numbers == (0, 1, 2)
+    assert found.ignored == ()
+    assert "in which '__ignore__' is -1 and '_background_' is 0" in found.notes[0]
+    numbered = read(tmp_path, "0: __ignore__\n1: _background_\n2: box\n")
+    assert numbered.numbers == (1, 2)
 
 
 @pytest.mark.parametrize("name", ["__ignore__", "void", "Unlabeled", "unlabelled", "ignore"])
