@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from functools import cached_property, partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import few, shown
 from sclip_core.datasets.annotations import objects, reading, shapes
-from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category
+from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category, plain
 from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.labels import check_sizes
 
@@ -25,8 +26,9 @@ from sclip_core.datasets.labels import check_sizes
 class Picture(NamedTuple):
     """An image in a COCO file."""
 
-    number: int | str  # by which annotations name it
+    number: int | str | None  # by which annotations name it; None: they cannot
     size_hw: tuple[int, int] | None  # None: the file does not give it
+    fault: str | None = None  # why it has no ground truth
 
 
 class CocoFile:
@@ -44,28 +46,25 @@ class CocoFile:
         """Check and sort what was read from a file.
 
         Raises:
-            UserError: a part is missing or of another type, an entry is there twice, or no
+            UserError: a part is missing or of another type, a category is there twice, or no
                 annotation is of an image that is listed.
         """
         self.path = path
         self.foreign = False
         self.pictures: dict[str, Picture] = {}
-        self.annotations: dict[int | str, list[dict[str, Any]]] = {}
+        self.annotations: dict[int | str | None, list[dict[str, Any]]] = {}
+        self._image_of: dict[int | str, str] = {}
         for entry in reading.objects(loaded, "images", str(path)):
             self._add_image(entry)
-        categories: dict[int | str, str] = {}
-        for entry in reading.objects(loaded, "categories", str(path)):
-            number = reading.identity(entry, "id", f"{path}, categories")
-            reading.refuse_twice(number, categories, "category", str(path))
-            categories[number] = reading.field(entry, "name", str, f"{path}, category {number}")
-        self.categories = {n: categories[n] for n in sorted(categories, key=_number_first)}
+        self.categories = self._categories(reading.objects(loaded, "categories", str(path)))
         strays = []
         for entry in reading.objects(loaded, "annotations", str(path)):
-            number = reading.identity(entry, "image_id", f"{path}, annotations")
-            if number in self.annotations:
+            number = reading.identity_or_none(entry, "image_id")
+            if number is not None and number in self.annotations:
                 self.annotations[number].append(entry)
             else:
-                strays.append(f"annotation {shown(entry.get('id'))} of image {shown(number)}")
+                image = shown(entry.get("image_id"))
+                strays.append(f"annotation {shown(entry.get('id'))} of image {image}")
         some = f"{len(strays):,} annotations" if strays[1:] else "1 annotation"
         line = f"{path}: {some} of images that it does not list: {few(strays)}"
         self.faults: tuple[str, ...] = (line,) if strays else ()
@@ -74,8 +73,8 @@ class CocoFile:
 
     def category(self, entry: Mapping[str, Any]) -> str | None:
         """The name of the category of an annotation or segment; None: its number is not listed."""
-        number = reading.identity(entry, "category_id", f"{self.path}, annotations")
-        return self.categories.get(number)
+        number = reading.identity_or_none(entry, "category_id")
+        return None if number is None else self.categories.get(number)
 
     def used(self, entries: Iterable[Mapping[str, Any]]) -> frozenset[Category]:
         """The categories of annotations or segments.
@@ -107,27 +106,67 @@ class CocoFile:
         """The annotations of an image.
 
         Raises:
-            ImageError: the image has another size than the file says.
+            ImageError: the image has another size than the file says, or the file contradicts
+                itself.
         """
         picture = self.pictures[image_id]
+        if picture.fault is not None:
+            raise ImageError(picture.fault)
         check_sizes(size_hw, picture.size_hw or size_hw, f"{image_id} in {self.path}")
-        return self.annotations[picture.number]
+        return self.entries(image_id)
+
+    def entries(self, image_id: str) -> list[dict[str, Any]]:
+        """The annotations of an image, whatever its size."""
+        return self.annotations.get(self.pictures[image_id].number, [])
+
+    def refuse(self, image_id: str, fault: str) -> None:
+        """Leave an image out."""
+        self.pictures[image_id] = self.pictures[image_id]._replace(fault=fault)
 
     def _add_image(self, entry: Mapping[str, Any]) -> None:
-        number = reading.identity(entry, "id", f"{self.path}, images")
+        """Add an image; one whose entries contradict each other gets no ground truth."""
+        number = reading.identity_or_none(entry, "id")
         key = "file_name"
         if key not in entry and "coco_url" in entry:  # LVIS has no other name
             key = "coco_url"
-        name = reading.field(entry, key, str, f"{self.path}, image {number}")
-        image_id = reading.id_of(name, str(self.path))
-        reading.refuse_twice(image_id, self.pictures, "image", str(self.path))
-        reading.refuse_twice(number, self.annotations, "image id", str(self.path))
-        size_hw = reading.optional_size(
-            entry, "height", "width", f"{self.path}, image {shown(name)}"
-        )
+        name = reading.field(entry, key, str, f"{self.path}, image {shown(number)}")
+        image_id, where = reading.id_of(name, str(self.path)), f"{self.path}, image {shown(name)}"
         self.foreign |= reading.is_foreign(name)
-        self.pictures[image_id] = Picture(number, size_hw)
-        self.annotations[number] = []
+        try:
+            size_hw = reading.optional_size(entry, "height", "width", where)
+            picture = Picture(reading.identity(entry, "id", where), size_hw)
+        except UserError as error:
+            picture = Picture(number, None, str(error))
+        if self.pictures.setdefault(image_id, picture) != picture:
+            self.refuse(image_id, f"{where} is there twice, with other numbers or sizes")
+        if number is not None:
+            self.annotations.setdefault(number, [])
+            other = self._image_of.setdefault(number, image_id)
+            if other != image_id:
+                for one in (other, image_id):
+                    both = f"{shown(other)} and {shown(image_id)}"
+                    self.refuse(one, f"{self.path}: {both} are both image {shown(number)}")
+
+    def _categories(self, entries: Iterable[Mapping[str, Any]]) -> dict[int | str, str]:
+        """The names by number; a number may be a name, and what has no name is not listed.
+
+        Raises:
+            UserError: a category has two names, or none of them has one.
+        """
+        found: dict[int | str, str] = {}
+        nameless = []
+        for entry in entries:
+            number = reading.identity(entry, "id", f"{self.path}, categories")
+            name = entry.get("name")
+            name = str(name) if type(name) in (int, float) else name
+            if not isinstance(name, str):
+                nameless.append(entry)
+            elif plain(found.setdefault(number, name)) != plain(name):
+                reading.refuse_twice(number, found, "category", str(self.path))
+        if nameless and not found:
+            number = reading.identity(nameless[0], "id", f"{self.path}, categories")
+            reading.field(nameless[0], "name", str, f"{self.path}, category {number}")
+        return {number: found[number] for number in sorted(found, key=_number_first)}
 
 
 class CocoInstances:
@@ -136,6 +175,7 @@ class CocoInstances:
     format = "COCO instances"
     unlisted_is_empty = False
     notes: tuple[str, ...] = ()
+    also_named: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; outlines are checked when they are drawn.
@@ -191,9 +231,11 @@ class CocoInstances:
 
 
 def _is_crowd(entry: Mapping[str, Any], where: str) -> bool:
-    crowd = entry.get("iscrowd") or 0
+    crowd = reading.as_number(entry.get("iscrowd") or 0)
+    if isinstance(crowd, str):
+        crowd = {"true": 1, "false": 0}.get(crowd.strip().lower(), crowd)
     if crowd not in (0, 1):
-        raise ImageError(f"{where}: 'iscrowd' is {shown(crowd)}; expected 0 or 1")
+        raise ImageError(f"{where}: 'iscrowd' is {shown(entry['iscrowd'])}; expected 0 or 1")
     return bool(crowd)
 
 

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import base64
 import io
+import re
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -25,6 +27,7 @@ from sclip_core.datasets.labels import check_sizes
 
 OUTLINES = ("polygon", "rectangle", "circle", "rotation", "oriented_rectangle")
 STROKES = ("line", "linestrip", "point", "points")
+DATA_URL = re.compile(r"^\s*data:[^,]*,")  # as web browsers have files in texts
 ON_RIM = 360  # corners of the polygon that stands for a circle: 0.04 pixels off at a radius of 1000
 
 
@@ -42,12 +45,14 @@ class Page(NamedTuple):
 
     size_hw: tuple[int, int] | None
     shapes: tuple[Shape, ...]
+    image: str | None  # the id of the image by its ``imagePath``
 
 
 class LabelMe:
     """A folder of LabelMe files.
 
-    The name of a file tells its image; the ``imagePath`` in it, often out of date, is ignored.
+    The name of a file tells its image. The ``imagePath`` in it, often out of date, counts only for
+    an image that no file has the name of.
     """
 
     format = "LabelMe"
@@ -80,6 +85,8 @@ class LabelMe:
         self.used: frozenset[Category] = frozenset(labels)
         self.names: tuple[str, ...] | None = tuple(sorted(labels))
         self.files = {path.relative_to(folder).as_posix(): path for path in files.values()}
+        named = {i: page.image for i, page in self._pages.items() if page.image}
+        self.also_named: Mapping[str, str] = named
 
     def ids(self) -> list[str]:
         """The images that have a file."""
@@ -123,7 +130,11 @@ def _page(path: Path) -> Page:
             "folder, and move files that are not annotations elsewhere"
         )
     read = tuple(_shape(entry, path) for entry in reading.objects(loaded, "shapes", str(path)))
-    return Page(reading.optional_size(loaded, "imageHeight", "imageWidth", str(path)), read)
+    size_hw = reading.optional_size(loaded, "imageHeight", "imageWidth", str(path))
+    image = None
+    with suppress(UserError):
+        image = reading.id_of(reading.field(loaded, "imagePath", str, str(path)), str(path))
+    return Page(size_hw, read, image)
 
 
 def _shape(entry: Mapping[str, Any], path: Path) -> Shape:
@@ -185,7 +196,8 @@ def _png_mask(shape: Shape, size_hw: tuple[int, int], where: str) -> dict[str, A
     """The mask of a shape of the kind "mask": a PNG whose upper left pixel is the first point's."""
     pairs = shapes.corners(shape.points, size_hw, where)
     try:
-        data = base64.b64decode(str(shape.mask), validate=True)
+        text = "".join(DATA_URL.sub("", str(shape.mask)).split())
+        data = base64.b64decode(text, validate=True)
         with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
             if any(side > most for side, most in zip(image.size, size_hw[::-1], strict=True)):
                 raise ImageError(

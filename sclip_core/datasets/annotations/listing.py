@@ -47,7 +47,7 @@ def listed(
             f"{source} holds no annotation, so that nothing could be scored: is it the right one?"
         )
     known = annotations.ids()
-    known_as, notes = paired(known, images, source, annotations.foreign)
+    known_as, notes = paired(known, images, source, annotations.foreign, annotations.also_named)
     unlisted = [i for i in wanted if i not in known_as]
     found = f"{number_of(len(unlisted), 'image', 'are')} not in {source}"
     absent = sorted(set(known) - set(known_as.values()))

@@ -41,6 +41,7 @@ class Annotations(Protocol):
         used: the categories that have an annotation, by name, or by number if there are no names.
         files: all files that the maps depend on, by a name that is independent of their place.
         unlisted_is_empty: whether an image without annotations has no objects for certain.
+        also_named: other names of images in ``ids``, which count where no image has that one.
         foreign: whether the names of images are paths of another machine.
         faults: lines on annotations that are of no image and left out.
         notes: what a user should know, a line each.
@@ -51,6 +52,7 @@ class Annotations(Protocol):
     names: tuple[str, ...] | None
     used: frozenset[Category]
     files: dict[str, Path]
+    also_named: Mapping[str, str]
     foreign: bool
     faults: tuple[str, ...]
     notes: tuple[str, ...]

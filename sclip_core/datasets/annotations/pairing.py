@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import os
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 from unicodedata import normalize
 from urllib.parse import unquote
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 
 
@@ -26,7 +28,11 @@ class Pairing(NamedTuple):
 
 
 def paired(
-    known: Sequence[str], images: Collection[str], source: str, foreign: bool = False
+    known: Sequence[str],
+    images: Collection[str],
+    source: str,
+    foreign: bool = False,
+    also_named: Mapping[str, str] = MappingProxyType({}),
 ) -> Pairing:
     """Find the image of each name in annotations.
 
@@ -40,6 +46,8 @@ def paired(
         images: the ids of the images.
         source: what to call the annotations.
         foreign: whether the names are paths of another machine.
+        also_named: other names of some ids, which count where neither that id nor the image has
+            a partner.
 
     Raises:
         UserError: none of them is of an image.
@@ -49,11 +57,14 @@ def paired(
     found = {image_id: one for image_id, one in ids.items() if image_id in images}
     rest = [one for image_id, one in ids.items() if image_id not in found]
     spelt = _by(_plain, rest, [one for one in images if one not in found], cut)
-    notes = _note(spelt, source, "in spelling")
+    notes = _note(spelt, source, "differ", "in spelling from those of --images")
     found |= spelt
     if not found and foreign:
         found = _by(lambda name: _plain(os.path.basename(name)), known, images, 0)
-        notes = _note(found, source, "by the folder")
+        notes = _note(found, source, "differ", "by the folder from those of --images")
+    others = _by_other_name(also_named, found, images)
+    notes += _note(others, source, "fit", "an image by the 'imagePath' in the file")
+    found |= others
     if found:
         return Pairing(found, notes)
     there, listed = next(iter(images), None), next(iter(known), None)
@@ -80,16 +91,30 @@ def _by(
     }
 
 
+def _by_other_name(
+    also_named: Mapping[str, str], found: Mapping[str, str], images: Collection[str]
+) -> dict[str, str]:
+    """The pairs of what is left by other names, and then by the last parts of these."""
+    pairs: dict[str, str] = {}
+    for key in (_plain, lambda name: _plain(os.path.basename(name))):
+        taken = {*found.values(), *pairs.values()}
+        id_of = {other: one for one, other in also_named.items() if one not in taken}
+        names = [other for one, other in also_named.items() if one not in taken]
+        rest = {*images} - {*found} - {*pairs}
+        pairs |= {image_id: id_of[other] for image_id, other in _by(key, names, rest, 0).items()}
+    return pairs
+
+
 def _plain(name: str) -> str:
     """A name as it is compared, with the characters that percent signs stand for."""
     return normalize("NFC", unquote(name)).casefold()
 
 
-def _note(pairs: dict[str, str], source: str, how: str) -> tuple[str, ...]:
+def _note(pairs: Mapping[str, str], source: str, verb: str, how: str) -> tuple[str, ...]:
     if not pairs:
         return ()
     some = few([f"{shown(one)} for {shown(image_id)}" for image_id, one in pairs.items()], 2)
-    return (f"{source}: {len(pairs):,} names differ {how} from those of --images: {some}",)
+    return (f"{source}: {number_of(len(pairs), 'name', verb)} {how}: {some}",)
 
 
 def _folders_above(known: Sequence[str], images: Collection[str]) -> int:

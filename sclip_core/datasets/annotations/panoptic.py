@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -33,13 +34,14 @@ class CocoPanoptic:
     format = "COCO panoptic"
     unlisted_is_empty = False
     notes: tuple[str, ...] = ()
+    also_named: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, path: Path, loaded: Mapping[str, Any]) -> None:
         """Check and sort what was read; no PNG is opened.
 
         Raises:
-            UserError: the file is not as `CocoFile` expects it, an image has two entries, or the
-                folder is missing.
+            UserError: the file is not as `CocoFile` expects it, no image has an entry that can be
+                used, or the folder is missing.
         """
         self._file = CocoFile(path, loaded)
         self._folder = path.with_suffix("")
@@ -52,14 +54,15 @@ class CocoPanoptic:
         self.files = {"": path}
         self.faults, self.foreign = self._file.faults, self._file.foreign
         segments: list[dict[str, Any]] = []
-        for image_id, picture in self._file.pictures.items():
-            entries = self._file.annotations[picture.number]
-            if len(entries) > 1:
-                raise UserError(f"{path}: image {image_id} has {len(entries)} entries; expected 1")
-            for entry in entries:
-                name = self._png(entry)
-                self.files[name] = self._folder / name
-                segments += self._segments(entry)
+        errors: list[UserError] = []
+        for image_id in self._file.pictures:
+            try:
+                segments += self._checked(image_id)
+            except UserError as error:
+                errors.append(error)
+                self._file.refuse(image_id, str(error))
+        if errors and not segments:
+            raise errors[0]
         self.used: frozenset[Category] = self._file.used(segments)
 
     def ids(self) -> list[str]:
@@ -108,6 +111,22 @@ class CocoPanoptic:
         table = np.array([class_of_segment[number] for number in found.tolist()], np.int32)
         classes: NDArray[np.int32] = table[places.reshape(size_hw)]
         return classes
+
+    def _checked(self, image_id: str) -> list[dict[str, Any]]:
+        """The segments of an image, whose PNG becomes one of the files.
+
+        Raises:
+            UserError: it has two entries that differ, or one that is not as it should be.
+        """
+        entries = self._file.entries(image_id)
+        if any(entry != entries[0] for entry in entries):
+            where = f"{self._file.path}: image {image_id}"
+            raise UserError(f"{where} has {len(entries)} entries that differ; expected 1")
+        if not entries:
+            return []
+        name, segments = self._png(entries[0]), self._segments(entries[0])
+        self.files[name] = self._folder / name
+        return segments
 
     def _png(self, entry: Mapping[str, Any]) -> str:
         where = f"{self._file.path}, annotations"

@@ -45,9 +45,23 @@ def read_json(path: Path) -> dict[str, Any]:
         ) from None
     if not isinstance(loaded, dict):
         raise UserError(
-            f"{path} holds {KINDS.get(type(loaded), shown(loaded))}: expected an object {{...}}"
+            f"{path} holds {_entries_alone(loaded) or KINDS.get(type(loaded), shown(loaded))}: "
+            "expected an object {...}"
         )
     return loaded
+
+
+def _entries_alone(loaded: object) -> str | None:
+    """What a list is in which models' results, or COCO's annotations alone, are written."""
+    first = loaded[0] if isinstance(loaded, list) and loaded else None
+    if not isinstance(first, dict) or not {"image_id", "category_id"} <= set(first):
+        return None
+    if "score" in first:
+        return (
+            "predictions (COCO results, a list with 'score'), no ground truth; pass the file of "
+            "instances that they were made for"
+        )
+    return "a list of annotations alone, without 'images' and 'categories'"
 
 
 def field(entry: Mapping[str, Any], key: str, kind: type, where: str) -> Any:
@@ -82,10 +96,16 @@ def identity(entry: Mapping[str, Any], key: str, where: str) -> int | str:
     Raises:
         UserError: it is missing, or neither a whole number nor a text.
     """
-    value = as_number(entry.get(key))
-    if isinstance(value, int | str):
+    value = identity_or_none(entry, key)
+    if value is not None:
         return value
-    raise UserError(f"{where}: '{key}' is {shown(value)}; expected a whole number")
+    raise UserError(f"{where}: '{key}' is {shown(entry.get(key))}; expected a whole number")
+
+
+def identity_or_none(entry: Mapping[str, Any], key: str) -> int | str | None:
+    """What `identity` gives; None in place of an error."""
+    value = as_number(entry.get(key))
+    return value if isinstance(value, int | str) and not isinstance(value, bool) else None
 
 
 def as_number(value: object) -> object:
@@ -108,7 +128,7 @@ def optional_size(
     sides = [entry.get(height), entry.get(width)]
     if None in sides:
         return None
-    whole: list[Any] = [int(s) if isinstance(s, float) and s.is_integer() else s for s in sides]
+    whole: list[Any] = [as_number(side) for side in sides]
     if not all(type(side) is int and side > 0 for side in whole):
         raise UserError(
             f"{where}: the image's size is {shown(sides)} (height, width); expected two whole "

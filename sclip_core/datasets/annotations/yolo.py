@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,8 +25,8 @@ from sclip_core.datasets.annotations import objects, reading, shapes
 from sclip_core.datasets.annotations.categories import NOT_EVALUATED, Category
 from sclip_core.datasets.annotations.objects import Tell, silent
 from sclip_core.datasets.annotations.yolo_names import Names, find_names
+from sclip_core.datasets.annotations.yolo_poses import BOX, poses_in
 
-BOX = 4  # numbers in a line that is a box
 UNIT = (1, 1)  # the size of a picture, in fractions of it
 EXCEPTIONS = 0.2  # of the lines, whose categories may have no name
 ROUNDED = 0.01  # by which rounding may lead out of the picture
@@ -50,6 +51,7 @@ class Yolo:
     unlisted_is_empty = True
     faults: tuple[str, ...] = ()
     foreign = False
+    also_named: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, folder: Path, files: Mapping[str, Path]) -> None:
         """Read all files.
@@ -84,7 +86,11 @@ class Yolo:
             self.notes = (_numbers(lines, folder),)
         found = (self._category(line) for line in lines)
         self.used: frozenset[Category] = frozenset(name for name in found if name is not None)
+        poses = poses_in(line.points for line in lines)
         self._pose = BOX + names.key_points if names and names.key_points else None
+        self._poses = poses.sizes if self._pose is None else poses.sizes | {self._pose}
+        if self._pose is None:
+            self.notes += poses.notes
         self._has_outlines = any(self._kind(line) is None for line in lines)
 
     def ids(self) -> list[str]:
@@ -121,19 +127,19 @@ class Yolo:
         return line.category if self._names is None else self._names.get(line.category)
 
     def _kind(self, line: Outline) -> str | None:
-        """What a line is that is no outline."""
+        """What a line is that is no outline, as the end of a sentence."""
         if line.points.size == BOX:
-            return "a box"
-        if line.points.size == self._pose:
-            return "a box with the key points of a pose"
+            return "is a box"
+        if line.points.size in self._poses:
+            verb = "is" if line.points.size == self._pose else "looks like"
+            return f"{verb} a box with key points of a pose"
         return None
 
     def _mask(self, line: Outline, size_hw: tuple[int, int], tell: Tell) -> dict[str, Any]:
         kind = self._kind(line)
         if kind is not None:
             raise shapes.NoAreaError(
-                f"{line.place} is {kind}, which does not tell which pixels are meant (export "
-                "segments)"
+                f"{line.place} {kind}, which does not tell which pixels are meant (export segments)"
             )
         pairs = shapes.corners(line.points, UNIT, line.place)
         if len(pairs) >= shapes.LEAST and not objects.has_area(pairs):
