@@ -11,7 +11,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Field, field_validator
 
 from sclip_core.config.data import OWN_DATA, DataSettings
-from sclip_core.config.errors import UserError, unknown
+from sclip_core.config.errors import UserError, shown, unknown
 from sclip_core.config.masks import MaskSettings, choose_source
 from sclip_core.config.methods import (
     ATTENTIONS,
@@ -270,6 +270,8 @@ def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
             f"--method {method} and --attention {named} conflict: an attention is a method of its "
             f"own; use only one, or --method {method},{named}"
         )
+    if not isinstance(method, str):
+        raise UserError(f"method: expected a name such as csa, found {shown(method)}")
     if is_attention(method):
         chosen["attention"] = method
         return None

@@ -192,6 +192,8 @@ def _without_colours(lines: list[Line], how: list[str]) -> list[Line]:
 def _numbered(lines: list[Line], how: list[str]) -> list[Line]:
     """The lines with their numbers apart from the words, if every line begins or ends with one."""
     filled = [line for line in lines if line.text.strip()]
+    if not filled:
+        return lines
     for mark in STRONG:
         first = re.compile(rf"^\s*(?P<n>\d+)[ ]*{re.escape(mark)}\s*(?P<rest>\S.*)$")
         last = re.compile(rf"^\s*(?P<rest>.*[^\W\d].*?)\s*{re.escape(mark)}[ ]*(?P<n>\d+)\s*$")

@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import STAGES, Settings, UserError, resolve_several
+from sclip_core.config.data import OWN_DATA
 from sclip_core.datasets import Vocabulary
 
 # Surrogates, which no UTF-8 file holds, are given by YAML's escapes below.
@@ -42,7 +43,7 @@ VALUES = st.recursive(
 )
 NAMES = st.sampled_from(sorted(Settings.model_fields))
 SECTIONS = st.dictionaries(NAMES | SIGNS, VALUES, max_size=4) | VALUES
-OTHERS = ("dataset", "data_root", "images", "labels", "classes")  # not read beside ``images``
+OTHERS = ("dataset", "data_root", *OWN_DATA)
 TAGS = ["int", "float", "bool", "null", "timestamp", "binary", "set", "omap", "pairs", "seq", "map"]
 SMALL = settings(
     deadline=None, max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture]
