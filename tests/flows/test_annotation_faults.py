@@ -18,6 +18,7 @@ from .annotated import (
     SKY,
     H,
     W,
+    changed,
     coco,
     drawn,
     images_scored,
@@ -36,10 +37,6 @@ def box(*sides: int) -> np.ndarray:
     classes = RIGHT.copy()
     classes[top:bottom, left:right] = IGNORED
     return classes
-
-
-def changed(index: int, **fields: Any) -> Callable[[list[Any]], object]:
-    return lambda annotations: annotations[index].update(fields)
 
 
 def added(**fields: Any) -> Callable[[list[Any]], object]:
