@@ -14,9 +14,11 @@ from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
 from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
-from sclip_core.datasets.parquet import opened_unpacked
+from sclip_core.datasets.parquet import MARKER, UNPACKED, opened_unpacked
 
 DRAWN = "ground_truth"  # below the artifacts
+MADE = (DRAWN, UNPACKED)  # folders of what is made of a user's data
+__all__ = ["DRAWN", "MADE", "MARKER", "folders_of", "opened"]
 OF_MAPS = ("label_values", "palette", "label_pattern")  # settings that only label maps have
 
 
@@ -107,3 +109,16 @@ def _with_maps(settings: Settings, maps: Maps) -> Dataset:
     ignored = dict.fromkeys((*given, unlabelled(own_vocabulary(settings))))
     drawn = settings.replace(labels=maps.folder, ignore_label=tuple(ignored))
     return open_dataset(drawn, maps.left_out, maps.faults)
+
+
+def folders_of(dataset: Dataset, artifacts: Path) -> set[Path]:
+    """The folders below the artifacts that hold files of a dataset."""
+    places = (artifacts.resolve() / part for part in MADE)
+    parents = [
+        parent
+        for sample in dataset.samples[:1]  # a dataset has one folder of each kind
+        for path in (sample.image, sample.label)
+        if path is not None
+        for parent in path.resolve().parents
+    ]
+    return {parent for place in places for parent in parents if parent.parent == place}

@@ -6,11 +6,13 @@ import io
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import BmpImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
+from PIL import BmpImagePlugin, GifImagePlugin, ImageFile, PngImagePlugin, TiffImagePlugin
 
 from sclip_core.config import ImageError
+from sclip_core.config.errors import few
 from sclip_core.datasets.integrity import refuse_damaged
 from sclip_core.datasets.label_arrays import NPY_START, plane, read_array, whole_numbers
+from sclip_core.datasets.palettes import VOC_VOID, voc_colours
 
 MOST_PIXELS = 1 << 30  # as OpenCV takes of an image: a few KB may claim to be more than memory
 
@@ -22,12 +24,14 @@ READERS: dict[bytes, type[ImageFile.ImageFile]] = {
     b"II+\0": TiffImagePlugin.TiffImageFile,  # BigTIFF
     b"MM\0+": TiffImagePlugin.TiffImageFile,
     b"BM": BmpImagePlugin.BmpImageFile,
+    b"GIF8": GifImagePlugin.GifImageFile,
 }
 SINGLE_CHANNEL = {"1", "L", "P", "I", "I;16", "I;16B", "I;16L"}
 WITH_ALPHA = {"LA", "PA"}
 COLOURED = {"RGB", "RGBA", "RGBX"}
 MASK_IN_ALPHA = {"LA", "RGBA"}
 PNG_BITS = 24  # where the header of a PNG has the bits of a channel
+GREY = 0x010101  # times a value: the code of its grey
 TIFF_SUBFILE = 254
 TIFF_BITS, TIFF_PHOTOMETRIC, WHITE_IS_ZERO = 258, 262, 0
 
@@ -51,7 +55,7 @@ def opened(data: bytes, name: str) -> ImageFile.ImageFile:
     if reader is None:
         raise ImageError(
             f"{name} is not a label map (it starts {data[:8]!r}): "
-            "expected a single-channel PNG, TIFF, BMP or NPY; JPEG would blur the labels"
+            "expected a single-channel PNG, TIFF, BMP, GIF or NPY; JPEG would blur the labels"
         )
     try:
         image = reader(io.BytesIO(data))
@@ -104,6 +108,8 @@ def stored_values(data: bytes, name: str) -> NDArray[np.int32]:
     image = opened(data, name)
     bits = _bits(image, data)
     try:
+        if isinstance(image, GifImagePlugin.GifImageFile):
+            return _of_gif(image, name)
         if image.mode in SINGLE_CHANNEL:
             return _unscaled(image, bits)
         if image.mode == "F":
@@ -180,6 +186,34 @@ def _codes(channels: NDArray[np.int32]) -> NDArray[np.int32]:
     """Colours (H, W, 3) as one number each, 0xRRGGBB."""
     codes: NDArray[np.int32] = channels[..., 0] << 16 | channels[..., 1] << 8 | channels[..., 2]
     return codes
+
+
+def _of_gif(image: GifImagePlugin.GifImageFile, name: str) -> NDArray[np.int32]:
+    """The indices of a GIF where its palette, grey or PASCAL VOC's, shows that they are class ids.
+
+    Many writers leave out colours without a pixel and number the others anew, file by file, so that
+    the indices under other palettes may mean anything.
+
+    Raises:
+        ColourError: it has another palette.
+        ImageError: its greys are others than its indices.
+    """
+    indices = np.asarray(image).astype(np.int32)
+    codes = _codes(np.asarray(image.convert("RGB"), np.int32))
+    of_voc = np.array(voc_colours())[indices]
+    is_border = (indices == 255) & (codes == VOC_VOID)
+    if (codes == indices * GREY).all() or ((codes == of_voc) | is_border).all():
+        return indices
+    if (codes % GREY == 0).all():
+        raise ImageError(
+            f"{name}: the palette of this GIF shows the indices "
+            f"{few(np.unique(indices).tolist(), 6)} as the greys "
+            f"{few(np.unique(codes // GREY).tolist(), 6)}, and either may be the class ids: save "
+            "the label maps as PNG"
+        )
+    raise ColourError(
+        f"{name} has colours, whose numbers in a GIF are those of its writer, not of the classes"
+    )
 
 
 def _unscaled(image: ImageFile.ImageFile, bits: int) -> NDArray[np.int32]:

@@ -210,7 +210,8 @@ def _why_absent(dataset: Dataset, seen: Seen, absent: Sequence[str]) -> str:
         if values[0]:
             return f": its value, 0, is in --ignore-label {listed(dataset.ignore_label)}"
         return "; if their values begin at 1, pass --reduce-zero-label"
-    if absent == [names[-1]] and len(names) > 2:
+    # Annotations, which go by names, come with a value that is ignored because that was asked for.
+    if absent == [names[-1]] and len(names) > 2 and dataset.ignored_unasked:
         return (
             "; if the list of classes has a line too many, such as a background in front, all "
             "classes behind that line are off by one"

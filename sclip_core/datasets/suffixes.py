@@ -11,7 +11,7 @@ from sclip_core.config.optional import heif_opener
 
 CLASSIC = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 PICTURES = (".png", ".tif", ".tiff", ".bmp")
-LABEL_SUFFIXES = (*PICTURES, ".npy")  # of several label maps, the first is taken
+LABEL_SUFFIXES = (*PICTURES, ".npy", ".gif")  # of several label maps, the first is taken
 MORE = (".jfif", ".jpe", ".dib", ".gif", ".jp2", ".ppm", ".pgm", ".pbm", ".pnm")
 HEIC = (".heic", ".heif", ".hif")
 AVIF = (".avif",)

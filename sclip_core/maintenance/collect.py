@@ -12,12 +12,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
+from sclip_core.datasets.drawn import MADE, MARKER
 from sclip_core.maintenance.check import artifacts_in, open_table
 from sclip_core.results.files import TABLES, read_table, run_ids
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import TEMPORARY, is_leftover
-from sclip_core.store.leases import Lease, is_free
+from sclip_core.store.leases import ARTIFACT, Lease, is_free
 
 HOUR, DAY = 3600.0, 86_400.0  # seconds
 
@@ -30,7 +32,7 @@ class Garbage:
     why: str
     files: tuple[Path, ...]  # empty: the whole folder
     size: int  # bytes
-    changed: float = math.inf  # the last write to an artifact, in seconds since the epoch
+    changed: float = math.inf  # the last write to it, or use of it, in seconds since the epoch
 
 
 def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbage]:
@@ -40,14 +42,15 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
         root: the folder of all artifacts.
         lease: of this process; it knows what others use.
         older_than: days; an artifact that no run refers to counts only if it was not written to for
-            so long, since a run that was stopped may still be continued.
+            so long, since a run that was stopped may still be continued. Label maps that were
+            drawn and Parquet files that were unpacked count if no run has used them for so long.
 
     Raises:
         UserError: the tables of results cannot be read, so what they refer to is not known.
     """
     used, referred = lease.in_use(), referred_to(root)
     for artifact in artifacts_in(root):
-        name = f"{artifact.path.parent.name}/{artifact.path.name}"
+        name = _name(artifact.path)
         if name in used:
             continue
         changed = _last_change(artifact.path)
@@ -59,6 +62,14 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
         if unused:
             size = sum(map(_size, unused))
             yield Garbage(artifact.path, "data that no row uses", unused, size)
+    for folder in made_of_data(root):
+        changed = _last_change(folder)
+        unused_for = time.time() - changed
+        if _name(folder) in used or unused_for < max(older_than * DAY, HOUR):
+            continue  # a run that has just begun has no lease yet
+        size = sum(_size(path) for path in folder.rglob("*"))
+        why = f"no run has used it for {number_of(int(unused_for // DAY), 'day')}"
+        yield Garbage(folder, why, (), size, changed)
     for folder in [root, *(root / "results" / table for table in TABLES)]:
         left = tuple(path for path in folder.glob(f"{TEMPORARY}*") if is_leftover(path))
         if left:
@@ -72,7 +83,7 @@ def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
         Whether it was removed.
     """
     with lease.exclusive():
-        name = f"{garbage.path.parent.name}/{garbage.path.name}"
+        name = _name(garbage.path)
         if name in lease.in_use():
             return False
         if garbage.files:  # checked again: a run may have written there since
@@ -83,10 +94,21 @@ def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:
             return True
         if name in referred_to(root) or _last_change(garbage.path) > garbage.changed:
             return False
-        # The ledger first: without it the folder holds no rows, even if removing the rest fails.
-        (garbage.path / "ledger.jsonl").unlink(missing_ok=True)
+        # The list of what is there first: without it nothing is, even if removing the rest fails.
+        for listing in ("ledger.jsonl", MARKER):
+            (garbage.path / listing).unlink(missing_ok=True)
         shutil.rmtree(garbage.path)
         return True
+
+
+def made_of_data(root: Path) -> list[Path]:
+    """The folders of label maps that were drawn, and of Parquet files that were unpacked."""
+    found = (path for part in MADE for path in (root / part).glob("*"))
+    return sorted(p for p in found if ARTIFACT.fullmatch(_name(p)) and not p.is_symlink())
+
+
+def _name(folder: Path) -> str:
+    return f"{folder.parent.name}/{folder.name}"
 
 
 def referred_to(root: Path) -> set[str]:

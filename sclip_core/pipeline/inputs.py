@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 
@@ -22,7 +24,7 @@ from sclip_core.datasets import (
     read_sample,
 )
 from sclip_core.datasets.annotations import in_fractions
-from sclip_core.datasets.drawn import opened
+from sclip_core.datasets.drawn import folders_of, opened
 from sclip_core.datasets.samples import folders_called_images, skipped_below
 from sclip_core.datasets.survey import survey
 from sclip_core.pipeline.journal import Journal
@@ -64,6 +66,9 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
+        for folder in folders_of(dataset, settings.artifacts) if self._keep else ():
+            with suppress(OSError):
+                os.utime(folder)  # the time of its last use, for ``sclip gc``
         for line in (*dataset.vocabulary.notes, *dataset.notes):
             note(line)
         for line in self._about_images(dataset):

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from sclip_core.config import Settings
+from sclip_core.datasets.drawn import folders_of
 from sclip_core.datasets.thresholds import threshold_notes
 from sclip_core.encoder.taps import Tap, union
 from sclip_core.methods.method import Method
@@ -202,10 +203,11 @@ class Finished:
 
 
 def mark_in_use(pipelines: Sequence[Pipeline]) -> None:
-    """Keep ``sclip gc`` from the artifacts of the runs of a command, which share a lease."""
+    """Keep ``sclip gc`` from what the runs of a command use, which share a lease."""
     stages = (stage for pipeline in pipelines for stage in pipeline)
     paths = [stage.artifact.path for stage in stages if isinstance(stage, Stage)]
-    pipelines[0].run.lease.use(paths)
+    run = pipelines[0].run
+    run.lease.use([*paths, *folders_of(run.inputs.dataset, run.root)])
 
 
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:

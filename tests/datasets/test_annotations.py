@@ -557,6 +557,26 @@ def write_yolo(path: Path, *lines: str) -> Path:
     return path
 
 
+def test_one_yolo_category_without_a_name_is_left_out(tmp_path: Path) -> None:
+    labels = tmp_path / "set" / "labels"
+    plain = [yolo_line(0, square(10, 10, 20, 20))] * 5
+    odd = yolo_line(7, square(30, 10, 40, 20))
+    write_yolo(labels / "classes.txt", "cat")
+    drawn_plain, _ = drawn_and_told(write_yolo(labels / "a" / "b.txt", *plain).parents[1])
+    write_yolo(labels / "a" / "b.txt", *plain, odd)
+    drawn_odd, told = drawn_and_told(labels)
+    assert len(told) == 1
+    assert "line 6: category 7 has no name: left out of the evaluation" in told[0]
+    border, within = near(square(30, 10, 40, 20)), inside(square(30, 10, 40, 20))
+    assert (within & ~border).any()
+    assert (drawn_odd[within & ~border] == NOT_EVALUATED).all()
+    elsewhere = ~within & ~border
+    np.testing.assert_array_equal(drawn_odd[elsewhere], drawn_plain[elsewhere])
+    write_yolo(labels / "a" / "b.txt", *plain[:2], odd)
+    with pytest.raises(UserError, match="category 7, but names are given"):
+        open_annotations(labels)
+
+
 def test_yolo_is_drawn_with_the_smaller_on_top(tmp_path: Path) -> None:
     labels = tmp_path / "set" / "labels"
     lines = yolo_line(1, square(10, 10, 20, 20)), yolo_line(0, STAR)

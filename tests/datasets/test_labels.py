@@ -17,6 +17,8 @@ from PIL import Image
 
 from sclip_core.config import ImageError
 from sclip_core.datasets import IGNORED, check_sizes, label_classes, labels, read_label
+from sclip_core.datasets.label_files import ColourError, stored_colours
+from sclip_core.datasets.palettes import VOC_VOID, voc_colours
 from tests.datasets.trees import write_label
 
 VALUES = (np.arange(48).reshape(6, 8) % 7).astype(np.uint8)
@@ -226,7 +228,7 @@ def test_files_that_are_no_label_maps(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "text.png").write_text("not a mask")
     for name, message in {
-        "lossy.jpg": "expected a single-channel PNG, TIFF, BMP or NPY; JPEG would blur",
+        "lossy.jpg": "expected a single-channel PNG, TIFF, BMP, GIF or NPY; JPEG would blur",
         "empty.png": "is empty",
         "text.png": "is not a label map",
         "nowhere.png": "no file at",
@@ -397,3 +399,41 @@ def test_shared_label_maps_hold_classes_of_their_vocabulary(photographs: Path) -
 
 def test_doctests() -> None:
     assert doctest.testmod(labels).failed == 0
+
+
+def gif(path: Path, values: NDArray[np.uint8], colours: list[int] | None, **options: bool) -> Path:
+    image = Image.fromarray(values)
+    if colours is not None:
+        image.putpalette([part for code in colours for part in code.to_bytes(3, "big")])
+    image.save(path, **options)
+    return path
+
+
+def test_gif_gives_its_indices_where_its_palette_shows_them(tmp_path: Path) -> None:
+    values = np.where(VALUES == 6, 255, VALUES).astype(np.uint8)
+    voc = voc_colours()
+    for colours in (None, voc, [*voc[:-1], VOC_VOID]):
+        path = gif(tmp_path / "a.gif", values, colours, optimize=False)
+        np.testing.assert_array_equal(read_label(path), values)
+
+
+def test_gif_whose_writer_numbered_the_colours_anew_is_refused(tmp_path: Path) -> None:
+    """Pillow leaves out the colours that no pixel has."""
+    values = VALUES * 2
+    path = gif(tmp_path / "a.gif", values, None, optimize=True)
+    with pytest.raises(ImageError, match=r"indices 0, 1, 2, 3, 4, 5, ... as the greys 0, 2, 4, 6"):
+        read_label(path)
+    path = gif(tmp_path / "b.gif", values, voc_colours(), optimize=True)
+    with Image.open(path) as image:
+        assert np.asarray(image).max() == 6  # no more 12
+    with pytest.raises(ColourError, match=r"b.gif has colours, whose numbers in a GIF are those"):
+        read_label(path)
+    codes = np.array(voc_colours())[values]
+    np.testing.assert_array_equal(stored_colours(path.read_bytes(), "b.gif"), codes)
+
+
+def test_gif_of_several_frames_is_refused(tmp_path: Path) -> None:
+    frames = [Image.fromarray(VALUES + k) for k in range(2)]
+    frames[0].save(tmp_path / "a.gif", save_all=True, append_images=frames[1:])
+    with pytest.raises(ImageError, match="holds 2 pages or frames"):
+        read_label(tmp_path / "a.gif")

@@ -28,6 +28,7 @@ from sclip_core.datasets.annotations.yolo_names import Names, find_names
 from sclip_core.datasets.annotations.yolo_poses import BOX, poses_in
 
 UNIT = (1, 1)  # the size of a picture, in fractions of it
+EXCEPTIONS = 0.2  # of the lines, whose categories may have no name
 ROUNDED = 0.01  # by which rounding may lead out of the picture
 
 
@@ -83,7 +84,8 @@ class Yolo:
             _refuse_nameless(lines, names)
         elif lines:
             self.notes = (_numbers(lines, folder),)
-        self.used: frozenset[Category] = frozenset(self._category(line) for line in lines)
+        found = (self._category(line) for line in lines)
+        self.used: frozenset[Category] = frozenset(name for name in found if name is not None)
         poses = poses_in(line.points for line in lines)
         self._pose = BOX + names.key_points if names and names.key_points else None
         self._poses = poses.sizes if self._pose is None else poses.sizes | {self._pose}
@@ -108,7 +110,11 @@ class Yolo:
         layers: list[shapes.Layer] = []
         boxes: list[shapes.Layer] = []  # above all: it is not known what of them is seen
         for line in self._outlines.get(image_id, ()):
-            label = classes_of[self._category(line)]
+            category = self._category(line)
+            if category is None:
+                why = f"category {line.category} has no name: left out of the evaluation"
+                tell(f"{line.place}: {why}")
+            label = NOT_EVALUATED if category is None else classes_of[category]
             mask, box = partial(self._mask, line, size_hw, tell), partial(self._box, line, size_hw)
             layer = objects.layer_of(mask, label, box, size_hw, tell)
             if layer is not None:
@@ -116,8 +122,9 @@ class Yolo:
                 (boxes if above else layers).append(layer)
         return shapes.paint([*shapes.smaller_on_top(layers), *boxes], size_hw)
 
-    def _category(self, line: Outline) -> Category:
-        return line.category if self._names is None else self._names[line.category]
+    def _category(self, line: Outline) -> Category | None:
+        """The name of a line's category, or its number; None: there are names, and it has none."""
+        return line.category if self._names is None else self._names.get(line.category)
 
     def _kind(self, line: Outline) -> str | None:
         """What a line is that is no outline, as the end of a sentence."""
@@ -193,14 +200,14 @@ def _outline(line: str, place: str) -> Outline:
 
 
 def _refuse_nameless(lines: list[Outline], names: Names) -> None:
-    """Raise if a category has no name: the names may be those of another set."""
-    for line in lines:
-        if line.category not in names.by_number:
-            given = sorted(names.by_number)
-            raise UserError(
-                f"{line.place}: category {line.category}, but names are given for "
-                f"{given[0]}..{given[-1]} in {names.path}"
-            )
+    """Raise if categories without a name are no exception: the names may be of another set."""
+    nameless = [line for line in lines if line.category not in names.by_number]
+    if len(nameless) > EXCEPTIONS * len(lines):
+        given = sorted(names.by_number)
+        raise UserError(
+            f"{nameless[0].place}: category {nameless[0].category}, but names are given for "
+            f"{given[0]}..{given[-1]} in {names.path}"
+        )
 
 
 def _numbers(lines: list[Outline], folder: Path) -> str:
