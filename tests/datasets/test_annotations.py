@@ -357,7 +357,7 @@ BAD_FILES: dict[str, str | dict[str, Any]] = {
     "1 annotation of images that it does not list: annotation None of image None": {
         "annotations": [{}]
     },
-    "predictions .COCO results, a list with 'score'., no ground truth; pass the": json.dumps(
+    "a COCO file: it has predictions .COCO results., no ground truth: pass the": json.dumps(
         [{"image_id": 1, "category_id": 3, "bbox": [1, 2, 3, 4], "score": 0.5}]
     ),
     "a list of annotations alone, without 'images' and 'categories': exp": json.dumps(

@@ -89,3 +89,7 @@ def labelme(path: Path, *shapes: tuple[str, list[int]]) -> None:
     ]
     path.parent.mkdir(exist_ok=True)
     path.write_text(json.dumps({"shapes": entries, "imageHeight": H, "imageWidth": W}))
+
+
+def changed(index: int, **fields: Any) -> Callable[[list[Any]], object]:
+    return lambda annotations: annotations[index].update(fields)

@@ -18,6 +18,7 @@ from .annotated import (
     SKY,
     H,
     W,
+    changed,
     coco,
     drawn,
     images_scored,
@@ -36,10 +37,6 @@ def box(*sides: int) -> np.ndarray:
     classes = RIGHT.copy()
     classes[top:bottom, left:right] = IGNORED
     return classes
-
-
-def changed(index: int, **fields: Any) -> Callable[[list[Any]], object]:
-    return lambda annotations: annotations[index].update(fields)
 
 
 def added(**fields: Any) -> Callable[[list[Any]], object]:
@@ -209,6 +206,20 @@ def test_an_image_that_cannot_be_read(coco, run, own, tmp_path):
         assert err[0].startswith(f"left out: {image} is damaged")
         assert err[-1].startswith(f"sclip: left out: {image} is damaged")
         assert images_scored(tmp_path) == 2
+
+
+def test_annotations_of_turned_pixels_where_no_turn_is_wanted(coco, run, own, tmp_path):
+    labels, image = coco(), own / "images" / "1.png"
+    loaded = Image.open(image).transpose(Image.Transpose.ROTATE_90)
+    exif = loaded.getexif()
+    exif[0x0112] = 6  # to be turned by 90 degrees, to the size of the annotations
+    loaded.save(image, exif=exif)
+    code, err = run(labels, "--exif=ignore")
+    assert code == 1
+    says = "1: its annotations fit the pixels after EXIF turns them, which --exif ignore prevents"
+    assert any(says in line for line in err)
+    assert images_scored(tmp_path) == 2
+    assert run(labels)[0] == 0
 
 
 def test_a_set_of_boxes_alone_is_refused(coco, run):

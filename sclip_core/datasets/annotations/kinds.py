@@ -26,6 +26,10 @@ OTHERS = {
     rb'"(brushlabels|polygonlabels|rectanglelabels|from_name)"': f"it is of Label Studio: {EXPORT}",
     rb'"(shape_attributes|_via_settings)"': f"it is of the VGG Image Annotator: {EXPORT}",
     rb'"classTitle"': f"it is of Supervisely: {EXPORT}",
+    rb'\A\s*\[\s*\{(?=.*"image_id"\s*:)(?=.*"category_id"\s*:).*"score"\s*:': (
+        "it has predictions (COCO results), no ground truth: pass the file of instances that they "
+        "were made for"
+    ),
     rb'"captions?"\s*:': "it has captions, no shapes: pass the file of instances",
 }
 

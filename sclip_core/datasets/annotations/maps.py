@@ -326,15 +326,22 @@ def _drawn_as_stored(
     """The map of annotations that have the size of an image before EXIF turns it, turned with it.
 
     Raises:
-        ImageError: the one given, where that is not so.
+        ImageError: the one given, where that is not so; another, where they have the size after
+            the turn, which the user has asked to ignore.
     """
     if header.size == header.shown:
         raise error
-    tell = lines.append
+    ignored = values.exif != "apply"
+    other, tell = header.shown if ignored else header.size, lines.append
     try:
-        drawn = annotations.draw(job.known_as, values.classes_of, header.size, tell)
+        drawn = annotations.draw(job.known_as, values.classes_of, other, tell)
     except ImageError:
         raise error from None
+    if ignored:
+        raise ImageError(
+            f"{job.image_id}: its annotations fit the pixels after EXIF turns them, which "
+            "--exif ignore prevents: leave that out"
+        ) from None
     return turned(drawn, header.orientation)
 
 

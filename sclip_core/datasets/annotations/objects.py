@@ -25,6 +25,7 @@ COMPARED = 200  # objects whose boxes are compared with their outlines
 AGREE = 0.9  # share of them
 NEAR = 2.0  # pixels by which a side may differ, and
 NEAR_SHARE = 0.05  # of its length
+ROUNDED = 0.01  # pixels: fractions have some six digits
 EDGE = 1e-9  # of its length squared: three points on a line
 
 
@@ -41,9 +42,9 @@ class Box(NamedTuple):
     bottom: float
 
     def mask(self, size_hw: tuple[int, int]) -> dict[str, Any]:
-        """All pixels that it touches."""
-        left, top = math.floor(self.left), math.floor(self.top)
-        right, bottom = math.ceil(self.right), math.ceil(self.bottom)
+        """All pixels that it touches, apart from what rounding may have added."""
+        left, top = math.floor(self.left + ROUNDED), math.floor(self.top + ROUNDED)
+        right, bottom = math.ceil(self.right - ROUNDED), math.ceil(self.bottom - ROUNDED)
         corners = [[left, top], [right, top], [right, bottom], [left, bottom]]
         return shapes.polygon(np.array(corners, np.float64), size_hw, "a box")
 

@@ -52,15 +52,10 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def _entries_alone(loaded: object) -> str | None:
-    """What a list is in which models' results, or COCO's annotations alone, are written."""
+    """What a list of COCO's annotations alone is; None: it is another list."""
     first = loaded[0] if isinstance(loaded, list) and loaded else None
     if not isinstance(first, dict) or not {"image_id", "category_id"} <= set(first):
         return None
-    if "score" in first:
-        return (
-            "predictions (COCO results, a list with 'score'), no ground truth; pass the file of "
-            "instances that they were made for"
-        )
     return "a list of annotations alone, without 'images' and 'categories'"
 
 
