@@ -27,7 +27,7 @@ demo: install
 	$(BIN)/sclip demo $(ARGS)
 
 test: install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: install
 	$(BIN)/python -m pytest -m slow

@@ -81,16 +81,19 @@ def _untrained(
     words are the same to it.
 
     Raises:
-        UserError: two classes have no other words.
+        UserError: no class has other words.
     """
     empty = _without_vector({i for ids in tokens.values() for i in ids}, weights)
     unseen = {word for word, ids in tokens.items() if empty >= set(ids)}
     lost = [shown(name) for name, words in classes if unseen >= set(words)]
     if len(lost) > 1:
-        raise UserError(
+        line = (
             f"classes {few(lost, 5)}: this model was trained with none of their words, so they are "
             "all the same to it; take other words or another model"
         )
+        if len(lost) == len(classes):
+            raise UserError(line)
+        return [line]
     if not unseen:
         return []
     names = few([shown(word) for word in tokens if word in unseen], 5)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,21 @@ def test_labelme_files_with_names_of_their_own(run, tmp_path):
     assert "2 names fit an image by the 'imagePath' in the file: 'task_1' for '1'" in err[0]
     assert images_scored(tmp_path) == 3
     np.testing.assert_array_equal(drawn(tmp_path, "2"), RIGHT)
+
+
+def test_no_map_of_an_image_that_lost_its_annotations_is_left(own, run, tmp_path):
+    """A new image takes the file whose ``imagePath`` named another one."""
+    for number in range(3):
+        page = tmp_path / "pages" / f"{number or 'task'}.json"
+        labelme(page, ("sky", SKY), ("grass", GRASS), ("road", ROAD))
+        loaded = json.loads(page.read_text())
+        page.write_text(json.dumps({**loaded, "imagePath": f"{number}.png"}))
+    assert run(tmp_path / "pages")[0] == 0
+    assert images_scored(tmp_path) == 3
+    shutil.copy(own / "images" / "0.png", own / "images" / "task.png")
+    code, err = run(tmp_path / "pages", "--missing-labels=skip")
+    assert code == 0, err
+    assert "0" in next(line for line in err if "--missing-labels skip" in line)
 
 
 # --- other tools

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -28,6 +27,7 @@ from sclip_core.datasets.annotations.categories import (
     match,
     special,
 )
+from sclip_core.datasets.annotations.identity import maps_key
 from sclip_core.datasets.annotations.listing import Listed, listed
 from sclip_core.datasets.annotations.marker import Drawn, is_lines
 from sclip_core.datasets.annotations.opening import Annotations, open_annotations
@@ -39,9 +39,7 @@ from sclip_core.datasets.samples import Sample, files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to
-from sclip_core.store.keys import artifact_key
 
-VERSION = 2  # of the drawing; a higher one draws all maps again
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn
 FAULTS = "faults"  # key of a PNG's text: lines on shapes that are not in it, as JSON
 MOST_THREADS = 8
@@ -136,7 +134,7 @@ def draw_maps(
     there = files_of(own_folder(images, "--images"), IMAGE_SUFFIXES)
     found = listed(annotations, labels, there, choose(list(there)), all_listed)
     with _threads(workers) as pool:
-        maps = folder / _key(annotations, vocabulary, pool, exif)
+        maps = folder / maps_key(annotations, vocabulary, pool, exif, found.known_as)
         jobs = [Job(i, one, there[i], maps / f"{i}.png") for i, one in found.known_as.items()]
         done = Drawn.read(maps / MARKER)
         states = {job.image_id: _state(job.image) for job in jobs}
@@ -354,37 +352,6 @@ def _header(path: Path) -> Header:
 
 def _size(path: Path) -> tuple[int, int]:
     return image_size(read_sample(path), str(path))
-
-
-def _key(
-    annotations: Annotations, vocabulary: Vocabulary, pool: ThreadPoolExecutor, exif: str
-) -> str:
-    """The key of all that the maps depend on, apart from the sizes of the images."""
-    names = sorted(annotations.files)
-    digests = pool.map(_digest, [annotations.files[name] for name in names])
-    identity = {
-        "version": VERSION,
-        "format": annotations.format,
-        "annotations": dict(zip(names, digests, strict=True)),
-        "class_names": vocabulary.class_names,
-        "words": vocabulary.words,
-    }
-    if exif != "apply":
-        identity["exif"] = exif
-    if vocabulary.labels or vocabulary.ignored:
-        identity |= {"labels": vocabulary.labels, "ignored": vocabulary.ignored}
-    return artifact_key(identity)
-
-
-def _digest(path: Path) -> str:
-    """The SHA-256 of a file; empty for a missing file, about which drawing raises an error."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileNotFoundError:
-        return ""
-    except OSError as error:
-        raise UserError(f"cannot read the annotations {path}: {error.strerror}") from None
 
 
 def _state(path: Path) -> list[int]:
