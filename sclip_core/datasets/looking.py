@@ -92,19 +92,36 @@ def counted(stored: NDArray[np.int32]) -> Counter[int]:
 def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
     """Raise where ignoring a value that nobody asked to ignore most likely hides a class.
 
+    Args:
+        dataset: of the user's own.
+        seen: what its label maps hold.
+
+    Raises:
+        UserError: as ``hidden_class`` says.
+    """
+    fault = hidden_class(dataset, seen)
+    if fault is not None:
+        raise UserError(fault)
+
+
+def hidden_class(dataset: Dataset, seen: Seen) -> str | None:
+    """What is wrong where ignoring a value that nobody asked to ignore most likely hides a class.
+
     That is so in masks of 0 and 255: what is left would be one class, and its score 100.
 
     Args:
         dataset: of the user's own.
         seen: what its label maps hold.
 
-    Raises:
-        UserError: all other pixels are of one class; or the value is common, and of all classes
-            only the last has no pixel; or the second of two classes has the ignored value in
-            some label maps and its own in others.
+    Returns:
+        A line if all other pixels are of one class; or the value is common, and of all classes
+        only the last has no pixel; or the second of two classes has the ignored value in some
+        label maps and its own in others. Else None.
     """
     hidden = seen.ignored(dataset) if dataset.ignored_unasked else {}
-    _refuse_two_codes(seen, dataset, list(hidden))
+    two_codes = _two_codes(seen, dataset, list(hidden))
+    if two_codes:
+        return two_codes
     names, total = dataset.vocabulary.class_names, max(seen.pixels, 1)
     there = [name for name, count in zip(names, seen.classes, strict=True) if count]
     absent = [name for name in names if name not in there]
@@ -112,7 +129,7 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
     alone = len(there) == 1
     last = absent == [names[-1]] and share >= COMMON  # 0, 1 and 255 of three classes
     if not (hidden and there and (alone or last)):
-        return
+        return None
     value = next(iter(hidden))
     found = sorted(seen.values)
     what = (
@@ -132,23 +149,24 @@ def refuse_hidden_class(dataset: Dataset, seen: Seen) -> None:
         )
     else:
         advice = f"--label-values with the value of each class if {value} is a class, or {advice}"
-    raise UserError(f"the label maps {what} --ignore-label says so, {left}: pass {advice}")
+    return f"the label maps {what} --ignore-label says so, {left}: pass {advice}"
 
 
-def _refuse_two_codes(seen: Seen, dataset: Dataset, hidden: Sequence[int]) -> None:
-    """Raise where some masks are of 0 and 1 and the others of 0 and 255."""
+def _two_codes(seen: Seen, dataset: Dataset, hidden: Sequence[int]) -> str | None:
+    """What is said where some masks are of 0 and 1 and the others of 0 and 255; else None."""
     numbers = dataset.vocabulary.numbers
     if len(numbers) != PAIR or not hidden:
-        return
+        return None
     first, second = (number + dataset.reduce_zero_label for number in numbers)
     own, other = tuple(sorted((first, second))), tuple(sorted((first, hidden[0])))
-    if set(seen.values) == {first, second, hidden[0]} and set(seen.pairs) == {own, other}:
-        raise UserError(
-            f"{seen.pairs[own]:,} label maps hold {own[0]} and {own[1]}, {seen.pairs[other]:,} "
-            f"hold {other[0]} and {other[1]}, and none all three: if {hidden[0]} is "
-            f"'{dataset.vocabulary.class_names[1]}' as well, save them with one value for it; pass "
-            f"--ignore-label {hidden[0]} if it means 'not labelled'"
-        )
+    if set(seen.values) != {first, second, hidden[0]} or set(seen.pairs) != {own, other}:
+        return None
+    return (
+        f"{seen.pairs[own]:,} label maps hold {own[0]} and {own[1]}, {seen.pairs[other]:,} "
+        f"hold {other[0]} and {other[1]}, and none all three: if {hidden[0]} is "
+        f"'{dataset.vocabulary.class_names[1]}' as well, save them with one value for it; pass "
+        f"--ignore-label {hidden[0]} if it means 'not labelled'"
+    )
 
 
 def notes_of(dataset: Dataset, seen: Seen, every: bool) -> list[str]:

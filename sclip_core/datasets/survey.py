@@ -16,6 +16,7 @@ from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
 from sclip_core.datasets.images import Reading, read_image
 
 THREADS = 8
+AT_ONCE = 64  # headers a task: to hand a task over takes longer than to read one
 LOOK_AT = 16  # deep images that are decoded
 MOST_SHRUNK = 4  # times that a picture is made smaller without a word
 TURNS = {
@@ -35,7 +36,7 @@ def survey(
     reading: Reading,
     protocol: Protocol,
     scored: bool = False,
-    sizes_tell: bool = True,
+    sizes_tell: Callable[[], bool] = lambda: True,
     labels: Mapping[Path, Path | None] | None = None,
 ) -> list[str]:
     """Look at the headers of all images; those that cannot be read are named elsewhere.
@@ -45,7 +46,7 @@ def survey(
         reading: whether EXIF orientation is applied, and the range of deep images.
         protocol: how far images are made smaller.
         scored: whether there is ground truth, which may not be turned as the images are.
-        sizes_tell: whether it has a size that must be its image's.
+        sizes_tell: whether it has a size that must be its image's; asked where EXIF turns any.
         labels: label maps by image, which may have a tag of their own.
 
     Returns:
@@ -69,9 +70,10 @@ def survey(
 def headers_of(paths: Iterable[Path]) -> Headers:
     """The headers that can be read, by file; little of each file is read."""
     listed = list(dict.fromkeys(paths))
+    parts = [listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE)]
     with ThreadPoolExecutor(THREADS, thread_name_prefix="sclip-headers") as pool:
-        found = zip(listed, pool.map(_header, listed), strict=True)
-        return {path: header for path, header in found if header is not None}
+        read = pool.map(lambda part: [(path, _header(path)) for path in part], parts)
+        return {path: header for part in read for path, header in part if header is not None}
 
 
 def _header(path: Path) -> Header | None:
@@ -145,7 +147,10 @@ def dark_note(headers: Headers, reading: Reading) -> str | None:
 
 
 def turned_note(
-    headers: Headers, reading: Reading, sizes_tell: bool, labels: Mapping[Path, Path | None]
+    headers: Headers,
+    reading: Reading,
+    sizes_tell: Callable[[], bool],
+    labels: Mapping[Path, Path | None],
 ) -> str | None:
     """What is said of images that EXIF turns without a size that would tell it.
 
@@ -161,10 +166,11 @@ def turned_note(
             return "--exif ignore changes nothing: no image has an EXIF orientation"
         number = number_of(len(turned), "image", "stay")
         return f"--exif ignore: {number} as stored ({_kinds(turned)}): {_few(turned)}"
+    fractions = bool(turned) and not sizes_tell()
     silent = {
         path: header
         for path, header in turned.items()
-        if not sizes_tell or header.orientation not in SIDEWAYS or _is_square(header)
+        if fractions or header.orientation not in SIDEWAYS or _is_square(header)
     }
     maps = headers_of(path for image in silent if (path := labels.get(image)) is not None)
     tagged = {path for path, header in maps.items() if header.orientation != UPRIGHT}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sclip_core.config import UserError
-from sclip_core.datasets.word_objects import NOT_STRUCTURED, entries_of, loaded
+from sclip_core.datasets.word_objects import ASSIGNED, NOT_STRUCTURED, entries_of, loaded
 from sclip_core.datasets.word_tables import NAMES, read_table
 from sclip_core.datasets.word_text import (
     Line,
@@ -33,6 +33,10 @@ IGNORED_NAMES = frozenset(
 )
 LABELME = ("__ignore__", "_background_")  # how LabelMe's labels.txt begins
 COLON_NAME = re.compile(r"(background)\s*:\s*(?=\S)", re.IGNORECASE)
+
+SYNSET = re.compile(r"^\s*n\d{8}(?:\s*[,;:=\t]\s*|\s+)(?P<rest>\S.*)$")
+BRACKETS = (("(", ")"), ("[", "]"), ("{", "}"))
+CALLED = re.compile(r"\s*\w+\s*(?::[^=]*)?=\s*\w*[(\[{]")  # ``METAINFO = dict(``
 
 # What stands between a number and its words. After the first kinds any different numbers are
 # taken; the others occur in words too (`3 door car`), so the numbers must count from 0 or 1.
@@ -99,7 +103,7 @@ def read_list(text: str, suffix: str = "", inline: bool = False) -> WordList:
     lines = without_marks(lines, how)
     if inline or sum(bool(line.text.strip()) for line in lines) == 1:
         lines = _of_one_line(lines, inline, how)
-    lines = _without_colours(lines, how)
+    lines = _without_synsets(_without_colours(lines, how), how)
     lines = _numbered(lines, how)
     _refuse_blank(lines)
     _refuse_headings(lines)
@@ -117,6 +121,7 @@ def _from_object(found: Any, text: str, suffix: str) -> WordList:
     """The classes of what JSON or YAML holds."""
     described, several = entries_of(found)
     form = "JSON" if suffix == ".json" or text.strip()[:1] in ("[", "{", "(") else "YAML"
+    form = "code" if ASSIGNED.match(text.strip()) else form
     kind = f"read as {form}, {described}"
     entries = [
         Entry(tuple(words), f"entry {index + 1}", number)
@@ -187,6 +192,15 @@ def _without_colours(lines: list[Line], how: list[str]) -> list[Line]:
             pairs = zip(lines, found, strict=True)
             return [line.with_text(m["rest"]) for line, m in pairs if m is not None]
     return lines
+
+
+def _without_synsets(lines: list[Line], how: list[str]) -> list[Line]:
+    """The lines without the ids of WordNet that every one begins with: ``n01440764 tench``."""
+    found = [SYNSET.match(line.text) for line in lines]
+    if not lines or not all(found):
+        return lines
+    how.append("the id of WordNet before each class left out")
+    return [line.with_text(m["rest"]) for line, m in zip(lines, found, strict=True) if m]
 
 
 def _numbered(lines: list[Line], how: list[str]) -> list[Line]:
@@ -280,7 +294,13 @@ def _refuse_blank(lines: Sequence[Line]) -> None:
 
 
 def _refuse_headings(lines: Sequence[Line]) -> None:
-    """Raise where words may be no words: a heading, or names before colons."""
+    """Raise where words may be no words: a heading, code, or names before colons."""
+    code = next((line for line in lines if _is_code(line.text)), None)
+    if code is not None:
+        raise UserError(
+            f"{code.place} is '{unprotected(code.text.strip())}': is it a piece of code? Write one "
+            "class a line, a list as JSON, or the line in double quotes if it is a class"
+        )
     first = lines[0].text.strip()
     if len(lines) > 2 and " ".join(first.casefold().replace("_", " ").split()) in NAMES:
         raise UserError(
@@ -294,6 +314,12 @@ def _refuse_headings(lines: Sequence[Line]) -> None:
             "class with ', ' between them, the name first, or each line in double quotes if the "
             "colon belongs to the word"
         )
+
+
+def _is_code(text: str) -> bool:
+    """Whether a line has brackets that do not close, or begins as an assignment of such."""
+    is_open = any(text.count(first) != text.count(last) for first, last in BRACKETS)
+    return is_open or CALLED.match(text) is not None
 
 
 def _word_splitter(lines: Sequence[Line], how: list[str]) -> Callable[[str], list[str]]:

@@ -6,6 +6,7 @@ import ast
 import json
 import re
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from sclip_core.config import UserError
@@ -20,6 +21,9 @@ NUMBERS = ("id", "value", "index", "class_id", "category_id", "label_id")
 WORDS = ("synonyms", "words", "aliases")
 YAML_LINE = re.compile(rf"(?:{'|'.join(KEYS)})\s*:\s*(?:[\[{{].*)?$")
 
+ASSIGNED = re.compile(
+    r"^(?:(?:const|let|var)\s+)?\w+\s*(?::[^=\n]+)?=\s*(?=[\[({])"
+)  # ``CLASSES = (``
 TUPLE = re.compile(r"\(\s*['\"\[(].*\)$", re.DOTALL)  # as Python prints it
 
 Numbered = list[tuple[list[str], int | None]]
@@ -31,7 +35,7 @@ def loaded(text: str, suffix: str) -> Any:
     Raises:
         UserError: the file's name says JSON or YAML, and it is not.
     """
-    stripped = text.strip()
+    stripped = ASSIGNED.sub("", text.strip()).rstrip(",;")
     is_tuple = TUPLE.match(stripped) is not None
     if suffix == ".json" or stripped[:1] in ("[", "{") or is_tuple:
         try:
@@ -44,7 +48,7 @@ def loaded(text: str, suffix: str) -> Any:
             pass
         if suffix == ".json":
             raise UserError(fault)
-        return NOT_STRUCTURED
+        return _in_brackets(stripped)
     first = next((line for line in text.split("\n") if line.strip()[:1] not in ("", "#")), "")
     if suffix in (".yaml", ".yml") or YAML_LINE.match(first):
         try:
@@ -52,6 +56,14 @@ def loaded(text: str, suffix: str) -> Any:
         except ValueError as error:
             if suffix:
                 raise UserError(f"is not valid YAML: {' '.join(str(error).split())}") from None
+    return NOT_STRUCTURED
+
+
+def _in_brackets(text: str) -> Any:
+    """A list without quotes, ``[sky, road]``, as YAML has it; ``NOT_STRUCTURED`` for others."""
+    if text[:1] == "[" and text[-1:] == "]" and text.count("[") == 1:
+        with suppress(ValueError):
+            return load_yaml(text)
     return NOT_STRUCTURED
 
 

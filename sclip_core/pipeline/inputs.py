@@ -93,8 +93,11 @@ class Inputs:
         packed = parquet_files(settings.images)
         skipped = None if packed else skipped_below(settings.images)
         paths = [sample.image for sample in dataset.samples]
-        sizes_tell = settings.labels is None or not in_fractions(settings.labels)
         labels = {sample.image: sample.label for sample in dataset.samples}
+
+        def sizes_tell() -> bool:
+            return settings.labels is None or not in_fractions(settings.labels)
+
         found = survey(paths, self.reading, settings, settings.scored, sizes_tell, labels)
         return [*([skipped] if skipped else []), *found]
 

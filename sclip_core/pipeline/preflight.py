@@ -20,7 +20,13 @@ from sclip_core.datasets.agreement import drawn_with
 from sclip_core.datasets.causes import suspicion
 from sclip_core.datasets.images import USUAL
 from sclip_core.datasets.label_files import is_grey_in_colour, is_mask_in_alpha
-from sclip_core.datasets.looking import Seen, counted, notes_of, refuse_hidden_class
+from sclip_core.datasets.looking import (
+    Seen,
+    counted,
+    hidden_class,
+    notes_of,
+    refuse_hidden_class,
+)
 from sclip_core.datasets.record import (
     OTHER_DEFINITION,
     benchmark_row,
@@ -36,6 +42,7 @@ if TYPE_CHECKING:
     from sclip_core.datasets import Dataset, Sample
 
 LOOK_AT = 16  # pairs
+FURTHER = 500  # label maps of which one may still show that the set is right
 
 
 def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str]:
@@ -90,12 +97,17 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
 
 
 def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, reading: Reading) -> None:
-    """Look at more label maps as long as all pixels to evaluate are of one class.
+    """Look at more label maps while all pixels to evaluate are of one class, or one seems hidden.
 
-    Of a thousand masks of 0 and 255, a few may be all 0.
+    Of a thousand masks of 0 and 255, a few may be all 0; and a rare class may be in other maps.
     """
-    for sample in others:
-        if (seen.classes > 0).sum() > 1 or len(seen.classes) < 2:
+    if len(seen.classes) < 2:
+        return
+    step = -(-len(others) // FURTHER) or 1
+    spread = (sample for start in range(step) for sample in others[start::step])
+    for number, sample in enumerate(spread):
+        is_refused = hidden_class(dataset, seen) is not None
+        if (number >= FURTHER) if is_refused else (seen.classes > 0).sum() > 1:
             return
         with suppress(ImageError):  # named later
             _classes(dataset, sample, seen, reading)

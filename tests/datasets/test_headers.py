@@ -237,7 +237,7 @@ def test_turns_that_no_size_tells_are_said(tmp_path: Path) -> None:
     line = notes(tmp_path, data, scored=True)
     assert line.startswith(f"EXIF turns 2 images (1 by 180°, 1 by 90° clockwise): {tmp_path / 'a'}")
     assert line.endswith("the score is wrong and needs --exif ignore")
-    assert "EXIF turns 3 images" in notes(tmp_path, data, scored=True, sizes_tell=False)
+    assert "EXIF turns 3 images" in notes(tmp_path, data, scored=True, sizes_tell=lambda: False)
     assert notes(tmp_path, data) == ""
     assert "--exif ignore: 3 images stay as stored" in notes(tmp_path, data, IGNORE, scored=True)
 

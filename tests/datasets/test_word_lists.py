@@ -40,6 +40,15 @@ def read(folder: Path, text: str, suffix: str = ".txt") -> Vocabulary:
         "json": ('["sky, clouds", "grass, lawn", "box, crate"]', "read as JSON, a list of 3"),
         "json lists": ('[["sky","clouds"],["grass","lawn"],["box","crate"]]', "read as JSON"),
         "python": ("['sky, clouds', 'grass, lawn', 'box, crate']", "read as JSON"),
+        "code": (
+            "CLASSES = (\n  'sky, clouds',  # 0\n  'grass, lawn',\n  'box, crate',\n)",
+            "code",
+        ),
+        "typed": ("A: list[str] = ['sky, clouds', 'grass, lawn', 'box, crate']", "read as code"),
+        "synsets": (
+            "n09436708 sky, clouds\nn12102133 grass, lawn\nn02883344 box, crate",
+            "WordNet",
+        ),
         "tuple": ("('sky, clouds',\n 'grass, lawn',\n 'box, crate')", "a list of 3"),
         "yaml": ("names:\n  0: sky, clouds\n  1: grass, lawn\n  2: box, crate\n", "read as YAML"),
     }.values(),
@@ -72,6 +81,8 @@ def test_words_of_each_form(tmp_path, text, said):
         "coco": ('{"images": [], "categories": [{"id": 2, "name": "box"}, '
                  '{"id": 0, "name": "sky"}, {"id": 1, "name": "grass"}]}', ".json"),
         "hub": ('{"id2label": {"0": "sky", "1": "grass", "2": "box"}}', ".json"),
+        "without quotes": ("[sky, grass, box]", ".txt"),
+        "script": ("const names = ['sky', 'grass', 'box'];", ".txt"),
         "data.yaml": ("path: x\nnc: 3\nnames: [sky, grass, box]\n", ".yaml"),
         "cvat": ("# label:color_rgb\nsky:0,0,0::\ngrass:1,0,0::\nbox:0,9,0::", ".txt"),
         "camvid": ("64 128 64\tsky\n192 0 128\tgrass\n0 128 192\tbox\n", ".txt"),
@@ -82,6 +93,15 @@ def test_names_of_each_form(tmp_path, text, suffix):
     assert found.words == ONE_EACH
     assert found.numbers == (0, 1, 2)
     assert found.notes
+
+
+@pytest.mark.parametrize(
+    "text", ["METAINFO = dict(classes=('sky', 'grass'))", "dict(\n    classes=[\n  'sky',\n])"]
+)
+def test_pieces_of_code_are_no_classes(tmp_path, text):
+    with pytest.raises(UserError, match=r"a piece of code\? Write one class a line"):
+        read(tmp_path, text)
+    assert read(tmp_path, "crane (bird)\ncrane (machine)").num_classes == 2
 
 
 def test_numbers_are_the_values_of_label_maps(tmp_path):
