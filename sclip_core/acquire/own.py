@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.acquire import SILENT, Progress, counted
@@ -29,15 +28,9 @@ from sclip_core.datasets import (
     image_size,
     read_sample,
 )
-from sclip_core.datasets.agreement import Drawn, drawn_with
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.drawn import opened
-from sclip_core.datasets.label_files import (
-    is_grey_in_colour,
-    is_mask_in_alpha,
-)
-from sclip_core.datasets.looking import Seen, notes_of, refuse_hidden_class
-from sclip_core.datasets.looking import counted as values_of
+from sclip_core.datasets.looking import Held, Seen, held_in, notes_of, refuse_hidden_class
 from sclip_core.datasets.palettes import written
 from sclip_core.datasets.samples import by_suffix, skipped_below
 from sclip_core.datasets.suffixes import LABEL_SUFFIXES
@@ -112,11 +105,7 @@ class _Pair(NamedTuple):
     """What was found in an image and its label map."""
 
     size: tuple[int, int] | None
-    values: Counter[int] | None
-    classes: NDArray[np.int64] | None  # pixels (C,)
-    in_colour: bool
-    in_alpha: bool
-    drawn: Drawn | None
+    held: Held | None
     faults: list[Fault]
 
 
@@ -190,14 +179,8 @@ def _add(found: OwnChecked, pair: _Pair) -> None:
     found.sound += not pair.faults
     if pair.size is not None:
         found.sizes[pair.size[::-1]] += 1
-    if pair.values is not None:
-        found.seen.count(pair.values)
-    if pair.classes is not None:
-        found.seen.maps += 1
-        found.seen.classes += pair.classes
-    found.seen.grey_in_colour += pair.in_colour
-    found.seen.in_alpha += pair.in_alpha
-    found.seen.palettes.add(pair.drawn)
+    if pair.held is not None:
+        found.seen.add(pair.held)
 
 
 def _judge(found: OwnChecked, settings: Settings) -> None:
@@ -238,30 +221,23 @@ def _parallel(dataset: Dataset, reading: Reading, workers: int) -> Iterator[_Pai
 
 def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
     """Read an image and its label map."""
-    faults, size, values, classes = [], None, None, None
-    in_colour = in_alpha = False
-    drawn = None
+    faults: list[Fault] = []
+    size = held = None
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError as error:
         faults.append(_fault(sample.image, error))
     if sample.label is None:
-        return _Pair(size, None, None, False, False, None, faults)
+        return _Pair(size, None, faults)
     try:
-        data = read_sample(sample.label)
-        stored = dataset.stored(sample.label, data)
-        values = values_of(stored)
-        labels = dataset.classes_of(stored, sample.label)
-        classes = np.bincount(labels[labels >= 0], minlength=dataset.vocabulary.num_classes)
-        if dataset.palette is None:
-            drawn = drawn_with(data, str(sample.label), values)
-            in_alpha = is_mask_in_alpha(data, str(sample.label))
-            in_colour = not in_alpha and is_grey_in_colour(data, str(sample.label))
+        held = held_in(dataset, sample.label, read_sample(sample.label))
+        if held.fault is not None:
+            raise held.fault
         if size is not None:
-            check_sizes(size, (stored.shape[0], stored.shape[1]), str(sample.label))
+            check_sizes(size, held.size, str(sample.label))
     except ImageError as error:
         faults.append(_fault(sample.label, error))
-    return _Pair(size, values, classes, in_colour, in_alpha, drawn, faults)
+    return _Pair(size, held, faults)
 
 
 def _fault(path: Path, error: ImageError) -> Fault:

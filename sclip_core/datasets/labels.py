@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
+from sclip_core.config.counts import number_of
 from sclip_core.datasets.causes import counted_values, likely_cause, own_cause, shades_cause
 from sclip_core.datasets.images import read_sample
 from sclip_core.datasets.label_files import stored_values
@@ -198,6 +199,6 @@ def _stray_error(
             "'not labelled'"
         )
     return StrayValueError(
-        f"{name}: {found.size:,} pixels have a value without a class: {stray}; "
+        f"{name}: {number_of(int(found.size), 'pixel', 'have')} a value without a class: {stray}; "
         f"expected {allowed}{zero} ({num_classes} classes){ignored}; {advice}"
     )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,14 +14,71 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError
 from sclip_core.config.counts import fitting
 from sclip_core.config.errors import few, shown
-from sclip_core.datasets.agreement import Palettes
+from sclip_core.datasets.agreement import Drawn, Palettes, drawn_with
 from sclip_core.datasets.causes import listed
 from sclip_core.datasets.dataset import Dataset
+from sclip_core.datasets.label_files import is_grey_in_colour, is_mask_in_alpha
+from sclip_core.datasets.labels import IGNORED, StrayValueError
 
 COUNTED = 1 << 16  # values up to which each has a counter
 COMMON = 0.05  # share of the pixels from which on an ignored value may well be a class
 WORTH_A_NOTE = 0.01
 PAIR = 2
+
+
+class Held(NamedTuple):
+    """What one label map holds.
+
+    Attributes:
+        size: (height, width), pixels.
+        values: pixels of each value or, with a palette, of each colour.
+        classes: pixels (C,) of each class; None: some values have no class.
+        fault: which those are.
+        drawn: its palette.
+        grey_in_colour: it has several channels, all equal.
+        in_alpha: it has one colour, and its alpha channel is the mask.
+    """
+
+    size: tuple[int, int]
+    values: Counter[int]
+    classes: NDArray[np.int64] | None
+    fault: StrayValueError | None = None
+    drawn: Drawn | None = None
+    grey_in_colour: bool = False
+    in_alpha: bool = False
+
+
+def held_in(dataset: Dataset, path: Path, data: bytes) -> Held:
+    """Look at a label map.
+
+    Args:
+        dataset: that it belongs to.
+        path: of the label map, for the errors.
+        data: what is in it.
+
+    Raises:
+        ImageError: not a label map.
+    """
+    stored = dataset.stored(path, data)
+    size, values = (stored.shape[0], stored.shape[1]), counted(stored)
+    try:
+        classes = dataset.classes_of(stored, path)
+    except StrayValueError as error:
+        return Held(size, values, None, error)
+    pixels = np.bincount(classes[classes >= 0], minlength=dataset.vocabulary.num_classes)
+    if dataset.palette is not None:
+        return Held(size, values, pixels)
+    in_alpha = is_mask_in_alpha(data, str(path))
+    in_colour = not in_alpha and is_grey_in_colour(data, str(path))
+    drawn = drawn_with(data, str(path), values)
+    return Held(size, values, pixels, None, drawn, in_colour, in_alpha)
+
+
+def ignored_in(dataset: Dataset, held: Held) -> set[int]:
+    """The values of a label map, all of which have a meaning, that are not evaluated."""
+    values = list(held.values)
+    (classes,) = dataset.classes_of(np.array([values], np.int32), Path())
+    return {value for value, number in zip(values, classes, strict=True) if number == IGNORED}
 
 
 @dataclass
@@ -49,23 +108,17 @@ class Seen:
         """Before the first label map."""
         return cls(np.zeros(dataset.vocabulary.num_classes, np.int64))
 
-    def add(self, values: Counter[int], classes: NDArray[np.int32] | None) -> None:
-        """Add a label map.
-
-        Args:
-            values: as ``counted`` gives them.
-            classes: (H, W), or None if some values have no class.
-        """
-        self.count(values)
-        if classes is not None:
+    def add(self, held: Held) -> None:
+        """Add a label map."""
+        self.values += held.values
+        if len(held.values) == PAIR:
+            self.pairs[tuple(sorted(held.values))] += 1
+        self.grey_in_colour += held.grey_in_colour
+        self.in_alpha += held.in_alpha
+        self.palettes.add(held.drawn)
+        if held.classes is not None:
             self.maps += 1
-            self.classes += np.bincount(classes[classes >= 0], minlength=len(self.classes))
-
-    def count(self, values: Counter[int]) -> None:
-        """Add the values of a label map."""
-        self.values += values
-        if len(values) == PAIR:
-            self.pairs[tuple(sorted(values))] += 1
+            self.classes += held.classes
 
     @property
     def pixels(self) -> int:

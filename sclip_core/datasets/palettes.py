@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.json_file import read_json
 from sclip_core.datasets.causes import counted_values
@@ -183,7 +184,8 @@ def unknown_colours(found: NDArray[np.int32], image_size: int, name: str, path: 
         advice = "they are grey: if the label maps hold class ids already, leave --palette out"
     else:
         advice = f"add them to {path}, as 'void:r,g,b' if they are not to be evaluated"
-    return f"{name}: {found.size:,} pixels have a colour that {path} lacks: {told}; {advice}"
+    pixels = number_of(int(found.size), "pixel", "have")
+    return f"{name}: {pixels} a colour that {path} lacks: {told}; {advice}"
 
 
 def colour_advice(colours: NDArray[np.int32], label: Path) -> str:

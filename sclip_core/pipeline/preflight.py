@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import (
-    IGNORED,
     Reading,
     StrayValueError,
     check_sizes,
@@ -16,14 +15,14 @@ from sclip_core.datasets import (
     read_bytes,
     read_sample,
 )
-from sclip_core.datasets.agreement import drawn_with
 from sclip_core.datasets.causes import suspicion
 from sclip_core.datasets.images import USUAL
-from sclip_core.datasets.label_files import is_grey_in_colour, is_mask_in_alpha
 from sclip_core.datasets.looking import (
+    Held,
     Seen,
-    counted,
+    held_in,
     hidden_class,
+    ignored_in,
     notes_of,
     refuse_hidden_class,
 )
@@ -36,9 +35,6 @@ from sclip_core.datasets.record import (
 )
 
 if TYPE_CHECKING:
-    import numpy as np
-    from numpy.typing import NDArray
-
     from sclip_core.datasets import Dataset, Sample
 
 LOOK_AT = 16  # pairs
@@ -69,8 +65,7 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
     ignored: set[int] = set()  # values
     for sample in looked_at:
         try:
-            classes = _classes(dataset, sample, seen, reading)
-            ignored |= _ignored(dataset, sample, classes)
+            ignored |= ignored_in(dataset, _looked_at(dataset, sample, seen, reading))
         except StrayValueError as error:
             stray.append(str(error))
         except ImageError as error:
@@ -110,41 +105,22 @@ def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, readin
         if (number >= FURTHER) if is_refused else (seen.classes > 0).sum() > 1:
             return
         with suppress(ImageError):  # named later
-            _classes(dataset, sample, seen, reading)
+            _looked_at(dataset, sample, seen, reading)
 
 
-def _classes(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> NDArray[np.int32]:
-    """The classes (H, W) of a sample's label map, if it fits its image and the vocabulary."""
+def _looked_at(dataset: Dataset, sample: Sample, seen: Seen, reading: Reading) -> Held:
+    """What a sample's label map holds, if it fits its image and the vocabulary."""
     assert sample.label is not None
-    data = read_bytes(sample.label)
-    stored = dataset.stored(sample.label, data)
-    values = counted(stored)
-    try:
-        classes = dataset.classes_of(stored, sample.label)
-    except StrayValueError:
-        seen.add(values, None)
-        raise
-    seen.add(values, classes)
-    if dataset.palette is None:
-        seen.palettes.add(drawn_with(data, str(sample.label), values))
-        in_alpha = is_mask_in_alpha(data, str(sample.label))
-        seen.in_alpha += in_alpha
-        seen.grey_in_colour += not in_alpha and is_grey_in_colour(data, str(sample.label))
+    held = held_in(dataset, sample.label, read_bytes(sample.label))
+    seen.add(held)
+    if held.fault is not None:
+        raise held.fault
     try:
         size = image_size(read_sample(sample.image), str(sample.image), reading)
     except ImageError:  # left out later, and named; its label map may be right
-        size = (classes.shape[0], classes.shape[1])
-    check_sizes(size, (classes.shape[0], classes.shape[1]), str(sample.label))
-    return classes
-
-
-def _ignored(dataset: Dataset, sample: Sample, classes: NDArray[np.int32]) -> set[int]:
-    """The values in the file that are not evaluated; it is read again only for these."""
-    assert sample.label is not None
-    if classes.size and classes.min() != IGNORED:
-        return set()
-    raw = dataset.stored(sample.label, read_sample(sample.label))
-    return set(map(int, set(raw[classes == IGNORED].tolist())))
+        size = held.size
+    check_sizes(size, held.size, str(sample.label))
+    return held
 
 
 def _notes(dataset: Dataset, whole: bool, values: set[int]) -> list[str]:

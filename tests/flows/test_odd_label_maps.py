@@ -225,11 +225,11 @@ def test_of_masks_that_are_refused_anyway_not_all_are_read(own, monkeypatch):  #
         Image.new("RGB", (32, 24)).save(own / f"images/more{number:02}.png")
         Image.new("L", (32, 24), 255 * (number % 2)).save(labels / f"more{number:02}.png")
     read: set[Path] = set()
-    classes = preflight._classes
+    look = preflight._looked_at
     monkeypatch.setattr(
         preflight,
-        "_classes",
-        lambda d, sample, *rest: (read.add(sample), classes(d, sample, *rest))[1],
+        "_looked_at",
+        lambda d, sample, *rest: (read.add(sample), look(d, sample, *rest))[1],
     )
     (own / "classes.txt").write_text("rest\nbox")
     assert "if 255 is 'box'" in refused(own, labels)
