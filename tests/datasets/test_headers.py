@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import ImageError, Protocol
-from sclip_core.datasets import Reading, decode_image, image_size
+from sclip_core.datasets import Reading, decode_image, image_size, read_image
 from sclip_core.datasets.samples import folder_samples, skipped_below
 from sclip_core.datasets.survey import survey
 
@@ -272,3 +272,18 @@ def test_a_picture_that_is_made_much_smaller_is_said(tmp_path: Path) -> None:
     (tmp_path / "t.png").write_bytes(data["large.png"])
     (line,) = survey([tmp_path / "t.png"], Reading(), Protocol(tile=True))
     assert "in all 255 windows of 224 pixels" in line  # 15 rows of 17
+
+
+def test_every_header_is_read(tmp_path: Path) -> None:
+    data = {f"{number}.jpg": encode(RGB, "JPEG", 3) for number in range(200)}
+    assert "EXIF turns 200 images" in notes(tmp_path, data, scored=True)
+
+
+def test_an_image_of_an_evening_is_not_called_almost_black(tmp_path: Path) -> None:
+    """16 bits with a mean of 6 % and highlights of 40 %."""
+    values = np.full((40, 60), 0.05 * 65535, np.uint16)
+    values[:5, :15] = 0.4 * 65535
+    path = tmp_path / "evening.png"
+    Image.fromarray(values).save(path)
+    image = read_image(path)
+    assert (image.max(), image[-1, -1, 0]) == (102, 12)

@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
 from sclip_core.pipeline import preflight
 
+from ..conftest import TINY
 from .test_label_maps import (
     CLASSES,
     COLOURS,
@@ -234,3 +236,61 @@ def test_of_masks_that_are_refused_anyway_not_all_are_read(own, monkeypatch):  #
     (own / "classes.txt").write_text("rest\nbox")
     assert "if 255 is 'box'" in refused(own, labels)
     assert len(read) == 16 + 4
+
+
+def test_a_thin_border_hides_no_class(own):  # noqa: F811
+    """2 % of 255 between objects, and none of the last class in a few maps: an ordinary set."""
+
+    def bordered(classes: np.ndarray) -> np.ndarray:
+        border = np.arange(classes.size).reshape(classes.shape) % 50 == 0
+        return np.where(border, 255, classes == 1).astype(np.uint8)
+
+    dataset, notes = opened(own, write(own / "labels", bordered))
+    assert len(dataset) == len(NAMES)
+    assert "'box', while 255, which is not evaluated, has 2.1% of the pixels" in notes[-1]
+
+
+def test_colours_are_turned_as_values_are(own):  # noqa: F811
+    tag = Image.Exif()
+    tag[0x0112] = 3
+    (own / "list.txt").write_text(
+        "\n".join(f"{n}:{','.join(map(str, c))}" for n, c in zip(CLASSES, COLOURS, strict=True))
+    )
+    upside_down = write(
+        own / "labels",
+        lambda classes: np.array(COLOURS, np.uint8)[classes[::-1, ::-1]],
+        exif=tag,
+    )
+    dataset, _ = opened(own, upside_down, palette=own / "list.txt")
+    for number, sample in enumerate(dataset.samples):
+        data = sample.label.read_bytes()
+        np.testing.assert_array_equal(dataset.classes(sample.label, data), classes_of(number))
+
+
+def test_another_list_of_colours_is_another_score(own, sclip, tmp_path):  # noqa: F811
+    """The second run finds everything computed but what the list decides."""
+    labels = write(own / "labels", lambda classes: np.array(COLOURS, np.uint8)[classes])
+    given = [f"--{key}={value}" for key, value in TINY.items()]
+    given += [f"--images={own}/images", f"--labels={labels}", "--classes=sky; grass; box"]
+    for colours in (COLOURS, COLOURS[::-1]):
+        pairs = zip(CLASSES, colours, strict=True)
+        lines = [f"{name}:{','.join(map(str, colour))}" for name, colour in pairs]
+        (own / "list.txt").write_text("\n".join(lines))
+        more = [f"--palette={own}/list.txt", f"--artifacts={tmp_path}/a"]
+        code, _, err = sclip("run", "--direct", *given, *more)
+        assert code == 0, err
+    first, second = pq.read_table(tmp_path / "a/results/runs").to_pylist()
+    assert first["miou"] != second["miou"]
+
+
+def test_a_turn_of_images_with_yolo_files_is_said(own):  # noqa: F811
+    """In fractions of an image of any size, so that none tells on which one they were drawn."""
+    tag = Image.Exif()
+    tag[0x0112] = 6
+    (own / "labels").mkdir()
+    (own / "labels/classes.txt").write_text("\n".join(CLASSES))
+    for name in NAMES:
+        Image.new("RGB", (32, 24)).save(own / f"images/{name}.jpg", exif=tag)
+        (own / f"labels/{name}.txt").write_text("0 0 0 1 0 1 1 0 1\n")
+    _, notes = opened(own, own / "labels")
+    assert [line for line in notes if "EXIF turns 3 images (3 by 90° clockwise)" in line]
