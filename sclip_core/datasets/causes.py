@@ -12,6 +12,7 @@ SHOWN = 5  # values named in an error
 VOID_VALUES = {255, 65535, 65534, 2**31 - 1}  # by which sets mark what is not labelled
 PER_CLASS = 1000  # ids of a class's objects in Cityscapes' instance maps and other panoptic ones
 IN_TWO_BYTES = 256  # the same in Mapillary's
+FEW = 4  # classes; of more, one that a map lacks and a value past the last are no renumbering
 MANY = 24  # values of one map from which on they may be shades
 
 
@@ -95,9 +96,10 @@ def own_cause(
     shades = shades_cause(found)
     if shades:
         return shades
-    if in_order:
+    just_past = ids == [end] and len(ids) == len(stray)
+    if in_order and not (just_past and num_classes >= FEW):
         return in_order
-    if ids == [end] and len(ids) == len(stray):
+    if just_past:
         void = f"if {end} means 'not labelled', pass --ignore-label {listed([*ignore_label, end])}"
         if reduce_zero_label:
             return f"give its class a line in the classes; or, {void}"

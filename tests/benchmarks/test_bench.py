@@ -42,6 +42,8 @@ SAID = (  # of every kind of row, something of its name
     "two runs compared",
     "GPU: PAMR",
     "GPU: JPEG to areas",
+    "GPU: SAM ViT-B, image encoder in bfloat16",
+    "16 points, pixels to masks",
 )
 
 
@@ -63,7 +65,7 @@ def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 47
+    assert len(found["rows"]) == 50
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]

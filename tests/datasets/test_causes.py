@@ -74,6 +74,8 @@ def test_a_set_of_ones_own_is_no_benchmark(highest):
         ({0: 9, 128: 5, 255: 3}, 3, "pass --label-values 0,128,255", "--ignore-label"),
         ({0: 9, 10: 5, 20: 3}, 3, "pass --label-values 0,10,20", "--ignore-label"),
         ({0: 9, 65535: 5}, 2, "as many values as classes", "nothing"),
+        ({0: 9, 1: 9, 2: 9, 4: 5}, 4, "if 4 means 'not labelled', pass --ignore-label", "as many"),
+        ({0: 9, 2: 5}, 2, "as many values as classes", "nothing"),
         ({0: 9, 1: 5, 65535: 5}, 5, "pass --ignore-label 255,65535", "--label-values"),
         ({0: 9, -1: 5}, 5, "pass --ignore-label 255,-1", "--label-values"),
         ({0: 9, 1007: 5, 2007: 5}, 19, "1000 x class + instance", "--ignore-label"),
