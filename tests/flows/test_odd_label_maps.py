@@ -294,3 +294,29 @@ def test_a_turn_of_images_with_yolo_files_is_said(own):  # noqa: F811
         (own / f"labels/{name}.txt").write_text("0 0 0 1 0 1 1 0 1\n")
     _, notes = opened(own, own / "labels")
     assert [line for line in notes if "EXIF turns 3 images (3 by 90° clockwise)" in line]
+
+
+def test_zero_is_left_out_of_values_that_begin_at_1(own):  # noqa: F811
+    labels = write(own / "labels", lambda classes: (classes + 1) * (np.arange(32) > 1))
+    classes = Path("1: sky; 2: grass; 3: box")
+    assert "a value without a class: 0" in refused(own, labels, classes=classes)
+    dataset, _ = opened(own, labels, classes=classes, reduce_zero_label=True)
+    for number, sample in enumerate(dataset.samples):
+        found = dataset.classes(sample.label, sample.label.read_bytes())
+        assert (found[:, :2] == -1).all()
+        np.testing.assert_array_equal(found[:, 2:], classes_of(number)[:, 2:])
+
+
+def test_what_is_empty_counts_by_the_background_of_each_run(own, sclip, tmp_path):  # noqa: F811
+    """The same words, and so the same predictions, with and without a background."""
+    labels = write(own / "labels", lambda classes: classes)
+    (labels / f"{NAMES[0]}.png").unlink()
+    given = [f"--{key}={value}" for key, value in TINY.items()]
+    given += [f"--images={own}/images", f"--labels={labels}", "--missing-labels=empty"]
+    for first in ("background: sky", "sky"):
+        (own / "classes.txt").write_text(f"{first}\ngrass\nbox")
+        more = [f"--classes={own}/classes.txt", f"--artifacts={tmp_path}/a"]
+        code, _, err = sclip("run", "--direct", *given, *more)
+        assert code == 0, err
+    first, second = pq.read_table(tmp_path / "a/results/runs").to_pylist()
+    assert first["aacc"] != second["aacc"]
