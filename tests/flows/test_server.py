@@ -120,6 +120,9 @@ class TestFaults:
         def process(port, said):
             return subprocess.Popen([sys.executable, "-S", "-c", code], stderr=said)
 
+        from prefect.server.api.server import SubprocessASGIServer
+
+        environment.setattr(SubprocessASGIServer, "_instances", {})  # without other tests' servers
         environment.setattr(server, "_process", process)
         with pytest.raises(UserError, match=r"ZeroDivisionError: .*--direct"):
             server._start(tmp_path, type("Patience", (), {"value": lambda: 60}))
