@@ -143,8 +143,16 @@ def test_a_plan_writes_nothing(tmp_path, repository, capsys):
 class TestIds:
     """A stored path, or the number of the row."""
 
-    @pytest.mark.parametrize("paths", [["x"] * 3, [None, "a", "b"], ["..", "a", "b"]])
-    def test_numbers_where_paths_are_none(self, tmp_path, own, paths):
+    @pytest.mark.parametrize(
+        ("paths", "ids"),
+        [
+            (["x"] * 3, ["000000", "000001", "000002"]),
+            ([None, "a", "b"], ["000000", "000001", "000002"]),
+            (["..", "a", "b"], ["000000", "000001", "000002"]),
+            (["/d/a.jpg", "C:\\d\\b.jpg", "e/a.v2.jpg"], ["d/a", "d/b", "e/a.v2"]),
+        ],
+    )
+    def test_ids_are_paths_or_numbers_where_paths_are_none(self, tmp_path, own, paths, ids):
         images = cells(own / "images")
         for cell, path in zip(images, paths, strict=True):
             cell["path"] = path
@@ -153,18 +161,7 @@ class TestIds:
         got, _ = dataset(
             tmp_path / "x.parquet", classes=own / "classes.txt", artifacts=tmp_path / "a"
         )
-        assert [s.image_id for s in got.samples] == ["000000", "000001", "000002"]
-
-    def test_folders_of_paths_and_windows(self, tmp_path, own):
-        images = cells(own / "images")
-        for cell, path in zip(images, ["/d/a.jpg", "C:\\d\\b.jpg", "e/a.v2.jpg"], strict=True):
-            cell["path"] = path
-        found = table(own).set_column(0, "image", pa.array(images, IMAGE))
-        pq.write_table(found, tmp_path / "x.parquet")
-        got, _ = dataset(
-            tmp_path / "x.parquet", classes=own / "classes.txt", artifacts=tmp_path / "a"
-        )
-        assert [s.image_id for s in got.samples] == ["d/a", "d/b", "e/a.v2"]
+        assert [s.image_id for s in got.samples] == ids
 
     def test_plain_bytes(self, tmp_path, own):
         """Columns of binary, as other tools write them."""

@@ -9,8 +9,8 @@ that is what takes the time. So
   weights stay in registers for a group of queries;
 - distances are constants of the kernel and rows begin at multiples of 16 numbers, so that a thread
   reads four neighbours at once where distances are multiples of four;
-- coordinates are clamped in the tiles at the image's border alone, and only two buffers of the
-  logits' size exist.
+- planes have room around them for copies of their border, so that no coordinate is clamped; there
+  are two of each, and nothing else of their size until the result is cut out.
 
 Triton comes with PyTorch's CUDA wheels; this file can be imported without it.
 """
@@ -80,9 +80,7 @@ def _weights(image: Tensor, dilations: Sequence[int]) -> Tensor:
     image = image.float().contiguous()
     _, height, width = image.shape
     count = 8 * len(dilations)
-    rows, columns = (-(-side // TILE[name]) * TILE[name]
-                     for side, name in ((height, "ROWS"), (width, "COLUMNS")))  # fmt: skip
-    result = image.new_empty(count, rows, columns)
+    result = image.new_empty(count, *_whole_tiles(height, width))
     neighbours = 1 << (count - 1).bit_length()
     with torch.cuda.device_of(image):
         weigh_kernel[_tiles(height, width, SMALL_TILE),](
@@ -120,9 +118,8 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
     queries, height, width = logits.shape
     distances = _bounded(image, dilations)
     frame = Frame.of(height, width, max(distances))
-    planes, rows, pitch = queries, frame.rows, frame.pitch
-    buffers = [logits.new_empty(planes, rows, pitch, dtype=torch.float32) for _ in range(2)]
-    source, target = buffers
+    framed = queries, frame.rows, frame.pitch
+    source, target = (logits.new_empty(framed, dtype=torch.float32) for _ in range(2))
     frame.inside(source).copy_(logits)
     pairs = [distances[first : first + 2] for first in range(0, len(distances), 2)]
     grid = (_tiles(height, width, TILE) * -(-queries // GROUP),)
@@ -137,8 +134,8 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
                     queries,
                     height,
                     width,
-                    rows * pitch,
-                    pitch,
+                    source.stride(0),
+                    source.stride(1),
                     neighbours.stride(0),
                     neighbours.stride(1),
                     NEAR=pair[0],
@@ -149,6 +146,7 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
                     **OPTIONS,
                 )
             source, target = target, source
+    del target  # before the result, which is as large, is made
     return frame.inside(source).contiguous()
 
 
@@ -169,10 +167,10 @@ class Frame(NamedTuple):
     @classmethod
     def of(cls, height: int, width: int, reach: int) -> Frame:
         """The frame of images of a size, for distances up to ``reach``."""
-        before = _aligned(reach)
-        rows = -(-height // TILE["ROWS"]) * TILE["ROWS"] + 2 * reach
-        pitch = before + _aligned(-(-width // TILE["COLUMNS"]) * TILE["COLUMNS"] + reach)
-        return cls(height, width, reach, before, rows, pitch)
+        before = _rounded_up(reach, ALIGNED)
+        rows, columns = _whole_tiles(height, width)
+        pitch = before + _rounded_up(columns + reach, ALIGNED)
+        return cls(height, width, reach, before, rows + 2 * reach, pitch)
 
     def inside(self, planes: Tensor) -> Tensor:
         """The pixels (Q, H, W) of planes (Q, rows, pitch)."""
@@ -195,9 +193,13 @@ class Frame(NamedTuple):
         )
 
 
-def _aligned(width: int) -> int:
-    """The length of a row in memory."""
-    return -(-width // ALIGNED) * ALIGNED
+def _whole_tiles(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the tiles that cover an image."""
+    return _rounded_up(height, TILE["ROWS"]), _rounded_up(width, TILE["COLUMNS"])
+
+
+def _rounded_up(size: int, step: int) -> int:
+    return -(-size // step) * step
 
 
 def _bounded(image: Tensor, dilations: Sequence[int]) -> tuple[int, ...]:
