@@ -18,6 +18,7 @@ from rich.console import Console
 from sclip_core import SCLIP, ImageError, Proposals, Protocol, UserError, Vocabulary
 from sclip_core.config import resolve
 from sclip_core.datasets import open_dataset
+from sclip_core.encoder.pixels import as_rgb
 from sclip_core.given import rgb_of, told_apart
 
 from .conftest import TINY
@@ -291,3 +292,17 @@ def test_a_users_script_is_type_checked(tmp_path):
     faults = [line for line in run.stdout.splitlines() if line.startswith(("script", "wrong"))]
     assert len(faults) == 1, run.stdout
     assert 'wrong.py:3: error: "Segmentation" has no attribute "label"' in faults[0]
+
+
+def test_floats_are_rounded_to_the_nearest_byte():
+    levels = np.arange(256, dtype=np.float32).reshape(16, 16, 1).repeat(3, axis=2)
+    for off in (-0.4, 0.4):
+        image = ((levels + off) / 255).clip(0, 1)
+        np.testing.assert_array_equal(as_rgb(image), levels)
+
+
+def test_floats_below_zero_are_refused():
+    image = np.full((4, 4, 3), 0.5, np.float32)
+    image[0, 0, 0] = -0.01
+    with pytest.raises(UserError, match=r"values from -0\.01 to 0\.5"):
+        as_rgb(image)

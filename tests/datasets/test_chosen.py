@@ -55,6 +55,7 @@ class TestChosen:
         [
             (["a/one", "a/tow"], "'a/tow'.* Did you mean 'a/two'"),
             (["four", "five"], "names 2 of 2 images that the dataset has not: four, five"),
+            (["a/one", "four", "five"], "names 2 of 3 images that the dataset has not: four, five"),
             (["one"], "names 1 of 1 image .*: one; expected ids such as a/one, a/two, b/one"),
             (["a/two", "two.jpg"], "names a/two twice"),
             (["a/two", "a/two"], "lists a/two twice"),

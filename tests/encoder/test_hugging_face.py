@@ -14,7 +14,7 @@ from safetensors.torch import load_file, save_file
 
 from sclip_core import SCLIP
 from sclip_core.encoder import find_model
-from sclip_core.encoder.hugging_face import named_alike
+from sclip_core.encoder.hugging_face import config_of, named_alike
 
 from ..conftest import GOLDEN, TINY
 from .models import build, make, small_config
@@ -295,3 +295,16 @@ def test_the_inverse_is_no_identity():
     block = "vision_model.encoder.layers.0.self_attn"
     assert not torch.equal(found[f"{block}.q_proj.weight"], found[f"{block}.k_proj.weight"])
     assert len(found) == 10 + 2 * (3 + 8 * 5)
+
+
+def test_sections_of_old_versions_have_their_way(tmp_path):
+    """In transformers ``..._config_dict``, where it is there, is read over ``..._config``."""
+    config = clip_config()
+    for tower, own in (("vision", VISION), ("text", TEXT)):
+        config[f"{tower}_config_dict"] = {"num_hidden_layers": own["num_hidden_layers"] + 5}
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    found = config_of(path)
+    assert found["vision_cfg"]["layers"] == VISION["num_hidden_layers"] + 5
+    assert found["text_cfg"]["layers"] == TEXT["num_hidden_layers"] + 5
+    assert found["vision_cfg"]["width"] == VISION["hidden_size"]

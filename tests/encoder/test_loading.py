@@ -513,3 +513,13 @@ class TestDevice:
         for wrong in ({"attention": "cs"}, {"dtype": "int8"}, {"device": "gpu"}):
             with pytest.raises(UserError):
                 SCLIP.load(**made.arguments, **wrong)
+
+
+def test_float32_on_a_gpu_is_not_rounded_to_tf32(monkeypatch):
+    """PyTorch lets convolutions be, unless it is told."""
+    monkeypatch.setattr(torch, "zeros", lambda *_, **__: torch.ones(1))  # as where there is one
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", True)
+    find_device("cpu")
+    assert torch.backends.cudnn.allow_tf32
+    assert find_device("cuda").type == "cuda"
+    assert not torch.backends.cudnn.allow_tf32

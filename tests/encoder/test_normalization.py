@@ -11,6 +11,7 @@ import pytest
 from open_clip.pretrained import _PRETRAINED
 
 from sclip_core.encoder import find_model
+from sclip_core.encoder.normalization import OPENAI_MEAN, OPENAI_STD, Normalization
 from sclip_core.encoder.pixels import MEAN, STD
 
 from .models import make, small_config
@@ -96,3 +97,21 @@ def test_the_folder_of_the_weights_says_it(file, tmp_path):
     said = "open_clip_config.json beside it says so"
     assert found("ViT-B-16", weights) == (HALF, [f"ViT-B-16 with mean 0.5, std 0.5: {said}"])
     assert found(tmp_path / "hub", tmp_path / "hub")[0] == HALF
+
+
+@pytest.mark.parametrize(("part", "by"), [("mean", 0.002), ("mean", 0.02), ("std", -0.02)])
+def test_a_little_off_openais_is_kept(part, by):
+    """Only their rounding is the reference's."""
+    values = {"mean": OPENAI_MEAN, "std": OPENAI_STD}
+    assert Normalization(**values).of_bytes == (MEAN, STD)
+    values[part] = (*values[part][:2], values[part][2] + by)
+    apart = Normalization(**values).of_bytes
+    assert apart[part == "std"][2] == pytest.approx(255 * values[part][2])
+
+
+def test_an_entry_without_constants_has_openais(file, monkeypatch):
+    model = "ViT-B-16-SigLIP"
+    for tag, entry in _PRETRAINED[model].items():
+        bare = {key: value for key, value in entry.items() if key not in ("mean", "std")}
+        monkeypatch.setitem(_PRETRAINED[model], tag, bare)
+    assert found(model, file) == ((MEAN, STD), [])

@@ -11,7 +11,7 @@ import torch
 from open_clip.pretrained import _PRETRAINED
 
 from sclip_core.config import resolve
-from sclip_core.encoder import find_model
+from sclip_core.encoder import find_model, origin
 from sclip_core.encoder.origin import _published_digests
 from sclip_core.pipeline.run import Run
 from sclip_core.progress import Silent
@@ -94,6 +94,27 @@ def test_gelu_in_a_model_with_quickgelu(monkeypatch, file):
     assert "was trained without QuickGELU" in line
     assert line.endswith("and ViT-B-16-quickgelu has it: pass --model ViT-B-16")
     assert find_model("ViT-B-16", str(file)).notes == ()
+
+
+def test_an_archive_has_quickgelu_whatever_is_known_of_its_digest(monkeypatch, file):
+    """OpenAI's format: it was written with it."""
+    publish(monkeypatch, file, "ViT-B-16", "laion400m_e32", RELEASE)
+    monkeypatch.setattr(origin, "is_torchscript", lambda path: True)
+    config = {}
+    assert origin.settle("ViT-B-16", config, file)[0] == []
+    assert config == {"quick_gelu": True}
+
+
+def test_weights_that_are_published_for_quickgelu_alone(monkeypatch, file):
+    """The model's plain name is that of their architecture too."""
+    known = origin.Origin("said", True, ("ViT-B-16-quickgelu",))
+    monkeypatch.setattr(origin, "_published", lambda path, digest: known)
+    for model, expected in (("ViT-B-16", True), ("ViT-B-16-quickgelu", False)):
+        config = dict(open_clip.get_model_config(model))
+        notes, found = origin.settle(model, config, file)
+        assert config["quick_gelu"]
+        assert bool(notes) == expected
+        assert found == known
 
 
 def test_a_json_of_ones_own(monkeypatch, tmp_path, file):

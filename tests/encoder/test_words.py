@@ -11,6 +11,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from safetensors.torch import save_file
 
 from sclip_core.config import UserError
+from sclip_core.encoder.text import TEMPLATES
 from sclip_core.encoder.words import check_words, token_ids
 
 
@@ -65,6 +66,17 @@ def test_words_of_many_tokens(tokenizer, count, fate):
         return
     notes = check_words(tokenizer, classes(f"grass, {word}", "sky"))
     assert [note.startswith("prompts of 'box box") for note in notes] == [True] * (fate == "cut")
+
+
+@pytest.mark.parametrize("templates", ["openai", "simple"])
+def test_prompts_of_just_as_many_tokens_as_the_model_reads(tokenizer, templates):
+    """Counted as the text tower gets them: whole prompts, with a beginning and an end."""
+    for count in range(55, 76):
+        word = " ".join(["box"] * count)
+        prompts = [template(word) for template in TEMPLATES[templates]]
+        is_cut = max(len(tokenizer.encode(prompt)) for prompt in prompts) + 2 > 77
+        notes = check_words(tokenizer, classes(f"grass, {word}", "sky"), [templates])
+        assert bool(notes) == is_cut, count
 
 
 def test_letters_of_another_script_are_told(tokenizer):

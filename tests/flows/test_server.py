@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import re
 import sqlite3
 import subprocess
 import sys
@@ -126,6 +128,69 @@ class TestFaults:
         environment.setattr(server, "_process", process)
         with pytest.raises(UserError, match=r"ZeroDivisionError: .*--direct"):
             server._start(tmp_path, type("Patience", (), {"value": lambda: 60}))
+
+    @pytest.mark.parametrize(
+        ("said", "tries"), [("[Errno 98] address already in use", server.TRIES), ("no disk", 1)]
+    )
+    def test_another_port_where_one_was_taken(self, environment, tmp_path, said, tries):
+        from prefect.server.api.server import SubprocessASGIServer
+
+        class Ended:
+            """A process that could not have its port."""
+
+            def poll(self):
+                return 1
+
+        started = []
+
+        def process(port, file):
+            started.append(port)
+            file.write(f"ERROR: {said}\n")
+            file.flush()
+            return Ended()
+
+        environment.setattr(SubprocessASGIServer, "_instances", {})
+        environment.setattr(SubprocessASGIServer, "stop", lambda self: None)
+        environment.setattr(server, "_process", process)
+        with pytest.raises(UserError, match=re.escape(said)):
+            server._start(tmp_path, type("Patience", (), {"value": lambda: 60}))
+        assert len(started) == tries
+
+    @pytest.mark.parametrize("is_ours", [True, False])
+    def test_what_to_do_about_its_database(self, environment, tmp_path, is_ours):
+        from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
+
+        place = tmp_path if is_ours else "/other"
+        url = f"sqlite+aiosqlite:///{place}/prefect.db"
+        with temporary_settings({PREFECT_SERVER_DATABASE_CONNECTION_URL: url}):
+            advice = server._advice(tmp_path)
+        expected = f"delete its database in {tmp_path}," if is_ours else "see PREFECT_SERVER_DATA"
+        assert advice.startswith(expected)
+
+    def test_no_two_servers_start_at_once(self, tmp_path):
+        with (
+            server._one_at_a_time(tmp_path),
+            (tmp_path / "starting.lock").open("w") as other,
+            pytest.raises(BlockingIOError),
+        ):
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        with (tmp_path / "starting.lock").open("w") as other:
+            fcntl.flock(other, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+    @pytest.mark.parametrize("in_environment", [True, False])
+    def test_where_the_url_of_a_server_is_from(self, environment, tmp_path, in_environment):
+        from prefect.settings import PREFECT_API_URL, temporary_settings
+
+        url = "http://127.0.0.1:9/api"
+        if in_environment:
+            environment.setenv("PREFECT_API_URL", url)
+        advice = "unset PREFECT_API_URL" if in_environment else "leave it out of Prefect's profile"
+        with (
+            pytest.raises(UserError, match=f": start it, {advice}, or run"),
+            temporary_settings({PREFECT_API_URL: url}),
+            server.served(tmp_path),
+        ):
+            raise httpx.ConnectError("gone")
 
     def test_heartbeats_are_for_servers_that_stay(self, environment, tmp_path):
         from prefect.settings import PREFECT_API_URL, get_current_settings, temporary_settings

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from pathlib import Path
 
 import numpy as np
@@ -106,6 +107,33 @@ def test_segments_that_somebody_writes_to_are_left_alone(artifact):
         table.segments.chunk_path("0000", 7).write_bytes(b"on its way")
         assert garbage(root, older_than=1) == []
     assert len(garbage(root, older_than=1)) == 1
+
+
+def test_parts_without_a_row_have_an_hour(artifact):
+    """A process of an older version has no lease, and may be about to note its part."""
+    root = artifact.path.parents[1]
+    part = artifact.path / "parts" / "0000.parquet"
+    part.parent.mkdir()
+    part.write_bytes(b"of a batch that is not committed")
+    now = time.time()
+    for seconds, is_lost in ((0, False), (3000, False), (4000, True)):
+        os.utime(part, (now - seconds, now - seconds))
+        found = [path for each in garbage(root, older_than=1) for path in each.files]
+        assert found == [part] * is_lost
+
+
+def test_what_lines_of_a_later_version_need_is_not_known(artifact):
+    root = artifact.path.parents[1]
+    table = ArrayTable(artifact, "uint8", None, True)
+    with table.writer() as writer:
+        writer.commit(random_rows("uint8", None, [9]), 1)
+    lost = table.segments.chunk_path("0000", 7)
+    lost.parent.mkdir(parents=True, exist_ok=True)
+    lost.write_bytes(b"of a line that this version cannot read")
+    assert [each.files for each in garbage(root, older_than=1)] == [(lost,)]
+    ledger = artifact.path / "ledger.jsonl"
+    ledger.write_text('{"of": "a later version"}\n' + ledger.read_text())
+    assert garbage(root, older_than=1) == []
 
 
 def test_artifacts_that_no_run_refers_to(store):

@@ -136,6 +136,16 @@ def test_what_the_source_knows_is_kept():
     assert np.isnan(found.stability_score).all()
 
 
+def test_what_is_known_is_not_measured(monkeypatch):
+    """Which would take as long as the rest, for masks of SAM's."""
+    counts = encoded(random_masks(2, 13, 17)).counts
+    boxes, areas = np.array([[1, 2, 3, 4], [5, 6, 7, 8]]), np.array([9, 10])
+    monkeypatch.setattr(proposals, "_measured", lambda *_: pytest.fail("measured"))
+    found = Proposals.of_runs(counts, (13, 17), boxes=boxes, areas=areas)
+    np.testing.assert_array_equal(found.boxes, boxes)
+    np.testing.assert_array_equal(found.areas, areas)
+
+
 def numbered(count: int) -> Proposals:
     """Every mask knows its number."""
     numbers = np.arange(count, dtype=np.float64)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from torch.nn.functional import interpolate, normalize
 
 from sclip_core.config import Geometry, ImageError, Protocol
-from sclip_core.segmentation import Stitcher
+from sclip_core.segmentation import Stitcher, stitch
 from sclip_core.segmentation.stitch import bilinear_matrix
 
 PATCH = 16
@@ -163,3 +163,37 @@ def test_no_logit_leaves_the_range_of_the_cosines():
     for word in range(3):
         assert laid[word].min() - 1e-6 <= stitched[word].min()
         assert stitched[word].max() <= laid[word].max() + 1e-6
+
+
+@pytest.mark.parametrize("short_side", [300, 336])
+def test_an_image_that_keeps_its_size_is_not_resized(monkeypatch, short_side):
+    """The matrix would be the identity, of the square of an image's side."""
+    made = []
+
+    def noted(source, target):
+        made.append((source, target))
+        return bilinear_matrix(source, target)
+
+    monkeypatch.setattr(stitch, "bilinear_matrix", noted)
+    stitch.axis_matrix.cache_clear()
+    geometry = Geometry.of(300, 420, Protocol(short_side=short_side), PATCH)
+    Stitcher(geometry)
+    stitch.axis_matrix.cache_clear()
+    kept = geometry.resized == geometry.original
+    assert kept == (short_side != 336)
+    assert len(made) == (2 if kept else 4)  # of two axes
+
+
+@pytest.mark.parametrize("crop", [0, 224])
+def test_matrices_are_on_the_device_that_is_asked_for(crop):
+    """One after the other, though matrices are remembered."""
+    geometry = Geometry.of(300, 420, Protocol(slide_crop=crop), PATCH)
+    for device in ("cpu", "meta", "cpu"):
+        found = Stitcher(geometry, device)
+        assert (found.rows.device.type, found.columns.device.type) == (device, device)
+
+
+def test_padding_of_two_widths_is_cut_off_where_it_is():
+    """Two pixels before a window of 8, and six after it."""
+    found = stitch.axis_matrix((0,), 8, 4, 8, 8, (2, 6))
+    torch.testing.assert_close(found, bilinear_matrix(4, 16)[2:10].float(), atol=0, rtol=0)

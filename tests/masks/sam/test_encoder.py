@@ -60,6 +60,32 @@ def test_many_heads_and_windows_at_once(monkeypatch, shape, heads_at_once):
     torch.testing.assert_close(SamEncoder(module)(pixels), expected, atol=1e-5, rtol=1e-5)
 
 
+class OnGpu(torch.Tensor):
+    """A tensor of the CPU that says it is on a GPU."""
+
+    device = torch.device("cuda")
+
+
+@pytest.mark.parametrize(("rows", "columns"), [(3, 5), (5, 3), (4, 4), (1, 6), (6, 1)])
+def test_positions_of_half_precision_are_a_product_on_a_gpu(monkeypatch, rows, columns):
+    """The same as the sum of what a key's row and its column add."""
+    generator = torch.Generator().manual_seed(rows)
+    by_row = torch.randn(2, rows, columns, rows, generator=generator).bfloat16()
+    by_column = torch.randn(2, rows, columns, columns, generator=generator).bfloat16()
+    asked, here = [], sam_encoder._places_of_keys
+
+    def places(rows, columns, device, dtype):
+        asked.append(device.type)
+        return here(rows, columns, torch.device("cpu"), dtype)
+
+    expected = sam_encoder._bias(by_row, by_column)
+    monkeypatch.setattr(sam_encoder, "_places_of_keys", places)
+    found = sam_encoder._bias(by_row.as_subclass(OnGpu), by_column.as_subclass(OnGpu))
+    assert asked == ["cuda"]
+    assert found.shape == (2, rows * columns, rows * columns)
+    torch.testing.assert_close(found.as_subclass(torch.Tensor), expected, atol=0, rtol=0)
+
+
 @pytest.mark.parametrize("shape", SHAPES.values(), ids=SHAPES)
 def test_is_the_module_in_double_precision(shape):
     """Where rounding hides nothing."""
