@@ -92,12 +92,17 @@ def console(table: Table | None = None) -> Console:
     return Console(width=max(USUAL_WIDTH, full_width(table) if table else 0), **PLAIN)
 
 
-def report_left_out(lines: Iterable[str]) -> int:
-    """Name what could not be used, each once; returns the exit code: 1 if there is anything."""
-    left_out = sorted(set(lines))
-    for line in left_out:
-        print(f"sclip: left out: {line}", file=sys.stderr)
-    return 1 if left_out else 0
+def report_left_out(lines: Iterable[str], faults: Iterable[str] = ()) -> int:
+    """Name what could not be used, each once; returns the exit code: 1 if there is anything.
+
+    Args:
+        lines: images that were left out, and why.
+        faults: of the ground truth of images that were scored; each says what became of it.
+    """
+    said = [f"left out: {line}" for line in sorted(set(lines))] + sorted(set(faults))
+    for line in said:
+        print(f"sclip: {line}", file=sys.stderr)
+    return 1 if said else 0
 
 
 def right(name: str) -> Column:

@@ -28,8 +28,13 @@ def each_dataset(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """
     named = str(given.get("dataset") or "")
     parts = [part.strip() for part in named.split(",") if part.strip()]
-    if len(parts) < 2 or given.get("images") is not None:
+    if len(parts) < 2:
         return {named: dict(given)}
+    if given.get("images") is not None:
+        raise UserError(
+            f"--dataset {named} names several benchmarks, and --images is one set: give it one "
+            "name, without commas"
+        )
     names = [benchmark_name(part) for part in parts]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice:

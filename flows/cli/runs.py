@@ -43,12 +43,20 @@ def run(
     if len(several) == 1:
         finished = run_settings(next(iter(several.values())), direct, say_classes=True)
         _print(finished)
-        return report_left_out(line for each in finished for line in each.left_out)
+        return report_left_out(
+            (line for each in finished for line in each.failures.values()),
+            (line for each in finished for line in each.faults),
+        )
     finished, failed = run_each(several, lambda one: run_settings(one, direct, say_classes=True))
     if finished:
         _print(finished)
     code = report_left_out(
-        f"{each.settings.dataset}: {line}" for each in finished for line in each.left_out
+        (
+            f"{each.settings.dataset}: {line}"
+            for each in finished
+            for line in each.failures.values()
+        ),
+        (f"{each.settings.dataset}: {line}" for each in finished for line in each.faults),
     )
     if failed:
         print(f"sclip: no result, for the reason above: {', '.join(failed)}", file=sys.stderr)

@@ -91,7 +91,10 @@ def sweep(
     out.print(points_table(points))
     for line in [*verdict(points), *saved_lines(finished), drawn(points, plot)]:
         out.print(line, soft_wrap=True)
-    return report_left_out(line for each in finished for line in each.left_out)
+    return report_left_out(
+        (line for each in finished for line in each.failures.values()),
+        (line for each in finished for line in each.faults),
+    )
 
 
 def refuse_several(given: Mapping[str, Any]) -> None:

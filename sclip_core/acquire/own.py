@@ -202,7 +202,7 @@ def _judge(found: OwnChecked, settings: Settings) -> None:
         found.causes.append(f"no pair can be used, such as {': '.join(found.faults[0])}")
     if found.seen.classes.any():
         found.notes += notes_of(found.dataset, found.seen, every=True)
-    skipped = skipped_below(settings.images)
+    skipped = skipped_below(settings.images, settings.labels)
     found.notes += [skipped] if skipped else []
     if not is_annotations(settings.labels):
         used = {os.path.realpath(s.label) for s in found.dataset.samples if s.label is not None}

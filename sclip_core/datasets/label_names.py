@@ -24,6 +24,7 @@ class Named(NamedTuple):
 
     files: dict[str, str]  # paths relative to the folder of the label maps
     pattern: str | None  # None: they have the names of the images
+    said: bool = False  # whether a given pattern holds the whole names of the images
 
 
 def matched(
@@ -47,10 +48,11 @@ def matched(
     paths = {path for path, _, _ in files}
     if pattern is not None:
         endings = ["", *dict.fromkeys(end for _, _, end in files)]
-        tried = (
-            _filled(pattern + end, ids, core, paths) for core in _cores(ids) for end in endings
-        )
-        return Named(max(tried, key=len, default={}), pattern)
+        for core in _cores(ids):  # whole names first: parts of them only where no name fits
+            found = max((_filled(pattern + end, ids, core, paths) for end in endings), key=len)
+            if found:
+                return Named(found, pattern, core is ids)
+        return Named({}, pattern, True)
     by_stem = {plain_form(stem): path for path, stem, _ in files}
     by_stem |= {stem: path for path, stem, _ in files}
     names = {i: i if i in by_stem else plain_form(i) for i in ids}

@@ -17,6 +17,7 @@ from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES
 
 ALWAYS_LOSSY = (".jpg", ".jpeg")
 LOSSY = (*ALWAYS_LOSSY, ".webp", ".jp2")  # formats that blur label maps
+ANNOTATION_SUFFIXES = {".json", ".txt", ".xml", ".yaml", ".yml"}
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
@@ -123,7 +124,7 @@ def _notes(
         UserError: some are missing, and have to be there.
     """
     notes = []
-    if label_pattern is None and named.files and named.pattern is not None:
+    if not named.said and named.files and named.pattern is not None:
         one, name = next(iter(named.files.items()))
         notes.append(
             f"the label maps are named differently from the images: {name} is that of {one} "
@@ -220,15 +221,21 @@ def folders_called_images(folder: Path) -> list[Path]:
     return [path for path in sorted(below) if not by_suffix(path, IMAGE_SUFFIXES)]
 
 
-def skipped_below(folder: Path) -> str | None:
-    """A line on the files of a folder of images that ``files_of`` does not take, by ending."""
+def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
+    """A line on the files of a folder of images that ``files_of`` does not take, by ending.
+
+    Args:
+        folder: of the images.
+        labels: the ground truth; where it lies among the images, its files are not skipped.
+    """
+    among = labels is not None and labels.resolve().is_relative_to(folder.resolve())
     parts = [os.path.splitext(path) for path in sorted(_files_below(folder))]
     files = [(stem, end.lower()) for stem, end in parts]
     taken = {stem for stem, end in files if end in CLASSIC}
     others, beside = [], []
     for stem, end in files:
         if end not in IMAGE_SUFFIXES:
-            others.append(end)
+            others += [] if among and end in ANNOTATION_SUFFIXES else [end]
         elif end not in CLASSIC:
             beside += [end] if stem in taken else []
             taken.add(stem)

@@ -25,7 +25,7 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import folders_of, opened
-from sclip_core.datasets.samples import folders_called_images, skipped_below
+from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_images, skipped_below
 from sclip_core.datasets.survey import survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
@@ -91,7 +91,9 @@ class Inputs:
         if settings.images is None:
             return []
         packed = parquet_files(settings.images)
-        skipped = None if packed else skipped_below(settings.images)
+        skipped = None if packed else skipped_below(settings.images, settings.labels)
+        if skipped and settings.labels is None and any(e in skipped for e in ANNOTATION_SUFFIXES):
+            skipped += f"; if they are annotations, pass --labels {settings.images}"
         paths = [sample.image for sample in dataset.samples]
         labels = {sample.image: sample.label for sample in dataset.samples}
 

@@ -6,6 +6,7 @@ import pytest
 
 from sclip_core.config import UserError
 from sclip_core.datasets.annotations.pairing import paired
+from sclip_core.datasets.label_names import matched
 
 SAME = ["a", "b"]
 
@@ -54,3 +55,15 @@ def test_another_name_with_its_folder_goes_before_its_last_part() -> None:
 def test_another_name_that_two_files_have_is_none() -> None:
     found, _ = paired(["001", "002", "b"], SAME, "x", also_named={"001": "a", "002": "a"})
     assert found == {"b": "b"}
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(["sp0.png", "sp1.png", "s0.png", "s1.png"], True), (["s0.png", "s1.png"], False)],
+)
+def test_a_given_pattern_is_of_whole_names_first(names, said):
+    """What fits parts of the names alone may be of another set, and has to be said."""
+    files = [(name, name.removesuffix(".png"), ".png") for name in names]
+    found = matched(["p0", "p1"], files, "s{id}.png")
+    assert found.files == {"p0": names[0], "p1": names[1]}
+    assert found.said is said

@@ -104,7 +104,7 @@ def test_a_faulty_shape_costs_only_itself(fault, coco, run, tmp_path):
     says = says.replace("SET", str(labels))
     assert err[0].startswith(f"note: {note}")
     assert says in err[0]
-    assert err[-1].startswith(f"sclip: left out: {note}")
+    assert err[-1].startswith(f"sclip: {note}")
     assert images_scored(tmp_path) == 3
     np.testing.assert_array_equal(drawn(tmp_path), expected)
     np.testing.assert_array_equal(drawn(tmp_path, "1"), RIGHT)

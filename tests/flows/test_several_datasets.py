@@ -10,6 +10,7 @@ from sclip_core import results
 
 from ..conftest import TINY
 from ..pipeline.conftest import write_voc
+from .conftest import flags
 
 MODEL = [f"--{name}={value}" for name, value in TINY.items()]
 
@@ -102,3 +103,10 @@ def test_a_plan_of_each(command):
     planned = json.loads(out)
     assert {status["dataset"] for status in planned} == {"voc21", "voc20"}
     assert len(planned) == 10
+
+
+def test_own_images_are_one_set(sclip, small, tmp_path):
+    given = flags(small, tmp_path / "artifacts", dataset="a,b")
+    code, _, err = sclip("run", "--direct", *given)
+    assert code == 2
+    assert "--dataset a,b names several benchmarks, and --images is one set" in err
