@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 
 from sclip_core.config import CHEAP, OF_MASKS, SEVERAL, Settings
 from sclip_core.config.errors import shown
+from sclip_core.config.places import ObjectPath
 from sclip_core.config.roles import plain_types
 
 SEVERAL_HELP = {"pamr_dilations": " sclip run takes several: '8,16;1,2'."}
@@ -92,9 +93,10 @@ def _flag(
             Parameter(name=names, help=field.description, group="Parameters", negative=()),
         ]
     kind: Any = str  # lists too: 8,16
+    leaves = plain_types(field.annotation)
     if typing.get_origin(field.annotation) is not tuple and name not in SEVERAL:
         kind = next(
-            (k for k in plain_types(field.annotation) if k in (int, float, bool, Path)), str
+            (k for k in leaves if k in (int, float, bool, Path) and ObjectPath not in leaves), str
         )
     help_text = (field.description or "") + hint
     default = field.default

@@ -36,8 +36,8 @@ from sclip_core.results.files import (
 )
 from sclip_core.results.recorded import recorded, typed
 from sclip_core.results.settings import ingredients
-from sclip_core.store.files import writable_folder
 from sclip_core.store.keys import artifact_key
+from sclip_core.store.places import writable
 
 
 class ResultsStage:
@@ -131,7 +131,7 @@ class ResultsStage:
             self.__dict__.pop("key", None)
             there = self.key != key and self._there()
         if not there:
-            writable_folder(self.run.root)
+            writable(self.run.root)
             write_run(self.run.root, self.run_id, self._tables(confused))
         seconds = time.perf_counter() - started
         outcome = Outcome(
