@@ -32,7 +32,8 @@ LONGEST_PAUSE = 20.0  # seconds between two tries
 PATIENCE = timedelta(seconds=60)  # of obstore, for one request with its retries
 THREADS = 16  # requests at once: each waits for tens of milliseconds
 LONGEST = 160  # characters of a reason
-FOR_GOOD = ("NotFoundError", "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
+NOT_FOUND = "NotFoundError"
+FOR_GOOD = (NOT_FOUND, "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
 INSTANCE = "169.254."  # where a machine of a cloud is asked for credentials, in want of others
 NO_CREDENTIALS = (
     "no valid credentials in the environment, such as AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, "
@@ -164,7 +165,7 @@ class Bucket:
             try:
                 self._obstore.put(self._store, path.key, data, mode="create", use_multipart=False)
             except Exception as error:
-                if type(error).__name__ not in ("AlreadyExistsError", "PreconditionError"):
+                if _kind(error) not in ("AlreadyExistsError", "PreconditionError"):
                     raise
                 return False
             return True
@@ -211,8 +212,8 @@ class Bucket:
             try:
                 return request()
             except Exception as error:  # obstore's own exceptions share no module of their own
-                kind = type(error).__name__
-                if kind == "NotFoundError" and not writing:
+                kind = _kind(error)
+                if kind == NOT_FOUND and not writing:
                     raise FileNotFoundError(str(path)) from None
                 if kind in FOR_GOOD or INSTANCE in str(error) or attempt == TRIES - 1:
                     raise _told(path, error, writing) from None
@@ -298,14 +299,19 @@ def _exempt(environment: MutableMapping[str, str]) -> None:
 def _told(path: ObjectPath, error: Exception, writing: bool) -> StorageError:
     """The error of a request as one line, without what may be secret."""
     what = "written" if writing else "read"
-    passes = type(error).__name__ not in FOR_GOOD and INSTANCE not in str(error)
+    passes = _kind(error) not in FOR_GOOD and INSTANCE not in str(error)
     return StorageError(f"{path} cannot be {what} ({_reason(error)}); {KEPT}", may_pass=passes)
 
 
+def _kind(error: Exception) -> str:
+    """The name of obstore's class for an error; it raises Python's own where nothing is found."""
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else type(error).__name__
+
+
 def _reason(error: Exception) -> str:
-    kind, text = type(error).__name__, SECRETS.sub(r"\1=...", str(error))
+    kind, text = _kind(error), SECRETS.sub(r"\1=...", str(error))
     known = {
-        "NotFoundError": "no such bucket or object",
+        NOT_FOUND: "no such bucket or object",
         "PermissionDeniedError": "permission denied: do the credentials allow it?",
         "UnauthenticatedError": NO_CREDENTIALS,
     }
