@@ -13,12 +13,11 @@ from pydantic import BeforeValidator, GetCoreSchemaHandler, GetJsonSchemaHandler
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import UserError
 from sclip_core.config.paths import URL
 
 SCHEMES = ("s3", "gs", "az")
 SPELLINGS = {"s3a": "s3", "s3n": "s3", "gcs": "gs", "azure": "az"}
-SECRET = re.compile(r"//.*@")
 BUCKET = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{1,221}")  # what all three clouds take, and a bit
 
 
@@ -39,6 +38,7 @@ class ObjectPath:
 
         Raises:
             ValueError: it is none, of another scheme, or names no bucket.
+            UserError: it may hold credentials.
         """
         found = URL.match(url)
         scheme = found[1].lower() if found else ""
@@ -48,10 +48,10 @@ class ObjectPath:
             raise ValueError(f"is a URL of a kind that is not supported: pass a folder, or {known}")
         bucket, _, key = url[found.end() :].partition("/")
         parts = [part for part in key.split("/") if part]
-        if "@" in bucket:  # s3://key:secret@bucket
-            raise ValueError(
-                "has something before an @, as credentials would be: they are taken from the "
-                "environment, never from a URL"
+        if "@" in bucket:  # s3://key:secret@bucket, of which nothing may be repeated
+            raise UserError(
+                f"{scheme}://...@{bucket.rpartition('@')[2]} has something before an @: "
+                "credentials are taken from the environment, never from a URL; leave them out"
             )
         if not BUCKET.fullmatch(bucket):
             raise ValueError(f"names no bucket: expected {scheme}://BUCKET/PREFIX")
@@ -188,10 +188,7 @@ def _taken(value: Any) -> Any:
     """For pydantic: what is a place; anything else as it is."""
     if not isinstance(value, str | os.PathLike | ObjectPath):
         return value
-    try:
-        return place_of(value)
-    except ValueError as error:
-        raise ValueError(f"{shown(SECRET.sub('//...@', str(value)))} {error}") from None
+    return place_of(value)
 
 
 def local_folder(root: Place) -> Path:
