@@ -91,8 +91,8 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
         """Execute a stage as one task, or as one a shard."""
         shards = stage.run.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
-        futures = [named.submit(stage.work.of_shard(i, shards)) for i in range(shards)]
-        try:
+        try:  # around the first as well: a signal may come between two
+            futures = [named.submit(stage.work.of_shard(i, shards)) for i in range(shards)]
             for future in futures:
                 future.result()
         except BaseException:
@@ -114,9 +114,13 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 def _opened(config: str | None, preset: str | None, given: dict[str, Any]) -> list[Run]:
     """The runs that a deployment's parameters ask for, told of in the log of the flow run."""
     from sclip_core.pipeline.run import Run
+    from sclip_core.segmentation.backends import warm_up
 
     told = LineReporter(get_run_logger().info)
-    return Run.several(resolve_several(config, preset, told.note, **given), told)
+    runs = Run.several(resolve_several(config, preset, told.note, **given), told)
+    if runs[0].models.device.type == "cpu":
+        warm_up()  # while weights and features are made
+    return runs
 
 
 def _show(publish: Callable[[Any], None], what: Any) -> None:
