@@ -115,7 +115,7 @@ class Stage(ABC):
             else:
                 yield row_id, found
 
-    def prepare(self) -> None:
+    def prepare(self) -> None:  # noqa: B027 - most stages need nothing
         """Do once in a process what takes time but belongs to no row, such as compiling."""
 
     @property
