@@ -116,6 +116,9 @@ class Stage(ABC):
             else:
                 yield row_id, found
 
+    def prepare(self) -> None:  # noqa: B027 - most stages need nothing
+        """Do once in a process what takes time but belongs to no row, such as compiling."""
+
     @property
     @abstractmethod
     def table(self) -> Table:
@@ -270,6 +273,10 @@ class Stage(ABC):
         self.begin()
         ids = self.wanted()[shard::shards]
         missing = self.missing(ids)
+        if missing:
+            began = time.perf_counter()
+            self.prepare()
+            started += time.perf_counter() - began  # no row's time
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
         filling = Filling(self, ids, shard)
         filling.run()

@@ -55,6 +55,11 @@ class ResultsStage:
         self.run = run
         self.metrics = metrics
 
+    @property
+    def reads(self) -> tuple[MetricsStage, ...]:
+        """The stage whose rows this one reads."""
+        return (self.metrics,)
+
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
