@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, overload
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
-from sclip_core.config.protocol import is_text
+from sclip_core.config.places import ObjectPath, Place
+from sclip_core.datasets.below import files_below, lies_in, objects_below, relative
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
@@ -25,11 +26,11 @@ class Sample(NamedTuple):
     """One image and its ground truth, if there is one."""
 
     image_id: str  # unique in the dataset; "/" where the layout has folders
-    image: Path
-    label: Path | None  # None: the user's own images without label maps
+    image: Place
+    label: Place | None  # None: the user's own images without label maps
 
     @property
-    def files(self) -> tuple[Path, ...]:
+    def files(self) -> tuple[Place, ...]:
         """The image, and the label map if there is one."""
         return (self.image,) if self.label is None else (self.image, self.label)
 
@@ -42,8 +43,8 @@ class Found(NamedTuple):
 
 
 def folder_samples(
-    images: Path,
-    labels: Path | None,
+    images: Place,
+    labels: Place | None,
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
@@ -53,8 +54,8 @@ def folder_samples(
 
 
 def find_samples(
-    images: Path,
-    labels: Path | None,
+    images: Place,
+    labels: Place | None,
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
@@ -67,7 +68,7 @@ def find_samples(
     pattern says.
 
     Args:
-        images: folder of images, searched with its subfolders.
+        images: folder of images, searched with its subfolders; or a place in object storage.
         labels: folder of label maps; None: there are none.
         limit: take (and check) only the first so many.
         label_pattern: names of the label maps, with ``{id}`` for that of the image; None: not
@@ -84,12 +85,12 @@ def find_samples(
     images = own_folder(images, "--images")
     labels = own_folder(labels, "--labels") if labels is not None else None
     image_files = files_of(images, IMAGE_SUFFIXES)
-    together = labels is not None and os.path.realpath(images) == os.path.realpath(labels)
+    together = labels is not None and lies_in(images, labels) and lies_in(labels, images)
     if together and label_pattern is not None:  # then the label maps are no images
         image_files = {
             i: path
             for i, path in image_files.items()
-            if not is_of_pattern(path.relative_to(images).as_posix(), label_pattern)
+            if not is_of_pattern(relative(path, images), label_pattern)
         }
     ids = choose(list(image_files))[:limit]
     if not ids:
@@ -99,7 +100,7 @@ def find_samples(
     ids = [i for i in ids if i not in without]
     found = by_suffix(labels, LABEL_SUFFIXES)
     if together:  # an image is not its own label map
-        taken = {path.relative_to(images).as_posix() for path in image_files.values()}
+        taken = {relative(path, images) for path in image_files.values()}
         found = [entry for entry in found if entry[0] not in taken]
     worst_first = sorted(found, key=lambda entry: (-LABEL_SUFFIXES.index(entry[2]), entry))
     named = matched(ids, worst_first, label_pattern)
@@ -115,7 +116,7 @@ def _notes(
     label_pattern: str | None,
     ids: Sequence[str],
     missing_labels: str,
-    labels: Path,
+    labels: Place,
     together: bool,
 ) -> list[str]:
     """What to know of how label maps were found; ``together``: they lie among the images.
@@ -147,7 +148,7 @@ def _notes(
     return notes
 
 
-def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bool) -> str:
+def _what_to_do(labels: Place, missing: Sequence[str], total: int, by_pattern: bool) -> str:
     """What to do about missing label maps, as the end of an error."""
     lossy = elsewhere(labels, missing, LOSSY)
     if lossy:
@@ -159,7 +160,7 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     if len(missing) == total:
         endings = Counter(
             os.path.splitext(path)[1].lower()
-            for path in _files_below(labels)
+            for path in files_below(labels)
             if Path(path).suffix and Path(path).suffix.lower() not in LABEL_SUFFIXES
         )
         if endings and not by_suffix(labels, LABEL_SUFFIXES):
@@ -176,12 +177,21 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     return "; pass --missing-labels skip to leave these images out, or empty if nothing is on them"
 
 
-def own_folder(path: Path, option: str) -> Path:
-    """The folder that an option names, with ~ expanded.
+@overload
+def own_folder(path: Path, option: str) -> Path: ...
+@overload
+def own_folder(path: Place, option: str) -> Place: ...
+def own_folder(path: Place, option: str) -> Place:
+    """The folder that an option names, with ~ expanded; a place in object storage as it is.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or nothing below the place.
+        StorageError: object storage cannot be asked.
     """
+    if isinstance(path, ObjectPath):
+        if not objects_below(path):
+            raise UserError(f"{option} {path}: no object is below it: expected its files there")
+        return path
     path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
         found = "is a file" if os.path.exists(path) else "does not exist"
@@ -189,20 +199,24 @@ def own_folder(path: Path, option: str) -> Path:
     return path
 
 
-def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
+@overload
+def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]: ...
+@overload
+def files_of(folder: Place, suffixes: Sequence[str]) -> dict[str, Place]: ...
+def files_of(folder: Place, suffixes: Sequence[str]) -> dict[str, Any]:
     """The files below a folder with one of these endings, by id, sorted by id.
 
     Raises:
         UserError: the folder cannot be listed, or two files have the same id.
     """
-    found: dict[str, Path] = {}
+    found: dict[str, Any] = {}
     listed = sorted(by_suffix(folder, suffixes), key=lambda file: (file[2] not in CLASSIC, file))
     for path, stem, ending in listed:
         if stem in found and ending not in CLASSIC:  # a preview, or the phone's other format
             continue
         if stem in found:
             raise UserError(
-                f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image and "
+                f"{folder} holds both {relative(found[stem], folder)} and {path}: an image and "
                 "its annotation share the name without its ending, so rename one (label maps go "
                 "in a folder of their own)"
             )
@@ -210,8 +224,10 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return dict(sorted(found.items()))
 
 
-def folders_called_images(folder: Path) -> list[Path]:
+def folders_called_images(folder: Place) -> list[Path]:
     """Folders with the ending of an image and no image in them: each is taken for a mistake."""
+    if isinstance(folder, ObjectPath):  # where there are no folders
+        return []
     below = [
         Path(here) / name
         for here, folders, _ in os.walk(folder)
@@ -221,15 +237,15 @@ def folders_called_images(folder: Path) -> list[Path]:
     return [path for path in sorted(below) if not by_suffix(path, IMAGE_SUFFIXES)]
 
 
-def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
+def skipped_below(folder: Place, labels: Place | None = None) -> str | None:
     """A line on the files of a folder of images that ``files_of`` does not take, by ending.
 
     Args:
         folder: of the images.
         labels: the ground truth; where it lies among the images, its files are not skipped.
     """
-    among = labels is not None and labels.resolve().is_relative_to(folder.resolve())
-    parts = [os.path.splitext(path) for path in sorted(_files_below(folder))]
+    among = labels is not None and lies_in(labels, folder)
+    parts = [os.path.splitext(path) for path in sorted(files_below(folder))]
     files = [(stem, end.lower()) for stem, end in parts]
     taken = {stem for stem, end in files if end in CLASSIC}
     others, beside = [], []
@@ -242,9 +258,9 @@ def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
     return skipped_note(others, beside)
 
 
-def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
+def by_suffix(folder: Place, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(path, path without ending, ending in lower case) of the files with such an ending."""
-    parts = ((path, *os.path.splitext(path)) for path in _files_below(folder))
+    parts = ((path, *os.path.splitext(path)) for path in files_below(folder))
     return [(path, stem, end.lower()) for path, stem, end in parts if end.lower() in suffixes]
 
 
@@ -255,55 +271,8 @@ def ids_below(root: Path, pattern: str) -> set[str]:
         UserError: the folder cannot be listed, or is not there.
     """
     folder, _, suffix = pattern.partition("/{id}")
-    files = _files_below(root / folder)
+    files = files_below(root / folder)
     return {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    """Paths, relative to a folder and with "/", of all files in it; hidden ones are left out.
-
-    Raises:
-        UserError: a folder that cannot be listed or holds itself, a name that is not UTF-8.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise _not_listed(error)
-
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [entry for entry in folders if not entry.startswith(".")]
-        _refuse_loops(here, folders)
-        inside = Path(here).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        for file in files:
-            if not is_text(prefix + file):
-                raise UserError(f"the name of {here}/{file} is not UTF-8: rename it")
-            if not file.startswith("."):
-                yield prefix + file
-
-
-def _refuse_loops(here: str, folders: Sequence[str]) -> None:
-    """Raise where a link leads back up: the walk would not end."""
-    real = os.path.realpath(here)
-    for folder in folders:
-        link = os.path.join(here, folder)
-        if os.path.islink(link) and Path(real).is_relative_to(os.path.realpath(link)):
-            raise UserError(f"{link} links to a folder that contains it: remove the link")
-
-
-def entries(folder: Path) -> list[str]:
-    """The names of what is in a folder, sorted.
-
-    Raises:
-        UserError: it cannot be listed.
-    """
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise _not_listed(error) from None
-
-
-def _not_listed(error: OSError) -> UserError:
-    return UserError(f"cannot list {error.filename}: {error.strerror}")
 
 
 def read_split(path: Path) -> list[str]:
@@ -335,7 +304,7 @@ def refuse_missing(
     what: str,
     ids: Sequence[str],
     there: Collection[str],
-    pattern: Path,
+    pattern: Place,
     hint: str = "",
 ) -> None:
     """Raise if some ids have no file.

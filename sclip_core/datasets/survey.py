@@ -6,14 +6,14 @@ import mmap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from sclip_core.config import ImageError, Protocol, UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.geometry import LONG_SIDE, window_starts
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
-from sclip_core.datasets.images import Reading, read_image
+from sclip_core.datasets.images import Reading, read_bytes, read_image
 
 THREADS = 8
 AT_ONCE = 64  # headers a task: to hand a task over takes longer than to read one
@@ -28,18 +28,22 @@ TURNS = {
     7: "mirrored and by 90°",
     8: "by 90° anticlockwise",
 }
-Headers = dict[Path, Header]
+REMOTE = 64  # objects of many whose headers are looked at: each is read whole
+REMOTE_THREADS = 16
+Headers = dict[Place, Header]
 
 
 def survey(
-    paths: Iterable[Path],
+    paths: Iterable[Place],
     reading: Reading,
     protocol: Protocol,
     scored: bool = False,
     sizes_tell: Callable[[], bool] = lambda: True,
-    labels: Mapping[Path, Path | None] | None = None,
+    labels: Mapping[Place, Place | None] | None = None,
 ) -> list[str]:
     """Look at the headers of all images; those that cannot be read are named elsewhere.
+
+    Of images in object storage a few are looked at, spread over all: each is a request.
 
     Args:
         paths: of the images.
@@ -55,7 +59,9 @@ def survey(
     Raises:
         UserError: all images have more than 8 bits, and none that was looked at can be used.
     """
-    headers = headers_of(paths)
+    listed = list(dict.fromkeys(paths))
+    chosen = few_of_objects(listed)
+    headers = headers_of(chosen)
     found = [
         dark_note(headers, reading),
         turned_note(headers, reading, sizes_tell, labels or {}) if scored else None,
@@ -64,25 +70,43 @@ def survey(
         _of(headers, lambda h: h.several, FRAMES),
         tiled_note(headers, protocol) if protocol.tile else shrunk_note(headers, protocol),
     ]
-    return [line for line in found if line is not None]
+    lines = [line for line in found if line is not None]
+    if lines and len(chosen) < len(listed):
+        lines.append(
+            f"these headers are of {len(chosen):,} of the {len(listed):,} images, which are in "
+            "object storage"
+        )
+    return lines
 
 
-def headers_of(paths: Iterable[Path]) -> Headers:
-    """The headers that can be read, by file; little of each file is read."""
+def few_of_objects(paths: Sequence[Place]) -> Sequence[Place]:
+    """All files, or some of many objects, spread over all."""
+    if len(paths) <= REMOTE or not isinstance(paths[0], ObjectPath):
+        return paths
+    return paths[:: -(-len(paths) // REMOTE)]
+
+
+def headers_of(paths: Iterable[Place]) -> Headers:
+    """The headers that can be read, by file; little of each file is read, objects whole."""
     listed = list(dict.fromkeys(paths))
-    parts = [listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE)]
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="sclip-headers") as pool:
+    remote = any(isinstance(path, ObjectPath) for path in listed)
+    at_once = 1 if remote else AT_ONCE
+    parts = [listed[start : start + at_once] for start in range(0, len(listed), at_once)]
+    threads = REMOTE_THREADS if remote else THREADS
+    with ThreadPoolExecutor(threads, thread_name_prefix="sclip-headers") as pool:
         read = pool.map(lambda part: [(path, _header(path)) for path in part], parts)
         return {path: header for part in read for path, header in part if header is not None}
 
 
-def _header(path: Path) -> Header | None:
+def _header(path: Place) -> Header | None:
     try:
+        if isinstance(path, ObjectPath):
+            return read_header(read_bytes(path))
         if not path.is_file():  # a pipe would block
             return None
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return read_header(data)
-    except (OSError, ValueError):  # of a file without bytes
+    except (OSError, ValueError, ImageError):  # such as a file without bytes
         return None
 
 
@@ -150,7 +174,7 @@ def turned_note(
     headers: Headers,
     reading: Reading,
     sizes_tell: Callable[[], bool],
-    labels: Mapping[Path, Path | None],
+    labels: Mapping[Place, Place | None],
 ) -> str | None:
     """What is said of images that EXIF turns without a size that would tell it.
 

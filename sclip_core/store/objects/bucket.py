@@ -28,6 +28,7 @@ Result = TypeVar("Result")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 TRIES = 8  # of a request, beside those that obstore makes itself
+FEW_TRIES = 3  # of one image among many
 LONGEST_PAUSE = 20.0  # seconds between two tries
 PATIENCE = timedelta(seconds=60)  # of obstore, for one request with its retries
 THREADS = 16  # requests at once: each waits for tens of milliseconds
@@ -82,6 +83,29 @@ class Bucket:
         """
         return self._tried(path, lambda: self._bytes(self._obstore.get(self._store, path.key)))
 
+    def fetch(self, path: ObjectPath) -> tuple[bytes, str]:
+        """The content of one of many objects, without which work goes on, and its ETag.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be read, after fewer tries than of what the store needs.
+        """
+
+        def get() -> tuple[bytes, str]:
+            found = self._obstore.get(self._store, path.key)
+            return self._bytes(found), found.meta["e_tag"] or ""
+
+        return self._tried(path, get, tries=FEW_TRIES)
+
+    def answers(self, place: ObjectPath) -> bool:
+        """Whether the storage lists what is below a place, asked once, for a page of names."""
+        try:
+            prefix = f"{place.key}/" if place.key else None
+            next(iter(self._obstore.list(self._store, prefix, chunk_size=1)), None)
+        except Exception:  # obstore's own exceptions share no module of their own
+            return False
+        return True
+
     def read_range(self, path: ObjectPath, start: int, stop: int) -> bytes:
         """Some bytes of an object; as ``read``."""
         if start == stop:
@@ -128,7 +152,8 @@ class Bucket:
                 for found in page
             ]
 
-        return sorted(self._tried(prefix, get))
+        found = self._tried(prefix, get, may_lack=False)
+        return sorted(found, key=lambda entry: entry.path.key)
 
     def children(self, prefix: ObjectPath) -> list[ObjectPath]:
         """The places directly below one, objects and what has objects below it, by name."""
@@ -138,7 +163,8 @@ class Bucket:
             found = self._obstore.list_with_delimiter(self._store, whole)
             return [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
 
-        return sorted(ObjectPath._of(self._url, key) for key in self._tried(prefix, get))
+        keys = self._tried(prefix, get, may_lack=False)
+        return sorted(ObjectPath._of(self._url, key) for key in keys)
 
     def put(self, path: ObjectPath, data: bytes) -> None:
         """Write an object, in place of an older one.
@@ -205,17 +231,22 @@ class Bucket:
             self.delete(path)
 
     def _tried(
-        self, path: ObjectPath, request: Callable[[], Result], writing: bool = False
+        self,
+        path: ObjectPath,
+        request: Callable[[], Result],
+        writing: bool = False,
+        may_lack: bool = True,
+        tries: int = TRIES,
     ) -> Result:
         """What a request gives, tried again where another try may help."""
-        for attempt in range(TRIES):
+        for attempt in range(tries):
             try:
                 return request()
             except Exception as error:  # obstore's own exceptions share no module of their own
                 kind = _kind(error)
-                if kind == NOT_FOUND and not writing:
+                if kind == NOT_FOUND and not writing and may_lack:
                     raise FileNotFoundError(str(path)) from None
-                if kind in FOR_GOOD or INSTANCE in str(error) or attempt == TRIES - 1:
+                if kind in FOR_GOOD or INSTANCE in str(error) or attempt == tries - 1:
                     raise _told(path, error, writing) from None
             time.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))
         raise AssertionError("the last try returns or raises")
@@ -305,7 +336,8 @@ def _told(path: ObjectPath, error: Exception, writing: bool) -> StorageError:
 
 def _kind(error: Exception) -> str:
     """The name of obstore's class for an error; it raises Python's own where nothing is found."""
-    return NOT_FOUND if isinstance(error, FileNotFoundError) else type(error).__name__
+    absent = isinstance(error, FileNotFoundError) or "NoSuchBucket" in str(error)
+    return NOT_FOUND if absent else type(error).__name__
 
 
 def _reason(error: Exception) -> str:
