@@ -25,6 +25,7 @@ from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.ledger import Place, Row
+from sclip_core.store.ledger_rows import missing
 
 Loaded = TypeVar("Loaded")
 
@@ -135,7 +136,9 @@ class Stage(ABC):
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those ids for whose images the stages upstream have rows."""
         there = [stage.rows() for stage in self.upstream if stage.unit == "images"]
-        return [i for i in ids if all(self.image_of(i) in rows for rows in there)]
+        images = list(map(self.image_of, ids))
+        lacking = {image for rows in there for image in missing(rows, images)}
+        return [i for i, image in zip(ids, images, strict=True) if image not in lacking]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples that a row stands for: copies of a file share one."""
@@ -231,7 +234,7 @@ class Stage(ABC):
         """Whether the user wants it computed again, or one that it reads."""
         return self.name in self.run.settings.force or any(up.forced for up in self.upstream)
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> Mapping[str, Row]:
         """The rows that are there, by id."""
         return self.artifact.rows()
 
@@ -239,7 +242,7 @@ class Stage(ABC):
         """Those that have to be computed: not there, or to be made anew and not so yet."""
         now = self.rows()
         if not self.forced:
-            return [row_id for row_id in ids if row_id not in now]
+            return missing(now, ids)
         old = self._old
         return [
             row_id
