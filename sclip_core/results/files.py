@@ -14,15 +14,17 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sclip_core.config import UserError, printable
-from sclip_core.results.sealed import DamagedError, seal, unseal
+from sclip_core.results.sealed import DamagedError, opened, readable, seal, unseal
 from sclip_core.store.files import write_whole, written_to
 
 SCHEMA_VERSION = 2  # version 1 had no table confusion
@@ -76,13 +78,13 @@ def path_of(root: Path, table: str, run_id: str) -> Path:
     return root / "results" / table / f"{run_id}.parquet"
 
 
-def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
+def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table | Iterable[pa.Table]]) -> None:
     """Write the tables of a run.
 
     Args:
         root: the folder of all artifacts.
         run_id: names the files.
-        tables: one for each name in ``TABLES``.
+        tables: one for each name in ``TABLES``, as a whole or in parts.
 
     Raises:
         DiskError: a file could not be written; the run is not listed then.
@@ -91,8 +93,12 @@ def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
         folder = root / "results" / name
         with written_to(folder):
             folder.mkdir(parents=True, exist_ok=True)
-        table = tables[name].replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
-        write = partial(Path.write_bytes, data=seal(table))
+        table = tables[name]
+        parts = [table] if isinstance(table, pa.Table) else table
+        version = {VERSION_KEY: str(SCHEMA_VERSION)}
+        write = partial(
+            Path.write_bytes, data=seal(part.replace_schema_metadata(version) for part in parts)
+        )
         write_whole(folder / f"{run_id}.parquet", write)
 
 
@@ -125,7 +131,11 @@ def check_run(root: Path, run_id: str) -> None:
         ResultsError: one is not.
     """
     for table in reversed(TABLES):
-        read_table(root, table, [run_id])
+        for path in files_of(root, table, [run_id]):
+            if table == "runs":
+                read_file(path, table)
+            else:
+                opened_file(path, table)
 
 
 def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
@@ -251,9 +261,7 @@ def read_file(path: Path, name: str) -> pa.Table:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
     _, table = open_file(path)
-    missing = sorted(NEEDED[name] - set(table.column_names))
-    if missing:
-        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)
+    _refuse_lacking(path, name, table.column_names)
     if name == "runs":
         _check_values(path, table)
     others = set(table["run_id"].unique().to_pylist()) - {path.stem}
@@ -287,15 +295,64 @@ def open_file(path: Path) -> tuple[int, pa.Table]:
     Raises:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
-    try:
-        # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+    # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+    with refuse_unreadable(path):
         table = unseal(path.read_bytes())
-    except FileNotFoundError:
-        raise ResultsError(f"{path} is missing", AGAIN) from None
-    except (OSError, DamagedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    return _version(path, table.schema), table.replace_schema_metadata()
+
+
+def opened_file(path: Path, name: str, coded: Sequence[str] = ()) -> pq.ParquetFile:
+    """A file that is undamaged, to be read in parts.
+
+    A digest covers every byte; a file of version 0.1.0, which has none, is read here as a whole.
+
+    Args:
+        path: the file.
+        name: the table's name in ``TABLES``.
+        coded: columns of text that are read as dictionaries.
+
+    Raises:
+        ResultsError: it is missing, damaged, no table of results, or of a later version.
+    """
+    with refuse_unreadable(path):
+        file, sealed = opened(path.read_bytes(), coded)
+    if not sealed:
+        read_file(path, name)
+        return file
+    _version(path, file.schema_arrow)
+    _refuse_lacking(path, name, file.schema_arrow.names)
+    with refuse_unreadable(path):
+        first = next(file.iter_batches(1, columns=["run_id"]), None)
+    if first is not None and first["run_id"].to_pylist() not in ([], [path.stem]):
+        raise ResultsError(f"{path} does not hold the run that its name says", ADVICE)
+    return file
+
+
+@contextmanager
+def refuse_unreadable(path: Path) -> Iterator[None]:
+    """Around reading a file.
+
+    Raises:
+        ResultsError: it is missing or damaged.
+    """
+    try:
+        with readable():
+            yield
+    except DamagedError as error:
+        found = error.__context__
+        if isinstance(found, FileNotFoundError):
+            raise ResultsError(f"{path} is missing", AGAIN) from None
+        reason = getattr(found, "strerror", None) or str(error)
         raise ResultsError(f"{path} cannot be read ({reason})", ADVICE) from None
-    metadata = table.schema.metadata or {}
+
+
+def _version(path: Path, schema: pa.Schema) -> int:
+    """The version of a file's schema.
+
+    Raises:
+        ResultsError: it is no table of results, or of a later version.
+    """
+    metadata = schema.metadata or {}
     if VERSION_KEY not in metadata:
         raise ResultsError(f"{path} is Parquet, but not a table of results", ADVICE)
     version = metadata[VERSION_KEY].decode(errors="backslashreplace")
@@ -305,4 +362,11 @@ def open_file(path: Path) -> tuple[int, pa.Table]:
             "update it, or move the file away",
             later=True,
         )
-    return int(version), table.replace_schema_metadata()
+    return int(version)
+
+
+def _refuse_lacking(path: Path, name: str, columns: Iterable[str]) -> None:
+    """Raise if a table lacks a column that is needed."""
+    missing = sorted(NEEDED[name] - set(columns))
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)
