@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
@@ -15,6 +14,7 @@ from rich.text import Text
 
 from flows.cli.console import STANDS_OUT, least_width, score
 from sclip_core.config import printable
+from sclip_core.config.places import Place
 from sclip_core.results import Paired
 from sclip_core.results.comparison import SCORES, few_images, groups_note
 from sclip_core.results.files import read_run
@@ -28,7 +28,7 @@ LAYOUTS = ((True, False), (False, False), (False, True))
 
 
 def comparison(
-    pairs: Paired, table: pa.Table, classes: int, artifacts: Path, out: Console
+    pairs: Paired, table: pa.Table, classes: int, artifacts: Place, out: Console
 ) -> Iterator[str | Table]:
     """Lines and tables, in the order in which they are printed.
 
@@ -72,7 +72,7 @@ def _by_chance(by_run: Sequence[Sequence[Row]]) -> Iterator[str]:
         )
 
 
-def _legend(pairs: Paired, artifacts: Path) -> Iterator[str]:
+def _legend(pairs: Paired, artifacts: Place) -> Iterator[str]:
     """A line a run: its letter, its id, and in what it differs; then the images."""
     runs = [read_run(artifacts, run_id)[0] for run_id in pairs.run_ids]
     names = differing_settings(runs, together=True)

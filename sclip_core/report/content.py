@@ -5,11 +5,11 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from sclip_core.config.places import Place
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
@@ -88,7 +88,7 @@ class Content:
     notes: list[str] = field(default_factory=list)
 
 
-def gather(names: Sequence[str], artifacts: Path) -> Content:
+def gather(names: Sequence[str], artifacts: Place) -> Content:
     """Read what a page shows of some runs over the same classes.
 
     Args:

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from sclip_core import __version__
 from sclip_core.config import UserError, printable
 from sclip_core.config.optional import optional
+from sclip_core.config.places import Place
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
 from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
@@ -32,7 +33,7 @@ MOST_RUNS = 12  # that a page can show side by side
 def write_report(
     names: Sequence[str],
     folder: Path,
-    artifacts: Path = Path("artifacts"),
+    artifacts: Place = Path("artifacts"),
     data_root: Path | None = None,
 ) -> tuple[Path, list[str]]:
     """Write a page about one run or several over the same classes.
@@ -162,7 +163,7 @@ def _plots(content: Content, scores: NDArray[np.float64]) -> dict[str, Any]:
 def _pictures(
     content: Content,
     scores: NDArray[np.float64],
-    artifacts: Path,
+    artifacts: Place,
     data_root: Path | None,
     budget: int,
 ) -> tuple[list[Choice], list[str]]:

@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sclip_core.config import UserError
+from sclip_core.config.places import Place
 from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.report.pictures import data_uri, image_scores
@@ -23,7 +24,7 @@ WIDTH = 900  # pixels of the picture
 HARDEST = 5  # classes that are named
 
 
-def score_lines(run_id: str, artifacts: Path) -> list[str]:
+def score_lines(run_id: str, artifacts: Place) -> list[str]:
     """Lines of Markdown: scores with their intervals, the hardest classes, published figures.
 
     Args:
@@ -41,7 +42,7 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
     return lines + [f"- {remark}" for remark in remarks]
 
 
-def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
+def score_intervals(run_id: str, artifacts: Place) -> dict[str, str]:
     """Each score by name, as ``78.86 [76.80, 80.64]``; of few images without the interval.
 
     Args:
@@ -57,7 +58,7 @@ def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
     }
 
 
-def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
+def small_panel(run_id: str, artifacts: Place) -> tuple[str, str] | None:
     """The id of the image with the median mIoU, and a panel of it as a data URI.
 
     Args:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +10,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from sclip_core.config import UserError
+from sclip_core.config.places import Place
 from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.sparse import Integers, SparseAreas, in_order, narrow
 from sclip_core.results.files import opened_file, path_of, refuse_unreadable
@@ -49,7 +49,7 @@ class AreaRows:
         return SparseAreas((len(ids), num_classes), *columns)
 
 
-def area_rows(root: Path, run_id: str) -> AreaRows:
+def area_rows(root: Place, run_id: str) -> AreaRows:
     """Read the rows of a run, a part at a time.
 
     Raises:

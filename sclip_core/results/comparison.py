@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 import pyarrow as pa
 
 from sclip_core.config import UserError
+from sclip_core.config.places import Place
 from sclip_core.evaluation.bootstrap import (
     EXACT,
     RESAMPLES,
@@ -41,7 +40,7 @@ SCHEMA = pa.schema(
 def compare(
     base: str,
     *others: str,
-    artifacts: Path | str = ARTIFACTS,
+    artifacts: Place | str = ARTIFACTS,
     resamples: int = RESAMPLES,
     seed: int = 0,
 ) -> pa.Table:
@@ -66,7 +65,7 @@ def compare(
     return compare_paired(paired_runs(base, *others, artifacts=artifacts), resamples, seed)
 
 
-def paired_runs(base: str, *others: str, artifacts: Path | str = ARTIFACTS) -> Paired:
+def paired_runs(base: str, *others: str, artifacts: Place | str = ARTIFACTS) -> Paired:
     """The common images of two or more different runs.
 
     Raises:

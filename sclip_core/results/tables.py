@@ -6,7 +6,6 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,16 +13,17 @@ import pyarrow.compute as pc
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import shown
+from sclip_core.config.places import Place
 from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.sparse import SparseAreas
 from sclip_core.results.area_rows import area_rows
-from sclip_core.results.files import ARTIFACTS, read_table, some_run_ids
+from sclip_core.results.files import ARTIFACTS, read_table, root_of, some_run_ids
 
 LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 Named = str | Sequence[str] | None
 
 
-def runs(artifacts: Path | str = ARTIFACTS) -> pa.Table:
+def runs(artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The table ``runs``, newest first: a row a run, with scores in percent and every setting.
 
     Files that cannot be read are left out with a ``ResultsWarning``.
@@ -31,11 +31,11 @@ def runs(artifacts: Path | str = ARTIFACTS) -> pa.Table:
     Raises:
         UserError: no file can be read.
     """
-    found = read_table(Path(artifacts), "runs")
+    found = read_table(root_of(artifacts), "runs")
     return found.sort_by([("created_at", "descending")]) if found.num_rows else found
 
 
-def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+def class_iou(named: Named = None, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The table ``class_iou``: a row for each run and class; areas in pixels, IoU in percent.
 
     Args:
@@ -49,12 +49,12 @@ def class_iou(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
     return _table("class_iou", named, artifacts)
 
 
-def image_areas(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+def image_areas(named: Named = None, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The table ``image_areas``: pixels of each class in each image; see ``class_iou``."""
     return _table("image_areas", named, artifacts)
 
 
-def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+def confusion(named: Named = None, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The table ``confusion``: pixels for each pair of label and prediction; see ``class_iou``.
 
     Runs that were made before this table existed have no rows.
@@ -62,7 +62,7 @@ def confusion(named: Named = None, artifacts: Path | str = ARTIFACTS) -> pa.Tabl
     return _table("confusion", named, artifacts)
 
 
-def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
+def find_run(name: str, artifacts: Place | str = ARTIFACTS) -> str:
     """The id of a run.
 
     Args:
@@ -73,7 +73,7 @@ def find_run(name: str, artifacts: Path | str = ARTIFACTS) -> str:
     Raises:
         UserError: no run fits the name, or several do.
     """
-    root = Path(artifacts)
+    root = root_of(artifacts)
     ids = some_run_ids(root)
     if match := LATEST.fullmatch(name):
         back = int(match[1] or 0)
@@ -125,7 +125,7 @@ class Paired:
         return tuple(each.dense() for each in self.sparse)
 
 
-def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
+def paired(named: Sequence[str], artifacts: Place | str = ARTIFACTS) -> Paired:
     """The areas of the images that all given runs share, to be compared image by image.
 
     Args:
@@ -135,7 +135,7 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
     Raises:
         UserError: no such run, or runs without common classes or images.
     """
-    root = Path(artifacts)
+    root = root_of(artifacts)
     ids = tuple(find_run(name, root) for name in named)
     names = [tuple(class_iou(i, root).sort_by("class_id")["class_name"].to_pylist()) for i in ids]
     for run_id, other in zip(ids, names, strict=True):
@@ -167,9 +167,9 @@ def paired(named: Sequence[str], artifacts: Path | str = ARTIFACTS) -> Paired:
     )
 
 
-def _table(table: str, named: Named, artifacts: Path | str) -> pa.Table:
+def _table(table: str, named: Named, artifacts: Place | str) -> pa.Table:
     """A table of the named runs, or of all."""
-    root = Path(artifacts)
+    root = root_of(artifacts)
     if named is not None:
         named = [find_run(name, root) for name in ([named] if isinstance(named, str) else named)]
     return read_table(root, table, named)

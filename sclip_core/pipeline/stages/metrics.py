@@ -15,6 +15,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.parts import PartTable
+from sclip_core.store.tables import part_table
 
 COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
@@ -87,7 +88,7 @@ class MetricsStage(Stage):
     @cached_property
     def table(self) -> PartTable:
         """(pairs, 3) integers an image."""
-        return PartTable(self.artifact, COLUMNS)
+        return part_table(self.artifact, COLUMNS)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compare label maps with ground truth, in the threads that read."""

@@ -36,8 +36,8 @@ from sclip_core.results.files import (
 )
 from sclip_core.results.recorded import recorded, typed
 from sclip_core.results.settings import ingredients
-from sclip_core.store.files import writable_folder
 from sclip_core.store.keys import artifact_key_of_many
+from sclip_core.store.places import writable
 
 
 class ResultsStage:
@@ -54,6 +54,11 @@ class ResultsStage:
         """Connect the stage to the areas that it sums up."""
         self.run = run
         self.metrics = metrics
+
+    @property
+    def reads(self) -> tuple[MetricsStage, ...]:
+        """The stage whose rows this one reads."""
+        return (self.metrics,)
 
     @cached_property
     def key(self) -> str:
@@ -138,7 +143,7 @@ class ResultsStage:
             self.__dict__.pop("key", None)
             there = self.key != key and self._there()
         if not there:
-            writable_folder(self.run.root)
+            writable(self.run.root)
             write_run(self.run.root, self.run_id, self._tables(scored))
         seconds = time.perf_counter() - started
         outcome = Outcome(
