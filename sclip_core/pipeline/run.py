@@ -19,7 +19,7 @@ from sclip_core.pipeline.models import Models
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Reporter, Silent
 from sclip_core.provenance import device_name, git_commit, versions
-from sclip_core.store.leases import Lease
+from sclip_core.store.leases import lease_of
 
 
 class Run:
@@ -66,7 +66,7 @@ class Run:
             self.reporter: Reporter = reporter or Silent()
             self.inputs = Inputs(settings, self.reporter, keep=download)
             self.models = Models(settings, self.inputs.digests, download, self.reporter.note)
-            self.lease = Lease(settings.artifacts)
+            self.lease = lease_of(settings.artifacts)
             self.stop, self.lock = Event(), Lock()
             self.stages = set(settings.stages)
         else:
