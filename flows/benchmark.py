@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
@@ -29,13 +29,14 @@ from prefect.tasks import Task
 from flows.parameters import prefect_type, with_settings
 from flows.signals import taken_back
 from sclip_core.config import resolve_several
-from sclip_core.progress import LineReporter, Outcome
+from sclip_core.progress import LineReporter
 from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
-    from sclip_core.pipeline.pipeline import AnyStage, Finished
+    from sclip_core.pipeline.executing import AnyStage
+    from sclip_core.pipeline.pipeline import Finished
     from sclip_core.pipeline.run import Run
-    from sclip_core.pipeline.work import Work
+    from sclip_core.pipeline.work import Report, Work
 
 # The runs that a command in this process has opened already, for its call of the flow.
 prepared: ContextVar[list[Run] | None] = ContextVar("prepared", default=None)
@@ -56,14 +57,14 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=[2, 20],
     retry_condition_fn=may_pass,
 )
-def run_stage(work: Work) -> Outcome | State[Outcome]:
+def run_stage(work: Work) -> Report | State[Report]:
     """Compute what is missing of a stage, or of one shard of it."""
-    from sclip_core.pipeline.work import run_shard
+    from sclip_core.pipeline.executing import carry_out
 
-    outcome = run_shard(work)
-    if outcome.state == "cached":
-        return Completed(name="Cached", data=outcome, message=f"reused {outcome.path}")
-    return outcome
+    report = carry_out(work)
+    if report.state == "cached":
+        return Completed(name="Cached", data=report, message=f"reused {report.outcome.path}")
+    return report
 
 
 @flow(name="sclip-benchmark", persist_result=False)
@@ -82,6 +83,7 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
             ``area_thd`` there may be several values, as lists: a run for each combination, which
             share what they can.
     """
+    from sclip_core.pipeline.executing import followed, halt, pieces, take
     from sclip_core.pipeline.pipeline import run_pipelines
 
     ready = prepared.get()
@@ -89,16 +91,16 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        shards = stage.run.shards if stage.shardable else 1
-        named = run_stage.with_options(name=stage.name)
-        futures = [named.submit(stage.work.of_shard(i, shards)) for i in range(shards)]
+        named, works = run_stage.with_options(name=stage.name), pieces(stage)
+        futures = [named.submit(work) for work in works]
         try:
-            for future in futures:
-                future.result()
+            with followed(stage):
+                for work, future in zip(works, futures, strict=True):
+                    take(work, cast("Report", future.result()))
         except BaseException:
             # A signal (of Prefect a TerminationSignal) reaches this thread alone, and Prefect
             # waits for the others. A shard that failed ends the run as well.
-            stage.run.stop.set()  # which all runs of the command share
+            halt(stage.run)
             raise
 
     # A worker's process is Prefect's to stop, that of a command is its own.

@@ -104,6 +104,10 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """Threads that read images ahead."""
     shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
     """Parts of the long stages, each a task of its own. [as many as GPUs are used]"""
+    runner: Annotated[Literal["threads", "processes", "dask", "ray"], HOW] = "threads"
+    """Who computes the parts: threads of this process, processes, Dask's or Ray's workers."""
+    address: Annotated[str | None, HOW] = None
+    """Of Dask's scheduler (tcp://host:8786) or Ray's cluster. [started here, for the command]"""
     artifacts: Annotated[HomePath, HOW] = Path("artifacts")
     """Folder of all artifacts and results."""
     strict: Annotated[bool, HOW] = False
