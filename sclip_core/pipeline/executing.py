@@ -34,6 +34,7 @@ def pieces(stage: AnyStage) -> list[Work]:
     stage.begin()
     if not stage.missing(stage.wanted()):
         return [stage.work]
+    runner.start()
     shards = _shards(run, runner) if stage.unit == "images" else 1
     away = replace(stage.work, away=True)
     return [away.of_shard(i, shards) for i in range(shards)]

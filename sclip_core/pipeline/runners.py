@@ -66,11 +66,21 @@ class Runner(ABC):
         """Of each process."""
         return max(1, len(os.sched_getaffinity(0)) // self.places)
 
+    def start(self) -> None:
+        """Start the processes, or find them; in the main thread, with which Ray's end.
+
+        Raises:
+            UserError: they cannot be started or reached.
+        """
+        with self._lock:
+            if self._pool is None:
+                self._pool = self._open()
+
     def submit(self, work: Work) -> Future[Report]:
         """Let one of the processes execute a piece of work."""
         with self._lock:
             if self._pool is None:
-                self._pool = self._open()
+                raise UserError(f"--runner {self._settings.runner} was stopped")
             return self._sent(work)
 
     def result(self, work: Work) -> Report:
@@ -150,8 +160,8 @@ class Dask(Runner):
         """Of a cluster as many as it has workers when the command begins."""
         if self._settings.address is None:
             return super().places
+        self.start()
         with self._lock:
-            self._pool = self._pool or self._open()
             return max(1, len(self._client.scheduler_info(n_workers=-1)["workers"]))
 
     def _open(self) -> Executor:
@@ -217,8 +227,7 @@ class Ray(Runner):
         """Of a cluster as many as it has GPUs, else cores."""
         if self._settings.address is None:
             return super().places
-        with self._lock:
-            self._pool = self._pool or self._open()
+        self.start()
         has = optional("ray", "ray").cluster_resources()
         return max(1, int(has.get("GPU", 0) if self._takes_gpus() else has.get("CPU", 1)))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from sclip_core.config import UserError, resolve, resolve_several
-from sclip_core.demo.scenes import write_scenes
+from sclip_core.demo.scenes.files import write_scenes
 from sclip_core.pipeline import work
 from sclip_core.pipeline.executing import pieces, take
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline, run_pipelines
@@ -122,7 +122,7 @@ class FakeRunner:
     def close(self):
         """Nothing is open."""
 
-    stop = close
+    start = stop = close
 
 
 def test_failures_are_those_of_the_run(tmp_path):
