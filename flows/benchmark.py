@@ -15,20 +15,27 @@ everything there returns ``Cached``, and no array passes through Prefect.
 from __future__ import annotations
 
 from collections.abc import Callable
-from contextlib import nullcontext
 from contextvars import ContextVar
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from prefect import flow, get_run_logger, task
 from prefect.artifacts import create_markdown_artifact, create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.client.schemas.objects import State, TaskRun
+from prefect.futures import PrefectFuture
 from prefect.states import Completed
 from prefect.tasks import Task
 
-from flows.parameters import prefect_type, with_settings
+from flows.parameters import (
+    FIRST,
+    in_parameters,
+    prefect_type,
+    put_switches,
+    with_help,
+    with_settings,
+)
 from flows.signals import taken_back
-from sclip_core.config import resolve_several
+from sclip_core.config import UserError, resolve_several
 from sclip_core.progress import LineReporter
 from sclip_core.store.files import DiskError
 
@@ -68,44 +75,53 @@ def run_stage(work: Work) -> Report | State[Report]:
 
 
 @flow(name="sclip-benchmark", persist_result=False)
-@with_settings(prefect_type)
-def sclip_benchmark(config: str | None = None, preset: str | None = None, **given: Any) -> Any:
+@with_help
+@with_settings(prefect_type, first=FIRST)
+def sclip_benchmark(
+    config: str | None = None, preset: str | None = None, pamr: bool | None = None, **given: Any
+) -> Any:
     """Segment a dataset with words and score it; gives a ``Finished``, or a list of them.
 
     Images of one's own without ``labels`` are not scored; ``save_vis`` is then where the label
-    maps go.
-
-    Args:
-        config: a pipeline.yaml whose section ``sclip`` holds settings.
-        preset: a benchmark, or a row of the preset table.
-        **given: the settings; those that are given win. Of ``mode``, ``hybrid_rule``,
-            ``attention``, ``pamr_steps``, ``pamr_dilations``, ``logit_scale``, ``prob_thd`` and
-            ``area_thd`` there may be several values, as lists: a run for each combination, which
-            share what they can.
+    maps go. Settings that are given win over those of ``preset``, and these over ``config``. Of
+    some there may be several values: a run for each combination, which share what they can.
     """
+    ready = prepared.get()
+    if ready:
+        with taken_back():  # a worker's process is Prefect's to stop, that of a command is its own
+            return _execute(ready)
+    try:
+        return _execute(_opened(config, preset, pamr, given))
+    except UserError as error:  # whoever reads it filled in a form
+        raise UserError(in_parameters(str(error))) from error
+
+
+def _execute(runs: list[Run]) -> Any:
+    """Execute the stages of runs as tasks, and show the outcome."""
     from sclip_core.pipeline.executing import followed, halt, pieces, take
     from sclip_core.pipeline.pipeline import run_pipelines
 
-    ready = prepared.get()
-    runs = ready or _opened(config, preset, given)
+    made: dict[AnyStage, list[PrefectFuture[Any]]] = {}
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        named, works = run_stage.with_options(name=stage.name), pieces(stage)
-        futures = [named.submit(work) for work in works]
-        try:
+        named = run_stage.with_options(name=stage.name)
+        try:  # around the first as well: a signal may come between two
+            works = pieces(stage)
+            read = [future for each in stage.reads for future in made.get(each, ())]
+            made[stage] = [  # done by now is what they read: it makes the edges of the graph
+                named.submit(work, return_state=False, wait_for=read) for work in works
+            ]
             with followed(stage):
-                for work, future in zip(works, futures, strict=True):
-                    take(work, cast("Report", future.result()))
+                for work, future in zip(works, made[stage], strict=True):
+                    take(work, future.result())
         except BaseException:
             # A signal (of Prefect a TerminationSignal) reaches this thread alone, and Prefect
             # waits for the others. A shard that failed ends the run as well.
             halt(stage.run)
             raise
 
-    # A worker's process is Prefect's to stop, that of a command is its own.
-    with taken_back() if ready else nullcontext():
-        finished = run_pipelines(runs, as_tasks)
+    finished = run_pipelines(runs, as_tasks)
     for each in finished:
         _show(publish, each)
     if len(finished) > 1 and finished[0].settings.scored:
@@ -113,12 +129,22 @@ def sclip_benchmark(config: str | None = None, preset: str | None = None, **give
     return finished if len(finished) > 1 else finished[0]
 
 
-def _opened(config: str | None, preset: str | None, given: dict[str, Any]) -> list[Run]:
+def _opened(
+    config: str | None, preset: str | None, pamr: bool | None, given: dict[str, Any]
+) -> list[Run]:
     """The runs that a deployment's parameters ask for, told of in the log of the flow run."""
     from sclip_core.pipeline.run import Run
+    from sclip_core.segmentation.backends import warm_up
 
     told = LineReporter(get_run_logger().info)
-    return Run.several(resolve_several(config, preset, told.note, **given), told)
+    given = put_switches({"pamr_steps": pamr}, given, lambda name, value: f"{name}={value}")
+    several = resolve_several(config, preset, told.note, **given)
+    if pamr and not any(settings.pamr_steps for settings in several):
+        several = resolve_several(config, preset, **{**given, "pamr_steps": 10})
+    runs = Run.several(several, told)
+    if runs[0].models.device.type == "cpu":
+        warm_up()  # while weights and features are made
+    return runs
 
 
 def _show(publish: Callable[[Any], None], what: Any) -> None:

@@ -27,7 +27,7 @@ LAYERS = (
     ("sclip_core.results", "sclip_core.acquire", "sclip_core.demo", "sclip_core.model"),
     ("sclip_core.pipeline",),
     ("sclip_core.report", "sclip_core.maintenance"),
-    ("flows.parameters", "flows.signals", "flows.server"),
+    ("flows.parameters", "flows.pulling", "flows.signals", "flows.server"),
     ("flows.benchmark",),
     ("flows.cli",),
 )

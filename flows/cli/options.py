@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
+from flows.parameters import put_switches
 from sclip_core.config import (
     SEVERAL,
     Protocol,
@@ -16,6 +18,7 @@ from sclip_core.config import (
     several_values,
 )
 from sclip_core.config.paths import local
+from sclip_core.config.places import ObjectPath, place_of
 
 DEFAULT_CONFIG = Path("pipeline.yaml")
 
@@ -59,6 +62,18 @@ def only_local(_: object, value: object) -> None:
             local(path)
 
 
+def place(_: object, tokens: Sequence[Token]) -> Path | ObjectPath:
+    """A folder, or a place in object storage, as typed: cyclopts calls it with the value.
+
+    Raises:
+        ValueError: a URL that cannot be used.
+    """
+    try:
+        return place_of(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"expected a folder or s3://bucket/prefix, but it {error}.") from None
+
+
 def settings_of(
     preset: str | None,
     config: Path | None,
@@ -71,15 +86,7 @@ def settings_of(
 
     Values that change no label are one run, and a line on standard error says so.
     """
-    for switch, name, setting in ((pamr, "pamr", "pamr_steps"), (slide, "slide", "slide_crop")):
-        value = given.get(setting)
-        values = several_values(setting, value) if value is not None else []
-        if switch is not None and any(switch != (one != 0) for one in values):
-            said = f"--{name}" if switch else f"--no-{name}"
-            option = f"--{setting.replace('_', '-')} {value}"
-            raise UserError(f"{said} and {option} conflict: use only one")
-        if switch is False:
-            given = {**given, setting: 0}
+    given = put_switches({"pamr_steps": pamr, "slide_crop": slide}, given, _as_typed)
     if use_sam:
         source, mode = given.get("proposals") or "sam", given.get("mode") or "hybrid"
         if source != "sam" or set(several_values("mode", mode)) == {"dense"}:
@@ -107,6 +114,12 @@ def settings_of(
     for line in notes:
         note(line)
     return several
+
+
+def _as_typed(name: str, value: Any) -> str:
+    """A switch or a setting as it stands in a command line."""
+    flag = f"--{name.replace('_', '-')}"
+    return f"{flag} {value}" if name in Settings.model_fields else flag if value else f"--no-{name}"
 
 
 def note(line: str) -> None:

@@ -141,7 +141,7 @@ def _check_results(root: Path) -> Iterator[Fault]:
     """Check each file of the results, and that the artifacts that runs name exist."""
     for run_id in run_ids(root):
         for table in TABLES:
-            for path in files_of(root, table, [run_id]):
+            for path in map(Path, map(str, files_of(root, table, [run_id]))):
                 try:
                     found = read_table(root, table, [run_id])
                 except UserError as error:

@@ -82,6 +82,7 @@ def take(work: Work, report: Report) -> None:
     run.inputs.journal.heard_faults(report.faults)
     for line in report.notes:
         run.reporter.note(line)
+    stage.artifact.refresh()
     stage.failed.update(report.failed)
     for number, label, count, seconds in report.made:
         other = pipelines[number].stage(label)
@@ -138,6 +139,7 @@ def followed(stage: AnyStage) -> Iterator[None]:
     def look() -> None:
         before = there
         while not done.wait(LOOK):
+            stage.artifact.refresh()
             now = len(ids) - len(stage.missing(ids))
             if now > before:
                 stage.run.reporter.advance(stage.name, now - before)

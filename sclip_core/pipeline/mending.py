@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sclip_core.config import ImageError
 from sclip_core.pipeline.filling import MOST_MISSED, Filling
+from sclip_core.store import places
 from sclip_core.store.arrays import DamagedRow, RowGone
 from sclip_core.store.files import DiskError
 
@@ -91,7 +92,7 @@ class Mending:
         """
         name, run, artifact = self._stage.name, self._stage.run, self._stage.artifact
         path, note = artifact.path, run.reporter.note
-        if not path.is_dir():
+        if not places.is_there(path):
             return
         with suppress(DiskError):  # where nothing can be written, reading is still possible
             if artifact.create(run.provenance()):

@@ -206,7 +206,7 @@ def mark_in_use(pipelines: Sequence[Pipeline]) -> None:
     stages = (stage for pipeline in pipelines for stage in pipeline)
     paths = [stage.artifact.path for stage in stages if isinstance(stage, Stage)]
     run = pipelines[0].run
-    run.lease.use([*paths, *folders_of(run.inputs.dataset, run.root)])
+    run.lease.use([*paths, *folders_of(run.inputs.dataset, run.settings.local_artifacts)])
 
 
 def run_pipeline(run: Run, execute: Callable[[AnyStage], object] | None = None) -> Finished:

@@ -20,7 +20,7 @@ from sclip_core.pipeline.runners import runner_of
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Reporter, Silent
 from sclip_core.provenance import device_name, git_commit, versions
-from sclip_core.store.leases import Lease
+from sclip_core.store.leases import lease_of
 
 
 class Run:
@@ -68,7 +68,7 @@ class Run:
             self.reporter: Reporter = reporter or Silent()
             self.inputs = Inputs(settings, self.reporter, keep=download)
             self.models = Models(settings, self.inputs.digests, download, self.reporter.note)
-            self.lease = Lease(settings.artifacts)
+            self.lease = lease_of(settings.artifacts)
             self.runner = runner_of(settings, self.models.device, self.models.device_count)
             self.stop, self.lock = Event(), Lock()
             self.stages = set(settings.stages)

@@ -111,12 +111,14 @@ class Processes(Runner):
     """Processes of this machine, each with its share of the threads, or a GPU."""
 
     _pool: Executor | None
+    _halted: Any = None  # which the processes watch
 
     def _open(self) -> Executor:
         # Not forked: neither PyTorch's threads nor CUDA survive that.
         context = multiprocessing.get_context("spawn")
-        counter = context.Value("i", 0)
-        pool = ProcessPoolExecutor(self.places, context, begin, (counter, self.threads))
+        counter, self._halted = context.Value("i", 0), context.Event()
+        given = (counter, self._halted, self.threads)
+        pool = ProcessPoolExecutor(self.places, context, begin, given)
         with _environment(self.threads), _without_interrupts():
             pool.submit(os.getpid)  # which starts all of them
         return pool
@@ -133,9 +135,10 @@ class Processes(Runner):
             raise lost("a process of --runner processes", self._settings) from None
 
     def stop(self) -> None:
-        """Forget the pieces that nobody has begun."""
+        """Forget the pieces that nobody has begun, and end the others after their batch."""
         with self._lock:
             if self._pool is not None:
+                self._halted.set()
                 self._pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
@@ -310,7 +313,7 @@ def runner_of(settings: Settings, device: torch.device, count: int) -> Runner | 
     return kind(settings, count if device.type == "cuda" else 0) if kind else None
 
 
-def begin(counter: Any, threads: int) -> None:
+def begin(counter: Any, stop: Any, threads: int) -> None:
     """Prepare a process of ours: its number, its threads, and its end with that of the command."""
     with counter.get_lock():
         working.place = counter.value
@@ -318,15 +321,17 @@ def begin(counter: Any, threads: int) -> None:
     torch.set_num_threads(threads)
     with suppress(ValueError):
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command stops what it has begun
-    threading.Thread(target=_end_with_parent, daemon=True, name="sclip-parent").start()
+    threading.Thread(target=_watch, args=(stop,), daemon=True, name="sclip-parent").start()
 
 
-def _end_with_parent() -> None:
-    """End the process after the command, which was killed if this is still here then."""
+def _watch(stop: Any) -> None:
+    """Stop the work when the command says so; end the process after a command that was killed."""
     parent = multiprocessing.parent_process()
-    if parent is None:
-        return
-    parent.join()
+    while parent is not None and parent.is_alive():
+        if stop.wait(working.LOOK):
+            working.stop_all()
+            time.sleep(working.LOOK)
+    working.stop_all()
     end = time.monotonic() + PATIENCE
     while working.busy() and time.monotonic() < end:
         time.sleep(0.1)

@@ -26,6 +26,7 @@ from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.ledger import Place, Row
+from sclip_core.store.tables import artifact_of
 
 Loaded = TypeVar("Loaded")
 DIGITS = 15  # of an image's digest, which say in which shard it is
@@ -117,6 +118,9 @@ class Stage(ABC):
                 self.leave_out(row_id, found)
             else:
                 yield row_id, found
+
+    def prepare(self) -> None:  # noqa: B027 - most stages need nothing
+        """Do once in a process what takes time but belongs to no row, such as compiling."""
 
     @property
     @abstractmethod
@@ -222,7 +226,7 @@ class Stage(ABC):
             upstream={stage.label: stage.artifact.identity.key for stage in self.upstream},
             weights_sha256=self.weights_sha256(),
         )
-        return Artifact(self.run.root, identity)
+        return artifact_of(self.run.root, identity)
 
     @property
     def key(self) -> str:
@@ -234,7 +238,7 @@ class Stage(ABC):
         """Whether the user wants it computed again, or one that it reads."""
         return self.name in self.run.settings.force or any(up.forced for up in self.upstream)
 
-    def rows(self) -> dict[str, Row]:
+    def rows(self) -> Mapping[str, Row]:
         """The rows that are there, by id."""
         return self.artifact.rows()
 
@@ -253,6 +257,8 @@ class Stage(ABC):
 
     def begin(self) -> None:
         """Remember what a forced stage is to replace; mend what describes the artifact."""
+        for stage in (self, *self.reads):
+            stage.artifact.refresh()
         with self.run.lock:
             if self.forced and self._old is None:
                 self._old = {row_id: row.place for row_id, row in self.rows().items()}
@@ -277,6 +283,10 @@ class Stage(ABC):
         self.begin()
         ids = self.in_shard(self.wanted(), shard, shards)
         missing = self.missing(ids)
+        if missing:
+            began = time.perf_counter()
+            self.prepare()
+            started += time.perf_counter() - began  # no row's time
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
         filling = Filling(self, ids, shard if place is None else place)
         filling.run()
@@ -328,7 +338,8 @@ class Stage(ABC):
         self.artifact.create(self.run.provenance())
         self.artifact.make_durable()
         with self.table.writer() as writer:
-            batch = Batch(writer, self.batch_rows, note)
+            size = self.table.worth_a_commit(self.batch_rows)
+            batch = Batch(writer, size, self.table.batch_seconds, note)
             try:
                 yield batch
             finally:

@@ -20,13 +20,14 @@ from threading import Event, Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 from sclip_core.config import Settings, UserError
+from sclip_core.config.paths import is_url
 from sclip_core.config.plugins import load_plugins, plugin_paths
 from sclip_core.config.roles import plain_types
 from sclip_core.progress import Outcome, Silent
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Pipeline
-    from sclip_core.store.leases import Lease
+    from sclip_core.store.leases import Lease, NoLease
 
 LOOK = 0.5  # seconds between looks whether the command still wants its work
 # Settings that are a path or the name of something.
@@ -140,10 +141,10 @@ def _placed(values: dict[str, Any], folder: str) -> dict[str, Any]:
     def placed(name: str, value: Any) -> Any:
         if isinstance(value, list):
             return [placed(name, one) for one in value]
-        if not isinstance(value, str):
+        if not isinstance(value, str) or is_url(value):
             return value
         there = os.path.join(folder, value)
-        is_path = Path in plain_types(Settings.model_fields[name].annotation)
+        is_path = Path in plain_types(Settings.model_fields[name].annotation) or name == "artifacts"
         if name in NAMES_OR_PATHS or name == "classes":  # classes: a file, or the words themselves
             is_path = os.path.exists(there)
         return there if is_path else value
@@ -185,6 +186,13 @@ def opened_here(work: Work) -> Sequence[Pipeline] | None:
 def busy() -> bool:
     """Whether this process executes a piece of work."""
     return any(each.active for each in _opened.values())
+
+
+def stop_all() -> None:
+    """Let what this process computes for commands of others end after the batch that it is at."""
+    for each in list(_opened.values()):
+        if not each.own:
+            each.pipelines[0].run.stop.set()
 
 
 def run_shard(work: Work) -> Report:
@@ -305,7 +313,7 @@ def _give_up_older() -> None:
 
 
 @contextmanager
-def _while_wanted(lease: Lease, owner: str, stop: Event) -> Iterator[None]:
+def _while_wanted(lease: Lease | NoLease, owner: str, stop: Event) -> Iterator[None]:
     """Stop what is computed when the command has ended: done, stopped or killed."""
     done = Event()
 

@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import zarr
 from numpy.typing import NDArray
 from zarr.storage import LocalStore
@@ -68,7 +67,7 @@ class ArrayTable(RowTable):
             DamagedRow: a chunk is missing or its checksum is wrong.
         """
         try:
-            values = np.asarray(self.segments.array(row.segment, row.chunk)[row.start : row.stop])
+            values = self.segments.read(row)
             intact = len(values) == row.stop - row.start and crc32(values) == row.crc
         except Exception as error:  # codecs raise anything on broken bytes
             refuse_to_guess(self.segments.path(row.segment), error)

@@ -26,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.store.files import TEMPORARY, host, is_leftover, make_folder, written_to
 
 LOG = logging.getLogger(__name__)
@@ -68,7 +69,7 @@ class Lease:
         self._claimed: dict[str, set[str]] = {}
         self._end: weakref.finalize[Any, Any] | None = None
 
-    def use(self, artifacts: Iterable[Path]) -> None:
+    def use(self, artifacts: Iterable[Place]) -> None:
         """Protect artifacts that this process reads or writes from being cleaned up.
 
         Does nothing where the store cannot be written to.
@@ -79,7 +80,7 @@ class Lease:
             with self._exclusive():  # a clean-up looks at what is in use under the same lock
                 self._write({"use": names})
 
-    def claim(self, artifact: Path, ids: Iterable[str], most: int) -> list[str]:
+    def claim(self, artifact: Place, ids: Iterable[str], most: int) -> list[str]:
         """Claim the first rows that no other process computes.
 
         Args:
@@ -104,7 +105,7 @@ class Lease:
                     self._write({"artifact": name, "claim": ours})
         return ours
 
-    def release(self, artifact: Path, ids: Iterable[str]) -> None:
+    def release(self, artifact: Place, ids: Iterable[str]) -> None:
         """Give up claims: the rows are stored, or will not be computed."""
         name = self._name(artifact)
         with self._mutex:
@@ -114,7 +115,7 @@ class Lease:
                 with suppress(OSError):
                     self._write({"artifact": name, "release": sorted(given)})
 
-    def taken(self, artifact: Path) -> dict[str, str]:
+    def taken(self, artifact: Place) -> dict[str, str]:
         """The rows that others compute, each with its owner, such as ``process 12``."""
         with self._mutex:
             return self._taken(self._name(artifact))
@@ -159,7 +160,7 @@ class Lease:
                 self._end = None
             self._claimed.clear()
 
-    def _name(self, artifact: Path) -> str:
+    def _name(self, artifact: Place) -> str:
         return f"{artifact.parent.name}/{artifact.name}"
 
     def _open(self) -> None:
@@ -230,6 +231,42 @@ class Lease:
             _remove_temporary(self._root / "results")
             path.unlink(missing_ok=True)
             path.with_suffix(".lock").unlink(missing_ok=True)
+
+
+class NoLease:
+    """In place of a lease, for object storage: no process knows what others compute.
+
+    Work is divided by shards instead. Two commands that compute the same rows store them twice,
+    and the results are the same.
+    """
+
+    name = ""
+
+    def lives(self, name: str) -> bool:
+        """Whether another lease has not ended: unknown, so yes."""
+        return True
+
+    def use(self, artifacts: Iterable[Place]) -> None:
+        """Nothing: nothing is cleaned up there."""
+
+    def claim(self, artifact: Place, ids: Iterable[str], most: int) -> list[str]:
+        """The first of the wanted rows."""
+        return list(islice(ids, most))
+
+    def release(self, artifact: Place, ids: Iterable[str]) -> None:
+        """Nothing."""
+
+    def taken(self, artifact: Place) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def lease_of(root: Place) -> Lease | NoLease:
+    """The lease of this process in the store of all artifacts."""
+    return NoLease() if isinstance(root, ObjectPath) else Lease(root)
 
 
 def _owner(path: Path) -> str:

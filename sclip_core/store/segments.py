@@ -17,6 +17,7 @@ from zarr.codecs import Crc32cCodec, ZstdCodec
 from zarr.core.metadata import ArrayV3Metadata
 from zarr.storage import LocalStore, StorePath
 
+from sclip_core.store.chunks import Chunks
 from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.ledger import Row
 from sclip_core.store.table import NewRow, RowTable, crc32
@@ -38,7 +39,8 @@ class Segments:
         self.row_bytes = self.dtype.itemsize * (width or 1)
         self.max_chunk = max(1, CHUNK_BYTES // self.row_bytes)  # the only one in version 0.1.0
         self.compressed_before = compress
-        self._open: dict[tuple[str, int | None], Any] = {}
+        self._open: dict[str, Any] = {}
+        self._chunks = Chunks()
 
     def path(self, segment: str) -> Path:
         """The folder of a segment."""
@@ -55,17 +57,35 @@ class Segments:
         chunk = row.chunk
         if chunk is None:
             try:
-                chunk = int(self.array(row.segment, None).chunks[0])
+                chunk = int(self.array(row.segment).chunks[0])
             except Exception:  # as in reading
                 chunk = self.max_chunk
         return range(row.start // chunk, -(-row.stop // chunk))
 
-    def array(self, segment: str, chunk: int | None) -> Any:
-        """The array of a segment, opened once; see ``opened``."""
-        key = (segment, chunk)
-        if key not in self._open:
-            self._open[key] = self.opened(segment, chunk)
-        return self._open[key]
+    def read(self, row: Row) -> NDArray[Any]:
+        """The values of a row; where a chunk is missing, the fill value.
+
+        Raises:
+            Exception: of any kind, where the bytes of a chunk are not those that were written.
+        """
+        if row.chunk is None:
+            return np.asarray(self.array(row.segment)[row.start : row.stop])
+        values = np.full((row.stop - row.start, *self.tail), self.fill, self.dtype)
+        for number in self.chunks_of(row):
+            first = number * row.chunk
+            begin, end = max(row.start, first), min(row.stop, first + row.chunk)
+            shared = end - begin < row.chunk
+            flat = self._chunks.read(self.chunk_path(row.segment, number), self.dtype, shared)
+            if flat is not None:
+                chunk = flat.reshape(row.chunk, *self.tail)
+                values[begin - row.start : end - row.start] = chunk[begin - first : end - first]
+        return values
+
+    def array(self, segment: str) -> Any:
+        """The array of a segment that version 0.1.0 wrote, opened once; see ``opened``."""
+        if segment not in self._open:
+            self._open[segment] = self.opened(segment, None)
+        return self._open[segment]
 
     def opened(self, segment: str, chunk: int | None) -> Any:
         """The array of a segment.

@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from pathlib import Path
-from typing import get_args
+from typing import Literal, get_args, get_origin
 
+import jsonschema
 import pytest
 import yaml
 from cyclopts import App
 from prefect.exceptions import ParameterTypeError
 
 from flows import cli
-from flows.benchmark import sclip_benchmark
+from flows.benchmark import _opened, sclip_benchmark
 from flows.cli.options import settings_of
-from flows.parameters import flag
-from sclip_core.config import SEVERAL, Settings, resolve, resolve_several, tables
+from flows.parameters import flag, in_parameters
+from sclip_core.config import SEVERAL, Settings, UserError, resolve, resolve_several, tables
 
 ROOT = Path(__file__).parents[2]
 
 
 def test_flow_takes_every_setting():
     parameters = set(inspect.signature(sclip_benchmark.fn).parameters)
-    assert parameters == {"config", "preset", *Settings.model_fields}
+    assert parameters == {"config", "preset", "pamr", *Settings.model_fields}
 
 
 def test_flow_schema_has_types_and_bounds():
@@ -47,6 +49,8 @@ def test_deployments():
     assert set(tables()["benchmarks"]) <= names
     assert deployments["pamr"]["parameters"]["pamr_steps"] > 0
     for row in deployments.values():
+        assert row["description"]
+        assert row["tags"]
         given = {**row["parameters"], "config": ROOT / row["parameters"]["config"]}
         assert resolve(**given).model == ("sclip-demo" if row["name"] == "scenes" else "ViT-B-16")
 
@@ -158,7 +162,70 @@ def test_flow_takes_several_values():
         with pytest.raises(ParameterTypeError, match=name):
             validated(name, value)
     listed = sclip_benchmark.parameters.properties["pamr_dilations"]["anyOf"]
-    assert [kind.get("items", {}).get("type") for kind in listed] == ["integer", "array", None]
+    kinds = [kind.get("items", {}).get("type", kind.get("pattern")) for kind in listed]
+    assert kinds == ["integer", "array", "[,;]", None]
+
+
+def test_flow_takes_text_as_the_command_does():
+    """Prefect's server checks a run by the schema, and the flow by the types."""
+    schema = sclip_benchmark.parameters.model_dump()
+    for name, text, expected in (
+        ("ignore_label", "255,11", (255, 11)),
+        ("ignore_label", 255, (255,)),  # so Prefect's command reads 255
+        ("force", "refine,metrics", ("refine", "metrics")),
+        ("pamr_steps", "0,5", "0,5"),  # which is several: one run each
+        ("pamr_dilations", "8,16", (8, 16)),
+        ("pamr_dilations", "8,16;1,2", "8,16;1,2"),
+    ):
+        jsonschema.validate({name: text}, schema)
+        assert sclip_benchmark.validate_parameters({name: text})[name] == expected
+    for name, wrong in (("pamr_steps", "five"), ("mode", "dence"), ("num_samples", "3,4")):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate({name: wrong}, schema)
+
+
+def test_form_says_what_the_help_says():
+    """Each field of a deployment's form is described, in the order in which they are wanted."""
+    properties = sclip_benchmark.parameters.properties
+    assert [n for n in properties if not properties[n].get("description")] == []
+    first = ["dataset", "images", "labels", "classes", "pamr", "pamr_steps", "num_samples"]
+    by_position = sorted(properties, key=lambda name: properties[name]["position"])
+    assert by_position[: len(first)] == list(properties)[: len(first)] == first
+    for name, field in Settings.model_fields.items():
+        help_text = get_args(flag(name, field))[1].help.split(" sclip run takes several")[0]
+        said = properties[name]["description"].split(" Several:")[0]
+        assert in_parameters(help_text).startswith(said) or said == in_parameters(help_text)
+        if get_origin(field.annotation) is Literal:
+            assert list(get_args(field.annotation)) in [
+                kind.get("enum") for kind in properties[name]["anyOf"]
+            ]
+    assert properties["short_side"]["description"].endswith("[336]")
+    assert properties["dtype"]["anyOf"][0]["enum"] == ["auto", "fp32", "bf16", "fp16"]
+
+
+def test_messages_name_parameters_where_there_are_no_flags():
+    line = "--images DIR [--label-pattern P]: --pamr-steps 3, or --direct"
+    assert in_parameters(line) == "images DIR [label_pattern P]: pamr_steps 3, or --direct"
+
+
+@pytest.mark.parametrize(
+    ("given", "steps"),
+    [({}, 0), ({"pamr": True}, 10), ({"pamr": False}, 0), ({"pamr": True, "pamr_steps": 3}, 3)],
+)
+def test_pamr_is_a_switch_of_the_flow(monkeypatch, given, steps):
+    opened = []
+    monkeypatch.setattr("sclip_core.pipeline.run.Run.several", lambda s, told: opened.extend(s))
+    monkeypatch.setattr("flows.benchmark.get_run_logger", lambda: logging.getLogger("test"))
+    given = {"dataset": "voc20", "data_root": "nowhere", **given}
+    with pytest.raises(TypeError):  # of no runs, which is enough here
+        _opened(None, None, given.pop("pamr", None), given)
+    assert [settings.pamr_steps for settings in opened] == [steps]
+
+
+def test_a_switch_and_a_parameter_say_one_thing(monkeypatch):
+    monkeypatch.setattr("flows.benchmark.get_run_logger", lambda: logging.getLogger("test"))
+    with pytest.raises(UserError, match=r"^pamr=False and pamr_steps=5 conflict: use only one$"):
+        _opened(None, None, False, {"dataset": "voc20", "data_root": "nowhere", "pamr_steps": 5})
 
 
 def test_help_says_what_takes_several():

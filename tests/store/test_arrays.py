@@ -118,6 +118,44 @@ def test_other_rows_than_the_damaged_one_can_be_read(artifact, layout):
     assert_stored(table, [*batches[1], *batches[2]])
 
 
+@pytest.mark.parametrize(
+    "spoil", [Path.unlink, lambda path: path.write_bytes(path.read_bytes()[::-1])]
+)
+def test_damage_after_a_chunk_was_read_is_found(artifact, layout, spoil):
+    """Chunks are kept in memory, but only while their files stay as they are."""
+    table = ArrayTable(artifact, *layout)
+    store(table, rows := random_rows(*layout[:2], [9, 9]))
+    assert_stored(table, rows)
+    spoil(chunks(artifact)[0])
+    with pytest.raises(DamagedRow):
+        assert_stored(table, rows)
+
+
+def test_what_is_read_may_be_changed(artifact, layout):
+    table = ArrayTable(artifact, *layout)
+    store(table, rows := random_rows(*layout[:2], [9, 9]))
+    for row in artifact.rows().values():
+        table.read(row)[:] = 1
+    assert_stored(table, rows)
+
+
+def test_few_chunks_are_kept(artifact, layout):
+    table = ArrayTable(artifact, *layout)
+    store(table, rows := random_rows(*layout[:2], [70, 700, 9, 300]))
+    kept = table.segments._chunks = segments.Chunks(most=1000)
+    assert_stored(table, rows)
+    assert 0 < sum(values.nbytes for _, values in kept._kept.values()) == kept._size <= 1000
+
+
+def test_zarr_reads_the_same(artifact, layout):
+    """The chunks are Zarr's, whatever reads them here."""
+    table = ArrayTable(artifact, *layout)
+    store(table, random_rows(*layout[:2], LENGTHS), random_rows(*layout[:2], [5, 900], seed=1))
+    array = zarr.open_array(artifact.path / "segments/0000.zarr", mode="r")
+    for row in artifact.rows().values():
+        np.testing.assert_array_equal(array[row.start : row.stop], table.read(row))
+
+
 def test_damaged_rows_are_bad_images():
     """A run leaves them out, names them, and goes on."""
     assert issubclass(DamagedRow, ImageError)
@@ -335,7 +373,7 @@ def test_what_the_system_refuses_is_no_damage(artifact, monkeypatch, error):
         raise error
 
     with monkeypatch.context() as patched:
-        patched.setattr(segments.Segments, "array", refuse)
+        patched.setattr(segments.Chunks, "read", refuse)
         with pytest.raises(DiskError, match=r"cannot be read \(.*\); what was computed is kept"):
             table.read(artifact.rows()["0-0"])
     assert_stored(table, rows)

@@ -18,6 +18,7 @@ from sclip_core.pipeline.stages.label_maps import LabelMap, LabelMapStage, label
 from sclip_core.pipeline.stages.proposals import ProposalsStage
 from sclip_core.pipeline.stages.text_bank import TextBankStage
 from sclip_core.segmentation import Refiner
+from sclip_core.segmentation.backends import compile_for
 from sclip_core.segmentation.refiners import refiner_identity
 from sclip_core.store.arrays import NewRow
 
@@ -71,6 +72,10 @@ class RefineStage(SharingStage, LabelMapStage):
             **refiner_identity(self.run.chosen.refiner),
             **(self.run.chosen.decision.identity() if self.run.chosen.decision else {}),
         }
+
+    def prepare(self) -> None:
+        """Compile Numba's kernels, where they are used."""
+        compile_for(self.run.models.device)
 
     def compute_shared(
         self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int

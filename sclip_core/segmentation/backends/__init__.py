@@ -25,6 +25,7 @@ import torch
 from torch import Tensor
 
 PamrFunction = Callable[[Tensor, Tensor, int, Sequence[int]], Tensor]
+_compiling = threading.Lock()
 
 
 def fast_pamr(device: torch.device) -> PamrFunction | None:
@@ -64,7 +65,19 @@ def numba_available() -> bool:
 
 def warm_up() -> None:
     """Compile Numba's kernels, or load them from its cache, in a thread of the background."""
-    if numba_available():
-        from sclip_core.segmentation.backends.numba_decision import compile_kernels
+    cpu = torch.device("cpu")
+    threading.Thread(target=compile_for, args=(cpu,), name="sclip-compile", daemon=True).start()
 
-        threading.Thread(target=compile_kernels, name="sclip-compile", daemon=True).start()
+
+def compile_for(device: torch.device) -> None:
+    """See that what a device uses is compiled: the first call in a process does it or waits."""
+    if decides_by_numba(device):
+        with _compiling:
+            _compile_once()
+
+
+@cache
+def _compile_once() -> None:
+    from sclip_core.segmentation.backends.numba_decision import compile_kernels
+
+    compile_kernels()
