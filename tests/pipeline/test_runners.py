@@ -269,11 +269,11 @@ class TestCommand:
         process.kill()
 
     def children(self, process):
-        found = subprocess.run(
-            ["ps", "--ppid", str(process.pid), "-o", "pid=,args="], capture_output=True, text=True
-        )
-        lines = [line.split(None, 1) for line in found.stdout.splitlines()]
-        return [int(pid) for pid, args in lines if "spawn_main" in args]
+        task = Path(f"/proc/{process.pid}/task")
+        pids = [
+            int(pid) for each in task.iterdir() for pid in (each / "children").read_text().split()
+        ]
+        return [pid for pid in pids if b"spawn_main" in Path(f"/proc/{pid}/cmdline").read_bytes()]
 
     def ended(self, pids):
         for _ in range(300):
