@@ -79,7 +79,8 @@ class Mending:
         if not stage.executed:
             return
         with self._lock:
-            lacking = [row_id for row_id in stage.missing(ids) if row_id not in stage.failed]
+            there = stage.rows()
+            lacking = [i for i in ids if i not in there and i not in stage.failed]
             if lacking:
                 Filling(stage, lacking, shard).run()
 
