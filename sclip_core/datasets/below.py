@@ -51,15 +51,6 @@ def objects_below(place: ObjectPath) -> list[str]:
     return names_below(place)
 
 
-def relative(path: Place, folder: Place) -> str:
-    """What comes after the folder, with "/"."""
-    if isinstance(path, ObjectPath):
-        assert isinstance(folder, ObjectPath)
-        return path.relative_to(folder)
-    assert isinstance(folder, Path)
-    return path.relative_to(folder).as_posix()
-
-
 def lies_in(place: Place, folder: Place) -> bool:
     """Whether a folder is another one or lies in it."""
     if isinstance(place, ObjectPath) and isinstance(folder, ObjectPath):

@@ -14,8 +14,11 @@ from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
 from sclip_core.datasets.images import Reading, read_bytes, read_image
+from sclip_core.datasets.samples import Sample
 
 THREADS = 8
+MOST_HEADERS = 50_000  # that are looked at
+MOST_OBJECTS, OBJECT_THREADS = 64, 16
 AT_ONCE = 64  # headers a task: to hand a task over takes longer than to read one
 LOOK_AT = 16  # deep images that are decoded
 MOST_SHRUNK = 4  # times that a picture is made smaller without a word
@@ -28,9 +31,16 @@ TURNS = {
     7: "mirrored and by 90°",
     8: "by 90° anticlockwise",
 }
-REMOTE = 64  # objects of many whose headers are looked at: each is read whole
-REMOTE_THREADS = 16
 Headers = dict[Place, Header]
+
+
+def spread(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples whose headers are looked at: all, or of very many some, evenly spread.
+
+    Of objects fewer, as each is read whole.
+    """
+    remote = bool(samples) and isinstance(samples[0].image, ObjectPath)
+    return samples[:: -(-len(samples) // (MOST_OBJECTS if remote else MOST_HEADERS)) or 1]
 
 
 def survey(
@@ -42,8 +52,6 @@ def survey(
     labels: Mapping[Place, Place | None] | None = None,
 ) -> list[str]:
     """Look at the headers of all images; those that cannot be read are named elsewhere.
-
-    Of images in object storage a few are looked at, spread over all: each is a request.
 
     Args:
         paths: of the images.
@@ -59,9 +67,7 @@ def survey(
     Raises:
         UserError: all images have more than 8 bits, and none that was looked at can be used.
     """
-    listed = list(dict.fromkeys(paths))
-    chosen = few_of_objects(listed)
-    headers = headers_of(chosen)
+    headers = headers_of(paths)
     found = [
         dark_note(headers, reading),
         turned_note(headers, reading, sizes_tell, labels or {}) if scored else None,
@@ -70,20 +76,7 @@ def survey(
         _of(headers, lambda h: h.several, FRAMES),
         tiled_note(headers, protocol) if protocol.tile else shrunk_note(headers, protocol),
     ]
-    lines = [line for line in found if line is not None]
-    if lines and len(chosen) < len(listed):
-        lines.append(
-            f"these headers are of {len(chosen):,} of the {len(listed):,} images, which are in "
-            "object storage"
-        )
-    return lines
-
-
-def few_of_objects(paths: Sequence[Place]) -> Sequence[Place]:
-    """All files, or some of many objects, spread over all."""
-    if len(paths) <= REMOTE or not isinstance(paths[0], ObjectPath):
-        return paths
-    return paths[:: -(-len(paths) // REMOTE)]
+    return [line for line in found if line is not None]
 
 
 def headers_of(paths: Iterable[Place]) -> Headers:
@@ -92,7 +85,7 @@ def headers_of(paths: Iterable[Place]) -> Headers:
     remote = any(isinstance(path, ObjectPath) for path in listed)
     at_once = 1 if remote else AT_ONCE
     parts = [listed[start : start + at_once] for start in range(0, len(listed), at_once)]
-    threads = REMOTE_THREADS if remote else THREADS
+    threads = OBJECT_THREADS if remote else THREADS
     with ThreadPoolExecutor(threads, thread_name_prefix="sclip-headers") as pool:
         read = pool.map(lambda part: [(path, _header(path)) for path in part], parts)
         return {path: header for part in read for path, header in part if header is not None}

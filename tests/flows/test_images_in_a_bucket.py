@@ -54,7 +54,7 @@ def given(there: ObjectPath, small: Path, artifacts: object, **others: object) -
 
 
 def rows_of(sclip, query: str, artifacts: object) -> str:
-    code, out, err = sclip("query", query, f"--artifacts={artifacts}")
+    code, _, err = sclip("query", query, f"--artifacts={artifacts}")
     assert code == 0, err
     return out
 
@@ -159,7 +159,7 @@ def test_storage_that_does_not_answer(tmp_path, small, there, sclip, monkeypatch
 
     monkeypatch.setattr(Bucket, "fetch", failing)
     monkeypatch.setattr(Bucket, "answers", lambda self, place: False)
-    code, out, err = sclip("run", "--direct", *given(there, small, tmp_path))
+    code, _, err = sclip("run", "--direct", *given(there, small, tmp_path))
     assert code == 2
     assert err.splitlines()[-1].startswith(f"sclip: {there}/")
     assert "connection refused" in err
@@ -209,7 +209,7 @@ def test_a_changed_image_is_another(tmp_path, small, there, sclip):
 def test_refused_in_one_line(tmp_path, small, there, sclip, option, value, said):
     places.write(there / "yolo" / "0.txt", b"0 0.1 0.1 0.9 0.1 0.9 0.9")
     words = given(there, small, tmp_path, **{option: value.format(there=there)})
-    code, out, err = sclip("run", "--direct", *words)
+    code, _, err = sclip("run", "--direct", *words)
     assert (code, said in err, "Traceback" in err) == (2, True, False), err
     assert err.splitlines()[-1].startswith("sclip: ")
 

@@ -15,11 +15,10 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.config.places import ObjectPath, Place
+from sclip_core.config.places import ObjectPath, Place, listed_place
 from sclip_core.store import places
 from sclip_core.store.digests import Digests
 from sclip_core.store.objects.bucket import THREADS, Entry, content_name, side_by_side
@@ -187,14 +186,20 @@ class DataDigests:
         """Take what digests either kind."""
         self._files, self._objects = files, objects
 
-    def of_many(self, paths: Iterable[Place], told: Told | None = None) -> list[str | ImageError]:
+    def of_many(
+        self, paths: Iterable[Place | str], told: Told | None = None
+    ) -> list[str | ImageError]:
         """The sha256 of each, in order; for one that cannot be read, the error.
+
+        Args:
+            paths: of files and objects, also as text.
+            told: is told how far it is with the objects.
 
         Raises:
             StorageError: object storage cannot be reached.
         """
-        listed = list(paths)
-        files = [path for path in listed if isinstance(path, Path)]
+        listed = [_object_or_file(path) for path in paths]
+        files = [path for path in listed if not isinstance(path, ObjectPath)]
         objects = [path for path in listed if isinstance(path, ObjectPath)]
         of_files = iter(self._files.of_many(files) if files else [])
         of_objects = self._objects.of_many(objects, told) if objects else {}
@@ -217,6 +222,12 @@ class DataDigests:
             self._objects.forget(path)
         else:
             self._files.forget(path)
+
+
+def _object_or_file(path: Place | str) -> Place | str:
+    """Of text, an object's place; that of a file stays text, which takes less memory."""
+    place = listed_place(path) if isinstance(path, str) else path
+    return place if isinstance(place, ObjectPath) else path
 
 
 def _key(entry: Entry) -> str:
