@@ -54,7 +54,7 @@ def given(there: ObjectPath, small: Path, artifacts: object, **others: object) -
 
 
 def rows_of(sclip, query: str, artifacts: object) -> str:
-    code, _, err = sclip("query", query, f"--artifacts={artifacts}")
+    code, out, err = sclip("query", query, f"--artifacts={artifacts}")
     assert code == 0, err
     return out
 
