@@ -23,6 +23,7 @@ from pydantic_core import CoreSchema
 
 from sclip_core.config import CHEAP, OF_MASKS, SEVERAL, Settings, UserError, several_values
 from sclip_core.config.errors import shown
+from sclip_core.config.places import ObjectPath
 from sclip_core.config.roles import plain_types
 
 FIRST = ("dataset", "images", "labels", "classes", "pamr", "pamr_steps", "num_samples")  # in a form
@@ -169,9 +170,10 @@ def _flag(
             Parameter(name=names, help=field.description, group="Parameters", negative=()),
         ]
     kind: Any = str  # lists too: 8,16
+    leaves = plain_types(field.annotation)
     if not _is_tuple(field) and name not in SEVERAL:
         kind = next(
-            (k for k in plain_types(field.annotation) if k in (int, float, bool, Path)), str
+            (k for k in leaves if k in (int, float, bool, Path) and ObjectPath not in leaves), str
         )
     parameter = Parameter(
         help=_with_default(field, hint),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import urllib.request
+import uuid
 
 # The golden arrays' rounding, on every x86-64: AVX2 kernels, the same for every batch size. Before
 # torch is imported. Without it the tiny CLIP's sharpened attention makes 1e-4 of a last digit.
@@ -23,6 +25,7 @@ import torch
 from open_clip.tokenizer import SimpleTokenizer
 
 from sclip_core import SCLIP
+from sclip_core.config.places import ObjectPath
 from sclip_core.encoder import DenseEncoder, loading
 
 HERE = Path(__file__).parent
@@ -113,6 +116,39 @@ def scenes_runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from .results.runs import make_runs
 
     return make_runs(tmp_path_factory.mktemp("runs"))
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    """The address of an S3 server in this process, which is moto's and forgets everything."""
+    pytest.importorskip("obstore")
+    server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def bucket(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ObjectPath]:
+    """An empty place in a bucket; the environment names the server and credentials for it."""
+    from sclip_core.store.objects.bucket import bucket_of
+
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-access-key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3_server)
+    monkeypatch.setenv("AWS_REGION", "us-east-1")
+    # Opening a bucket on this machine adds to them; they are put back afterwards.
+    monkeypatch.setenv("NO_PROXY", os.environ.get("NO_PROXY", ""))
+    monkeypatch.setenv("no_proxy", os.environ.get("no_proxy", ""))
+    urllib.request.build_opener(urllib.request.ProxyHandler({})).open(
+        urllib.request.Request(f"{s3_server}/tests", method="PUT")  # there already: no matter
+    ).close()
+    bucket_of.cache_clear()  # it keeps the address and the credentials
+    yield ObjectPath(f"s3://tests/{uuid.uuid4().hex}")
+    bucket_of.cache_clear()
 
 
 @pytest.fixture

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from cyclopts import Parameter
+from cyclopts import Parameter, Token
 
 from flows.parameters import put_switches
 from sclip_core.config import (
@@ -17,6 +18,7 @@ from sclip_core.config import (
     several_values,
 )
 from sclip_core.config.paths import local
+from sclip_core.config.places import ObjectPath, place_of
 
 DEFAULT_CONFIG = Path("pipeline.yaml")
 
@@ -58,6 +60,18 @@ def only_local(_: object, value: object) -> None:
     for path in value if isinstance(value, list | tuple) else [value]:
         if isinstance(path, Path):
             local(path)
+
+
+def place(_: object, tokens: Sequence[Token]) -> Path | ObjectPath:
+    """A folder, or a place in object storage, as typed: cyclopts calls it with the value.
+
+    Raises:
+        ValueError: a URL that cannot be used.
+    """
+    try:
+        return place_of(tokens[0].value)
+    except ValueError as error:
+        raise ValueError(f"expected a folder or s3://bucket/prefix, but it {error}.") from None
 
 
 def settings_of(

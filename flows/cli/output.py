@@ -21,6 +21,7 @@ from pyarrow import csv
 from flows.cli.targets import check_target
 from sclip_core.config import STAGES, UserError, printable
 from sclip_core.config.optional import optional
+from sclip_core.config.places import Place, local_folder
 from sclip_core.store.files import write_whole
 
 Format = Annotated[
@@ -35,7 +36,7 @@ ENDINGS = {".csv": "csv", ".json": "json", ".parquet": "parquet"}
 STORED = ("results", "ground_truth", "unpacked", *STAGES)  # folders of the artifacts
 
 
-def chosen_format(format: Format, output: Path | None, artifacts: Path) -> str:
+def chosen_format(format: Format, output: Path | None, artifacts: Place) -> str:
     """The format that was asked for; checks where it is written to.
 
     Args:
@@ -55,7 +56,9 @@ def chosen_format(format: Format, output: Path | None, artifacts: Path) -> str:
     if by_name is None or format not in (None, by_name):
         wanted = f".{format}" if format not in (None, "table") else ", ".join(ENDINGS)
         raise UserError(f"{output}: tables are written as {wanted}; change the ending")
-    check_target(output, tuple(ENDINGS), [artifacts / name for name in STORED], "a table")
+    check_target(
+        output, tuple(ENDINGS), [local_folder(artifacts) / name for name in STORED], "a table"
+    )
     return by_name
 
 

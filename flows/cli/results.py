@@ -12,14 +12,19 @@ from typing import Annotated, Any, Literal
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from flows.cli.options import place
 from flows.cli.output import Format, Output, chosen_format, write
 from sclip_core.config import UserError, printable
+from sclip_core.config.places import ObjectPath, local_folder
 
-Artifacts = Annotated[Path, Parameter(help="Folder of all artifacts and results.")]
+Artifacts = Annotated[
+    Path | ObjectPath,
+    Parameter(help="Folder of all artifacts and results, or s3://bucket/prefix.", converter=place),
+]
 Draws = Annotated[
     int, Parameter(help="Number of bootstrap samples.", validator=Number(gte=100, lte=100_000))
 ]
-DEFAULT_ARTIFACTS = Path("artifacts")
+DEFAULT_ARTIFACTS: Path | ObjectPath = Path("artifacts")
 
 
 @contextmanager
@@ -131,7 +136,7 @@ def report(
 
     with warnings_as_lines():
         page, notes = write_report(
-            runs or ["latest"], output or artifacts / "report", artifacts, data_root
+            runs or ["latest"], output or local_folder(artifacts) / "report", artifacts, data_root
         )
     for note in notes:
         print(f"sclip: {printable(note)}", file=sys.stderr)

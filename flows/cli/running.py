@@ -54,7 +54,7 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
     """Run the Prefect flow in this process, over runs that are open already."""
     from sclip_core.segmentation.backends import warm_up
 
-    artifacts = runs[0].settings.artifacts
+    artifacts = runs[0].settings.local_artifacts
     server.prepare(artifacts)
     server.check_settings()
     from flows import benchmark

@@ -154,6 +154,6 @@ def drawn(points: Points, plot: Path | None) -> str:
     except UserError as error:
         return f"no plot: {error}"
     if plot is None:
-        plot = writable_folder(points.settings[0].artifacts / "sweeps") / f"{points.name}.png"
+        plot = writable_folder(points.settings[0].local_artifacts / "sweeps") / f"{points.name}.png"
     draw(points, plot)
     return printable(f"plot: {plot}")

@@ -24,6 +24,7 @@ from sclip_core.config.methods import (
 )
 from sclip_core.config.parquet import labels_beside
 from sclip_core.config.paths import HomePath, Paths, local, no_url
+from sclip_core.config.places import AnyPlace, local_folder
 from sclip_core.config.plugins import BUILT_IN, load_plugins, names_of, one_of, plugin_paths
 from sclip_core.config.protocol import (
     Protocol,
@@ -104,8 +105,12 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """Threads that read images ahead."""
     shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
     """Parts of the long stages, each a task of its own. [as many as GPUs are used]"""
-    artifacts: Annotated[HomePath, HOW] = Path("artifacts")
-    """Folder of all artifacts and results."""
+    runner: Annotated[Literal["threads", "processes", "dask", "ray"], HOW] = "threads"
+    """Who computes the parts: threads of this process, processes, Dask's or Ray's workers."""
+    address: Annotated[str | None, HOW] = None
+    """Of Dask's scheduler (tcp://host:8786) or Ray's cluster. [started here, for the command]"""
+    artifacts: Annotated[AnyPlace, HOW] = Path("artifacts")
+    """Folder of all artifacts and results, or s3://bucket/prefix (gs, az)."""
     strict: Annotated[bool, HOW] = False
     """Stop at the first bad image."""
     force: StageNames = ()
@@ -118,6 +123,11 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """SAM: prompts per pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: Annotated[HomePath | None, HOW] = None
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
+
+    @property
+    def local_artifacts(self) -> Path:
+        """The folder for what belongs to this machine; that of the artifacts, where it is one."""
+        return local_folder(self.artifacts)
 
     @field_validator("hybrid_rule")
     @classmethod

@@ -93,7 +93,7 @@ def _drawn(
         labels,
         images,
         vocabulary,
-        settings.artifacts / DRAWN,
+        settings.local_artifacts / DRAWN,
         settings.workers,
         lambda ids: chosen_ids(ids, settings.images_list, settings.num_samples),
         say,

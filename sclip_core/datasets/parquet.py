@@ -100,14 +100,14 @@ def _source(settings: Settings, say: Callable[[str], None], keep: bool) -> Sourc
         columns = Columns(columns.image, None)
     if (line := missing_shards(files)) is not None:
         say(line)
-    digests = Digests(settings.artifacts / "digests.jsonl", keep=keep).of_many(files)
+    digests = Digests(settings.local_artifacts / "digests.jsonl", keep=keep).of_many(files)
     wrong = next((one for one in digests if isinstance(one, ImageError)), None)
     if wrong is not None:
         raise wrong
     key = artifact_key({"version": VERSION, "files": digests, "columns": columns})
     ids = sorted(_ids(files, columns.image).items(), key=lambda item: item[1])
     wanted = dict(ids[: settings.first_drawn])
-    return Source(settings, files, columns, settings.artifacts / UNPACKED / key, wanted, say)
+    return Source(settings, files, columns, settings.local_artifacts / UNPACKED / key, wanted, say)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from sclip_core.config import UserError
 from sclip_core.pipeline.rows import Batch
 from sclip_core.store.arrays import DamagedRow, RowGone
-from sclip_core.store.files import writable_folder
+from sclip_core.store.places import writable
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.stage import Stage
@@ -96,7 +96,7 @@ class Filling:
         stage, left = self._stage, None
         while todo := self._todo():
             if left is None:
-                writable_folder(stage.run.root)
+                writable(stage.run.root)
                 done = len(self._ids) - len(stage.missing(self._ids))
                 stage.run.reporter.start(stage.name, done + len(todo), done, stage.unit)
             elif len(todo) < left:  # others have stored some

@@ -52,7 +52,7 @@ class Inputs:
             reporter: who is told what a user should know about the data.
             keep: whether digests and drawn label maps are kept below the artifacts.
         """
-        self.digests = Digests(settings.artifacts / "digests.jsonl", keep=keep)
+        self.digests = Digests(settings.local_artifacts / "digests.jsonl", keep=keep)
         self.journal = Journal(reporter, settings.strict)
         self.reading = Reading.of(settings)
         self._settings, self._keep = settings, keep
@@ -66,7 +66,7 @@ class Inputs:
         """
         settings, note = self._settings, self.journal.reporter.note
         dataset = opened(settings, note, self._keep)
-        for folder in folders_of(dataset, settings.artifacts) if self._keep else ():
+        for folder in folders_of(dataset, settings.local_artifacts) if self._keep else ():
             with suppress(OSError):
                 os.utime(folder)  # the time of its last use, for ``sclip gc``
         for line in (*dataset.vocabulary.notes, *dataset.notes):

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from sclip_core.config import ImageError
 from sclip_core.pipeline.filling import MOST_MISSED, Filling
+from sclip_core.store import places
 from sclip_core.store.arrays import DamagedRow, RowGone
 from sclip_core.store.files import DiskError
 
@@ -78,7 +79,8 @@ class Mending:
         if not stage.executed:
             return
         with self._lock:
-            lacking = [row_id for row_id in stage.missing(ids) if row_id not in stage.failed]
+            there = stage.rows()
+            lacking = [i for i in ids if i not in there and i not in stage.failed]
             if lacking:
                 Filling(stage, lacking, shard).run()
 
@@ -90,11 +92,13 @@ class Mending:
         """
         name, run, artifact = self._stage.name, self._stage.run, self._stage.artifact
         path, note = artifact.path, run.reporter.note
-        if not path.is_dir():
+        if not places.is_there(path):
             return
         with suppress(DiskError):  # where nothing can be written, reading is still possible
             if artifact.create(run.provenance()):
                 note(f"{name}: manifest.json in {path} was damaged; it is written again")
+        if not artifact.in_objects:
+            artifact.ledger.save_snapshot()  # of a store that an earlier version filled
         odd = artifact.ledger.odd_lines()
         if odd:
             number, fault = next(iter(odd.items()))

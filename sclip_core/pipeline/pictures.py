@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -79,7 +80,7 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     return written
 
 
-def _mask_rows(labels: LabelMapStage) -> dict[str, Row]:
+def _mask_rows(labels: LabelMapStage) -> Mapping[str, Row]:
     """The rows of the masks that the label maps were filled from; none of dense labels."""
     return labels.proposals.rows() if isinstance(labels, HybridStage) else {}
 

@@ -18,7 +18,6 @@ from sclip_core.store.arrays import NewRow
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-MOST_SECONDS = 5.0  # between commits; a killed process loses two batches at most
 MOST_BYTES = 2**26  # of rows that wait
 
 
@@ -32,6 +31,13 @@ class Writer(Protocol):
 class Table(Protocol):
     """How the rows of a stage are stored."""
 
+    @property
+    def batch_seconds(self) -> float:
+        """Between two commits, if there are not enough rows for one before."""
+
+    def worth_a_commit(self, rows: int) -> int:
+        """How many rows are worth a commit, where a stage says ``rows``."""
+
     def writer(self) -> AbstractContextManager[Writer]:
         """A place of one's own to append to."""
 
@@ -39,18 +45,23 @@ class Table(Protocol):
 class Batch:
     """Computed rows that are not stored yet; stored beside the computing, one batch at a time."""
 
-    def __init__(self, writer: Writer, size: int, stored: Callable[[Sequence[str]], None]) -> None:
+    def __init__(
+        self, writer: Writer, size: int, seconds: float, stored: Callable[[Sequence[str]], None]
+    ) -> None:
         """Begin with none.
 
         Args:
             writer: where they go.
             size: rows that are worth a commit.
+            seconds: after which they are committed too.
             stored: is told the ids of the rows that a commit has stored, in another thread.
         """
         self._writer = writer
         self._size = size
+        self._seconds = seconds
         self._stored = stored
         self._rows: list[NewRow] = []
+        self._bytes = 0
         self._started = time.monotonic()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="sclip-store")
         self._writing: Future[None] | None = None
@@ -62,10 +73,11 @@ class Batch:
             DiskError: an earlier batch could not be written.
         """
         self._rows += rows
+        self._bytes += sum(row.values.nbytes for row in rows)
         if (
             len(self._rows) >= self._size
-            or time.monotonic() - self._started > MOST_SECONDS
-            or sum(row.values.nbytes for row in self._rows) > MOST_BYTES
+            or time.monotonic() - self._started > self._seconds
+            or self._bytes > MOST_BYTES
         ):
             self._commit()
 
@@ -84,7 +96,7 @@ class Batch:
     def _commit(self) -> None:
         """Hand the rows over, once those before them are stored."""
         self._written()
-        rows, self._rows = self._rows, []
+        rows, self._rows, self._bytes = self._rows, [], 0
         seconds = time.monotonic() - self._started
         self._writing = self._thread.submit(self._store, rows, seconds)
         self._started = time.monotonic()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from sclip_core.config.own_code import file_of
 from sclip_core.progress import Status
+from sclip_core.store import places
 from sclip_core.store.artifact import identity_in
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def status_of(stage: Stage) -> Status:
 def _difference(stage: Stage) -> str:
     """What sets a stage's artifact apart from the most similar one of the stage."""
     path = stage.artifact.path
-    if path.is_dir():
+    if places.is_there(path):
         return f"these settings are new for these {stage.unit}"
     identity = _flat(stage.artifact.identity.as_dict())
     files = _code_files(stage)
     differences: list[dict[str, str]] = []
-    for manifest in sorted(path.parent.glob("*/manifest.json")):
+    for manifest in (each / "manifest.json" for each in places.children(path.parent)):
         try:
             other = _flat(identity_in(manifest).as_dict())
         except (OSError, ValueError):

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sclip_core.config.places import Place
 from sclip_core.report.pictures import hex_colour
 from sclip_core.results.tables import Paired, confusion
 
@@ -49,7 +49,7 @@ class Confused:
     matrix: NDArray[np.float64]  # percent of a row
 
 
-def confused_run(place: int, pairs: Paired, artifacts: Path) -> Confused | None:
+def confused_run(place: int, pairs: Paired, artifacts: Place) -> Confused | None:
     """The confusion of one of the runs; None if it was not kept."""
     table = confusion(pairs.run_ids[place], artifacts)
     if not table.num_rows:

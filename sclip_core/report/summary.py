@@ -10,6 +10,7 @@ import numpy as np
 from PIL import Image
 
 from sclip_core.config import UserError
+from sclip_core.config.places import Place
 from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
 from sclip_core.report.pictures import data_uri, image_scores
@@ -23,7 +24,7 @@ WIDTH = 900  # pixels of the picture
 HARDEST = 5  # classes that are named
 
 
-def score_lines(run_id: str, artifacts: Path) -> list[str]:
+def score_lines(run_id: str, artifacts: Place) -> list[str]:
     """Lines of Markdown: scores with their intervals, the hardest classes, published figures.
 
     Args:
@@ -41,7 +42,7 @@ def score_lines(run_id: str, artifacts: Path) -> list[str]:
     return lines + [f"- {remark}" for remark in remarks]
 
 
-def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
+def score_intervals(run_id: str, artifacts: Place) -> dict[str, str]:
     """Each score by name, as ``78.86 [76.80, 80.64]``; of few images without the interval.
 
     Args:
@@ -49,15 +50,15 @@ def score_intervals(run_id: str, artifacts: Path) -> dict[str, str]:
         artifacts: the folder of all artifacts.
     """
     pairs = paired([run_id], artifacts)
-    drawn = bootstrap(pairs.areas)
-    found = {name: sure(drawn.of(score), len(pairs.images)) for score, name in SCORES.items()}
+    drawn = bootstrap(pairs.sparse)
+    found = {name: sure(drawn.of(score), len(pairs)) for score, name in SCORES.items()}
     return {
         name: f"{value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
         for name, (value, low, high) in found.items()
     }
 
 
-def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
+def small_panel(run_id: str, artifacts: Place) -> tuple[str, str] | None:
     """The id of the image with the median mIoU, and a panel of it as a data URI.
 
     Args:
@@ -70,10 +71,10 @@ def small_panel(run_id: str, artifacts: Path) -> tuple[str, str] | None:
     try:
         run: Mapping[str, Any] = read_run(artifacts, run_id)[0]
         pairs = paired([run_id], artifacts)
-        scores = image_scores(pairs.areas)[0]
+        scores = image_scores(pairs.sparse)[0]
         known = np.flatnonzero(~np.isnan(scores))
         middle = known[np.argsort(scores[known], kind="stable")[len(known) // 2]]
-        image_id = pairs.images[int(middle)]
+        image_id = pairs.ids[int(middle)].as_py()
         source, maps = Source(artifacts, run), LabelMaps(artifacts, run)
         prediction = maps.read(source.digest(image_id))
         truth = source.truth(image_id)

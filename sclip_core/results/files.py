@@ -14,16 +14,18 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sclip_core.config import UserError, printable
-from sclip_core.results.sealed import DamagedError, seal, unseal
-from sclip_core.store.files import write_whole, written_to
+from sclip_core.config.places import Place, place_of
+from sclip_core.results.sealed import DamagedError, opened, readable, seal, unseal
+from sclip_core.store import places
 
 SCHEMA_VERSION = 2  # version 1 had no table confusion
 VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
@@ -71,43 +73,56 @@ class ResultsError(UserError):
         return ResultsWarning(f"{self.what}; left out: {self.advice}")
 
 
-def path_of(root: Path, table: str, run_id: str) -> Path:
+def root_of(artifacts: Place | str) -> Place:
+    """Where all artifacts are, of what a caller gave: a folder, or a URL of object storage.
+
+    Raises:
+        UserError: a URL that cannot be used.
+    """
+    try:
+        return place_of(artifacts)
+    except ValueError as error:
+        raise UserError(f"artifacts: {error}") from None
+
+
+def path_of(root: Place, table: str, run_id: str) -> Place:
     """The file of a run in a table."""
     return root / "results" / table / f"{run_id}.parquet"
 
 
-def write_run(root: Path, run_id: str, tables: Mapping[str, pa.Table]) -> None:
+def write_run(
+    root: Place, run_id: str, tables: Mapping[str, pa.Table | Iterable[pa.Table]]
+) -> None:
     """Write the tables of a run.
 
     Args:
         root: the folder of all artifacts.
         run_id: names the files.
-        tables: one for each name in ``TABLES``.
+        tables: one for each name in ``TABLES``, as a whole or in parts.
 
     Raises:
         DiskError: a file could not be written; the run is not listed then.
     """
     for name in TABLES:
-        folder = root / "results" / name
-        with written_to(folder):
-            folder.mkdir(parents=True, exist_ok=True)
-        table = tables[name].replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
-        write = partial(Path.write_bytes, data=seal(table))
-        write_whole(folder / f"{run_id}.parquet", write)
+        table = tables[name]
+        parts = [table] if isinstance(table, pa.Table) else table
+        version = {VERSION_KEY: str(SCHEMA_VERSION)}
+        data = seal(part.replace_schema_metadata(version) for part in parts)
+        places.write(path_of(root, name, run_id), data)
 
 
-def has_run(root: Path, run_id: str) -> bool:
+def has_run(root: Place, run_id: str) -> bool:
     """Whether a run is listed."""
-    return path_of(root, "runs", run_id).is_file()
+    return places.exists(path_of(root, "runs", run_id))
 
 
-def run_ids(root: Path) -> list[str]:
+def run_ids(root: Place) -> list[str]:
     """The ids of all listed runs, sorted."""
-    found = (path.stem for path in (root / "results" / "runs").glob("*.parquet"))
+    found = (path.stem for path in places.children(root / "results" / "runs", "*.parquet"))
     return sorted(name for name in found if not name.startswith("."))
 
 
-def some_run_ids(root: Path) -> list[str]:
+def some_run_ids(root: Place) -> list[str]:
     """The same, of a store that has results.
 
     Raises:
@@ -118,17 +133,21 @@ def some_run_ids(root: Path) -> list[str]:
     raise UserError(f"no runs under {root / 'results'}: `sclip run` makes them")
 
 
-def check_run(root: Path, run_id: str) -> None:
+def check_run(root: Place, run_id: str) -> None:
     """Check that all tables of a run are there and undamaged.
 
     Raises:
         ResultsError: one is not.
     """
     for table in reversed(TABLES):
-        read_table(root, table, [run_id])
+        for path in files_of(root, table, [run_id]):
+            if table == "runs":
+                read_file(path, table)
+            else:
+                opened_file(path, table)
 
 
-def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
+def files_of(root: Place, table: str, runs: Iterable[str]) -> list[Place]:
     """The files of a table for some runs; a run of an older version may have none.
 
     Raises:
@@ -138,16 +157,16 @@ def files_of(root: Path, table: str, runs: Iterable[str]) -> list[Path]:
     return [path for path in found if path is not None]
 
 
-def _file_of(root: Path, table: str, run_id: str) -> Path | None:
+def _file_of(root: Place, table: str, run_id: str) -> Place | None:
     """The file of a table; None if the version that wrote the run had no such table."""
     path = path_of(root, table, run_id)
-    if table not in SINCE or path.is_file():
+    if table not in SINCE or places.exists(path):
         return path
     version, _ = open_file(path_of(root, "runs", run_id))
     return path if version >= SINCE[table] else None
 
 
-def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.Table:
+def read_table(root: Place, table: str, runs: Sequence[str] | None = None) -> pa.Table:
     """One table of several runs, concatenated; columns that an older version lacks are null.
 
     Args:
@@ -176,7 +195,7 @@ def read_table(root: Path, table: str, runs: Sequence[str] | None = None) -> pa.
         ) from None
 
 
-def _readable(root: Path, table: str) -> list[pa.Table]:
+def _readable(root: Place, table: str) -> list[pa.Table]:
     """A table of each listed run; warns of those that cannot be read.
 
     Raises:
@@ -195,7 +214,7 @@ def _readable(root: Path, table: str) -> list[pa.Table]:
     return read
 
 
-def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
+def read_run(root: Place, run_id: str, table: str = "runs") -> list[dict[str, Any]]:
     """The rows of one table of one run.
 
     Raises:
@@ -204,7 +223,7 @@ def read_run(root: Path, run_id: str, table: str = "runs") -> list[dict[str, Any
     return _rows(read_table(root, table, [run_id]))
 
 
-def read_runs(root: Path) -> list[dict[str, Any]]:
+def read_runs(root: Place) -> list[dict[str, Any]]:
     """The rows of the table ``runs``, newest first.
 
     Raises:
@@ -240,7 +259,7 @@ def _with_types(table: pa.Table, types: Mapping[str, pa.DataType]) -> pa.Table:
     return table
 
 
-def read_file(path: Path, name: str) -> pa.Table:
+def read_file(path: Place, name: str) -> pa.Table:
     """The table in one file, written by this version or an older one.
 
     Args:
@@ -251,9 +270,7 @@ def read_file(path: Path, name: str) -> pa.Table:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
     _, table = open_file(path)
-    missing = sorted(NEEDED[name] - set(table.column_names))
-    if missing:
-        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)
+    _refuse_lacking(path, name, table.column_names)
     if name == "runs":
         _check_values(path, table)
     others = set(table["run_id"].unique().to_pylist()) - {path.stem}
@@ -262,7 +279,7 @@ def read_file(path: Path, name: str) -> pa.Table:
     return table
 
 
-def _check_values(path: Path, table: pa.Table) -> None:
+def _check_values(path: Place, table: pa.Table) -> None:
     """Check that the values of a run can be used: version 0.1.0 wrote no digest.
 
     Raises:
@@ -281,21 +298,70 @@ def _check_values(path: Path, table: pa.Table) -> None:
         raise ResultsError(f"{path} cannot be read ({error})", ADVICE) from None
 
 
-def open_file(path: Path) -> tuple[int, pa.Table]:
+def open_file(path: Place) -> tuple[int, pa.Table]:
     """The version of a file's schema and its table, without metadata.
 
     Raises:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
+    # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+    with refuse_unreadable(path):
+        table = unseal(places.read(path))
+    return _version(path, table.schema), table.replace_schema_metadata()
+
+
+def opened_file(path: Place, name: str, coded: Sequence[str] = ()) -> pq.ParquetFile:
+    """A file that is undamaged, to be read in parts.
+
+    A digest covers every byte; a file of version 0.1.0, which has none, is read here as a whole.
+
+    Args:
+        path: the file.
+        name: the table's name in ``TABLES``.
+        coded: columns of text that are read as dictionaries.
+
+    Raises:
+        ResultsError: it is missing, damaged, no table of results, or of a later version.
+    """
+    with refuse_unreadable(path):
+        file, sealed = opened(places.read(path), coded)
+    if not sealed:
+        read_file(path, name)
+        return file
+    _version(path, file.schema_arrow)
+    _refuse_lacking(path, name, file.schema_arrow.names)
+    with refuse_unreadable(path):
+        first = next(file.iter_batches(1, columns=["run_id"]), None)
+    if first is not None and first["run_id"].to_pylist() not in ([], [path.stem]):
+        raise ResultsError(f"{path} does not hold the run that its name says", ADVICE)
+    return file
+
+
+@contextmanager
+def refuse_unreadable(path: Place) -> Iterator[None]:
+    """Around reading a file.
+
+    Raises:
+        ResultsError: it is missing or damaged.
+    """
     try:
-        # Read here, since pyarrow takes a path such as exp:1/results for a URL.
-        table = unseal(path.read_bytes())
-    except FileNotFoundError:
-        raise ResultsError(f"{path} is missing", AGAIN) from None
-    except (OSError, DamagedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+        with readable():
+            yield
+    except DamagedError as error:
+        found = error.__context__
+        if isinstance(found, FileNotFoundError):
+            raise ResultsError(f"{path} is missing", AGAIN) from None
+        reason = getattr(found, "strerror", None) or str(error)
         raise ResultsError(f"{path} cannot be read ({reason})", ADVICE) from None
-    metadata = table.schema.metadata or {}
+
+
+def _version(path: Place, schema: pa.Schema) -> int:
+    """The version of a file's schema.
+
+    Raises:
+        ResultsError: it is no table of results, or of a later version.
+    """
+    metadata = schema.metadata or {}
     if VERSION_KEY not in metadata:
         raise ResultsError(f"{path} is Parquet, but not a table of results", ADVICE)
     version = metadata[VERSION_KEY].decode(errors="backslashreplace")
@@ -305,4 +371,11 @@ def open_file(path: Path) -> tuple[int, pa.Table]:
             "update it, or move the file away",
             later=True,
         )
-    return int(version), table.replace_schema_metadata()
+    return int(version)
+
+
+def _refuse_lacking(path: Place, name: str, columns: Iterable[str]) -> None:
+    """Raise if a table lacks a column that is needed."""
+    missing = sorted(NEEDED[name] - set(columns))
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)

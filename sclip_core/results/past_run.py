@@ -15,11 +15,14 @@ from numpy.typing import NDArray
 
 from sclip_core.config import UserError, resolve
 from sclip_core.config.data import OWN_DATA
+from sclip_core.config.places import Place, local_folder
 from sclip_core.datasets import Reading, decode_image, image_size, read_sample
 from sclip_core.datasets.drawn import opened
+from sclip_core.store import places
 from sclip_core.store.arrays import ArrayTable
-from sclip_core.store.artifact import Artifact, Identity, identity_in
+from sclip_core.store.artifact import Identity, identity_in
 from sclip_core.store.digests import Digests
+from sclip_core.store.tables import array_table, artifact_of
 
 OF_DATA = ("dataset", "data_root", *OWN_DATA, "ignore_label", "num_samples")
 OF_READING = (
@@ -34,7 +37,7 @@ USUALLY_IGNORED = "255"
 class LabelMaps:
     """The label maps of a run, by the digest of the image."""
 
-    def __init__(self, root: Path, run: Mapping[str, Any]) -> None:
+    def __init__(self, root: Place, run: Mapping[str, Any]) -> None:
         """Open the artifact.
 
         Args:
@@ -49,11 +52,12 @@ class LabelMaps:
         manifest = folder / "manifest.json"
         try:
             identity = identity_in(manifest)
-            found = json.loads(manifest.read_bytes()).get("provenance")
+            found = json.loads(places.read(manifest)).get("provenance")
             if (identity.stage, identity.key) != (stage, folder.name):
                 raise ValueError("of another folder")
-            artifact = Artifact(root, identity)
-            self._table = ArrayTable.of_unknown_layout(artifact) or ArrayTable(
+            artifact = artifact_of(root, identity)
+            found_layout = None if artifact.in_objects else ArrayTable.of_unknown_layout(artifact)
+            self._table = found_layout or array_table(
                 artifact, _dtype(root, identity), None, compress=True
             )
         except (OSError, ValueError, KeyError, TypeError):
@@ -96,7 +100,7 @@ def label_map_dtype(num_classes: int, spare: bool) -> str:
     return "uint16" if num_classes + spare > 256 else "uint8"
 
 
-def _dtype(root: Path, identity: Identity) -> str:
+def _dtype(root: Place, identity: Identity) -> str:
     """The dtype of an artifact's label maps by its classes, for where no array says it."""
     of_classes = identity
     if "query_class" not in identity.settings:  # masks that vote on the labels of ``refine``
@@ -109,7 +113,7 @@ def _dtype(root: Path, identity: Identity) -> str:
 class Source:
     """The dataset of a run."""
 
-    def __init__(self, root: Path, run: Mapping[str, Any], data_root: Path | None = None) -> None:
+    def __init__(self, root: Place, run: Mapping[str, Any], data_root: Path | None = None) -> None:
         """Open it.
 
         Args:
@@ -133,7 +137,7 @@ class Source:
         self._dataset = opened(settings, lambda line: None)
         self._reading = Reading.of(settings)
         self._samples = {sample.image_id: sample for sample in self._dataset.samples}
-        self._digests = Digests(root / "digests.jsonl")
+        self._digests = Digests(local_folder(root) / "digests.jsonl")
 
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""

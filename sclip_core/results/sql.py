@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import re
-from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
-from sclip_core.results.files import ARTIFACTS, TABLES, read_table, some_run_ids
+from sclip_core.config.places import Place
+from sclip_core.results.files import ARTIFACTS, TABLES, read_table, root_of, some_run_ids
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
 READING_KINDS = {"SELECT", "EXPLAIN", "MULTI"}  # MULTI: any statement with a pivot in it
@@ -25,7 +25,7 @@ ABSENT = re.compile(r"Table with name (\S+) does not exist")
 RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
-def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
+def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The answer of DuckDB to a query over the four tables.
 
     Runs whose files cannot be read are left out with a ``ResultsWarning``.
@@ -40,7 +40,7 @@ def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
             query, or the statement would change something.
     """
     duckdb = optional("duckdb", "query")
-    root = Path(artifacts)
+    root = root_of(artifacts)
     some_run_ids(root)
     connection = duckdb.connect(config=OFFLINE)
     try:
@@ -54,7 +54,7 @@ def query(sql: str, artifacts: Path | str = ARTIFACTS) -> pa.Table:
         raise UserError(f"DuckDB rejects the query: {_line(error)}{_hint(error, sql)}") from None
 
 
-def described_tables(root: Path) -> pa.Table:
+def described_tables(root: Place) -> pa.Table:
     """The tables that can be queried and their columns, a row for each table.
 
     Raises:

@@ -12,12 +12,15 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sclip_core.config import UserError
+from sclip_core.config.places import Place
+from sclip_core.store import places
 from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
+from sclip_core.store.ledger_rows import missing
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,14 @@ OF_A_MANIFEST = {"key", *Identity.__dataclass_fields__, "provenance"}
 class Artifact:
     """The folder of one stage's rows for one set of settings: manifest, ledger and data."""
 
+    in_objects: ClassVar[bool] = False
+    """Whether it lies in object storage."""
+
     def __init__(self, root: Path, identity: Identity) -> None:
         """Name the artifact, without reading or writing anything."""
         self.identity = identity
         self.path = root / identity.stage / identity.key
-        self.ledger = Ledger(self.path / "ledger.jsonl")
+        self.ledger = Ledger.at(self.path / "ledger.jsonl")
 
     @classmethod
     def at(cls, folder: Path) -> Artifact:
@@ -67,7 +73,7 @@ class Artifact:
         with suppress(OSError, ValueError):
             identity = identity_in(folder / "manifest.json")
         artifact = cls(folder.parents[1], identity)
-        artifact.path, artifact.ledger = folder, Ledger(folder / "ledger.jsonl")
+        artifact.path, artifact.ledger = folder, Ledger.at(folder / "ledger.jsonl")
         return artifact
 
     def create(self, provenance: Mapping[str, Any]) -> bool:
@@ -127,12 +133,12 @@ class Artifact:
         except (OSError, ValueError, AttributeError):
             different = ["the file, which is not readable,"]
         if different:
-            raise UserError(
-                f"{manifest} does not match the name of its folder ({', '.join(different)} "
-                "differ): it was edited or copied; move the folder away and run again"
-            )
+            raise of_others(manifest, different)
 
-    def rows(self) -> dict[str, Row]:
+    def refresh(self) -> None:
+        """See what others have written, before rows are read; a ledger on disk shows it at once."""
+
+    def rows(self) -> Mapping[str, Row]:
         """The stored rows by id.
 
         Raises:
@@ -143,11 +149,18 @@ class Artifact:
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """The ids that have no row, in order."""
-        rows = self.rows()
-        return [row_id for row_id in ids if row_id not in rows]
+        return missing(self.rows(), ids)
 
 
-def identity_in(manifest: Path) -> Identity:
+def of_others(manifest: Place, different: Iterable[str]) -> UserError:
+    """The error for a manifest of other settings than the name of its folder says."""
+    return UserError(
+        f"{manifest} does not match the name of its folder ({', '.join(different)} "
+        "differ): it was edited or copied; move the folder away and run again"
+    )
+
+
+def identity_in(manifest: Place) -> Identity:
     """The identity in a manifest.
 
     Raises:
@@ -155,7 +168,7 @@ def identity_in(manifest: Path) -> Identity:
         ValueError: it holds no identity.
     """
     try:
-        found = json.loads(manifest.read_bytes())
+        found = json.loads(places.read(manifest))
         if not isinstance(found, dict) or not Identity.__dataclass_fields__.keys() <= found.keys():
             raise ValueError("not a manifest")
         identity = Identity(**{name: found[name] for name in Identity.__dataclass_fields__})

@@ -26,6 +26,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.store.files import TEMPORARY, host, is_leftover, make_folder, written_to
 
 LOG = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ FOLDER = ".leases"
 HEARTBEAT = 2.0  # seconds
 # Seconds without a heartbeat after which ...
 LOST = 15.0  # a process of another host counts as dead
+ABANDONED = 120.0  # work of a command of another host, whose heartbeats a disk may show late
 FORGOTTEN = 86_400.0  # the lease of such a process is removed
 STOPPED = 60.0  # a process of this host counts as suspended
 ARTIFACT = re.compile(r"\w+/[0-9a-f]+")  # names of artifacts
@@ -67,7 +69,7 @@ class Lease:
         self._claimed: dict[str, set[str]] = {}
         self._end: weakref.finalize[Any, Any] | None = None
 
-    def use(self, artifacts: Iterable[Path]) -> None:
+    def use(self, artifacts: Iterable[Place]) -> None:
         """Protect artifacts that this process reads or writes from being cleaned up.
 
         Does nothing where the store cannot be written to.
@@ -78,7 +80,7 @@ class Lease:
             with self._exclusive():  # a clean-up looks at what is in use under the same lock
                 self._write({"use": names})
 
-    def claim(self, artifact: Path, ids: Iterable[str], most: int) -> list[str]:
+    def claim(self, artifact: Place, ids: Iterable[str], most: int) -> list[str]:
         """Claim the first rows that no other process computes.
 
         Args:
@@ -103,7 +105,7 @@ class Lease:
                     self._write({"artifact": name, "claim": ours})
         return ours
 
-    def release(self, artifact: Path, ids: Iterable[str]) -> None:
+    def release(self, artifact: Place, ids: Iterable[str]) -> None:
         """Give up claims: the rows are stored, or will not be computed."""
         name = self._name(artifact)
         with self._mutex:
@@ -113,7 +115,7 @@ class Lease:
                 with suppress(OSError):
                     self._write({"artifact": name, "release": sorted(given)})
 
-    def taken(self, artifact: Path) -> dict[str, str]:
+    def taken(self, artifact: Place) -> dict[str, str]:
         """The rows that others compute, each with its owner, such as ``process 12``."""
         with self._mutex:
             return self._taken(self._name(artifact))
@@ -137,6 +139,19 @@ class Lease:
             with self._exclusive():
                 yield
 
+    @property
+    def name(self) -> str:
+        """By which other processes know this lease; empty: it has no file."""
+        return self._path.name if self._end else ""
+
+    def lives(self, name: str) -> bool:
+        """Whether another process's lease has not ended, nor the process without ending it."""
+        with self._mutex, suppress(OSError):
+            path = self._folder / name
+            other = self._others.setdefault(path, _Other(seen=time.monotonic()))
+            return _is_alive(path, other, stopped_count=True, lost=ABANDONED)
+        return False
+
     def close(self) -> None:
         """End the lease; the next use begins another."""
         with self._mutex:
@@ -145,7 +160,7 @@ class Lease:
                 self._end = None
             self._claimed.clear()
 
-    def _name(self, artifact: Path) -> str:
+    def _name(self, artifact: Place) -> str:
         return f"{artifact.parent.name}/{artifact.name}"
 
     def _open(self) -> None:
@@ -218,6 +233,42 @@ class Lease:
             path.with_suffix(".lock").unlink(missing_ok=True)
 
 
+class NoLease:
+    """In place of a lease, for object storage: no process knows what others compute.
+
+    Work is divided by shards instead. Two commands that compute the same rows store them twice,
+    and the results are the same.
+    """
+
+    name = ""
+
+    def lives(self, name: str) -> bool:
+        """Whether another lease has not ended: unknown, so yes."""
+        return True
+
+    def use(self, artifacts: Iterable[Place]) -> None:
+        """Nothing: nothing is cleaned up there."""
+
+    def claim(self, artifact: Place, ids: Iterable[str], most: int) -> list[str]:
+        """The first of the wanted rows."""
+        return list(islice(ids, most))
+
+    def release(self, artifact: Place, ids: Iterable[str]) -> None:
+        """Nothing."""
+
+    def taken(self, artifact: Place) -> dict[str, str]:
+        """None."""
+        return {}
+
+    def close(self) -> None:
+        """Nothing."""
+
+
+def lease_of(root: Place) -> Lease | NoLease:
+    """The lease of this process in the store of all artifacts."""
+    return NoLease() if isinstance(root, ObjectPath) else Lease(root)
+
+
 def _owner(path: Path) -> str:
     where, pid, *_ = *path.stem.split("-"), "", ""
     who = f"process {pid}" if pid.isdigit() else "process ?"
@@ -235,7 +286,7 @@ def is_free(path: Path) -> bool:
     return True
 
 
-def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
+def _is_alive(path: Path, other: _Other, stopped_count: bool, lost: float | None = None) -> bool:
     """Whether the process of a lease lives and is not suspended (unless `stopped_count`)."""
     now, heartbeat = time.monotonic(), path.stat().st_mtime_ns
     if heartbeat != other.heartbeat:
@@ -243,7 +294,7 @@ def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
     silent = now - other.seen
     if path.name.startswith(f"{host()}-"):
         return not is_free(path.with_suffix(".lock")) and (stopped_count or silent < STOPPED)
-    return silent < LOST
+    return silent < (lost or LOST)
 
 
 def _read(path: Path, other: _Other) -> None:

@@ -50,7 +50,7 @@ class RecordTable(PartFiles):
             raise TypeError(f"records of {records.schema}, expected {self._schema}")
         ids = pa.array([row.id for row in rows for _ in range(len(row.values))], pa.string())
         table = records.add_column(0, self._id_column, ids)
-        self._store(table, rows, [_crc(row.values) for row in rows], seconds)
+        self._store(table, rows, [crc_of_records(row.values) for row in rows], seconds)
 
     def read(self, row: Row) -> pa.Table:
         """The records of a row.
@@ -63,7 +63,7 @@ class RecordTable(PartFiles):
         except UnreadablePart:
             raise self._all_damaged(row) from None
         records = part.slice(row.start, row.stop - row.start)
-        if _crc(records) != row.crc:
+        if crc_of_records(records) != row.crc:
             raise self.damaged(row)
         return records
 
@@ -74,7 +74,7 @@ class RecordTable(PartFiles):
         return found
 
 
-def _crc(records: pa.Table) -> int:
+def crc_of_records(records: pa.Table) -> int:
     """CRC-32 of the records' values, which does not depend on their memory layout."""
     crc = 0
     for column in records.columns:

@@ -6,7 +6,7 @@ import zlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -42,6 +42,13 @@ class NewRow:
 
 class RowTable(ABC):
     """The rows of an artifact; subclasses say how they are stored."""
+
+    batch_seconds: ClassVar[float] = 5.0
+    """Between two commits: a killed process loses two batches at most."""
+
+    def worth_a_commit(self, rows: int) -> int:
+        """How many rows are worth a commit, where a stage says ``rows``."""
+        return rows
 
     def __init__(self, artifact: Artifact) -> None:
         """Take the artifact's folder."""

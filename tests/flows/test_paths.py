@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
@@ -16,11 +17,11 @@ COMMANDS = [
     *(
         ["run", "--direct", f"--{name}"]
         for name in (
-            *("artifacts", "images", "labels", "data-root", "classes", "save-vis", "config"),
+            *("images", "labels", "data-root", "classes", "save-vis", "config"),
             *("sam-checkpoint", "model", "pretrained"),
         )
     ),
-    ["plan", "--images=i", "--artifacts"],
+    ["plan", "--save-vis"],
     ["sweep", "--images=i", "--plot"],
     ["demo", "--folder"],
     ["demo", "--artifacts"],
@@ -28,12 +29,8 @@ COMMANDS = [
     ["segment", "--classes", "cat", "a.png", "--labels-out"],
     ["segment", "--classes", "cat", "b.png"],
     ["segment", "--classes", "cat"],
-    ["results", "--artifacts"],
-    ["compare", "latest", "latest~1", "--artifacts"],
     ["compare", "latest", "latest~1", "--output"],
-    ["query", "from runs", "--artifacts"],
     ["query", "from runs", "-o"],
-    ["report", "--artifacts"],
     ["report", "--output"],
     ["report", "--data-root"],
     ["data", "list", "--root"],
@@ -67,7 +64,7 @@ def test_refused_as_words(tmp_path, monkeypatch, sclip, small):
     "url",
     ["s3://b", "gs://b/x", "http://h", "hf://datasets/a", "file:///tmp/x", "az://a", "s3:/b/x"],
 )
-@pytest.mark.parametrize("name", ["artifacts", "images", "labels", "save_vis", "pretrained"])
+@pytest.mark.parametrize("name", ["images", "labels", "save_vis", "pretrained"])
 def test_refused_in_a_file(tmp_path, url, name):
     file = tmp_path / "pipeline.yaml"
     file.write_text(f"sclip:\n  images: i\n  {name}: {url}\n")
@@ -77,12 +74,42 @@ def test_refused_in_a_file(tmp_path, url, name):
 
 def test_refused_in_a_flow():
     """Its parameters and those of Python's callers are the same settings."""
-    with pytest.raises(UserError, match="artifacts='s3://b/x': is a URL"):
-        resolve(images="i", artifacts="s3://b/x")
+    with pytest.raises(UserError, match="save_vis='s3://b/x': is a URL"):
+        resolve(images="i", save_vis="s3://b/x")
     with pytest.raises(UserError, match="is a URL"):
-        resolve(images="i", artifacts=Path("s3://b/x"))
+        resolve(images="i", save_vis=Path("s3://b/x"))
     with pytest.raises(UserError, match="is a URL"):
         resolve("s3://b/pipeline.yaml")
+
+
+STORES = (
+    ["run", "--direct", "--images=i"],
+    ["plan", "--images=i"],
+    ["results"],
+    ["compare", "latest", "latest~1"],
+    ["query", "from runs"],
+    ["report"],
+)
+
+
+@pytest.mark.parametrize("words", STORES, ids=" ".join)
+@pytest.mark.parametrize(
+    "url", ["ftp://h/a", "hf://datasets/a", "file:///tmp/x", "http://h/b", "s3://", "s3://b/../x"]
+)
+def test_artifacts_of_another_kind(tmp_path, monkeypatch, sclip, words, url):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = sclip(*words, "--artifacts", url)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert re.search("is a URL of a kind that is not supported|names no bucket|has '.', '..'", err)
+    assert not os.listdir(tmp_path)
+
+
+def test_credentials_in_a_url_are_not_repeated(sclip):
+    code, out, err = sclip("results", "--artifacts", "s3://AKIA1:geheim@bucket/x")
+    assert (code, out) == (2, "")
+    assert "credentials are taken from the environment" in err
+    assert "geheim" not in err
+    assert "AKIA1" not in err
 
 
 @pytest.mark.parametrize(

@@ -91,14 +91,14 @@ def test_written_again(tmp_path):
 
 @pytest.mark.parametrize("stops_at", TABLES)
 def test_a_run_that_is_listed_is_whole(tmp_path, monkeypatch, stops_at):
-    write = results.write_whole
+    write = results.places.write
 
-    def stopping(path: Path, how: object) -> None:
+    def stopping(path: Path, data: bytes) -> None:
         if path.parent.name == stops_at:
             raise KeyboardInterrupt
-        write(path, how)
+        write(path, data)
 
-    monkeypatch.setattr(results, "write_whole", stopping)
+    monkeypatch.setattr(results.places, "write", stopping)
     with pytest.raises(KeyboardInterrupt):
         write_run(tmp_path, "one", tables("one"))
     assert not has_run(tmp_path, "one")

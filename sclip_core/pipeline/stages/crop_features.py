@@ -15,6 +15,7 @@ from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.proposals import ProposalsStage
 from sclip_core.store.arrays import ArrayTable, NewRow
+from sclip_core.store.tables import array_table
 
 
 class CropFeaturesStage(Stage):
@@ -48,7 +49,7 @@ class CropFeaturesStage(Stage):
     @cached_property
     def table(self) -> ArrayTable:
         """(masks, D) float32 for each image."""
-        return ArrayTable(self.artifact, "float32", self.run.models.spec.width, compress=False)
+        return array_table(self.artifact, "float32", self.run.models.spec.width, compress=False)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Encode the crops, image by image."""

@@ -32,6 +32,7 @@ from sclip_core.pipeline.stages.text_bank import TextBankStage
 from sclip_core.pipeline.stages.trunk import TrunkStage, layers_of
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.ledger import Row
+from sclip_core.store.tables import array_table
 
 
 class DenseFeaturesStage(EncodingStage):
@@ -90,7 +91,7 @@ class DenseFeaturesStage(EncodingStage):
     def table(self) -> ArrayTable:  # type: ignore[override]
         """(patches, D) an image."""
         dtype = "float32" if self._stored == torch.float32 else "float16"
-        return ArrayTable(self.artifact, dtype, self.run.models.spec.width, compress=False)
+        return array_table(self.artifact, dtype, self.run.models.spec.width, compress=False)
 
     @property
     def _stored(self) -> torch.dtype:

@@ -12,6 +12,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.results.past_run import label_map_dtype
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
+from sclip_core.store.tables import array_table
 
 LabelMap = NDArray[np.unsignedinteger[Any]]  # (H, W)
 
@@ -36,7 +37,7 @@ class LabelMapStage(Stage):
     @cached_property
     def table(self) -> ArrayTable:
         """The pixels of an image, row by row."""
-        return ArrayTable(self.artifact, self.dtype.name, None, compress=True)
+        return array_table(self.artifact, self.dtype.name, None, compress=True)
 
     def decision(self) -> dict[str, Any]:
         """Scale, thresholds, and which word belongs to which class."""

@@ -24,6 +24,7 @@ from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddings
 from sclip_core.store.arrays import NewRow
 from sclip_core.store.ledger import Row
 from sclip_core.store.records import RecordTable
+from sclip_core.store.tables import record_table
 
 BOX = ("x", "y", "width", "height")
 SCHEMA = pa.schema(
@@ -79,7 +80,7 @@ class ProposalsStage(Stage):
     @cached_property
     def table(self) -> RecordTable:
         """One record of ``SCHEMA`` for each mask."""
-        return RecordTable(self.artifact, SCHEMA, "image")
+        return record_table(self.artifact, SCHEMA, "image")
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Propose masks for one image after the other."""

@@ -25,6 +25,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.trunk import STORED
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
+from sclip_core.store.tables import array_table
 from sclip_core.tensors import is_finite
 
 SAM = "sam"
@@ -99,7 +100,7 @@ class ProxyFeaturesStage(SharingStage):
     @cached_property
     def table(self) -> ArrayTable:
         """(tokens, C) an image, in the network's own dtype."""
-        return ArrayTable(self.artifact, self._dtype, None, compress=False)
+        return array_table(self.artifact, self._dtype, None, compress=False)
 
     def compute_shared(
         self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int

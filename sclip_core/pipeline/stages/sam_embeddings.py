@@ -20,6 +20,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.trunk import STORED
 from sclip_core.store.arrays import ArrayTable, NewRow
 from sclip_core.store.ledger import Row
+from sclip_core.store.tables import array_table
 
 
 class SamEmbeddings(NamedTuple):
@@ -55,7 +56,7 @@ class SamEmbeddingsStage(Stage):
     @cached_property
     def table(self) -> ArrayTable:
         """(crops · C · h · w) an image."""
-        return ArrayTable(self.artifact, STORED[self.run.models.dtype], None, compress=False)
+        return array_table(self.artifact, STORED[self.run.models.dtype], None, compress=False)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Encode one image after the other, each with its crops."""

@@ -17,6 +17,7 @@ from sclip_core.encoder.text import TEMPLATES
 from sclip_core.encoder.words import check_words
 from sclip_core.pipeline.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
+from sclip_core.store.tables import array_table
 
 
 class TextBankStage(Stage):
@@ -74,7 +75,7 @@ class TextBankStage(Stage):
     @cached_property
     def table(self) -> ArrayTable:
         """One row of D floats a word."""
-        return ArrayTable(self.artifact, "float32", self.run.models.spec.width, compress=False)
+        return array_table(self.artifact, "float32", self.run.models.spec.width, compress=False)
 
     def bank(self) -> TextBank:
         """The bank of the run's vocabulary, on the CPU."""

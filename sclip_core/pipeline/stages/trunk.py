@@ -24,6 +24,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.encoding import EncodingStage, Taps
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.ledger import Row
+from sclip_core.store.tables import array_table
 
 STORED = {"fp32": "float32", "fp16": "float16", "bf16": "float32"}  # NumPy has no bfloat16
 
@@ -68,7 +69,7 @@ class TrunkStage(EncodingStage):
         """(tokens, width) an image."""
         models = self.run.models
         width = models.spec.tower.width
-        return ArrayTable(self.artifact, STORED[models.dtype], width, compress=False)
+        return array_table(self.artifact, STORED[models.dtype], width, compress=False)
 
     def of_pass(
         self, clip: CLIP, taps: Taps, grid: tuple[int, int], stages: Sequence[Stage]

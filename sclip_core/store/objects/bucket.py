@@ -1,0 +1,321 @@
+"""Object storage through obstore: S3 and what speaks its protocol, Google's, Azure's.
+
+Objects are written whole, by a put that fails where the name is taken. That is all that the store
+relies on, so it is tried out before a store is written to. Credentials come from the environment,
+as the tools of each cloud take them, and go nowhere else.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import re
+import time
+import uuid
+from collections.abc import Callable, Iterator, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+from functools import cache
+from typing import Any, NamedTuple, TypeVar
+
+from sclip_core.config.errors import printable
+from sclip_core.config.optional import optional
+from sclip_core.config.places import ObjectPath
+from sclip_core.store.files import KEPT, DiskError
+
+Result = TypeVar("Result")
+ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+TRIES = 8  # of a request, beside those that obstore makes itself
+LONGEST_PAUSE = 20.0  # seconds between two tries
+PATIENCE = timedelta(seconds=60)  # of obstore, for one request with its retries
+THREADS = 16  # requests at once: each waits for tens of milliseconds
+LONGEST = 160  # characters of a reason
+NOT_FOUND = "NotFoundError"
+FOR_GOOD = (NOT_FOUND, "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
+INSTANCE = "169.254."  # where a machine of a cloud is asked for credentials, in want of others
+NO_CREDENTIALS = (
+    "no valid credentials in the environment, such as AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, "
+    "AZURE_STORAGE_ACCOUNT_NAME"
+)
+SECRETS = re.compile(r"(?i)(x-amz-[a-z-]+|signature|credential|token|key)=[^&\s\"']+")
+
+
+class StorageError(DiskError):
+    """Object storage refused or could not be reached; what was there before is unchanged."""
+
+
+class Entry(NamedTuple):
+    """An object as a listing has it."""
+
+    path: ObjectPath
+    size: int  # bytes
+    etag: str  # changes with the content
+
+
+class Bucket:
+    """The objects of one bucket; safe to be used by several threads."""
+
+    def __init__(self, url: str) -> None:
+        """Connect to nothing yet.
+
+        Args:
+            url: scheme and name, ``s3://bucket``.
+
+        Raises:
+            UserError: obstore is not installed, or cannot use the environment's settings.
+        """
+        self._obstore = optional("obstore", "s3", f", which reads and writes {url}")
+        self._url = url
+        try:
+            self._store = _opened(url)
+        except Exception as error:  # obstore raises its own and ValueError
+            raise StorageError(f"{url} cannot be opened ({_reason(error)})") from None
+
+    def read(self, path: ObjectPath) -> bytes:
+        """The content of an object.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be read.
+        """
+        return self._tried(path, lambda: self._bytes(self._obstore.get(self._store, path.key)))
+
+    def read_range(self, path: ObjectPath, start: int, stop: int) -> bytes:
+        """Some bytes of an object; as ``read``."""
+        if start == stop:
+            return b""
+
+        def get() -> bytes:
+            found = self._obstore.get_range(self._store, path.key, start=start, end=stop)
+            data = bytes(found)
+            if len(data) != stop - start:
+                raise ConnectionError(f"{len(data)} of {stop - start} bytes came")
+            return data
+
+        return self._tried(path, get)
+
+    def entry(self, path: ObjectPath) -> Entry | None:
+        """Size and ETag of an object; None if there is none.
+
+        Raises:
+            StorageError: the storage cannot be asked.
+        """
+        try:
+            found = self._tried(path, lambda: self._obstore.head(self._store, path.key))
+        except FileNotFoundError:
+            return None
+        return Entry(path, found["size"], found["e_tag"] or "")
+
+    def entries(self, prefix: ObjectPath, after: str = "") -> list[Entry]:
+        """All objects below a place, by name.
+
+        Args:
+            prefix: the place.
+            after: leaves out those whose key is not greater.
+
+        Raises:
+            StorageError: they cannot be listed.
+        """
+        whole = f"{prefix.key}/" if prefix.key else None
+
+        def get() -> list[Entry]:
+            listed = self._obstore.list(self._store, whole, offset=after or None, chunk_size=1000)
+            return [
+                Entry(ObjectPath._of(self._url, found["path"]), found["size"], found["e_tag"] or "")
+                for page in listed
+                for found in page
+            ]
+
+        return sorted(self._tried(prefix, get))
+
+    def children(self, prefix: ObjectPath) -> list[ObjectPath]:
+        """The places directly below one, objects and what has objects below it, by name."""
+        whole = f"{prefix.key}/" if prefix.key else None
+
+        def get() -> list[str]:
+            found = self._obstore.list_with_delimiter(self._store, whole)
+            return [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
+
+        return sorted(ObjectPath._of(self._url, key) for key in self._tried(prefix, get))
+
+    def put(self, path: ObjectPath, data: bytes) -> None:
+        """Write an object, in place of an older one.
+
+        Raises:
+            StorageError: it could not be written; an older one is unchanged.
+        """
+        self._tried(path, lambda: self._obstore.put(self._store, path.key, data), writing=True)
+
+    def put_new(self, path: ObjectPath, data: bytes) -> bool:
+        """Write an object unless the name is taken: of several writers one succeeds.
+
+        An answer may get lost after the object was written, and the next try then finds the name
+        taken, by this very content: that is a success.
+
+        Returns:
+            Whether the object has this content; False: another one was there first.
+
+        Raises:
+            StorageError: it could not be written.
+        """
+
+        def put() -> bool:
+            try:
+                self._obstore.put(self._store, path.key, data, mode="create", use_multipart=False)
+            except Exception as error:
+                if _kind(error) not in ("AlreadyExistsError", "PreconditionError"):
+                    raise
+                return False
+            return True
+
+        return self._tried(path, put, writing=True) or self.read(path) == data
+
+    def delete(self, path: ObjectPath) -> None:
+        """Remove an object, if it is there.
+
+        Raises:
+            StorageError: it could not be removed.
+        """
+        try:
+            self._tried(path, lambda: self._obstore.delete(self._store, path.key), writing=True)
+        except FileNotFoundError:
+            return
+
+    def probe(self, root: ObjectPath) -> None:
+        """See that a put fails where the name is taken, which the store relies on.
+
+        Args:
+            root: where a small object is put, and removed again.
+
+        Raises:
+            StorageError: the storage replaces the object, or cannot be written to.
+        """
+        path = root / f".probe-{uuid.uuid4().hex}"
+        try:
+            self.put_new(path, b"first")
+            if self.put_new(path, b"second") or self.read(path) != b"first":
+                raise StorageError(
+                    f"{self._url} replaces an object where only a new one was asked for "
+                    "(If-None-Match is not honoured), so two writers could lose each other's rows: "
+                    "pass a store that honours it, or a folder: --artifacts DIR"
+                )
+        finally:
+            self.delete(path)
+
+    def _tried(
+        self, path: ObjectPath, request: Callable[[], Result], writing: bool = False
+    ) -> Result:
+        """What a request gives, tried again where another try may help."""
+        for attempt in range(TRIES):
+            try:
+                return request()
+            except Exception as error:  # obstore's own exceptions share no module of their own
+                kind = _kind(error)
+                if kind == NOT_FOUND and not writing:
+                    raise FileNotFoundError(str(path)) from None
+                if kind in FOR_GOOD or INSTANCE in str(error) or attempt == TRIES - 1:
+                    raise _told(path, error, writing) from None
+            time.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))
+        raise AssertionError("the last try returns or raises")
+
+    @staticmethod
+    def _bytes(found: Any) -> bytes:
+        size = found.meta["size"]
+        data = bytes(found.bytes())
+        if len(data) != size:
+            raise ConnectionError(f"{len(data)} of {size} bytes came")
+        return data
+
+
+@cache
+def bucket_of(path_bucket: str) -> Bucket:
+    """The bucket of a place, ``place.bucket``; opened once a process."""
+    return Bucket(path_bucket)
+
+
+def side_by_side(work: Callable[[Any], Result], items: list[Any]) -> Iterator[Result]:
+    """What requests give, in order, several at a time."""
+    if len(items) < 2:
+        return map(work, items)
+    with ThreadPoolExecutor(min(THREADS, len(items)), "sclip-objects") as pool:
+        return iter(list(pool.map(work, items)))
+
+
+def content_name(data: bytes, started: int) -> str:
+    """A name for an object that holds this: the time comes first, so names are in its order.
+
+    Args:
+        data: the content.
+        started: nanoseconds; the same in each try, so that a lost answer makes no second object.
+    """
+    return f"{started:016x}-{hashlib.sha256(data).hexdigest()[:16]}"
+
+
+def _opened(url: str) -> Any:
+    from obstore.store import from_url
+
+    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    if any(host in endpoint for host in LOOPBACK):
+        _exempt(os.environ)
+    options: Any = {"timeout": "60s", "connect_timeout": "10s"}
+    if endpoint.startswith("http://"):
+        options["allow_http"] = True
+    retries: Any = {"max_retries": 4, "retry_timeout": PATIENCE}
+    given: dict[str, Any] = {}
+    if url.startswith("s3://"):
+        given = _amazon()
+    return from_url(url, client_options=options, retry_config=retries, **given)
+
+
+def _amazon() -> dict[str, Any]:
+    """What obstore does not take from the environment by itself: profiles, and their region."""
+    named = os.environ.get("AWS_ACCESS_KEY_ID") and os.environ.get("AWS_SECRET_ACCESS_KEY")
+    region = os.environ.get("AWS_REGION") or os.environ.get("AWS_DEFAULT_REGION")
+    given: dict[str, Any] = {} if region else {"region": "us-east-1"}
+    if named or os.environ.get("AWS_SKIP_SIGNATURE", "").lower() in ("1", "true"):
+        return given
+    try:  # profiles, SSO, roles
+        import boto3
+        from obstore.auth.boto3 import Boto3CredentialProvider
+    except ImportError:
+        return given
+    session = boto3.Session()
+    if session.region_name:
+        given["region"] = session.region_name
+    if session.get_credentials() is None:
+        return given  # obstore's own: a container's role, web identity
+    return {**given, "credential_provider": Boto3CredentialProvider(session)}
+
+
+def _exempt(environment: MutableMapping[str, str]) -> None:
+    """Ask no proxy for a store on this machine."""
+    for name in ("NO_PROXY", "no_proxy"):
+        hosts = [host for host in environment.get(name, "").split(",") if host]
+        environment[name] = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
+
+
+def _told(path: ObjectPath, error: Exception, writing: bool) -> StorageError:
+    """The error of a request as one line, without what may be secret."""
+    what = "written" if writing else "read"
+    passes = _kind(error) not in FOR_GOOD and INSTANCE not in str(error)
+    return StorageError(f"{path} cannot be {what} ({_reason(error)}); {KEPT}", may_pass=passes)
+
+
+def _kind(error: Exception) -> str:
+    """The name of obstore's class for an error; it raises Python's own where nothing is found."""
+    return NOT_FOUND if isinstance(error, FileNotFoundError) else type(error).__name__
+
+
+def _reason(error: Exception) -> str:
+    kind, text = _kind(error), SECRETS.sub(r"\1=...", str(error))
+    known = {
+        NOT_FOUND: "no such bucket or object",
+        "PermissionDeniedError": "permission denied: do the credentials allow it?",
+        "UnauthenticatedError": NO_CREDENTIALS,
+    }
+    if kind in known or INSTANCE in text:
+        return known.get(kind, NO_CREDENTIALS)
+    line = next((line.strip() for line in text.splitlines() if line.strip()), kind)
+    return printable(line[:LONGEST])
