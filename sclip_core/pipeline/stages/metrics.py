@@ -54,7 +54,7 @@ class MetricsStage(Stage):
             settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
         if dataset.palette is not None:
             settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
-        if any(sample.label is None for sample in dataset.samples):
+        if any(sample.label_file is None for sample in dataset.samples):
             settings["empty"] = "background" if dataset.has_background else None
         return settings
 
