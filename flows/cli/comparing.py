@@ -16,7 +16,7 @@ from flows.cli.console import STANDS_OUT, least_width, score
 from sclip_core.config import printable
 from sclip_core.config.places import Place
 from sclip_core.results import Paired
-from sclip_core.results.comparison import SCORES, few_images
+from sclip_core.results.comparison import SCORES, few_images, groups_note
 from sclip_core.results.files import read_run
 from sclip_core.results.settings import differing_settings, setting
 
@@ -56,7 +56,7 @@ def comparison(
     if any(_excludes_zero(row) for rows in by_run for row in rows):
         yield "* the 95 % interval excludes 0: more than the choice of images explains"
         yield from _by_chance(by_run)
-    if few := few_images(len(pairs.images)):
+    if few := few_images(len(pairs)) or groups_note(len(pairs)):
         yield few
 
 
@@ -79,7 +79,7 @@ def _legend(pairs: Paired, artifacts: Place) -> Iterator[str]:
     for letter, run in zip(LETTERS, runs, strict=False):
         what = ", ".join(f"{name} {setting(run, name)}" for name in names)
         yield f"{letter}  {printable(run['run_id'])}  {what or 'no setting differs'}"
-    line = f"{len(pairs.images):,} image{'s' if len(pairs.images) > 1 else ''} that all have"
+    line = f"{len(pairs):,} image{'s' if len(pairs) > 1 else ''} that all have"
     if pairs.left_out:
         line += f"; left out: {pairs.left_out:,} that not all have"
     if pairs.other_truth:

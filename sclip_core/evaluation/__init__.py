@@ -11,6 +11,7 @@ from sclip_core.evaluation.areas import (
 )
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.evaluation.scores import Scores, scores
+from sclip_core.evaluation.sparse import SparseAreas, Tally
 
 __all__ = [
     "IGNORED",
@@ -20,6 +21,8 @@ __all__ = [
     "Interval",
     "Resampled",
     "Scores",
+    "SparseAreas",
+    "Tally",
     "bootstrap",
     "image_areas",
     "image_confusion",

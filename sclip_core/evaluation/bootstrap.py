@@ -7,6 +7,10 @@ hard for all of them cancel out.
 
 A draw may hold no image of a rare class. A mean without that class would be another quantity, so
 the class keeps the score there that it has in the dataset.
+
+Of very many images, groups are drawn instead, each of images that chance has put together: their
+sums vary as those of single images do, so that the interval is the same but for the noise of a
+sample of that many groups, 1 % of its width.
 """
 
 from __future__ import annotations
@@ -20,10 +24,13 @@ from numpy.typing import NDArray
 
 from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.scores import mean_defined, percent
+from sclip_core.evaluation.sparse import SparseAreas
 
 RESAMPLES = 2000
 CONFIDENCE = 95.0  # percent
 AT_ONCE = 1 << 23  # image weights held at a time: 64 MB
+EXACT = 50_000  # images up to which they are drawn one by one
+GROUPS = 8192  # that are drawn where there are more
 
 
 class Interval(NamedTuple):
@@ -71,7 +78,11 @@ class Resampled:
 
 
 def bootstrap(
-    runs: Sequence[Areas], resamples: int = RESAMPLES, seed: int = 0, by_class: bool = False
+    runs: Sequence[Areas | SparseAreas],
+    resamples: int = RESAMPLES,
+    seed: int = 0,
+    by_class: bool = False,
+    groups: int | None = None,
 ) -> Resampled:
     """Score R draws of the images with replacement.
 
@@ -80,21 +91,26 @@ def bootstrap(
         resamples: R.
         seed: of the draws.
         by_class: keep the IoU of each class too.
+        groups: of images, which are drawn in place of single ones; None: `GROUPS` where there are
+            more than `EXACT` images.
 
     Raises:
         ValueError: no run, no image, or runs of different images or classes.
     """
-    shapes = {np.shape(area) for areas in runs for area in areas}
+    shapes = {shape for run in runs for shape in _shapes(run)}
     if len(shapes) != 1 or 0 in (shape := next(iter(shapes))) or len(shape) != 2:
         raise ValueError(f"areas of shapes {sorted(shapes)}: expected one (images, classes)")
     images, classes = shape
+    groups = groups or drawn_groups(images)
+    if groups is not None and groups < images:
+        runs, images = [_grouped(run, groups) for run in runs], groups
     kept = classes if by_class else 0
     shape = len(runs), 1 + resamples
     out = Resampled(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, kept)))
     own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
     for draws, weights in _draws(images, resamples, seed):
         for run, areas in enumerate(runs):
-            values = np.hstack(areas).astype(np.float64)  # not kept: many runs would fill memory
+            values = _values(areas)  # not kept: many runs would fill memory
             # exact: the sums are whole numbers below 2^53
             intersect, prediction, label = np.split(weights @ values, 3, axis=1)
             iou = percent(intersect, prediction + label - intersect)
@@ -106,6 +122,33 @@ def bootstrap(
             out.macc[run, draws] = mean_defined(np.where(np.isnan(acc), own[run][1], acc))
             out.aacc[run, draws] = percent(intersect.sum(axis=1), label.sum(axis=1))
     return out
+
+
+def drawn_groups(images: int) -> int | None:
+    """How many groups of so many images are drawn; None: the images themselves."""
+    return GROUPS if images > EXACT else None
+
+
+def _shapes(run: Areas | SparseAreas) -> list[tuple[int, ...]]:
+    return [run.shape] if isinstance(run, SparseAreas) else [np.shape(area) for area in run]
+
+
+def _grouped(run: Areas | SparseAreas, groups: int) -> Areas:
+    """The sums (groups, C) of groups of about as many images each, the same for every run."""
+    sparse = run if isinstance(run, SparseAreas) else SparseAreas.of(run)
+    by_chance = np.random.default_rng([groups, sparse.shape[0]]).permutation(sparse.shape[0])
+    return sparse.grouped(by_chance % groups, groups)
+
+
+def _values(areas: Areas | SparseAreas) -> NDArray[np.float64]:
+    """The three areas of each image side by side, (N, 3C)."""
+    if isinstance(areas, Areas):
+        return np.hstack(areas).astype(np.float64, copy=False)
+    images, classes = areas.shape
+    values = np.zeros((images, 3, classes))
+    for place, area in enumerate(areas.areas):
+        values[areas.image, place, areas.class_id] = area
+    return values.reshape(images, 3 * classes)
 
 
 def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:

@@ -13,7 +13,7 @@ from sclip_core.config.places import Place
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
-from sclip_core.results.comparison import FEWEST, SCORES, few_images, sure
+from sclip_core.results.comparison import FEWEST, SCORES, few_images, groups_note, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
 from sclip_core.results.settings import ingredients, method_name
@@ -100,14 +100,14 @@ def gather(names: Sequence[str], artifacts: Place) -> Content:
     """
     pairs = paired(list(dict.fromkeys(find_run(name, artifacts) for name in names)), artifacts)
     rows = [read_run(artifacts, run_id)[0] for run_id in pairs.run_ids]
-    drawn = bootstrap(pairs.areas, by_class=True)
+    drawn = bootstrap(pairs.sparse, by_class=True)
     confused = [
         each for place in range(len(rows)) if (each := confused_run(place, pairs, artifacts))
     ]
     settings = _settings(rows)
     content = Content(
         pairs=pairs,
-        runs=[_scored(k, row, len(pairs.images), drawn, settings) for k, row in enumerate(rows)],
+        runs=[_scored(k, row, len(pairs), drawn, settings) for k, row in enumerate(rows)],
         classes=_classes(pairs, drawn),
         confused=confused,
         stages=_stages(rows),
@@ -122,7 +122,7 @@ def gather(names: Sequence[str], artifacts: Place) -> Content:
         )
     if pairs.left_out or pairs.other_truth:
         content.notes.append(
-            f"Scores, classes and pictures are of the {len(pairs.images):,} images that all runs "
+            f"Scores, classes and pictures are of the {len(pairs):,} images that all runs "
             f"have; left out: {pairs.left_out:,} that only some have, {pairs.other_truth:,} with "
             "a different ground truth."
         )
@@ -146,8 +146,10 @@ def _scored(
 def _warnings(pairs: Paired, classes: Sequence[ClassLine]) -> list[str]:
     """Notes where there are too few images."""
     notes = []
-    if few := few_images(len(pairs.images)):
+    if few := few_images(len(pairs)):
         notes.append(f"{few}.")
+    if by_groups := groups_note(len(pairs)):
+        notes.append(f"{by_groups[0].upper()}{by_groups[1:]}.")
     rare = sum(line.images < FEWEST for line in classes)
     if rare:
         notes.append(
@@ -174,9 +176,9 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
     """The classes that occur, in the order of the vocabulary."""
     runs = range(len(pairs.run_ids))
     ious, gains = [drawn.class_ious(k) for k in runs], [drawn.class_differences(k) for k in runs]
-    label = pairs.areas[0].label.sum(axis=0)
-    found = np.any([(areas.union > 0).any(axis=0) for areas in pairs.areas], axis=0)
-    present = (pairs.areas[0].label > 0).sum(axis=0)
+    label = pairs.sparse[0].summed().label
+    found = np.any([areas.occurs() for areas in pairs.sparse], axis=0)
+    present = pairs.sparse[0].images_with_label()
     return [
         ClassLine(
             name=name,

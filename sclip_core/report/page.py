@@ -60,7 +60,7 @@ def write_report(
     _check_place(folder / PAGE)
     content = gather(names, artifacts)
     writable_folder(folder, "-o")
-    scores = image_scores(content.pairs.areas)
+    scores = image_scores(content.pairs.sparse)
     render = partial(
         template.render,
         content=content,
@@ -169,14 +169,16 @@ def _pictures(
 ) -> tuple[list[Choice], list[str]]:
     """Panels of some images within a budget of bytes, and why others have none."""
     pairs = content.pairs
-    choices = choose(pairs.images, scores)
+    choices = choose(pairs.ids, scores)
     try:
         source = Source(artifacts, content.runs[0].row, data_root)
         maps = [(run.letter, LabelMaps(artifacts, run.row)) for run in content.runs]
     except UserError as error:
         return [], [f"no pictures: {error} (paths are those that the run was given)"]
-    by_image = dict(zip(pairs.images, scores.T.tolist(), strict=True))
-    truths = dict(zip(pairs.images, pairs.areas[0].label, strict=True))
+    shown_ids = {image_id for choice in choices for image_id in choice.image_ids}
+    places = {i: pairs.ids.index(i).as_py() for i in shown_ids}
+    by_image = {i: scores[:, place].tolist() for i, place in places.items()}
+    truths = {i: pairs.sparse[0].dense(p, p + 1).label[0] for i, p in places.items()}
     painter = Painter(source, maps, pairs.class_names, by_image, truths)
     skipped = painter.draw(choices, budget)
     shown = [choice for choice in choices if choice.panels or choice.above]

@@ -10,6 +10,7 @@ from itertools import zip_longest
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -18,6 +19,7 @@ from sclip_core.drawing.colours import palette
 from sclip_core.drawing.panels import ALPHA, mistaken, painted, resized
 from sclip_core.evaluation.areas import Areas, class_shares
 from sclip_core.evaluation.scores import mean_defined, percent
+from sclip_core.evaluation.sparse import SparseAreas
 from sclip_core.results.past_run import LabelMaps, Source
 
 SIDE = 320  # pixels, the long side of a picture
@@ -56,12 +58,19 @@ class Choice:
     above: list[str] = field(default_factory=list)  # images that an earlier choice already shows
 
 
-def image_scores(areas: Sequence[Areas]) -> NDArray[np.float64]:
+def image_scores(areas: Sequence[Areas | SparseAreas]) -> NDArray[np.float64]:
     """The mIoU (K, N) of single images in percent, for K runs of N images."""
-    return np.stack([mean_defined(percent(each.intersect, each.union)) for each in areas])
+    blocks = ([each] if isinstance(each, Areas) else each.blocks() for each in areas)
+    return np.stack([np.concatenate([_scores_of(block) for block in run]) for run in blocks])
 
 
-def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) -> list[Choice]:
+def _scores_of(areas: Areas) -> NDArray[np.float64]:
+    return mean_defined(percent(areas.intersect, areas.union))
+
+
+def choose(
+    images: Sequence[str] | pa.StringArray, scores: NDArray[np.float64], seed: int = 0
+) -> list[Choice]:
     """Images to look at: the worst, the best, a random sample, and the most changed between runs.
 
     Args:
@@ -79,11 +88,13 @@ def choose(images: Sequence[str], scores: NDArray[np.float64], seed: int = 0) ->
         most = known[np.argsort(-moved, kind="stable")][: min(EACH, int((moved > 0).sum()))]
         chosen = {"images that changed most between the runs": [int(i) for i in most], **chosen}
     taken = {i for places in chosen.values() for i in places}
-    rest = [int(i) for i in known if i not in taken]
-    sample = np.random.default_rng(seed).permutation(len(rest))[:EACH].tolist()
-    chosen["random images"] = sorted(rest[i] for i in sample)
+    rest = known[~np.isin(known, list(taken))]
+    sample = np.random.default_rng(seed).permutation(len(rest))[:EACH]
+    chosen["random images"] = sorted(rest[sample].tolist())
     return [
-        Choice(title, [images[i] for i in places]) for title, places in chosen.items() if places
+        Choice(title, [str(images[i]) for i in places])
+        for title, places in chosen.items()
+        if places
     ]
 
 

@@ -50,8 +50,8 @@ def score_intervals(run_id: str, artifacts: Place) -> dict[str, str]:
         artifacts: the folder of all artifacts.
     """
     pairs = paired([run_id], artifacts)
-    drawn = bootstrap(pairs.areas)
-    found = {name: sure(drawn.of(score), len(pairs.images)) for score, name in SCORES.items()}
+    drawn = bootstrap(pairs.sparse)
+    found = {name: sure(drawn.of(score), len(pairs)) for score, name in SCORES.items()}
     return {
         name: f"{value:.2f}" + ("" if np.isnan(low) else f" [{low:.2f}, {high:.2f}]")
         for name, (value, low, high) in found.items()
@@ -71,10 +71,10 @@ def small_panel(run_id: str, artifacts: Place) -> tuple[str, str] | None:
     try:
         run: Mapping[str, Any] = read_run(artifacts, run_id)[0]
         pairs = paired([run_id], artifacts)
-        scores = image_scores(pairs.areas)[0]
+        scores = image_scores(pairs.sparse)[0]
         known = np.flatnonzero(~np.isnan(scores))
         middle = known[np.argsort(scores[known], kind="stable")[len(known) // 2]]
-        image_id = pairs.images[int(middle)]
+        image_id = pairs.ids[int(middle)].as_py()
         source, maps = Source(artifacts, run), LabelMaps(artifacts, run)
         prediction = maps.read(source.digest(image_id))
         truth = source.truth(image_id)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 
-import numpy as np
 import pyarrow as pa
 
-from sclip_core.evaluation import Areas, Confusion, Scores
+from sclip_core.evaluation import Areas, Confusion, Scores, SparseAreas
+from sclip_core.evaluation.areas import NO_PREDICTION
 
 LONGEST_NAME = 40  # characters of the dataset's name in the id of a run, which names files
+ROWS_AT_ONCE = 1 << 20  # of ``image_areas``
 
 
 def run_name(dataset: str, key: str) -> str:
@@ -19,46 +20,49 @@ def run_name(dataset: str, key: str) -> str:
     return f"{name or 'run'}-{key[:12]}"
 
 
-def image_table(run_id: str, by_image: Mapping[str, Areas]) -> pa.Table:
-    """The table ``image_areas``: a row for each class that an image has or was given."""
-    present = {image_id: np.flatnonzero(areas.union) for image_id, areas in by_image.items()}
-    ids = np.repeat(list(present), [len(classes) for classes in present.values()])
-    columns = {
-        name: np.concatenate([getattr(by_image[i], name)[present[i]] for i in present])
-        for name in Areas._fields
-    }
-    return pa.table(
-        {
-            "run_id": pa.repeat(run_id, len(ids)),
-            "image_id": pa.array(ids.tolist(), pa.string()),
-            "class_id": pa.array(np.concatenate(list(present.values())), pa.int32()),
-            **columns,
-        }
-    )
+def image_tables(run_id: str, ids: Sequence[str], areas: SparseAreas) -> Iterator[pa.Table]:
+    """The table ``image_areas`` in parts: a row for each class that an image has or was given.
+
+    Args:
+        run_id: of the run.
+        ids: N, of the images.
+        areas: of these.
+    """
+    for low in range(0, max(1, len(areas.image)), ROWS_AT_ONCE):
+        part = slice(low, low + ROWS_AT_ONCE)
+        image = areas.image[part]
+        first, last = (int(image[0]), int(image[-1])) if len(image) else (0, -1)
+        names = pa.array(ids[first : last + 1], pa.string())
+        yield pa.table(
+            {
+                "run_id": pa.repeat(run_id, len(image)),
+                "image_id": names.take(pa.array(image - first)),
+                "class_id": pa.array(areas.class_id[part], pa.int32()),
+                **{
+                    name: pa.array(area[part], pa.int64())
+                    for name, area in zip(Areas._fields, areas.areas, strict=True)
+                },
+            }
+        )
 
 
-def confusion_table(
-    run_id: str, class_names: Sequence[str], confused: Iterable[Confusion]
-) -> pa.Table:
+def confusion_table(run_id: str, class_names: Sequence[str], confused: Confusion) -> pa.Table:
     """The table ``confusion``: pixels over the dataset for each pair of label and prediction.
 
     The prediction is null for pixels that were given no class.
     """
     names = [*class_names, None]  # None: NO_PREDICTION, which is -1
-    label, prediction, pixels = np.concatenate([np.stack(each) for each in confused], axis=1)
-    width = len(names)
-    codes, places = np.unique(label * width + prediction % width, return_inverse=True)
-    total = np.zeros(len(codes), np.int64)
-    np.add.at(total, places, pixels)
-    labels, predictions = np.divmod(codes, width)
+    labels, predictions, pixels = confused
     return pa.table(
         {
-            "run_id": pa.repeat(run_id, len(total)),
+            "run_id": pa.repeat(run_id, len(pixels)),
             "label_id": pa.array(labels, pa.int32()),
             "label_name": pa.array([names[i] for i in labels], pa.string()),
-            "prediction_id": pa.array(predictions, pa.int32(), mask=predictions == width - 1),
+            "prediction_id": pa.array(
+                predictions % len(names), pa.int32(), mask=predictions == NO_PREDICTION
+            ),
             "prediction_name": pa.array([names[i] for i in predictions], pa.string()),
-            "pixels": total,
+            "pixels": pixels,
         }
     )
 

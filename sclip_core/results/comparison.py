@@ -7,7 +7,14 @@ import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.config.places import Place
-from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, bootstrap
+from sclip_core.evaluation.bootstrap import (
+    EXACT,
+    RESAMPLES,
+    Interval,
+    Resampled,
+    bootstrap,
+    drawn_groups,
+)
 from sclip_core.results.files import ARTIFACTS
 from sclip_core.results.tables import Paired, paired
 
@@ -79,6 +86,17 @@ def few_images(count: int) -> str | None:
     return f"{count} image{'s' if count > 1 else ''}: intervals of so few say little"
 
 
+def groups_note(count: int) -> str | None:
+    """A line where intervals are by groups of images, as there are very many."""
+    groups = drawn_groups(count)
+    if groups is None:
+        return None
+    return (
+        f"intervals by {groups:,} groups of images that chance has put together, as there are "
+        f"more than {EXACT:,}"
+    )
+
+
 def sure(each: Interval, images: int) -> Interval:
     """A value with its interval, or without where that would be of too few images."""
     return each if images >= FEWEST else each.alone()
@@ -86,14 +104,14 @@ def sure(each: Interval, images: int) -> Interval:
 
 def compare_paired(pairs: Paired, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
     """The table of ``compare`` for images that were paired before."""
-    drawn = bootstrap(pairs.areas, resamples, seed, by_class=True)
+    drawn = bootstrap(pairs.sparse, resamples, seed, by_class=True)
     rows = [row for run in range(1, len(pairs.run_ids)) for row in _rows(pairs, drawn, run)]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
 def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
     """The rows of one of the other runs."""
-    count = len(pairs.images)
+    count = len(pairs)
     rows = [
         _row(pairs, run, score, drawn.of(score, 0), drawn.of(score, run), gain, images=count)
         for score in SCORES
@@ -101,7 +119,7 @@ def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
     ]
     before, after = drawn.class_ious(0), drawn.class_ious(run)
     gains = drawn.class_differences(run)
-    images = (pairs.areas[0].label > 0).sum(axis=0).tolist()
+    images = pairs.sparse[0].images_with_label().tolist()
     order = np.argsort([-abs(gain.value) for gain in gains], kind="stable")  # NaN: at the end
     for i in order.tolist():
         row = _row(pairs, run, "iou", before[i], after[i], gains[i], images[i])

@@ -14,15 +14,17 @@ import json
 import math
 import re
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from sclip_core.config import UserError, printable
 from sclip_core.config.places import Place, place_of
-from sclip_core.results.sealed import DamagedError, seal, unseal
+from sclip_core.results.sealed import DamagedError, opened, readable, seal, unseal
 from sclip_core.store import places
 
 SCHEMA_VERSION = 2  # version 1 had no table confusion
@@ -88,20 +90,25 @@ def path_of(root: Place, table: str, run_id: str) -> Place:
     return root / "results" / table / f"{run_id}.parquet"
 
 
-def write_run(root: Place, run_id: str, tables: Mapping[str, pa.Table]) -> None:
+def write_run(
+    root: Place, run_id: str, tables: Mapping[str, pa.Table | Iterable[pa.Table]]
+) -> None:
     """Write the tables of a run.
 
     Args:
         root: the folder of all artifacts.
         run_id: names the files.
-        tables: one for each name in ``TABLES``.
+        tables: one for each name in ``TABLES``, as a whole or in parts.
 
     Raises:
         DiskError: a file could not be written; the run is not listed then.
     """
     for name in TABLES:
-        table = tables[name].replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})
-        places.write(path_of(root, name, run_id), seal(table))
+        table = tables[name]
+        parts = [table] if isinstance(table, pa.Table) else table
+        version = {VERSION_KEY: str(SCHEMA_VERSION)}
+        data = seal(part.replace_schema_metadata(version) for part in parts)
+        places.write(path_of(root, name, run_id), data)
 
 
 def has_run(root: Place, run_id: str) -> bool:
@@ -133,7 +140,11 @@ def check_run(root: Place, run_id: str) -> None:
         ResultsError: one is not.
     """
     for table in reversed(TABLES):
-        read_table(root, table, [run_id])
+        for path in files_of(root, table, [run_id]):
+            if table == "runs":
+                read_file(path, table)
+            else:
+                opened_file(path, table)
 
 
 def files_of(root: Place, table: str, runs: Iterable[str]) -> list[Place]:
@@ -259,9 +270,7 @@ def read_file(path: Place, name: str) -> pa.Table:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
     _, table = open_file(path)
-    missing = sorted(NEEDED[name] - set(table.column_names))
-    if missing:
-        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)
+    _refuse_lacking(path, name, table.column_names)
     if name == "runs":
         _check_values(path, table)
     others = set(table["run_id"].unique().to_pylist()) - {path.stem}
@@ -295,15 +304,64 @@ def open_file(path: Place) -> tuple[int, pa.Table]:
     Raises:
         ResultsError: it is missing, damaged, no table of results, or of a later version.
     """
-    try:
-        # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+    # Read here, since pyarrow takes a path such as exp:1/results for a URL.
+    with refuse_unreadable(path):
         table = unseal(places.read(path))
-    except FileNotFoundError:
-        raise ResultsError(f"{path} is missing", AGAIN) from None
-    except (OSError, DamagedError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
+    return _version(path, table.schema), table.replace_schema_metadata()
+
+
+def opened_file(path: Place, name: str, coded: Sequence[str] = ()) -> pq.ParquetFile:
+    """A file that is undamaged, to be read in parts.
+
+    A digest covers every byte; a file of version 0.1.0, which has none, is read here as a whole.
+
+    Args:
+        path: the file.
+        name: the table's name in ``TABLES``.
+        coded: columns of text that are read as dictionaries.
+
+    Raises:
+        ResultsError: it is missing, damaged, no table of results, or of a later version.
+    """
+    with refuse_unreadable(path):
+        file, sealed = opened(places.read(path), coded)
+    if not sealed:
+        read_file(path, name)
+        return file
+    _version(path, file.schema_arrow)
+    _refuse_lacking(path, name, file.schema_arrow.names)
+    with refuse_unreadable(path):
+        first = next(file.iter_batches(1, columns=["run_id"]), None)
+    if first is not None and first["run_id"].to_pylist() not in ([], [path.stem]):
+        raise ResultsError(f"{path} does not hold the run that its name says", ADVICE)
+    return file
+
+
+@contextmanager
+def refuse_unreadable(path: Place) -> Iterator[None]:
+    """Around reading a file.
+
+    Raises:
+        ResultsError: it is missing or damaged.
+    """
+    try:
+        with readable():
+            yield
+    except DamagedError as error:
+        found = error.__context__
+        if isinstance(found, FileNotFoundError):
+            raise ResultsError(f"{path} is missing", AGAIN) from None
+        reason = getattr(found, "strerror", None) or str(error)
         raise ResultsError(f"{path} cannot be read ({reason})", ADVICE) from None
-    metadata = table.schema.metadata or {}
+
+
+def _version(path: Place, schema: pa.Schema) -> int:
+    """The version of a file's schema.
+
+    Raises:
+        ResultsError: it is no table of results, or of a later version.
+    """
+    metadata = schema.metadata or {}
     if VERSION_KEY not in metadata:
         raise ResultsError(f"{path} is Parquet, but not a table of results", ADVICE)
     version = metadata[VERSION_KEY].decode(errors="backslashreplace")
@@ -313,4 +371,11 @@ def open_file(path: Place) -> tuple[int, pa.Table]:
             "update it, or move the file away",
             later=True,
         )
-    return int(version), table.replace_schema_metadata()
+    return int(version)
+
+
+def _refuse_lacking(path: Place, name: str, columns: Iterable[str]) -> None:
+    """Raise if a table lacks a column that is needed."""
+    missing = sorted(NEEDED[name] - set(columns))
+    if missing:
+        raise ResultsError(f"{path} has no column {', '.join(missing)}", ADVICE)

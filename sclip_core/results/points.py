@@ -37,7 +37,7 @@ class Points:
             seconds: of refining and filling in each run; None: both were cached.
         """
         pairs = paired(run_ids, settings[0].artifacts)
-        images, scores = len(pairs.images), bootstrap(pairs.areas)
+        images, scores = len(pairs), bootstrap(pairs.sparse)
         return cls(tuple(settings), tuple(run_ids), tuple(seconds), images, scores)
 
     def __len__(self) -> int:

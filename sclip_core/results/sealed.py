@@ -9,6 +9,9 @@ into one of version 0.1.0, which had neither.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -26,13 +29,21 @@ class DamagedError(Exception):
     """Bytes that are not a table, or not those that were written; one line says why."""
 
 
-def seal(table: pa.Table) -> bytes:
-    """The bytes of a Parquet file with checksums, the digest and the table's own metadata."""
+def seal(table: pa.Table | Iterable[pa.Table]) -> bytes:
+    """The bytes of a Parquet file with checksums, the digest and the table's own metadata.
+
+    Args:
+        table: as a whole, or in parts, at least one, each of the same schema.
+    """
+    parts = iter([table] if isinstance(table, pa.Table) else table)
+    part = next(parts)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
-        sink, table.schema, compression="zstd", write_page_checksum=True
+        sink, part.schema, compression="zstd", write_page_checksum=True
     ) as writer:
-        writer.write_table(table)
+        writer.write_table(part)
+        for part in parts:
+            writer.write_table(part)
         writer.add_key_value_metadata({DIGEST_KEY: ZEROS, SEAL_KEY: b"1"})
     data = bytearray(sink.getvalue())
     place = data.rfind(DIGEST_ENTRY) + len(DIGEST_ENTRY)
@@ -50,16 +61,43 @@ def unseal(data: bytes) -> pa.Table:
     Raises:
         DamagedError: not a Parquet file, or not the bytes that were written.
     """
-    sealed = is_intact(data)
-    try:
-        file = pq.ParquetFile(pa.BufferReader(data), page_checksum_verification=True)
+    file, sealed = opened(data)
+    with readable():
         table = file.read()
         if not sealed:  # finds invalid UTF-8 and lists that overlap
             table.validate(full=True)
             _ = table.column_names
+    return table
+
+
+def opened(data: bytes, coded: Sequence[str] = ()) -> tuple[pq.ParquetFile, bool]:
+    """A Parquet file to be read in parts, and whether it has a digest, which is right.
+
+    Args:
+        data: of the file.
+        coded: columns of text that are read as dictionaries.
+
+    Raises:
+        DamagedError: not a Parquet file, or not the bytes that were written.
+    """
+    sealed = is_intact(data)
+    with readable():
+        buffer = pa.BufferReader(data)
+        options: Any = {"read_dictionary": list(coded), "page_checksum_verification": True}
+        return pq.ParquetFile(buffer, **options), sealed
+
+
+@contextmanager
+def readable() -> Iterator[None]:
+    """Around reading a file.
+
+    Raises:
+        DamagedError: it cannot be read.
+    """
+    try:
+        yield
     except (OSError, pa.ArrowException, ValueError) as error:
         raise DamagedError((str(error).splitlines() or [type(error).__name__])[0]) from None
-    return table
 
 
 def is_intact(data: bytes) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,8 @@ from sclip_core.config import UserError
 from sclip_core.config.errors import shown
 from sclip_core.config.places import Place
 from sclip_core.evaluation.areas import Areas
+from sclip_core.evaluation.sparse import SparseAreas
+from sclip_core.results.area_rows import area_rows
 from sclip_core.results.files import ARTIFACTS, read_table, root_of, some_run_ids
 
 LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
@@ -101,11 +104,25 @@ class Paired:
     """The areas of the same images in several runs."""
 
     run_ids: tuple[str, ...]
-    images: tuple[str, ...]  # N ids
+    ids: pa.StringArray  # N, of the images
     class_names: tuple[str, ...]  # C
-    areas: tuple[Areas, ...]  # of each run, each (N, C)
+    sparse: tuple[SparseAreas, ...]  # of each run, (N, C)
     left_out: int  # images that only some of the runs have
     other_truth: int  # images left out because their ground truth differs
+
+    def __len__(self) -> int:
+        """The number of images."""
+        return len(self.ids)
+
+    @cached_property
+    def images(self) -> tuple[str, ...]:
+        """The ids of the images, sorted."""
+        return tuple(self.ids.to_pylist())
+
+    @cached_property
+    def areas(self) -> tuple[Areas, ...]:
+        """The areas of each run as whole arrays (N, C): 4 GB for a million images, 171 classes."""
+        return tuple(each.dense() for each in self.sparse)
 
 
 def paired(named: Sequence[str], artifacts: Place | str = ARTIFACTS) -> Paired:
@@ -127,26 +144,26 @@ def paired(named: Sequence[str], artifacts: Place | str = ARTIFACTS) -> Paired:
                 f"{ids[0]} and {run_id} have different classes ({_listed(names[0])}; "
                 f"{_listed(other)}): only runs over the same classes can be compared"
             )
-    tables = [image_areas(i, root) for i in ids]
-    of_each = [set(pc.unique(table["image_id"]).to_pylist()) for table in tables]
-    common = sorted(set.intersection(*of_each))
-    everything = [_areas(table, common, len(names[0])) for table in tables]
+    read = [area_rows(root, i) for i in ids]
+    common, everything = read[0].ids, read[0].ids
+    for rows in read[1:]:
+        common = common.filter(pc.is_in(common, value_set=rows.ids))
+        everything = pc.unique(pa.concat_arrays([everything, rows.ids]))
+    common = common.take(pc.sort_indices(common))  # as Python sorts text: by code points
+    areas = [read.pop(0).of(common, len(names[0])) for _ in ids]
     same = np.ones(len(common), bool)
-    for areas in everything[1:]:
-        same &= (areas.label == everything[0].label).all(axis=1)
-    images = tuple(image for image, kept in zip(common, same, strict=True) if kept)
-    if not images:
-        why = "a different ground truth for every image" if common else "no image in common"
+    for each in areas[1:]:
+        same &= areas[0].same_label(each)
+    if not same.any():
+        why = "a different ground truth for every image" if len(common) else "no image in common"
         raise UserError(f"{' and '.join(ids)} have {why}: nothing can be compared")
     return Paired(
         run_ids=ids,
-        images=images,
+        ids=common if same.all() else common.filter(pa.array(same)),
         class_names=names[0],
-        areas=tuple(
-            areas if same.all() else Areas(*(area[same] for area in areas)) for areas in everything
-        ),
-        left_out=len(set.union(*of_each)) - len(common),
-        other_truth=len(common) - len(images),
+        sparse=tuple(each if same.all() else each.only(same) for each in areas),
+        left_out=len(everything) - len(common),
+        other_truth=len(common) - int(same.sum()),
     )
 
 
@@ -156,23 +173,6 @@ def _table(table: str, named: Named, artifacts: Place | str) -> pa.Table:
     if named is not None:
         named = [find_run(name, root) for name in ([named] if isinstance(named, str) else named)]
     return read_table(root, table, named)
-
-
-def _areas(table: pa.Table, images: Sequence[str], num_classes: int) -> Areas:
-    """Rows of ``image_areas`` as areas (N, C), zero where an image has no row for a class."""
-    places = pc.index_in(table["image_id"], value_set=pa.array(images, pa.string()))
-    known = pc.is_valid(places)
-    rows = places.filter(known).to_numpy()
-    columns = table["class_id"].filter(known).to_numpy()
-    if len(columns) and not 0 <= columns.min() <= columns.max() < num_classes:
-        raise UserError(
-            f"image areas of {table['run_id'][0]} name a class outside 0..{num_classes - 1}: "
-            "the file is damaged; --force results writes it again"
-        )
-    found = Areas(*np.zeros((3, len(images), num_classes), np.int64))
-    for name, area in zip(found._fields, found, strict=True):
-        area[rows, columns] = table[name].filter(known).to_numpy()
-    return found
 
 
 def _listed(names: Sequence[str]) -> str:

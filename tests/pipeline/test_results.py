@@ -13,6 +13,7 @@ from sclip_core.pipeline.pipeline import Pipeline, run_pipeline
 from sclip_core.pipeline.run import Run
 from sclip_core.progress import Silent
 from sclip_core.results.files import TABLES, VERSION_KEY, check_run, read_table, run_ids
+from sclip_core.store import keys
 
 from ..conftest import TINY
 
@@ -124,6 +125,31 @@ def lost(pipeline: Pipeline, count: int, monkeypatch: pytest.MonkeyPatch) -> lis
     return [sample.image_id for sample in pipeline.run.inputs.samples[:count]]
 
 
+@pytest.mark.parametrize("at_once", [1, 3, 4096])
+def test_the_key_is_that_of_all_images_in_one_list(artifacts, voc, monkeypatch, at_once):
+    """Which it was before a million of them were hashed a part at a time."""
+    monkeypatch.setattr(keys, "AT_ONCE", at_once)
+    results = Pipeline.of(opened(artifacts, voc)).results
+    (run_id,) = run_ids(artifacts)
+    dataset, inputs = results.run.inputs.dataset, results.run.inputs
+    files = zip(inputs.image_digests, inputs.label_digests, strict=True)
+    images = {s.image_id: ":".join(f) for s, f in zip(inputs.samples, files, strict=True)}
+    left_out = dataset.samples[1].image_id
+    for failed in ([], [left_out]):
+        inputs.journal.failures.update(dict.fromkeys(failed, "damaged"))
+        identity = {
+            "stage": "results",
+            "version": 1,
+            "dataset": "voc21",
+            "class_names": list(dataset.vocabulary.class_names),
+            "metrics": results.metrics.key,
+            "images": [[i, None if i in failed else row_id] for i, row_id in images.items()],
+        }
+        results.__dict__.pop("key", None)
+        assert results.key == keys.artifact_key(identity)
+        assert (results.run_id == run_id) == (not failed)
+
+
 @pytest.mark.parametrize("count", [1, 3, 4])
 def test_images_that_vanish_stop_the_stage(tmp_path, voc, monkeypatch, count):
     run = opened(tmp_path, voc)
@@ -150,10 +176,10 @@ def test_rows_that_are_found_damaged_on_reading_stop_the_stage(tmp_path, voc, mo
     pipeline = Pipeline.of(opened(tmp_path, voc))
     for stage in list(pipeline)[:-1]:
         stage.execute()
-    whole = pipeline.metrics.confusions()
-    fewer = dict(list(whole.items())[1:])
-    monkeypatch.setattr(pipeline.metrics, "confusions", lambda: fewer)
-    with pytest.raises(UserError, match=f"1 of 4 images .*{next(iter(whole))}"):
+    whole = pipeline.metrics.tally()
+    fewer = whole._replace(ids=whole.ids[1:])
+    monkeypatch.setattr(pipeline.metrics, "tally", lambda: fewer)
+    with pytest.raises(UserError, match=f"1 of 4 images .*{whole.ids[0]}"):
         pipeline.results.execute()
     assert run_ids(tmp_path) == []
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from sclip_core.datasets import Sample, check_sizes
-from sclip_core.evaluation import Confusion, image_confusion
+from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
+from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
-from sclip_core.store.ledger import Row
+from sclip_core.store.ledger_rows import missing
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
 COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
+AT_ONCE = 4096  # rows that are read together
+
+
+class Scored(NamedTuple):
+    """What the pixels of the images that are scored were called."""
+
+    ids: list[str]  # of the N images, in the dataset's order
+    areas: SparseAreas  # (N, C)
+    confusion: Confusion  # over all of them
 
 
 class MetricsStage(Stage):
@@ -46,7 +56,7 @@ class MetricsStage(Stage):
             settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
         if dataset.palette is not None:
             settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
-        if any(sample.label is None for sample in dataset.samples):
+        if any(sample.label_file is None for sample in dataset.samples):
             settings["empty"] = "background" if dataset.has_background else None
         return settings
 
@@ -61,8 +71,11 @@ class MetricsStage(Stage):
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples with this image and this ground truth."""
-        pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
-        return [sample for other, sample in pairs if other == row_id]
+        return self._by_row.get(row_id, ())
+
+    @cached_property
+    def _by_row(self) -> Mapping[str, Sequence[Sample]]:
+        return grouped(self.row_ids, self.run.inputs.samples)
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:
@@ -98,23 +111,33 @@ class MetricsStage(Stage):
         for row_id, confused in self.loaded(compare, ids):
             yield NewRow(row_id, np.stack(confused, axis=1))
 
-    def scored(self) -> dict[str, Row]:
-        """The rows of images that were not left out: one that failed now may have an old row."""
-        failed = self.run.journal.failures
-        left_out = {
-            row_id
-            for row_id, sample in zip(self.row_ids, self.run.inputs.samples, strict=True)
-            if sample.image_id in failed
-        }
-        return {row_id: row for row_id, row in self.rows().items() if row_id not in left_out}
+    def scored(self) -> list[bool]:
+        """For each sample, in order, whether it has a row and was not left out.
 
-    def confusions(self) -> dict[str, Confusion]:
-        """What is stored, by image id, of all samples that have it."""
-        rows, samples = self.scored(), self.run.inputs.samples
-        have = [i for i, row_id in enumerate(self.row_ids) if row_id in rows]
+        An image that failed now may have an old row.
+        """
+        rows, failed = self.rows(), set(self.run.journal.failures)
+        pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
+        left_out = {row_id for row_id, sample in pairs if sample.image_id in failed}
+        left_out.update(missing(rows, self.row_ids))
+        return [row_id not in left_out for row_id in self.row_ids]
+
+    def tally(self) -> Scored:
+        """What is stored, of all samples that have it, summed up by image and over the dataset."""
+        samples, row_ids = self.run.inputs.samples, self.row_ids
+        places = [place for place, there in enumerate(self.scored()) if there]
+        tally = Tally(len(places), self.run.inputs.dataset.vocabulary.num_classes)
+        rows = self.rows()
+        # File by file, of which each is read once or twice.
+        order = sorted(range(len(places)), key=lambda k: rows[row_ids[places[k]]].segment)
         try:
-            values = self.table.read_many(rows[self.row_ids[i]] for i in have)
+            for first in range(0, len(order), AT_ONCE):
+                some = order[first : first + AT_ONCE]
+                values = self.table.read_many(rows[row_ids[places[k]]] for k in some)
+                pairs = Confusion(*np.concatenate(values).T)
+                tally.add(np.array(some), np.array([len(each) for each in values]), pairs)
         except DamagedRow as error:
             self.mending.mend([error])
-            return self.confusions()
-        return {samples[i].image_id: Confusion(*v.T) for i, v in zip(have, values, strict=True)}
+            return self.tally()
+        ids = [samples[place].image_id for place in places]
+        return Scored(ids, tally.areas(), tally.confusion())

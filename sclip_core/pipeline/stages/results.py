@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -19,13 +19,13 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.datasets.record import made_from
-from sclip_core.evaluation import Confusion, Scores, scores, sum_areas
+from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
-from sclip_core.pipeline.stages.metrics import MetricsStage
+from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
 from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.provenance import versions
-from sclip_core.results.build import class_table, confusion_table, image_table, run_name
+from sclip_core.results.build import class_table, confusion_table, image_tables, run_name
 from sclip_core.results.files import (
     SCHEMA_VERSION,
     ResultsError,
@@ -36,7 +36,7 @@ from sclip_core.results.files import (
 )
 from sclip_core.results.recorded import recorded, typed
 from sclip_core.results.settings import ingredients
-from sclip_core.store.keys import artifact_key
+from sclip_core.store.keys import artifact_key_of_many
 from sclip_core.store.places import writable
 
 
@@ -63,22 +63,29 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
-        rows = self.metrics.scored()
-        by_sample = dict(zip(self.run.inputs.samples, self.metrics.row_ids, strict=True))
-        row_ids = [by_sample.get(sample) for sample in self.run.inputs.dataset.samples]
+        dataset = self.run.inputs.dataset
         identity = {
             "stage": self.name,
             "version": self.version,
-            "dataset": self.run.inputs.dataset.name,
-            "class_names": self.run.inputs.dataset.vocabulary.class_names,
+            "dataset": dataset.name,
+            "class_names": dataset.vocabulary.class_names,
             "metrics": self.metrics.key,
-            **_named("ground_truth", made_from(self.run.inputs.dataset)),
-            "images": [
-                [sample.image_id, row_id if row_id in rows else None]  # None: left out
-                for sample, row_id in zip(self.run.inputs.dataset.samples, row_ids, strict=True)
-            ],
+            **_named("ground_truth", made_from(dataset)),
         }
-        return artifact_key(identity)
+        return artifact_key_of_many(identity, "images", self._images())
+
+    def _images(self) -> Iterator[list[str | None]]:
+        """Of each image of the dataset, in order: its id and its row's; None: left out."""
+        scored = zip(self.metrics.row_ids, self.metrics.scored(), strict=True)
+        row_ids = (row_id if there else None for row_id, there in scored)
+        digested = zip(self.run.inputs.samples, row_ids, strict=True)
+        known = next(digested, None)  # the samples of the dataset but for unreadable ones
+        for sample in self.run.inputs.dataset.samples:
+            if known is not None and known[0] is sample:
+                yield [sample.image_id, known[1]]
+                known = next(digested, None)
+            else:
+                yield [sample.image_id, None]
 
     @property
     def run_id(self) -> str:
@@ -119,7 +126,7 @@ class ResultsStage:
             return error
         return None
 
-    def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
+    def execute(self, shard: int = 0, shards: int = 1, place: int | None = None) -> Outcome:
         """Write the tables, unless they are there and as they were written.
 
         Raises:
@@ -131,13 +138,13 @@ class ResultsStage:
         there = self._there()
         if not there:
             key = self.key
-            confused = self.metrics.confusions()
+            scored = self.metrics.tally()
             # Damaged rows were computed again, or their images left out: then it is another run.
             self.__dict__.pop("key", None)
             there = self.key != key and self._there()
         if not there:
             writable(self.run.root)
-            write_run(self.run.root, self.run_id, self._tables(confused))
+            write_run(self.run.root, self.run_id, self._tables(scored))
         seconds = time.perf_counter() - started
         outcome = Outcome(
             self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
@@ -160,48 +167,38 @@ class ResultsStage:
             self.run.reporter.note(f"{fault.what}: the run's tables are written again")
         return fault is None
 
-    def _scored_images(self) -> set[str]:
+    def _scored_images(self) -> Iterator[str]:
         """Ids of the images that have metrics."""
-        rows = self.metrics.scored()
-        pairs = zip(self.run.inputs.samples, self.metrics.row_ids, strict=True)
-        return {sample.image_id for sample, row_id in pairs if row_id in rows}
+        pairs = zip(self.run.inputs.samples, self.metrics.scored(), strict=True)
+        return (sample.image_id for sample, there in pairs if there)
 
-    def _refuse_gaps(self, scored: Collection[str]) -> None:
+    def _refuse_gaps(self, scored: Iterable[str]) -> None:
         """See that every image is scored, or known to have failed.
 
         Raises:
             UserError: some are neither: a score without them would look like one of all.
         """
-        known = {*scored, *self.run.journal.failures}
-        dataset = self.run.inputs.dataset
-        lost = [s.image_id for s in dataset.samples if s.image_id not in known]
-        if lost:
-            raise UserError(
-                f"{len(lost):,} of {len(dataset):,} images have neither metrics nor an "
-                f"error that says why, {lost[0]} is the first: no scores were written; run again, "
-                "which computes what is missing"
-            )
+        refuse_gaps(self.run, scored, "metrics")
 
     def read(self, table: str = "runs") -> list[dict[str, Any]]:
         """The rows of this run in one of the tables."""
         return read_run(self.run.root, self.run_id, table)
 
-    def _tables(self, confused: Mapping[str, Confusion]) -> dict[str, pa.Table]:
+    def _tables(self, found: Scored) -> dict[str, pa.Table | Iterator[pa.Table]]:
         """The tables of ``TABLES``, of what the pixels of each image were called."""
-        self._refuse_gaps(confused)  # rows may have been found damaged on reading
-        if not confused:
+        self._refuse_gaps(found.ids)  # rows may have been found damaged on reading
+        if not found.ids:
             raise nothing_usable(self.run)
         names = self.run.inputs.dataset.vocabulary.class_names
-        by_image = {image_id: each.areas(len(names)) for image_id, each in confused.items()}
-        summed = sum_areas(by_image.values())
+        summed = found.areas.summed()
         if not summed.label.any():
-            raise nothing_evaluated(self.run, len(by_image))
+            raise nothing_evaluated(self.run, len(found.ids))
         scored = scores(summed)
         return {
-            "image_areas": image_table(self.run_id, by_image),
-            "confusion": confusion_table(self.run_id, names, confused.values()),
+            "image_areas": image_tables(self.run_id, found.ids, found.areas),
+            "confusion": confusion_table(self.run_id, names, found.confusion),
             "class_iou": class_table(self.run_id, names, summed, scored),
-            "runs": self._run_table(scored, len(by_image)),
+            "runs": self._run_table(scored, len(found.ids)),
         }
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
@@ -259,6 +256,28 @@ def _named(name: str, value: str | None) -> dict[str, str]:
 def _name(path: str | None) -> str | None:
     """The name of a file; None: nobody gave one."""
     return Path(path).name if path else None
+
+
+def refuse_gaps(run: Run, there: Iterable[str], what: str) -> None:
+    """See that every image has a result, or is known to have failed.
+
+    Args:
+        run: of which all stages but this were executed, in whichever processes.
+        there: ids of the images that have it.
+        what: they have: ``metrics``, ``a label map``.
+
+    Raises:
+        UserError: some are neither: a score without them would look like one of all.
+    """
+    known, dataset = {*there, *run.journal.failures}, run.inputs.dataset
+    lost = [s.image_id for s in dataset.samples if s.image_id not in known]
+    if lost:
+        kept = "no scores were written" if run.settings.scored else "what there is was saved"
+        raise UserError(
+            f"{len(lost):,} of {len(dataset):,} images have neither {what} nor an "
+            f"error that says why, {lost[0]} is the first: {kept}; run again, "
+            "which computes what is missing"
+        )
 
 
 def nothing_usable(run: Run) -> UserError:
