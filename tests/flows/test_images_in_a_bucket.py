@@ -9,7 +9,8 @@ import pytest
 
 from sclip_core.config.places import ObjectPath
 from sclip_core.store import places
-from sclip_core.store.objects.bucket import Bucket, StorageError
+from sclip_core.store.objects.bucket import Bucket
+from sclip_core.store.objects.faults import StorageError
 from sclip_core.store.objects.listing import list_again
 
 from .conftest import flags
@@ -39,9 +40,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     seen: list[str] = []
     fetch = Bucket.fetch
 
-    def counted(self: Bucket, path: ObjectPath) -> tuple[bytes, str]:
+    def counted(self: Bucket, path: ObjectPath, patience: float) -> tuple[bytes, str]:
         seen.append(path.key.split("/", 1)[1])
-        return fetch(self, path)
+        return fetch(self, path, patience)
 
     monkeypatch.setattr(Bucket, "fetch", counted)
     return seen
@@ -133,12 +134,12 @@ def test_an_image_that_lacks_or_is_refused(tmp_path, small, there, sclip, monkey
     """One line each; the run goes on with the others."""
     fetch = Bucket.fetch
 
-    def failing(self: Bucket, path: ObjectPath) -> tuple[bytes, str]:
+    def failing(self: Bucket, path: ObjectPath, patience: float) -> tuple[bytes, str]:
         if path == there / "images" / "0.png":
             raise FileNotFoundError(str(path))
         if path == there / "labels" / "1.png":
             raise StorageError(f"{path} cannot be read (permission denied); what was ...")
-        return fetch(self, path)
+        return fetch(self, path, patience)
 
     monkeypatch.setattr(Bucket, "fetch", failing)
     code, _, err = sclip("run", "--direct", *given(there, small, tmp_path))
@@ -154,7 +155,7 @@ def test_an_image_that_lacks_or_is_refused(tmp_path, small, there, sclip, monkey
 def test_storage_that_does_not_answer(tmp_path, small, there, sclip, monkeypatch):
     """It is no image's fault: the run ends, with what it has."""
 
-    def failing(self: Bucket, path: ObjectPath) -> tuple[bytes, str]:
+    def failing(self: Bucket, path: ObjectPath, patience: float) -> tuple[bytes, str]:
         raise StorageError(f"{path} cannot be read (connection refused)", may_pass=True)
 
     monkeypatch.setattr(Bucket, "fetch", failing)

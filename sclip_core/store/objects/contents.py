@@ -8,7 +8,8 @@ from threading import Lock
 from sclip_core.config import ImageError
 from sclip_core.config.places import ObjectPath
 from sclip_core.store.files import KEPT
-from sclip_core.store.objects.bucket import StorageError, bucket_of
+from sclip_core.store.objects.bucket import PATIENT, QUICK, bucket_of
+from sclip_core.store.objects.faults import StorageError
 from sclip_core.store.objects.listing import missing
 
 MOST_BYTES = 2**28  # of contents that are kept
@@ -28,7 +29,12 @@ def content_and_etag(path: ObjectPath) -> tuple[bytes, str]:
     """What is in an object, and the ETag of just that; as ``content``."""
     bucket = bucket_of(path.bucket)
     try:
-        return bucket.fetch(path)
+        try:
+            return bucket.fetch(path, QUICK)
+        except StorageError as error:
+            if not error.may_pass or bucket.answers(path.parent):
+                raise
+        return bucket.fetch(path, PATIENT)  # it may come back: hours of work depend on it
     except FileNotFoundError:
         raise missing(path) from None
     except StorageError as error:
