@@ -71,7 +71,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         """One line: its name, how many images and classes, the first names."""
-        truth = "" if all(s.label for s in self.samples) else " without ground truth"
+        truth = "" if all(s.label_file for s in self.samples) else " without ground truth"
         classes = number_of(self.vocabulary.num_classes, "class")
         found = f"{number_of(len(self), 'image')}{truth}"
         return f"Dataset({self.name}, {found}, {classes}: {few(self.vocabulary.class_names)})"
@@ -237,7 +237,7 @@ def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Datase
         palette=palette,
         palette_file=settings.palette,
     )
-    empty = [sample.image_id for sample in samples if sample.label is None]
+    empty = [sample.image_id for sample in samples if sample.label_file is None]
     if not empty or settings.labels is None:
         return dataset
     meaning = f"taken for all '{vocabulary.class_names[0]}'"

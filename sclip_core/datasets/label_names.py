@@ -45,20 +45,21 @@ def matched(
     Raises:
         UserError: the files are named in several ways, each of which fits all images.
     """
-    paths = {path for path, _, _ in files}
     if pattern is not None:
+        paths = {path for path, _, _ in files}
         endings = ["", *dict.fromkeys(end for _, _, end in files)]
         for core in _cores(ids):  # whole names first: parts of them only where no name fits
             found = max((_filled(pattern + end, ids, core, paths) for end in endings), key=len)
             if found:
                 return Named(found, pattern, core is ids)
         return Named({}, pattern, True)
-    by_stem = {plain_form(stem): path for path, stem, _ in files}
+    by_stem = {plain_form(stem): path for path, stem, _ in files if not stem.isascii()}
     by_stem |= {stem: path for path, stem, _ in files}
-    names = {i: i if i in by_stem else plain_form(i) for i in ids}
-    found = {i: by_stem[name] for i, name in names.items() if name in by_stem}
+    names = ((i, i if i in by_stem else plain_form(i)) for i in ids)
+    found = {i: by_stem[name] for i, name in names if name in by_stem}
     if found or not ids:
         return Named(found, None)
+    paths = {path for path, _, _ in files}
     for core in _cores(ids):
         fitting = _fitting(core, paths)
         whole = sorted((p for p, n in fitting.items() if n == len(ids)), key=_not_the_ids)
@@ -71,8 +72,8 @@ def matched(
         if whole or (fitting and max(fitting.values()) > len(ids) / 2):
             best = max(fitting, key=lambda p: fitting[p])
             by_core = dict(zip(ids, core, strict=True))
-            names = {i: f"{best[0]}{by_core[i]}{best[1]}" for i in ids}
-            return Named({i: n for i, n in names.items() if n in paths}, USUAL.join(best))
+            filled = {i: f"{best[0]}{by_core[i]}{best[1]}" for i in ids}
+            return Named({i: n for i, n in filled.items() if n in paths}, USUAL.join(best))
     return Named({}, None)
 
 

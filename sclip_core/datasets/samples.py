@@ -6,7 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
@@ -21,12 +21,48 @@ ANNOTATION_SUFFIXES = {".json", ".txt", ".xml", ".yaml", ".yml"}
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 
 
-class Sample(NamedTuple):
-    """One image and its ground truth, if there is one."""
+class Sample:
+    """One image and its ground truth, if there is one.
 
-    image_id: str  # unique in the dataset; "/" where the layout has folders
-    image: Path
-    label: Path | None  # None: the user's own images without label maps
+    Attributes:
+        image_id: unique in the dataset; "/" where the layout has folders.
+        image_file: path of the image as text, which takes a fifth of the memory of a ``Path``.
+        label_file: path of its label map; None: the user's own images without label maps.
+    """
+
+    __slots__ = ("image_file", "image_id", "label_file")
+
+    def __init__(self, image_id: str, image: Path | str, label: Path | str | None) -> None:
+        """Take the id and the paths."""
+        self.image_id = image_id
+        self.image_file = str(image)
+        self.label_file = None if label is None else str(label)
+
+    @property
+    def image(self) -> Path:
+        """The image."""
+        return Path(self.image_file)
+
+    @property
+    def label(self) -> Path | None:
+        """The label map, if there is one."""
+        return None if self.label_file is None else Path(self.label_file)
+
+    def __iter__(self) -> Iterator[Any]:
+        """Id, image and label map."""
+        return iter((self.image_id, self.image, self.label))
+
+    def __eq__(self, other: object) -> bool:
+        """Whether both have the same id and the same files; a tuple of the three is equal, too."""
+        return isinstance(other, (Sample, tuple)) and tuple(self) == tuple(other)
+
+    def __hash__(self) -> int:
+        """As of a tuple of the three."""
+        return hash(tuple(self))
+
+    def __repr__(self) -> str:
+        """As it is made."""
+        return f"Sample({self.image_id!r}, {self.image_file!r}, {self.label_file!r})"
 
     @property
     def files(self) -> tuple[Path, ...]:
@@ -83,31 +119,35 @@ def find_samples(
     """
     images = own_folder(images, "--images")
     labels = own_folder(labels, "--labels") if labels is not None else None
-    image_files = files_of(images, IMAGE_SUFFIXES)
+    image_files = _files_by_id(images, IMAGE_SUFFIXES)
+    above = os.path.join(images, "")
     together = labels is not None and os.path.realpath(images) == os.path.realpath(labels)
     if together and label_pattern is not None:  # then the label maps are no images
         image_files = {
-            i: path
-            for i, path in image_files.items()
-            if not is_of_pattern(path.relative_to(images).as_posix(), label_pattern)
+            i: path for i, path in image_files.items() if not is_of_pattern(path, label_pattern)
         }
     ids = choose(list(image_files))[:limit]
     if not ids:
         raise UserError(f"no image in {images}: expected {' '.join(IMAGE_SUFFIXES)}")
     if labels is None:
-        return Found(tuple(Sample(i, image_files[i], None) for i in ids))
+        return Found(tuple(Sample(i, above + image_files[i], None) for i in ids))
     ids = [i for i in ids if i not in without]
     found = by_suffix(labels, LABEL_SUFFIXES)
     if together:  # an image is not its own label map
-        taken = {path.relative_to(images).as_posix() for path in image_files.values()}
+        taken = set(image_files.values())
         found = [entry for entry in found if entry[0] not in taken]
-    worst_first = sorted(found, key=lambda entry: (-LABEL_SUFFIXES.index(entry[2]), entry))
+    by_ending: dict[str, list[tuple[str, str, str]]] = {end: [] for end in LABEL_SUFFIXES}
+    for entry in found:
+        by_ending[entry[2]].append(entry)
+    worst_first = [entry for end in reversed(LABEL_SUFFIXES) for entry in sorted(by_ending[end])]
     named = matched(ids, worst_first, label_pattern)
     notes = _notes(named, label_pattern, ids, missing_labels, labels, together)
-    paths = {i: labels / name for i, name in named.files.items()}
     if missing_labels == "skip":
-        ids = [i for i in ids if i in paths]
-    return Found(tuple(Sample(i, image_files[i], paths.get(i)) for i in ids), tuple(notes))
+        ids = [i for i in ids if i in named.files]
+    place = os.path.join(labels, "")
+    label_of = {i: place + name for i, name in named.files.items()}
+    samples = (Sample(i, above + image_files[i], label_of.get(i)) for i in ids)
+    return Found(tuple(samples), tuple(notes))
 
 
 def _notes(
@@ -195,18 +235,26 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     Raises:
         UserError: the folder cannot be listed, or two files have the same id.
     """
-    found: dict[str, Path] = {}
-    listed = sorted(by_suffix(folder, suffixes), key=lambda file: (file[2] not in CLASSIC, file))
+    return {i: folder / path for i, path in _files_by_id(folder, suffixes).items()}
+
+
+def _files_by_id(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+    """The same, with paths relative to the folder."""
+    found: dict[str, str] = {}
+    listed = sorted(by_suffix(folder, suffixes))
+    others = [file for file in listed if file[2] not in CLASSIC]
+    if others:
+        listed = [*(file for file in listed if file[2] in CLASSIC), *others]
     for path, stem, ending in listed:
         if stem in found and ending not in CLASSIC:  # a preview, or the phone's other format
             continue
         if stem in found:
             raise UserError(
-                f"{folder} holds both {found[stem].relative_to(folder)} and {path}: an image and "
+                f"{folder} holds both {found[stem]} and {path}: an image and "
                 "its annotation share the name without its ending, so rename one (label maps go "
                 "in a folder of their own)"
             )
-        found[stem] = folder / path
+        found[stem] = path
     return dict(sorted(found.items()))
 
 
@@ -229,7 +277,7 @@ def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
         labels: the ground truth; where it lies among the images, its files are not skipped.
     """
     among = labels is not None and labels.resolve().is_relative_to(folder.resolve())
-    parts = [os.path.splitext(path) for path in sorted(_files_below(folder))]
+    parts = (os.path.splitext(path) for path in sorted(_files_below(folder)))
     files = [(stem, end.lower()) for stem, end in parts]
     taken = {stem for stem, end in files if end in CLASSIC}
     others, beside = [], []

@@ -14,8 +14,10 @@ from sclip_core.config.errors import few
 from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
 from sclip_core.datasets.images import Reading, read_image
+from sclip_core.datasets.samples import Sample
 
 THREADS = 8
+MOST_HEADERS = 50_000  # that are looked at
 AT_ONCE = 64  # headers a task: to hand a task over takes longer than to read one
 LOOK_AT = 16  # deep images that are decoded
 MOST_SHRUNK = 4  # times that a picture is made smaller without a word
@@ -29,6 +31,11 @@ TURNS = {
     8: "by 90° anticlockwise",
 }
 Headers = dict[Path, Header]
+
+
+def spread(samples: Sequence[Sample]) -> Sequence[Sample]:
+    """The samples whose headers are looked at: all, or of very many some, evenly spread."""
+    return samples[:: -(-len(samples) // MOST_HEADERS) or 1]
 
 
 def survey(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,7 @@ from sclip_core.datasets import (
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import folders_of, opened
 from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_images, skipped_below
-from sclip_core.datasets.survey import survey
+from sclip_core.datasets.survey import spread, survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter
@@ -94,13 +94,18 @@ class Inputs:
         skipped = None if packed else skipped_below(settings.images, settings.labels)
         if skipped and settings.labels is None and any(e in skipped for e in ANNOTATION_SUFFIXES):
             skipped += f"; if they are annotations, pass --labels {settings.images}"
-        paths = [sample.image for sample in dataset.samples]
-        labels = {sample.image: sample.label for sample in dataset.samples}
+        looked_at = spread(dataset.samples)
+        labels = {sample.image: sample.label for sample in looked_at}
 
         def sizes_tell() -> bool:
             return settings.labels is None or not in_fractions(settings.labels)
 
-        found = survey(paths, self.reading, settings, settings.scored, sizes_tell, labels)
+        found = survey(list(labels), self.reading, settings, settings.scored, sizes_tell, labels)
+        if len(looked_at) < len(dataset):
+            found.append(
+                f"the headers of {len(looked_at):,} of {len(dataset):,} images were looked at, "
+                "evenly spread: what is said of files is of these"
+            )
         return [*([skipped] if skipped else []), *found]
 
     @cached_property
@@ -108,24 +113,28 @@ class Inputs:
         """The dataset's images by the digest of their bytes, in order; a copy counts once."""
         return dict(zip(self.image_digests, self.samples, strict=True))
 
-    @property
-    def samples(self) -> list[Sample]:
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
         """The dataset's samples, in order, without those whose files cannot be read."""
         return [sample for sample, _, _ in self._digested]
 
-    @property
-    def image_digests(self) -> list[str]:
+    @cached_property
+    def image_digests(self) -> Sequence[str]:
         """The digest of each sample's image, in order."""
         return [digest for _, digest, _ in self._digested]
 
-    @property
-    def label_digests(self) -> list[str]:
+    @cached_property
+    def label_digests(self) -> Sequence[str]:
         """The digest of each sample's label map, in order."""
         return [digest for _, _, digest in self._digested if digest is not None]
 
     def samples_of(self, digest: str) -> Sequence[Sample]:
         """The samples with this image: copies of it share a digest."""
-        return [sample for sample, image, _ in self._digested if image == digest]
+        return self._by_digest.get(digest, ())
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, Sequence[Sample]]:
+        return grouped(self.image_digests, self.samples)
 
     def image(self, digest: str) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) RGB of an image.
@@ -171,11 +180,11 @@ class Inputs:
     def _digested(self) -> list[tuple[Sample, str, str | None]]:
         """Each sample with the digests of its files; what cannot be read is noted."""
         samples = self.dataset.samples
-        images = self.digests.of_many(sample.image for sample in samples)
+        images = self.digests.of_many(sample.image_file for sample in samples)
         labels: Sequence[str | ImageError | None] = [None] * len(samples)
         if self._settings.scored:
-            found = iter(self.digests.of_many(s.label for s in samples if s.label))
-            labels = [next(found) if sample.label else EMPTY for sample in samples]
+            found = iter(self.digests.of_many(s.label_file for s in samples if s.label_file))
+            labels = [next(found) if sample.label_file else EMPTY for sample in samples]
         digested = []
         for sample, image, label in zip(samples, images, labels, strict=True):
             if isinstance(image, ImageError):
@@ -185,3 +194,11 @@ class Inputs:
             else:
                 digested.append((sample, image, label))
         return digested
+
+
+def grouped(keys: Iterable[str], samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by what they have in common, in order."""
+    found: dict[str, list[Sample]] = {}
+    for key, sample in zip(keys, samples, strict=True):
+        found.setdefault(key, []).append(sample)
+    return found

@@ -97,6 +97,8 @@ class Mending:
         with suppress(DiskError):  # where nothing can be written, reading is still possible
             if artifact.create(run.provenance()):
                 note(f"{name}: manifest.json in {path} was damaged; it is written again")
+        if not artifact.in_objects:
+            artifact.ledger.save_snapshot()  # of a store that an earlier version filled
         odd = artifact.ledger.odd_lines()
         if odd:
             number, fault = next(iter(odd.items()))

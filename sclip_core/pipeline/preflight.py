@@ -57,8 +57,9 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
             benchmark, and one of them has values without a class, or they were not all made.
     """
     _refuse_incomplete(dataset)
-    labelled = [sample for sample in dataset.samples if sample.label is not None]
-    looked_at = labelled[:: -(-len(labelled) // LOOK_AT) or 1]
+    labelled = [sample for sample in dataset.samples if sample.label_file is not None]
+    step = -(-len(labelled) // LOOK_AT) or 1
+    looked_at = labelled[::step]
     seen = Seen.nothing(dataset)
     stray: list[str] = []  # maps with values without a class
     faults: list[str] = []  # what else is wrong
@@ -73,7 +74,7 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
     if dataset.layout is None:
         seen.palettes.refuse_conflict()
     if dataset.ignored_unasked:
-        _look_further(dataset, [one for one in labelled if one not in looked_at], seen, reading)
+        _look_further(dataset, [one for k, one in enumerate(labelled) if k % step], seen, reading)
         refuse_hidden_class(dataset, seen)
     wrong = f"{len(stray)} of the {len(looked_at)} label maps that were looked at"
     if looked_at and len(stray) + len(faults) == len(looked_at):

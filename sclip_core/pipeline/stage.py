@@ -26,6 +26,7 @@ from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.ledger import Place, Row
+from sclip_core.store.ledger_rows import missing
 from sclip_core.store.tables import artifact_of
 
 Loaded = TypeVar("Loaded")
@@ -142,7 +143,9 @@ class Stage(ABC):
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those ids for whose images the stages upstream have rows."""
         there = [stage.rows() for stage in self.upstream if stage.unit == "images"]
-        return [i for i in ids if all(self.image_of(i) in rows for rows in there)]
+        images = list(map(self.image_of, ids))
+        lacking = {image for rows in there for image in missing(rows, images)}
+        return [i for i, image in zip(ids, images, strict=True) if image not in lacking]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples that a row stands for: copies of a file share one."""
@@ -246,7 +249,7 @@ class Stage(ABC):
         """Those that have to be computed: not there, or to be made anew and not so yet."""
         now = self.rows()
         if not self.forced:
-            return [row_id for row_id in ids if row_id not in now]
+            return missing(now, ids)
         old = self._old
         return [
             row_id

@@ -82,7 +82,7 @@ class Digests:
             raise digest
         return digest
 
-    def of_many(self, paths: Iterable[Path]) -> list[str | ImageError]:
+    def of_many(self, paths: Iterable[Path | str]) -> list[str | ImageError]:
         """The sha256 of each file, in order; for one that cannot be read, the error."""
         absolute = [os.path.abspath(path) for path in paths]
         once = list(dict.fromkeys(absolute))
