@@ -260,7 +260,7 @@ class TestCommand:
             text=True,
             start_new_session=True,
         )
-        for _ in range(1200):
+        for _ in range(3000):
             ledgers = list((tmp_path / "a" / "refine").glob("*/ledger.jsonl"))
             if ledgers and ledgers[0].read_text().count("\n") >= 1:
                 break
