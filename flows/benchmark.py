@@ -36,13 +36,14 @@ from flows.parameters import (
 )
 from flows.signals import taken_back
 from sclip_core.config import UserError, resolve_several
-from sclip_core.progress import LineReporter, Outcome
+from sclip_core.progress import LineReporter
 from sclip_core.store.files import DiskError
 
 if TYPE_CHECKING:
-    from sclip_core.pipeline.pipeline import AnyStage, Finished
+    from sclip_core.pipeline.executing import AnyStage
+    from sclip_core.pipeline.pipeline import Finished
     from sclip_core.pipeline.run import Run
-    from sclip_core.pipeline.work import Work
+    from sclip_core.pipeline.work import Report, Work
 
 # The runs that a command in this process has opened already, for its call of the flow.
 prepared: ContextVar[list[Run] | None] = ContextVar("prepared", default=None)
@@ -63,14 +64,14 @@ def may_pass(task: Task[..., Any], run: TaskRun, state: State[Any]) -> bool:
     retry_delay_seconds=[2, 20],
     retry_condition_fn=may_pass,
 )
-def run_stage(work: Work) -> Outcome | State[Outcome]:
+def run_stage(work: Work) -> Report | State[Report]:
     """Compute what is missing of a stage, or of one shard of it."""
-    from sclip_core.pipeline.work import run_shard
+    from sclip_core.pipeline.executing import carry_out
 
-    outcome = run_shard(work)
-    if outcome.state == "cached":
-        return Completed(name="Cached", data=outcome, message=f"reused {outcome.path}")
-    return outcome
+    report = carry_out(work)
+    if report.state == "cached":
+        return Completed(name="Cached", data=report, message=f"reused {report.outcome.path}")
+    return report
 
 
 @flow(name="sclip-benchmark", persist_result=False)
@@ -97,26 +98,27 @@ def sclip_benchmark(
 
 def _execute(runs: list[Run]) -> Any:
     """Execute the stages of runs as tasks, and show the outcome."""
+    from sclip_core.pipeline.executing import followed, halt, pieces, take
     from sclip_core.pipeline.pipeline import run_pipelines
 
     made: dict[AnyStage, list[PrefectFuture[Any]]] = {}
 
     def as_tasks(stage: AnyStage) -> None:
         """Execute a stage as one task, or as one a shard."""
-        shards = stage.run.shards if stage.shardable else 1
         named = run_stage.with_options(name=stage.name)
         try:  # around the first as well: a signal may come between two
+            works = pieces(stage)
             read = [future for each in stage.reads for future in made.get(each, ())]
             made[stage] = [  # done by now is what they read: it makes the edges of the graph
-                named.submit(stage.work.of_shard(i, shards), return_state=False, wait_for=read)
-                for i in range(shards)
+                named.submit(work, return_state=False, wait_for=read) for work in works
             ]
-            for future in made[stage]:
-                future.result()
+            with followed(stage):
+                for work, future in zip(works, made[stage], strict=True):
+                    take(work, future.result())
         except BaseException:
             # A signal (of Prefect a TerminationSignal) reaches this thread alone, and Prefect
             # waits for the others. A shard that failed ends the run as well.
-            stage.run.stop.set()  # which all runs of the command share
+            halt(stage.run)
             raise
 
     finished = run_pipelines(runs, as_tasks)

@@ -25,12 +25,12 @@ class Outcome:
     unit: str = "images"  # what a row is
 
     def plus(self, other: Outcome) -> Outcome:
-        """This and another shard of the same stage, which ran at the same time."""
+        """This and another shard of the same stage; the seconds are those of all workers."""
         return replace(
             self,
             cached=self.cached + other.cached,
             computed=self.computed + other.computed,
-            seconds=max(self.seconds, other.seconds),
+            seconds=self.seconds + other.seconds,
         )
 
     def beside(self, other: Outcome) -> Outcome:

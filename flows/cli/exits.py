@@ -12,7 +12,7 @@ from contextlib import suppress
 from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 
 from flows.cli.commands import READ_ONLY, app
-from sclip_core.config import UserError, printable, refused_by_system
+from sclip_core.config import UserError, WorkerLostError, printable, refused_by_system
 from sclip_core.config.errors import shown
 from sclip_core.config.own_code import called_from_us, said
 from sclip_core.store.files import FULL
@@ -42,7 +42,7 @@ def execute(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
         return code
     except UserError as error:
-        return _end(2, str(error))
+        return _end(1 if isinstance(error, WorkerLostError) else 2, str(error))
     except CycloptsError as error:
         words = sys.argv[1:] if arguments is None else arguments
         return _end(2, f"{_as_typed(error, words)} See `sclip --help`.")

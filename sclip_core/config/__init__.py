@@ -1,6 +1,13 @@
 """Settings: the protocol, the table of benchmarks, the run, and the errors a user can mend."""
 
-from sclip_core.config.errors import ImageError, UserError, printable, refused_by_system, unknown
+from sclip_core.config.errors import (
+    ImageError,
+    UserError,
+    WorkerLostError,
+    printable,
+    refused_by_system,
+    unknown,
+)
 from sclip_core.config.geometry import Geometry
 from sclip_core.config.grid import (
     CHEAP,
@@ -31,6 +38,7 @@ __all__ = [
     "Settings",
     "StageSpec",
     "UserError",
+    "WorkerLostError",
     "point_of",
     "printable",
     "refused_by_system",

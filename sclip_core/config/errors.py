@@ -23,6 +23,10 @@ class UserError(Exception):
         super().__init__(printable(line))
 
 
+class WorkerLostError(UserError):
+    """A process that computed for a command ended before its work; the command exits with 1."""
+
+
 class ImageError(UserError):
     """One image or label map cannot be used; a run continues and names it at the end."""
 

@@ -105,6 +105,10 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """Threads that read images ahead."""
     shards: Annotated[int, Field(ge=1, le=1024), HOW] = 1
     """Parts of the long stages, each a task of its own. [as many as GPUs are used]"""
+    runner: Annotated[Literal["threads", "processes", "dask", "ray"], HOW] = "threads"
+    """Who computes the parts: threads of this process, processes, Dask's or Ray's workers."""
+    address: Annotated[str | None, HOW] = None
+    """Of Dask's scheduler (tcp://host:8786) or Ray's cluster. [started here, for the command]"""
     artifacts: Annotated[AnyPlace, HOW] = Path("artifacts")
     """Folder of all artifacts and results, or s3://bucket/prefix (gs, az)."""
     strict: Annotated[bool, HOW] = False

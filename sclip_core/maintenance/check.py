@@ -14,9 +14,10 @@ import pyarrow.parquet as pq
 
 from sclip_core.config import UserError
 from sclip_core.results.files import TABLES, files_of, read_table, run_ids
+from sclip_core.store import ledger_snapshot as snapshot
 from sclip_core.store.arrays import ArrayTable, DamagedRow
 from sclip_core.store.artifact import Artifact, is_intact
-from sclip_core.store.ledger import Row
+from sclip_core.store.ledger import Ledger, Row
 from sclip_core.store.parts import ROW_COLUMN, PartFiles, PartTable
 from sclip_core.store.records import RecordTable
 
@@ -66,10 +67,13 @@ def _check_artifact(artifact: Artifact, advance: Callable[[int], object]) -> Ite
         yield Fault(manifest, "is damaged; the next run that uses the folder writes it again")
     else:
         yield from _wrong_key(artifact, manifest)
-    ledger = artifact.path / "ledger.jsonl"
-    for number, fault in artifact.ledger.odd_lines().items():
-        yield Fault(ledger, f"line {number} cannot be used ({fault}); its rows are computed again")
-    rows = list(artifact.ledger.rows().values())
+    path = artifact.path / "ledger.jsonl"
+    ledger = Ledger(path, snapshots=False)  # each line is looked at
+    for number, fault in ledger.odd_lines().items():
+        yield Fault(path, f"line {number} cannot be used ({fault}); its rows are computed again")
+    if not snapshot.is_intact(path.with_name(snapshot.NAME)):
+        yield Fault(path.with_name(snapshot.NAME), "is damaged; it only saves time: remove it")
+    rows = list(ledger.rows().values())
     table = open_table(artifact, rows)
     if rows and (table is None or type(table) is PartFiles):
         what = f"none of its {len(rows)} rows can be read"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from threading import Lock
 
@@ -55,6 +55,20 @@ class Journal:
             if self.failures.get(sample.image_id) != str(failure):
                 self.failures[sample.image_id] = str(failure)
                 self.reporter.warn(str(failure))
+
+    def heard(self, failures: Mapping[str, str]) -> None:
+        """Take note of images that another process could not use: of each, why."""
+        for image_id, why in failures.items():
+            if self.failures.get(image_id) != why:
+                self.failures[image_id] = why
+                self.reporter.warn(why)
+
+    def heard_faults(self, faults: Iterable[str]) -> None:
+        """Take note of what another process leaves out of the ground truth."""
+        for line in faults:
+            if line not in self.faults:
+                self.faults.append(line)
+                self.reporter.note(line)
 
     def fault(self, line: str) -> None:
         """Take note of a part of the ground truth that is left out, or stop if the run is strict.

@@ -79,7 +79,8 @@ class Mending:
         if not stage.executed:
             return
         with self._lock:
-            lacking = [row_id for row_id in stage.missing(ids) if row_id not in stage.failed]
+            there = stage.rows()
+            lacking = [i for i in ids if i not in there and i not in stage.failed]
             if lacking:
                 Filling(stage, lacking, shard).run()
 
@@ -96,6 +97,8 @@ class Mending:
         with suppress(DiskError):  # where nothing can be written, reading is still possible
             if artifact.create(run.provenance()):
                 note(f"{name}: manifest.json in {path} was damaged; it is written again")
+        if not artifact.in_objects:
+            artifact.ledger.save_snapshot()  # of a store that an earlier version filled
         odd = artifact.ledger.odd_lines()
         if odd:
             number, fault = next(iter(odd.items()))

@@ -19,7 +19,6 @@ Without ground truth the label maps are the end: no metrics, no results.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ from sclip_core.datasets.drawn import folders_of
 from sclip_core.datasets.thresholds import threshold_notes
 from sclip_core.encoder.taps import Tap, union
 from sclip_core.methods.method import Method
+from sclip_core.pipeline.executing import AnyStage
+from sclip_core.pipeline.executing import execute as execute_stage
 from sclip_core.pipeline.pictures import save_panels
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.saving import picture_path
@@ -42,15 +43,13 @@ from sclip_core.pipeline.stages.metrics import MetricsStage
 from sclip_core.pipeline.stages.proposals import ProposalsStage
 from sclip_core.pipeline.stages.proxy_features import SAM, ProxyFeaturesStage
 from sclip_core.pipeline.stages.refine import RefineStage
-from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable
+from sclip_core.pipeline.stages.results import ResultsStage, nothing_usable, refuse_gaps
 from sclip_core.pipeline.stages.sam_embeddings import SamEmbeddingsStage
 from sclip_core.pipeline.stages.text_bank import TextBankStage, word_notes
 from sclip_core.pipeline.stages.trunk import TrunkStage, layers_of
 from sclip_core.pipeline.work import at_hand
 from sclip_core.progress import Outcome
 from sclip_core.results.build import run_name
-
-AnyStage = Stage | ResultsStage
 
 
 @dataclass(frozen=True)
@@ -237,13 +236,15 @@ def run_pipelines(
         pipelines = Pipeline.of_several(runs)
         mark_in_use(pipelines)
         with at_hand(pipelines):
-            run_stage = execute or _execute
+            run_stage = execute or execute_stage
             done = [] if alone else _read_by_features(pipelines)
             for stage in done:  # before the first pass, which is for all runs
                 run_stage(stage)
             return [_run_one(each, run_stage, alone, done) for each in pipelines]
     finally:
         lease.close()
+        if runs[0].runner:
+            runs[0].runner.close()
 
 
 def _read_by_features(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
@@ -279,6 +280,9 @@ def _run_one(
         picture=_first_picture(run, folder) if saved else None,
     )
     if not run.settings.scored:
+        rows, inputs = pipeline.labels.rows(), run.inputs
+        pairs = zip(inputs.samples, inputs.image_digests, strict=True)
+        refuse_gaps(run, {s.image_id for s, digest in pairs if digest in rows}, "a label map")
         if not saved:
             raise nothing_usable(run)
         return finished
@@ -306,25 +310,6 @@ def _first_picture(run: Run, folder: Path | None) -> Path | None:
     """The picture of the first image that was not left out."""
     usable = (s.image_id for s in run.inputs.samples if s.image_id not in run.journal.failures)
     return next((picture_path(folder, image_id) for image_id in usable if folder), None)
-
-
-def _execute(stage: AnyStage) -> None:
-    """Execute a stage, or its shards: one after the other, or at once where each has a GPU."""
-    run = stage.run
-    shards = run.shards if stage.shardable else 1
-    if run.models.device_count == 1 or shards == 1:
-        for shard in range(shards):
-            stage.execute(shard, shards)
-        return
-    with ThreadPoolExecutor(run.models.device_count, "sclip-shard") as pool:
-        parts = [pool.submit(stage.execute, shard, shards) for shard in range(shards)]
-        try:
-            for part in parts:
-                part.result()
-        except BaseException:  # a signal reaches this thread alone
-            run.stop.set()  # which all runs of the command share
-            pool.shutdown(wait=False, cancel_futures=True)
-            raise
 
 
 def _tell_of_devices(run: Run) -> None:

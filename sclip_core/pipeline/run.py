@@ -16,6 +16,7 @@ from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.models import Models
+from sclip_core.pipeline.runners import runner_of
 from sclip_core.pipeline.saving import check_place
 from sclip_core.progress import Reporter, Silent
 from sclip_core.provenance import device_name, git_commit, versions
@@ -33,6 +34,7 @@ class Run:
         models: CLIP and the source of masks.
         lease: the rows that this process computes.
         journal: what became of the run.
+        runner: of pieces of work in other processes; None: threads of this one.
         stop: when it is set, the stages end after the batch that they are at.
         lock: of what stages do once, whichever shard begins.
         stages: names of the stages of all runs of the command.
@@ -67,11 +69,13 @@ class Run:
             self.inputs = Inputs(settings, self.reporter, keep=download)
             self.models = Models(settings, self.inputs.digests, download, self.reporter.note)
             self.lease = lease_of(settings.artifacts)
+            self.runner = runner_of(settings, self.models.device, self.models.device_count)
             self.stop, self.lock = Event(), Lock()
             self.stages = set(settings.stages)
         else:
             self.reporter, self.inputs, self.models = beside.reporter, beside.inputs, beside.models
             self.lease, self.stop, self.lock = beside.lease, beside.stop, beside.lock
+            self.runner = beside.runner
             self.stages = beside.stages
             self.stages.update(settings.stages)
         self.journal = Journal(self.reporter, settings.strict, self.inputs.journal)
@@ -107,6 +111,13 @@ class Run:
                 pictures that cannot be written to or is needed and not given, or a stage forced
                 that the run does not have.
         """
+        if self.settings.address and self.settings.runner not in ("dask", "ray"):
+            raise UserError(
+                f"--address {self.settings.address} is of Dask's scheduler or Ray's cluster: add "
+                "--runner dask or --runner ray"
+            )
+        if self.runner:
+            self.runner.check()
         check_place(self.settings, self.inputs.dataset.samples)
         check_cls(self.chosen.method, self.models.spec.name, self.models.spec.tower)
         if "dense_features" in self.settings.stages:

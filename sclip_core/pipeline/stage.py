@@ -10,6 +10,7 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
@@ -25,9 +26,11 @@ from sclip_core.progress import Outcome, Status
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.artifact import Artifact, Identity
 from sclip_core.store.ledger import Place, Row
+from sclip_core.store.ledger_rows import missing
 from sclip_core.store.tables import artifact_of
 
 Loaded = TypeVar("Loaded")
+DIGITS = 15  # of an image's digest, which say in which shard it is
 
 
 class Stage(ABC):
@@ -56,6 +59,7 @@ class Stage(ABC):
         self.mending = Mending(self)
         self.together: tuple[Stage, ...] = ()  # of other runs, which the same pass can fill
         self.made: dict[str, float] = {}  # by such a pass: rows, and the seconds that each took
+        self.owed = (0, 0.0)  # rows that such a pass made in another process, and seconds
         self.fresh: set[str] = set()  # rows that were made in this process, of all with this key
         self.failed: set[str] = set()  # rows that cannot be computed
         self.executed = False  # or is being so
@@ -139,7 +143,9 @@ class Stage(ABC):
     def computable(self, ids: Sequence[str]) -> Sequence[str]:
         """Those ids for whose images the stages upstream have rows."""
         there = [stage.rows() for stage in self.upstream if stage.unit == "images"]
-        return [i for i in ids if all(self.image_of(i) in rows for rows in there)]
+        images = list(map(self.image_of, ids))
+        lacking = {image for rows in there for image in missing(rows, images)}
+        return [i for i, image in zip(ids, images, strict=True) if image not in lacking]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples that a row stands for: copies of a file share one."""
@@ -243,7 +249,7 @@ class Stage(ABC):
         """Those that have to be computed: not there, or to be made anew and not so yet."""
         now = self.rows()
         if not self.forced:
-            return [row_id for row_id in ids if row_id not in now]
+            return missing(now, ids)
         old = self._old
         return [
             row_id
@@ -262,39 +268,60 @@ class Stage(ABC):
             self.mending.mend_artifact()
         self.executed = True
 
-    def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
+    def in_shard(self, ids: Sequence[str], shard: int, shards: int) -> Sequence[str]:
+        """Those rows that belong to a shard: by the digest of the image, wherever it lies."""
+        if shards == 1:
+            return ids
+        return [i for i in ids if int(self.image_of(i)[:DIGITS], 16) % shards == shard]
+
+    def execute(self, shard: int = 0, shards: int = 1, place: int | None = None) -> Outcome:
         """Compute what is missing, and at once what stages ``together`` with this lack of it.
 
         Args:
             shard: which part of the rows, from 0.
             shards: how many parts there are.
+            place: number of the worker, to choose a device by; None: that of the shard.
         """
         started = time.perf_counter()
         self.begin()
-        ids = self.wanted()[shard::shards]
+        ids = self.in_shard(self.wanted(), shard, shards)
         missing = self.missing(ids)
         if missing:
             began = time.perf_counter()
             self.prepare()
             started += time.perf_counter() - began  # no row's time
         made = [self.made[row_id] for row_id in ids if row_id in self.made]
-        filling = Filling(self, ids, shard)
+        filling = Filling(self, ids, shard if place is None else place)
         filling.run()
         stored, elapsed = filling.stored, time.perf_counter() - started
         others = sum(len(rows) for stage, rows in stored.items() if stage is not self)
         per_row = elapsed / max(1, sum(map(len, stored.values())))
         by_others = set(missing) - {*stored[self], *self.failed} - {*self.missing(missing)}
-        outcome = Outcome(
-            stage=self.name,
-            key=self.key,
-            path=str(self.artifact.path),
-            cached=len(ids) - len(missing) - len(made) + len(by_others),
-            computed=len(stored[self]) + len(made),
-            seconds=elapsed - per_row * others + sum(made),
-            unit=self.unit,
+        outcome = self.credited(
+            Outcome(
+                stage=self.name,
+                key=self.key,
+                path=str(self.artifact.path),
+                cached=len(ids) - len(missing) - len(made) + len(by_others),
+                computed=len(stored[self]) + len(made),
+                seconds=elapsed - per_row * others + sum(made),
+                unit=self.unit,
+            )
         )
         self.run.journal.finished(outcome, shards, part=self.part)
         return outcome
+
+    def credited(self, outcome: Outcome) -> Outcome:
+        """What the stage did, with the rows that a pass of another process made for it."""
+        count, seconds = self.owed
+        count = min(count, outcome.cached)
+        self.owed = (0, 0.0)
+        return replace(
+            outcome,
+            cached=outcome.cached - count,
+            computed=outcome.computed + count,
+            seconds=outcome.seconds + seconds,
+        )
 
     @contextmanager
     def storing(self, stored: list[str], tells: bool) -> Iterator[Batch]:

@@ -22,6 +22,7 @@ from zarr.storage import LocalStore
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import make_folder, refuse_to_guess, written_to
 from sclip_core.store.ledger import Row
+from sclip_core.store.ledger_rows import ENDLESS, within
 from sclip_core.store.segments import Segments, Writer
 from sclip_core.store.table import DamagedRow, NewRow, RowGone, RowTable, crc32
 
@@ -119,15 +120,19 @@ class ArrayTable(RowTable):
 
         A process that still reads such a row finds it missing, and its new place in the ledger.
         """
-        old: dict[str, set[int]] = {}
+        rows, old = list(rows), dict[str, set[int]]()
         for row in rows:
             old.setdefault(row.segment, set()).update(self.segments.chunks_of(row))
         if not any(old.values()):
             return
-        for row in self.artifact.ledger.rows().values():
-            if row.segment in old:
-                old[row.segment] -= set(self.segments.chunks_of(row))
+        stored = self.artifact.ledger.rows()
         for segment, numbers in old.items():
+            ours = [row for row in rows if row.segment == segment]
+            near = max(row.chunk or ENDLESS for row in ours)  # of 0.1.0 it is not known here
+            first = min(row.start for row in ours) - near
+            last = max(row.stop for row in ours) + near
+            for row in within(stored, segment, first, last):
+                numbers.difference_update(self.segments.chunks_of(row))
             for number in numbers:
                 with suppress(OSError):  # a file that stays only takes space
                     self.segments.chunk_path(segment, number).unlink(missing_ok=True)
@@ -140,5 +145,6 @@ class ArrayTable(RowTable):
         writer = Writer(self, self.segments)
         try:
             yield writer
+            self.artifact.ledger.save_snapshot()
         finally:
             writer.close()

@@ -20,6 +20,7 @@ from sclip_core.store import places
 from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
+from sclip_core.store.ledger_rows import missing
 
 
 @dataclass(frozen=True)
@@ -63,7 +64,7 @@ class Artifact:
         """Name the artifact, without reading or writing anything."""
         self.identity = identity
         self.path = root / identity.stage / identity.key
-        self.ledger = Ledger(self.path / "ledger.jsonl")
+        self.ledger = Ledger.at(self.path / "ledger.jsonl")
 
     @classmethod
     def at(cls, folder: Path) -> Artifact:
@@ -72,7 +73,7 @@ class Artifact:
         with suppress(OSError, ValueError):
             identity = identity_in(folder / "manifest.json")
         artifact = cls(folder.parents[1], identity)
-        artifact.path, artifact.ledger = folder, Ledger(folder / "ledger.jsonl")
+        artifact.path, artifact.ledger = folder, Ledger.at(folder / "ledger.jsonl")
         return artifact
 
     def create(self, provenance: Mapping[str, Any]) -> bool:
@@ -148,8 +149,7 @@ class Artifact:
 
     def missing(self, ids: Iterable[str]) -> list[str]:
         """The ids that have no row, in order."""
-        rows = self.rows()
-        return [row_id for row_id in ids if row_id not in rows]
+        return missing(self.rows(), ids)
 
 
 def of_others(manifest: Place, different: Iterable[str]) -> UserError:

@@ -34,6 +34,7 @@ FOLDER = ".leases"
 HEARTBEAT = 2.0  # seconds
 # Seconds without a heartbeat after which ...
 LOST = 15.0  # a process of another host counts as dead
+ABANDONED = 120.0  # work of a command of another host, whose heartbeats a disk may show late
 FORGOTTEN = 86_400.0  # the lease of such a process is removed
 STOPPED = 60.0  # a process of this host counts as suspended
 ARTIFACT = re.compile(r"\w+/[0-9a-f]+")  # names of artifacts
@@ -138,6 +139,19 @@ class Lease:
             with self._exclusive():
                 yield
 
+    @property
+    def name(self) -> str:
+        """By which other processes know this lease; empty: it has no file."""
+        return self._path.name if self._end else ""
+
+    def lives(self, name: str) -> bool:
+        """Whether another process's lease has not ended, nor the process without ending it."""
+        with self._mutex, suppress(OSError):
+            path = self._folder / name
+            other = self._others.setdefault(path, _Other(seen=time.monotonic()))
+            return _is_alive(path, other, stopped_count=True, lost=ABANDONED)
+        return False
+
     def close(self) -> None:
         """End the lease; the next use begins another."""
         with self._mutex:
@@ -226,6 +240,12 @@ class NoLease:
     and the results are the same.
     """
 
+    name = ""
+
+    def lives(self, name: str) -> bool:
+        """Whether another lease has not ended: unknown, so yes."""
+        return True
+
     def use(self, artifacts: Iterable[Place]) -> None:
         """Nothing: nothing is cleaned up there."""
 
@@ -266,7 +286,7 @@ def is_free(path: Path) -> bool:
     return True
 
 
-def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
+def _is_alive(path: Path, other: _Other, stopped_count: bool, lost: float | None = None) -> bool:
     """Whether the process of a lease lives and is not suspended (unless `stopped_count`)."""
     now, heartbeat = time.monotonic(), path.stat().st_mtime_ns
     if heartbeat != other.heartbeat:
@@ -274,7 +294,7 @@ def _is_alive(path: Path, other: _Other, stopped_count: bool) -> bool:
     silent = now - other.seen
     if path.name.startswith(f"{host()}-"):
         return not is_free(path.with_suffix(".lock")) and (stopped_count or silent < STOPPED)
-    return silent < LOST
+    return silent < (lost or LOST)
 
 
 def _read(path: Path, other: _Other) -> None:

@@ -3,47 +3,37 @@
 A line is appended and fsynced after its data. Data without a line do not exist; a line torn by a
 crash is skipped. Every line carries a checksum, so that an altered size, range or id is noticed;
 lines of version 0.1.0 have none and are taken as they are. A row that is found damaged is struck by
-a later line, and exists again when it is computed again.
+a later line, and exists again when it is computed again. A snapshot beside a long ledger
+(``ledger_snapshot``) saves reading its lines.
 """
 
 from __future__ import annotations
 
 import logging
 import os
+import threading
+import weakref
+import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from threading import Lock
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, ClassVar
 
 from filelock import FileLock, Timeout
 
-from sclip_core.store.files import fsync, write_whole
+from sclip_core.store import ledger_snapshot as snapshot
+from sclip_core.store.files import DiskError, fsync, write_whole
+from sclip_core.store.ledger_columns import Place, Row
 from sclip_core.store.ledger_lines import LaterVersionError, decode, encode
+from sclip_core.store.ledger_rows import GrowingRows, Rows
+
+__all__ = ["Ledger", "Place", "Row", "Rows"]
 
 LOG = logging.getLogger(__name__)
-TAIL = 64  # bytes by which a file is recognised
 IMPATIENT = 5.0  # seconds of waiting for a lock before a warning
-Place = tuple[str, str, int, int]  # id, segment, start, stop
-
-
-@dataclass(frozen=True)
-class Row:
-    """Where the data of one image (or word) lies."""
-
-    id: str  # digest of the file's bytes; for the text bank, the word
-    start: int  # range in the segment's first axis
-    stop: int
-    crc: int  # CRC-32 of the row's bytes
-    meta: dict[str, Any] = field(default_factory=dict)  # small facts, e.g. the image's size
-    segment: str = ""
-    chunk: int | None = None  # values of the first axis in a chunk; None: as version 0.1.0 wrote
-
-    @property
-    def place(self) -> Place:
-        """Where the row lies, which differs between two computations of the same row."""
-        return (self.id, self.segment, self.start, self.stop)
+# Bytes of lines without a snapshot that are worth one: while rows are stored, and then.
+MUCH, SOME = 2**23, 2**20
 
 
 @dataclass
@@ -53,15 +43,39 @@ class _Content:
     inode: int = -1
     mtime: int = -1
     size: int = 0  # bytes read, up to the last line break
+    crc: int = 0  # CRC-32 of these bytes
     last: bytes = b""  # the last of these bytes
     lines: int = 0
     seconds: float = 0.0
-    rows: dict[str, Row] = field(default_factory=dict)
+    rows: GrowingRows = field(default_factory=GrowingRows)
     ends: dict[str, int] = field(default_factory=dict)  # by segment
     chunks: dict[str, int] = field(default_factory=dict)  # by segment
     odd: dict[int, str] = field(default_factory=dict)  # faults by the number of the line
     later: set[int] = field(default_factory=set)  # numbers of odd lines of a later version
     foreign: set[str] = field(default_factory=set)  # segments that those lines name
+
+    @classmethod
+    def of_snapshot(cls, path: Path, file: BinaryIO) -> _Content:
+        """What the snapshot of an open ledger says; nothing, if there is none of it."""
+        found = snapshot.read(path)
+        last = snapshot.covers(found[0], file) if found else None
+        if found is None or last is None:
+            return cls()
+        facts, columns = found
+        return cls(
+            size=facts.size,
+            crc=facts.crc,
+            last=last,
+            lines=facts.lines,
+            seconds=facts.seconds,
+            rows=GrowingRows(columns),
+            ends=facts.ends,
+            chunks=facts.chunks,
+        )
+
+    def facts(self) -> snapshot.Facts:
+        """What a snapshot says beside the rows."""
+        return snapshot.Facts(self.size, self.crc, self.lines, self.seconds, self.ends, self.chunks)
 
     def begins(self, file: BinaryIO, status: os.stat_result) -> bool:
         """Whether the file still begins with what was read; else it was replaced."""
@@ -76,16 +90,42 @@ class _Content:
 class Ledger:
     """``ledger.jsonl``: one line a batch."""
 
-    def __init__(self, path: Path) -> None:
-        """Name the file; it need not exist."""
+    _shared: ClassVar[weakref.WeakValueDictionary[str, Ledger]] = weakref.WeakValueDictionary()
+    _sharing: ClassVar[threading.Lock] = threading.Lock()
+
+    def __init__(self, path: Path, snapshots: bool = True) -> None:
+        """Name the file; it need not exist.
+
+        Args:
+            path: the file.
+            snapshots: False: each line is read.
+        """
         self._path = path
+        self._snapshot = path.with_name(snapshot.NAME) if snapshots else None
+        self._covered = 0  # bytes in the last snapshot that was read or written
         self._lock = FileLock(str(path) + ".lock")
-        self._reading = Lock()
+        self._reading = threading.RLock()
         self._content = _Content()
 
-    def rows(self) -> dict[str, Row]:
-        """Every row by its id; a later line replaces an earlier one."""
-        return dict(self._read().rows)
+    @classmethod
+    def at(cls, path: Path) -> Ledger:
+        """The ledger of this process at a path, which is read once."""
+        name = os.path.abspath(path)
+        with cls._sharing:
+            found = cls._shared.get(name)
+            if found is None:
+                found = cls._shared[name] = cls(path)
+        return found
+
+    @classmethod
+    def forked(cls) -> None:
+        """In a new process: another thread may have held the locks when it was forked."""
+        cls._sharing, cls._shared = threading.Lock(), weakref.WeakValueDictionary()
+
+    def rows(self) -> Rows:
+        """Every row by its id, as of now; a later line replaces an earlier one."""
+        with self._reading:
+            return self._read().rows.view()
 
     def segment_end(self, segment: str) -> int:
         """The first position of a segment that no row takes."""
@@ -128,6 +168,22 @@ class Ledger:
         if places:
             self._append({"struck": places})
 
+    def save_snapshot(self, least: int = SOME) -> None:
+        """Write a snapshot if so many bytes of lines are in none; it only saves time.
+
+        No snapshot is written of a ledger with lines that cannot be used.
+        """
+        if self._snapshot is None:
+            return
+        with self._reading:
+            content = self._read()
+            if content.odd or content.size - self._covered < least or not content.rows.settle():
+                return
+            facts, columns = content.facts(), content.rows.columns
+            self._covered = content.size
+        with suppress(DiskError):
+            snapshot.write(self._snapshot, facts, columns)
+
     def repair(self) -> dict[int, str]:
         """Remove the lines that cannot be used, except those of a later version.
 
@@ -157,6 +213,9 @@ class Ledger:
             os.fsync(file.fileno())
             if end == 0:
                 fsync(self._path.parent)
+        least = max(MUCH, self._covered // 2)
+        if end - self._covered > least:
+            self.save_snapshot(least)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -183,19 +242,32 @@ class Ledger:
                 status = os.fstat(file.fileno())
                 known = self._content
                 if anew or not known.begins(file, status):
-                    known = _Content(inode=status.st_ino)
+                    known = self._begun(file, status, anew)
                 file.seek(known.size)
                 for line in file:
                     _take(known, line, known.lines + 1)
                     if line.endswith(b"\n"):
                         known.lines += 1
                         known.size += len(line)
-                        known.last = line[-TAIL:]
+                        known.crc = zlib.crc32(line, known.crc)
+                        known.last = line[-snapshot.TAIL :]
                     else:
                         known.inode = -1  # read everything again when the line is complete
+            known.rows.rest()
             known.mtime = status.st_mtime_ns
             self._content = known
             return known
+
+    def _begun(self, file: BinaryIO, status: os.stat_result, anew: bool) -> _Content:
+        """What need not be read of a file that is not known yet, or was replaced."""
+        found = _Content()
+        if self._snapshot is not None and not anew and status.st_size >= SOME:
+            found = _Content.of_snapshot(self._snapshot, file)
+        self._covered, found.inode = found.size, status.st_ino
+        return found
+
+
+os.register_at_fork(after_in_child=Ledger.forked)
 
 
 def _take(content: _Content, line: bytes, number: int) -> None:
@@ -216,9 +288,7 @@ def _take(content: _Content, line: bytes, number: int) -> None:
         return
     if "struck" in entry:
         for row_id, segment, start, stop in entry["struck"]:
-            row = content.rows.get(row_id)
-            if row and row.place == (row_id, segment, start, stop):
-                del content.rows[row_id]
+            content.rows.strike((row_id, segment, start, stop))
         return
     segment, chunk = entry["segment"], entry.get("chunk")
     content.seconds += entry.get("seconds", 0.0)
@@ -226,5 +296,5 @@ def _take(content: _Content, line: bytes, number: int) -> None:
         content.chunks[segment] = chunk
     chunk = content.chunks.get(segment)  # a line of version 0.1.0 may add to a later segment
     for row in entry["rows"]:
-        content.rows[row["id"]] = Row(**row, segment=segment, chunk=chunk)
+        content.rows.put(Row(**row, segment=segment, chunk=chunk))
         content.ends[segment] = max(content.ends.get(segment, 0), row["stop"])

@@ -86,12 +86,14 @@ def _is_segment(name: str) -> bool:
 
 
 def _is_row(row: Any) -> bool:
+    if not (isinstance(row, dict) and row.keys() == ROW):
+        return False
+    start, stop, crc = row["start"], row["stop"], row["crc"]
     return (
-        isinstance(row, dict)
-        and row.keys() == ROW
+        type(start) is type(stop) is type(crc) is int  # and not bool
+        and 0 <= start <= stop < 2**48
+        and crc >= 0
         and isinstance(row["id"], str)
-        and all(_is_count(row[name]) for name in ("start", "stop", "crc"))
-        and row["start"] <= row["stop"] < 2**48
         and isinstance(row["meta"], dict)
     )
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import make_folder, refuse_to_guess, write_whole, written_to
 from sclip_core.store.ledger import Row
+from sclip_core.store.ledger_rows import within
 from sclip_core.store.table import DamagedRow, NewRow, RowTable, crc32
 
 ROW_COLUMN = "row"  # first column of a PartTable's files: the id of the row
@@ -33,6 +34,7 @@ class PartFiles(RowTable):
     def writer(self) -> Iterator[Self]:
         """The table itself: every batch is a file of its own, so nothing is locked."""
         yield self
+        self.artifact.ledger.save_snapshot()
 
     def _store(
         self, table: pa.Table, rows: Sequence[NewRow], crcs: Iterable[int], seconds: float
@@ -59,9 +61,10 @@ class PartFiles(RowTable):
     def free(self, rows: Iterable[Row]) -> None:
         """Remove the files of rows that left the ledger, unless they hold other rows."""
         old = {row.segment for row in rows}
-        if old:
-            old -= {row.segment for row in self.artifact.ledger.rows().values()}
+        stored = self.artifact.ledger.rows() if old else {}
         for part in old:
+            if within(stored, part):
+                continue
             with suppress(OSError):  # a file that stays only takes space
                 self._path(part).unlink(missing_ok=True)
 
@@ -90,8 +93,8 @@ class PartFiles(RowTable):
 
     def _all_damaged(self, row: Row) -> DamagedRow:
         """The error for all rows of a file that cannot be read, `row` first."""
-        rows = self.artifact.ledger.rows().values()
-        others = (r for r in rows if r.segment == row.segment and r.place != row.place)
+        rows = within(self.artifact.ledger.rows(), row.segment)
+        others = (other for other in rows if other.place != row.place)
         return self.damaged(row, *others)
 
     def _path(self, part: str) -> Path:

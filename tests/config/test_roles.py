@@ -8,7 +8,17 @@ from sclip_core.config import CHEAP, OF_MASKS, ROLES, SEVERAL, STAGES, Settings,
 from sclip_core.config.masks import MaskSettings
 
 HOW = {
-    *("device", "batch_size", "workers", "shards", "artifacts", "strict", "force"),
+    *(
+        "device",
+        "batch_size",
+        "workers",
+        "shards",
+        "runner",
+        "address",
+        "artifacts",
+        "strict",
+        "force",
+    ),
     *("keep_trunk", "save_vis", "plugins"),
 }
 ALL = ("text_bank", "trunk", "proxy_features", "dense_features", "refine", "sam_embeddings",

@@ -85,7 +85,9 @@ def test_shards_are_tasks(own, tmp_path):
     flow = sclip_benchmark.with_options(flow_run_name="shards")
     finished = flow(**settings(own, tmp_path / "artifacts", shards=2))
     states = task_states("shards")
-    assert states["dense_features"] == states["refine"] == ["Completed", "Completed"]
+    for stage in ("dense_features", "refine"):  # by the images' digests, so one may have none
+        assert len(states[stage]) == 2
+        assert set(states[stage]) <= {"Completed", "Cached"}
     assert states["text_bank"] == states["metrics"] == ["Completed"]
     assert finished.outcomes["dense_features"].computed == 3
 

@@ -68,6 +68,21 @@ def test_every_kind_of_damage_is_named(store, pattern):
     assert files(store) == before  # it only looks
 
 
+def test_snapshots_of_ledgers(store):
+    """They are no garbage, and no reason to believe a ledger that is damaged."""
+    folder = min(store.glob("metrics/*"))
+    Artifact.at(folder).ledger.save_snapshot(0)
+    saved, ledger = folder / "ledger.arrow", folder / "ledger.jsonl"
+    assert saved.exists()
+    assert list(check_store(store)) == []
+    assert garbage(store) == []
+    for path in (saved, ledger):
+        data = path.read_bytes()
+        path.write_bytes(data.replace(b"seconds", b"sekonds"))
+        assert path in [fault.path for fault in check_store(store)]
+        path.write_bytes(data)
+
+
 def test_what_is_missing_is_named(store):
     for path in sorted(store.glob("refine/*/segments/*/c/*"))[:1]:
         path.unlink()

@@ -309,7 +309,8 @@ def test_shards_share_an_artifact(tmp_path, voc):
     run(tmp_path / "whole", voc, **SUPERPIXELS)
     stages = pipeline(tmp_path / "parts", voc, **SUPERPIXELS)
     for shard in range(3):
-        assert stages.proposals.execute(shard, 3).computed == (2 if shard == 0 else 1)
+        own = [d for d in stages.proposals.wanted() if int(d[:15], 16) % 3 == shard]
+        assert stages.proposals.execute(shard, 3).computed == len(own)
     whole, parts = masks_of(pipeline(tmp_path / "whole", voc, **SUPERPIXELS)), masks_of(stages)
     assert whole.keys() == parts.keys()
     assert all(alike(whole[digest], parts[digest]) for digest in whole)

@@ -290,7 +290,7 @@ def test_shards(own, given, run):
     stages = Pipeline.of(Run(settings))
     for stage in stages:
         if stage.shardable:
-            assert [stage.execute(shard, 2).computed for shard in range(2)] == [1, 1]
+            assert sum(stage.execute(shard, 2).computed for shard in range(2)) == 2
         else:
             stage.execute()
     assert stages.results.run_id == whole.run_id

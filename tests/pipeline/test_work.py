@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import pickle
+from dataclasses import asdict
 
 import pytest
 
@@ -50,9 +52,15 @@ def test_another_process_opens_the_runs_once(voc, tmp_path, monkeypatch):
     opened, several = [], Run.several
     monkeypatch.setattr(Run, "several", lambda *given: opened.append(given) or several(*given))
     try:
-        outcomes = [run_shard(pickle.loads(piece)) for piece in pieces]
+        reports = [run_shard(pickle.loads(piece)) for piece in pieces]
     finally:
         work._opened.clear()
     assert len(opened) == 1
-    assert [o.computed for o in outcomes if o.stage == "dense_features"] == [2, 2, 0, 0]
+    dense = [each.outcome.computed for each in reports if each.outcome.stage == "dense_features"]
+    assert (sum(dense[:2]), dense[2:]) == (4, [0, 0])
+    made = [(run, stage, count) for each in reports for run, stage, count, _ in each.made]
+    assert {(run, stage) for run, stage, _ in made} == {(1, "refine")}  # filled by the same pass
+    assert sum(count for *_, count in made) == 4
+    assert pickle.loads(pickle.dumps(reports)) == reports
+    json.dumps([asdict(each) for each in reports])
     assert areas(tmp_path / "there") == areas(tmp_path / "here")

@@ -126,7 +126,7 @@ class ResultsStage:
             return error
         return None
 
-    def execute(self, shard: int = 0, shards: int = 1) -> Outcome:
+    def execute(self, shard: int = 0, shards: int = 1, place: int | None = None) -> Outcome:
         """Write the tables, unless they are there and as they were written.
 
         Raises:
@@ -178,15 +178,7 @@ class ResultsStage:
         Raises:
             UserError: some are neither: a score without them would look like one of all.
         """
-        known = {*scored, *self.run.journal.failures}
-        dataset = self.run.inputs.dataset
-        lost = [s.image_id for s in dataset.samples if s.image_id not in known]
-        if lost:
-            raise UserError(
-                f"{len(lost):,} of {len(dataset):,} images have neither metrics nor an "
-                f"error that says why, {lost[0]} is the first: no scores were written; run again, "
-                "which computes what is missing"
-            )
+        refuse_gaps(self.run, scored, "metrics")
 
     def read(self, table: str = "runs") -> list[dict[str, Any]]:
         """The rows of this run in one of the tables."""
@@ -264,6 +256,28 @@ def _named(name: str, value: str | None) -> dict[str, str]:
 def _name(path: str | None) -> str | None:
     """The name of a file; None: nobody gave one."""
     return Path(path).name if path else None
+
+
+def refuse_gaps(run: Run, there: Iterable[str], what: str) -> None:
+    """See that every image has a result, or is known to have failed.
+
+    Args:
+        run: of which all stages but this were executed, in whichever processes.
+        there: ids of the images that have it.
+        what: they have: ``metrics``, ``a label map``.
+
+    Raises:
+        UserError: some are neither: a score without them would look like one of all.
+    """
+    known, dataset = {*there, *run.journal.failures}, run.inputs.dataset
+    lost = [s.image_id for s in dataset.samples if s.image_id not in known]
+    if lost:
+        kept = "no scores were written" if run.settings.scored else "what there is was saved"
+        raise UserError(
+            f"{len(lost):,} of {len(dataset):,} images have neither {what} nor an "
+            f"error that says why, {lost[0]} is the first: {kept}; run again, "
+            "which computes what is missing"
+        )
 
 
 def nothing_usable(run: Run) -> UserError:
