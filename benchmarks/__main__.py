@@ -41,6 +41,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "data_rows": ("data", "drawing"),
     "results_rows": ("bootstrap", "bootstrap-million", "report"),
     "store_rows": ("store",),
+    "runner_rows": ("processes",),
     "gpu_rows": ("gpu",),
     "gpu_mask_rows": ("gpu-masks",),
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -160,20 +161,23 @@ def _start(home: Path, patience: Any) -> None:
     Raises:
         UserError: it ended or did not answer in time.
     """
-    from prefect.server.api.server import SubprocessASGIServer
-
     from sclip_core.store.files import writable_folder
 
     _reachable_by_clients()
-    server = SubprocessASGIServer()
-    if server.running:
+    loaded = sys.modules.get("prefect.server.api.server")
+    if loaded and loaded.SubprocessASGIServer().running:
         return
     writable_folder(home)
     with _one_at_a_time(home):
         for attempt in range(TRIES):
-            server.port = server.find_available_port()
+            port = _free_port()
             with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-                server.server_process = process = _process(server.port, said)
+                process = _process(port, said)
+                # It takes seconds to import, here as in the server, and so while that starts.
+                from prefect.server.api.server import SubprocessASGIServer
+
+                server = SubprocessASGIServer()
+                server.port, server.server_process = port, process
                 atexit.register(server.stop)
                 if _answers(server, patience.value()):
                     server.running = True
@@ -188,6 +192,13 @@ def _start(home: Path, patience: Any) -> None:
         f"it ended with {code}" if code is not None else f"no answer in {patience.value():.0f} s"
     )
     raise UserError(f"Prefect's own server does not start ({reason or ended}): {_advice(home)}")
+
+
+def _free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port: int = free.getsockname()[1]
+        return port
 
 
 def _advice(home: Path) -> str:
@@ -211,6 +222,7 @@ def _process(port: int, said: IO[str]) -> subprocess.Popen[bytes]:
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",
+            "PREFECT_SERVER_REGISTER_BLOCKS_ON_START": "false",  # it has no use for them
             "PREFECT__SERVER_EPHEMERAL": "1",
             "PREFECT__SERVER_FINAL": "1",
             **own,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
@@ -113,24 +113,28 @@ class Inputs:
         """The dataset's images by the digest of their bytes, in order; a copy counts once."""
         return dict(zip(self.image_digests, self.samples, strict=True))
 
-    @property
-    def samples(self) -> list[Sample]:
+    @cached_property
+    def samples(self) -> Sequence[Sample]:
         """The dataset's samples, in order, without those whose files cannot be read."""
         return [sample for sample, _, _ in self._digested]
 
-    @property
-    def image_digests(self) -> list[str]:
+    @cached_property
+    def image_digests(self) -> Sequence[str]:
         """The digest of each sample's image, in order."""
         return [digest for _, digest, _ in self._digested]
 
-    @property
-    def label_digests(self) -> list[str]:
+    @cached_property
+    def label_digests(self) -> Sequence[str]:
         """The digest of each sample's label map, in order."""
         return [digest for _, _, digest in self._digested if digest is not None]
 
     def samples_of(self, digest: str) -> Sequence[Sample]:
         """The samples with this image: copies of it share a digest."""
-        return [sample for sample, image, _ in self._digested if image == digest]
+        return self._by_digest.get(digest, ())
+
+    @cached_property
+    def _by_digest(self) -> Mapping[str, Sequence[Sample]]:
+        return grouped(self.image_digests, self.samples)
 
     def image(self, digest: str) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) RGB of an image.
@@ -190,3 +194,11 @@ class Inputs:
             else:
                 digested.append((sample, image, label))
         return digested
+
+
+def grouped(keys: Iterable[str], samples: Iterable[Sample]) -> dict[str, list[Sample]]:
+    """Samples by what they have in common, in order."""
+    found: dict[str, list[Sample]] = {}
+    for key, sample in zip(keys, samples, strict=True):
+        found.setdefault(key, []).append(sample)
+    return found

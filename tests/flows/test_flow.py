@@ -50,6 +50,19 @@ def task_states(flow_run_name: str) -> dict[str, list[str]]:
     return states
 
 
+def edges(flow_run_name: str) -> set[tuple[str, str]]:
+    """The edges of the graph that Prefect draws of a flow run."""
+    with get_client(sync_client=True) as client:
+        (run,) = [run for run in client.read_flow_runs() if run.name == flow_run_name]
+        tasks = {t.id: t for t in client.read_task_runs() if t.flow_run_id == run.id}
+    return {
+        (tasks[one.id].name.rsplit("-", 1)[0], task.name.rsplit("-", 1)[0])
+        for task in tasks.values()
+        for inputs in task.task_inputs.values()
+        for one in inputs
+    }
+
+
 def test_flow(own, tmp_path):
     named = sclip_benchmark.with_options
     given = settings(own, tmp_path / "flow")
@@ -60,6 +73,12 @@ def test_flow(own, tmp_path):
     cached = {stage: ["Cached"] for stage in USUAL}
     assert task_states("first") == everything
     assert task_states("again") == cached
+    assert edges("first") == {
+        ("text_bank", "refine"),
+        ("dense_features", "refine"),
+        ("refine", "metrics"),
+        ("metrics", "results"),
+    }
     assert task_states("pamr") == {
         **everything, "text_bank": ["Cached"], "dense_features": ["Cached"]
     }  # fmt: skip

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import urllib.request
+from itertools import pairwise
 from pathlib import Path
 
 import httpx
@@ -38,6 +39,7 @@ class Prefect:
             "PREFECT_SERVER_API_PORT": str(self.port),
             "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
             "PREFECT_WORKER_QUERY_SECONDS": "1",
+            "SCLIP_HOME": str(ROOT),
         }
         self.processes: list[subprocess.Popen[bytes]] = []
 
@@ -48,7 +50,7 @@ class Prefect:
         self.processes.append(
             subprocess.Popen(
                 self.command(*arguments),
-                cwd=ROOT,
+                cwd=self.home,  # not where the deployments were made
                 env=self.environment,
                 stdout=log.open("wb"),
                 stderr=subprocess.STDOUT,
@@ -98,6 +100,7 @@ def prefect(tmp_path_factory):
         assert prefect.run("work-pool", "create", "local", "--type", "process").returncode == 0
         deployed = prefect.run("--no-prompt", "deploy", "--prefect-file", "pipeline.yaml", "--all")
         assert deployed.returncode == 0, deployed.stdout + deployed.stderr
+        assert prefect.run("work-pool", "set-concurrency-limit", "local", "1").returncode == 0
         prefect.start(home / "worker.log", "worker", "start", "--pool", "local")
         yield prefect
     finally:
@@ -142,26 +145,100 @@ def test_worker(prefect, own, tmp_path):
     assert len(prefect.read("flow_runs")) == before
 
 
-def test_a_cancelled_run_keeps_its_rows(prefect, own, tmp_path):
-    """The worker sends SIGTERM, which Prefect raises in the flow as a class of its own."""
+def of_run(prefect: Prefect, name: str) -> dict:
+    return next(r for r in prefect.read("flow_runs") if r["name"] == name)
+
+
+def wait_for(what, seconds: float) -> float:
+    """Seconds until it is so."""
+    began = time.monotonic()
+    while not what():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.1)
+    return time.monotonic() - began
+
+
+def slow_run(own, artifacts) -> list[str]:
     paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
-    artifacts = tmp_path / "artifacts"
     given = {"dataset": "custom", **paths, **TINY, "artifacts": artifacts, "pamr_steps": 1000}
     given |= {"batch_size": 1, "workers": 0}
-    parameters = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
-    assert prefect.run(*RUN, *parameters, "--flow-run-name", "cancelled").returncode == 0
-    for _ in range(1200):
-        if list(artifacts.glob("refine/*/manifest.json")):  # which is at its first image
-            break
-        time.sleep(0.1)
-    run = next(r for r in prefect.read("flow_runs") if r["name"] == "cancelled")
-    assert prefect.run("flow-run", "cancel", run["id"]).returncode == 0
-    for _ in range(600):
-        run = next(r for r in prefect.read("flow_runs") if r["name"] == "cancelled")
-        if run["state_type"] == "CANCELLED":
-            break
-        time.sleep(0.1)
-    assert run["state_type"] == "CANCELLED", (prefect.home / "worker.log").read_text()
-    time.sleep(1)  # the process is told first, and ends after the image that it is at
+    return [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+
+
+def processes_of(artifacts: Path) -> list[int]:
+    """Those of flow runs: they hold the leases of what they compute."""
+    found = []
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes() if entry.name.isdigit() else b""
+            files = [os.readlink(f) for f in (entry / "fd").iterdir()] if b"prefect" in line else []
+        except OSError:
+            continue
+        if any(file.startswith(f"{artifacts}/") for file in files):
+            found.append(int(entry.name))
+    return found
+
+
+@pytest.mark.parametrize("how", ["cancelled", "terminated", "killed"])
+def test_a_run_that_is_stopped_keeps_its_rows(prefect, own, tmp_path, how):
+    """To cancel, the worker sends SIGTERM, which Prefect raises as a class of its own."""
+    artifacts = tmp_path / "artifacts"
+    parameters = slow_run(own, artifacts)
+    assert prefect.run(*RUN, *parameters, "--flow-run-name", how).returncode == 0
+    wait_for(lambda: list(artifacts.glob("refine/*/ledger.jsonl")), 120)  # it is at its images
+    wait_for(lambda: ledger_ids(artifacts, "refine"), 60)
+    processes = processes_of(artifacts)
+    assert len(processes) == 1
+    if how == "cancelled":
+        assert prefect.run("flow-run", "cancel", of_run(prefect, how)["id"]).returncode == 0
+    else:
+        os.kill(processes[0], signal.SIGTERM if how == "terminated" else signal.SIGKILL)
+    wait_for(lambda: not processes_of(artifacts), 20)
+    wait_for(lambda: of_run(prefect, how)["state_type"] not in ("RUNNING", "CANCELLING"), 30)
+    log = (prefect.home / "worker.log").read_text()
+    expected = "CANCELLED" if how == "cancelled" else "CRASHED"
+    assert of_run(prefect, how)["state_type"] == expected, log
     assert len(ledger_ids(artifacts, "dense_features")) == 3
-    assert 1 <= len(ledger_ids(artifacts, "refine")) < 3
+    kept = ledger_ids(artifacts, "refine")
+    assert 1 <= len(kept) < 3
+
+    # neither the pool's slot nor the rows are held by what is gone
+    name = f"after-{how}"
+    assert prefect.run(*RUN, *parameters, "--flow-run-name", name, "--watch").returncode == 0
+    assert sorted(set(ledger_ids(artifacts, "refine"))) == sorted(ledger_ids(artifacts, "refine"))
+    assert len(ledger_ids(artifacts, "refine")) == 3
+    assert states(prefect, name)["dense_features"] == "Cached"
+
+
+def test_a_folder_that_is_not_there_is_named(prefect, tmp_path):
+    parameters = ("-p", "dataset=voc21", "-p", f"data_root={tmp_path / 'nowhere'}")
+    run = prefect.run(*RUN, *parameters, "--flow-run-name", "nowhere", "--watch")
+    assert run.returncode == 1
+    said = of_run(prefect, "nowhere")["state"]["message"]
+    assert str(tmp_path / "nowhere") in said
+    assert "data_root" in said
+    assert "--" not in said
+    assert "\n" not in said
+
+
+def test_runs_of_all_deployments_wait_for_each_other_in_order(prefect, own, tmp_path):
+    """By the limit of the pool, which is what guards a GPU."""
+    paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
+    given = {"dataset": "custom", **paths, **TINY, "artifacts": tmp_path / "artifacts"}
+    parameters = [word for name, value in given.items() for word in ("-p", f"{name}={value}")]
+    for number, deployment in enumerate(("sclip-benchmark", "voc20", "sclip-benchmark")):
+        named = ("deployment", "run", f"sclip-benchmark/{deployment}", *parameters)
+        asked = prefect.run(*named, "-p", "data_root=null", "--flow-run-name", f"turn-{number}")
+        assert asked.returncode == 0, asked.stdout + asked.stderr
+    names = [f"turn-{number}" for number in range(3)]
+    wait_for(lambda: all(of_run(prefect, n)["end_time"] for n in names), 200)
+    runs = [of_run(prefect, name) for name in names]
+    assert [run["state_type"] for run in runs] == ["COMPLETED"] * 3
+    for before, after in pairwise(runs):
+        assert before["end_time"] <= after["start_time"]
+
+
+def test_the_automation_for_zombies_can_be_made(prefect):
+    made = prefect.run("automation", "create", "--from-file", "zombies.yaml")
+    assert made.returncode == 0, made.stdout + made.stderr
+    assert "sclip-zombies" in prefect.run("automation", "ls").stdout

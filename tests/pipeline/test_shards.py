@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 
 import pytest
 import torch
@@ -108,3 +109,18 @@ def test_a_shard_that_fails_ends_the_others(run, monkeypatch):
     monkeypatch.setattr(DenseFeaturesStage, "execute", fails)
     with pytest.raises(RuntimeError, match="of one GPU"):
         run("fails")
+
+
+def test_compiling_is_no_images_time(run, monkeypatch):
+    """Neither of the first image nor of the stage; and only where there is something to compute."""
+    calls = []
+
+    def compile_for(device):
+        calls.append(device.type)
+        time.sleep(1.5)
+
+    monkeypatch.setattr("sclip_core.pipeline.stages.refine.compile_for", compile_for)
+    finished, *_ = run("artifacts")
+    assert finished.outcomes["refine"].seconds < 1
+    run("artifacts")
+    assert calls == ["cpu"]

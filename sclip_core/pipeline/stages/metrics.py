@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -10,10 +10,12 @@ import numpy as np
 
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
+from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.ledger_rows import missing
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
@@ -69,8 +71,11 @@ class MetricsStage(Stage):
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples with this image and this ground truth."""
-        pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
-        return [sample for other, sample in pairs if other == row_id]
+        return self._by_row.get(row_id, ())
+
+    @cached_property
+    def _by_row(self) -> Mapping[str, Sequence[Sample]]:
+        return grouped(self.row_ids, self.run.inputs.samples)
 
     @cached_property
     def _samples(self) -> dict[str, Sample]:
@@ -114,7 +119,8 @@ class MetricsStage(Stage):
         rows, failed = self.rows(), set(self.run.journal.failures)
         pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
         left_out = {row_id for row_id, sample in pairs if sample.image_id in failed}
-        return [row_id in rows and row_id not in left_out for row_id in self.row_ids]
+        left_out.update(missing(rows, self.row_ids))
+        return [row_id not in left_out for row_id in self.row_ids]
 
     def tally(self) -> Scored:
         """What is stored, of all samples that have it, summed up by image and over the dataset."""

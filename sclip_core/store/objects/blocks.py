@@ -38,6 +38,12 @@ class Blocks:
         blocks = b"".join(self._block(path, n, size) for n in range(first, last + 1))
         return blocks[start - first * BLOCK : stop - first * BLOCK]
 
+    def forget(self, path: ObjectPath) -> None:
+        """Read an object again when it is next asked for."""
+        with self._lock:
+            for key in [key for key in self._kept if key[0] == path]:
+                del self._kept[key]
+
     def _block(self, path: ObjectPath, number: int, size: int) -> bytes:
         key = path, number
         with self._lock:

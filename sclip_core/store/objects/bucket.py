@@ -8,9 +8,9 @@ as the tools of each cloud take them, and go nowhere else.
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import random
-import re
 import time
 import uuid
 from collections.abc import Callable, Iterator, MutableMapping
@@ -19,31 +19,23 @@ from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
 
-from sclip_core.config.errors import printable
 from sclip_core.config.optional import optional
 from sclip_core.config.places import ObjectPath
-from sclip_core.store.files import KEPT, DiskError
+from sclip_core.store.files import KEPT
+from sclip_core.store.objects.faults import NOT_FOUND, StorageError, is_final, kind, reason, told
 
+LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
 ENDPOINTS = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
-TRIES = 8  # of a request, beside those that obstore makes itself
+# Seconds for which a request that fails is tried again ...
+QUICK = 12.0  # before the storage has answered once: then the address is mostly wrong
+PATIENT = 300.0  # later: hours of work depend on it
+SAID_AFTER = 10.0  # seconds after which a user is told why nothing goes on
 LONGEST_PAUSE = 20.0  # seconds between two tries
-PATIENCE = timedelta(seconds=60)  # of obstore, for one request with its retries
+TIMEOUTS = {QUICK: "8s", PATIENT: "120s"}  # of one request; a batch of 64 MiB may take that long
+CONFLICTS = 5  # times that a name may be neither free nor taken
 THREADS = 16  # requests at once: each waits for tens of milliseconds
-LONGEST = 160  # characters of a reason
-NOT_FOUND = "NotFoundError"
-FOR_GOOD = (NOT_FOUND, "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
-INSTANCE = "169.254."  # where a machine of a cloud is asked for credentials, in want of others
-NO_CREDENTIALS = (
-    "no valid credentials in the environment, such as AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, "
-    "AZURE_STORAGE_ACCOUNT_NAME"
-)
-SECRETS = re.compile(r"(?i)(x-amz-[a-z-]+|signature|credential|token|key)=[^&\s\"']+")
-
-
-class StorageError(DiskError):
-    """Object storage refused or could not be reached; what was there before is unchanged."""
 
 
 class Entry(NamedTuple):
@@ -68,10 +60,15 @@ class Bucket:
         """
         self._obstore = optional("obstore", "s3", f", which reads and writes {url}")
         self._url = url
+        self._patience = QUICK
         try:
-            self._store = _opened(url)
+            self._stores = {patience: _opened(url, patience) for patience in TIMEOUTS}
         except Exception as error:  # obstore raises its own and ValueError
-            raise StorageError(f"{url} cannot be opened ({_reason(error)})") from None
+            raise StorageError(f"{url} cannot be opened ({reason(error)})") from None
+
+    @property
+    def _store(self) -> Any:
+        return self._stores[self._patience]
 
     def read(self, path: ObjectPath) -> bytes:
         """The content of an object.
@@ -152,7 +149,8 @@ class Bucket:
         """Write an object unless the name is taken: of several writers one succeeds.
 
         An answer may get lost after the object was written, and the next try then finds the name
-        taken, by this very content: that is a success.
+        taken, by this very content: that is a success. Two puts at the same moment may both be
+        refused, with no object there: the next try decides.
 
         Returns:
             Whether the object has this content; False: another one was there first.
@@ -165,12 +163,22 @@ class Bucket:
             try:
                 self._obstore.put(self._store, path.key, data, mode="create", use_multipart=False)
             except Exception as error:
-                if _kind(error) not in ("AlreadyExistsError", "PreconditionError"):
+                if kind(error) not in ("AlreadyExistsError", "PreconditionError"):
                     raise
                 return False
             return True
 
-        return self._tried(path, put, writing=True) or self.read(path) == data
+        for _ in range(CONFLICTS):
+            if self._tried(path, put, writing=True):
+                return True
+            try:
+                return self.read(path) == data
+            except FileNotFoundError:
+                time.sleep(random.uniform(0.1, 0.5))
+        raise StorageError(
+            f"{path} cannot be written (the storage says that it is there, and has no such object);"
+            f" {KEPT}"
+        )
 
     def delete(self, path: ObjectPath) -> None:
         """Remove an object, if it is there.
@@ -208,17 +216,26 @@ class Bucket:
         self, path: ObjectPath, request: Callable[[], Result], writing: bool = False
     ) -> Result:
         """What a request gives, tried again where another try may help."""
-        for attempt in range(TRIES):
+        started, attempt, said = time.monotonic(), 0, False
+        while True:
             try:
-                return request()
+                found = request()
             except Exception as error:  # obstore's own exceptions share no module of their own
-                kind = _kind(error)
-                if kind == NOT_FOUND and not writing:
+                if kind(error) == NOT_FOUND and not writing:
+                    self._patience = PATIENT  # it has answered
                     raise FileNotFoundError(str(path)) from None
-                if kind in FOR_GOOD or INSTANCE in str(error) or attempt == TRIES - 1:
-                    raise _told(path, error, writing) from None
-            time.sleep(min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1))
-        raise AssertionError("the last try returns or raises")
+                pause = min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1)
+                waited = time.monotonic() - started
+                if is_final(error) or waited + pause > self._patience:
+                    raise told(path, error, writing, waited) from None
+                if waited > SAID_AFTER and not said:
+                    LOG.warning("%s does not answer (%s); trying again", path, reason(error))
+                    said = True
+            else:
+                self._patience = PATIENT
+                return found
+            attempt += 1
+            time.sleep(pause)
 
     @staticmethod
     def _bytes(found: Any) -> bytes:
@@ -253,16 +270,17 @@ def content_name(data: bytes, started: int) -> str:
     return f"{started:016x}-{hashlib.sha256(data).hexdigest()[:16]}"
 
 
-def _opened(url: str) -> Any:
+def _opened(url: str, patience: float) -> Any:
     from obstore.store import from_url
 
     endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
     if any(host in endpoint for host in LOOPBACK):
         _exempt(os.environ)
-    options: Any = {"timeout": "60s", "connect_timeout": "10s"}
+    options: Any = {"timeout": TIMEOUTS[patience], "connect_timeout": "5s"}
     if endpoint.startswith("http://"):
         options["allow_http"] = True
-    retries: Any = {"max_retries": 4, "retry_timeout": PATIENCE}
+    # The few tries that cost nothing; ``_tried`` makes the others, and knows when to stop.
+    retries: Any = {"max_retries": 2, "retry_timeout": timedelta(seconds=patience / 2)}
     given: dict[str, Any] = {}
     if url.startswith("s3://"):
         given = _amazon()
@@ -294,28 +312,3 @@ def _exempt(environment: MutableMapping[str, str]) -> None:
     for name in ("NO_PROXY", "no_proxy"):
         hosts = [host for host in environment.get(name, "").split(",") if host]
         environment[name] = ",".join(dict.fromkeys([*hosts, *LOOPBACK]))
-
-
-def _told(path: ObjectPath, error: Exception, writing: bool) -> StorageError:
-    """The error of a request as one line, without what may be secret."""
-    what = "written" if writing else "read"
-    passes = _kind(error) not in FOR_GOOD and INSTANCE not in str(error)
-    return StorageError(f"{path} cannot be {what} ({_reason(error)}); {KEPT}", may_pass=passes)
-
-
-def _kind(error: Exception) -> str:
-    """The name of obstore's class for an error; it raises Python's own where nothing is found."""
-    return NOT_FOUND if isinstance(error, FileNotFoundError) else type(error).__name__
-
-
-def _reason(error: Exception) -> str:
-    kind, text = _kind(error), SECRETS.sub(r"\1=...", str(error))
-    known = {
-        NOT_FOUND: "no such bucket or object",
-        "PermissionDeniedError": "permission denied: do the credentials allow it?",
-        "UnauthenticatedError": NO_CREDENTIALS,
-    }
-    if kind in known or INSTANCE in text:
-        return known.get(kind, NO_CREDENTIALS)
-    line = next((line.strip() for line in text.splitlines() if line.strip()), kind)
-    return printable(line[:LONGEST])

@@ -17,10 +17,18 @@ from sclip_core.config.places import ObjectPath
 from sclip_core.store.ledger import Place, Row
 from sclip_core.store.objects import batch, snapshot
 from sclip_core.store.objects.batch import TAIL, DamagedBatchError, Index, index_in
-from sclip_core.store.objects.bucket import Bucket, Entry, bucket_of, content_name, side_by_side
+from sclip_core.store.objects.bucket import (
+    Bucket,
+    Entry,
+    bucket_of,
+    content_name,
+    side_by_side,
+)
+from sclip_core.store.objects.faults import StorageError
 
 LOG = logging.getLogger(__name__)
 FRESH = 2.0  # seconds for which a listing is taken to be true
+SPARSE = 20.0  # times as long as listing took, until it is done again
 FEW = 64  # batches that are worth a snapshot
 SUFFIX = ".batch"
 
@@ -67,12 +75,14 @@ class ObjectLedger:
         self._covered = 0  # batches that a snapshot holds
         self._seconds = 0.0
         self._listed = -FRESH  # when
+        self._fresh = FRESH  # seconds for which that listing is taken to be true
+        self._started = 0  # nanoseconds: the time in the name of the last batch put
         self._lock = RLock()
 
     def rows(self) -> LiveRows:
         """Every row by its id; a later batch replaces an earlier one."""
         with self._lock:
-            if time.monotonic() - self._listed > FRESH:
+            if time.monotonic() - self._listed > self._fresh:
                 self.refresh()
         return LiveRows(self._rows)
 
@@ -83,6 +93,7 @@ class ObjectLedger:
             StorageError: the storage cannot be read.
         """
         with self._lock:
+            began = time.monotonic()
             found = {
                 entry.path.stem: entry
                 for entry in self._bucket.entries(self._folder)
@@ -97,6 +108,7 @@ class ObjectLedger:
                 if index is not None:
                     self._take(entry.path.stem, entry.size, index)
             self._listed = time.monotonic()
+            self._fresh = max(FRESH, SPARSE * (self._listed - began))
 
     def seconds(self) -> float:
         """Seconds that all batches took; artifacts that share a pass count it in full each."""
@@ -154,7 +166,10 @@ class ObjectLedger:
                 self._take(name, len(data), Index(struck=[row.place for row in rows]))
 
     def settle(self) -> None:
-        """Write a snapshot where many batches have none; the next reader then reads one object."""
+        """Write a snapshot where many batches have none; the next reader then reads one object.
+
+        It only saves time, so where it cannot be written, that is logged and nothing else.
+        """
         with self._lock:
             single = len(self._sizes) - self._covered
             if single < max(FEW, self._covered // 4):
@@ -162,7 +177,11 @@ class ObjectLedger:
             state = snapshot.State(dict(self._rows), set(self._struck), dict(self._sizes))
             data = snapshot.written(state, self._seconds)
             path = self._snapshots / f"{content_name(data, time.time_ns())}{snapshot.SUFFIX}"
-            self._bucket.put_new(path, data)
+            try:
+                self._bucket.put_new(path, data)
+            except StorageError as error:
+                LOG.warning("%s", error)
+                return
             self._covered = len(self._sizes)
 
     @property
@@ -170,7 +189,10 @@ class ObjectLedger:
         return bucket_of(self._folder.bucket)
 
     def _put(self, data: bytes) -> str:
-        name = content_name(data, time.time_ns())
+        with self._lock:  # later than all that is known, also where the clock is slow
+            newest = max(self._sizes, default="0").partition("-")[0]
+            self._started = max(time.time_ns(), self._started + 1, int(newest, 16) + 1)
+            name = content_name(data, self._started)
         if not self._bucket.put_new(self.path_of(name), data):
             raise AssertionError("another object has the name of this content")
         return name

@@ -72,6 +72,13 @@ class InObjects(RowTable):
             DamagedRow: they are missing, or not those that were written.
             StorageError: the storage cannot be read.
         """
+        try:
+            return self._values(row)
+        except DamagedRow:  # perhaps only on its way
+            BLOCKS.forget(self.ledger.path_of(row.segment))
+            return self._values(row)
+
+    def _values(self, row: Row) -> Any:
         path = self.ledger.path_of(row.segment)
         try:
             size = self.ledger.size_of(row.segment)
