@@ -30,7 +30,8 @@ from sclip_core.datasets.palettes import (
     read_colours,
     unknown_colours,
 )
-from sclip_core.datasets.samples import Sample, find_samples
+from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.samples import find_samples
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
 

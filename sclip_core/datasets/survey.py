@@ -14,7 +14,7 @@ from sclip_core.config.geometry import LONG_SIDE, window_starts
 from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
 from sclip_core.datasets.images import Reading, read_bytes, read_image
-from sclip_core.datasets.samples import Sample
+from sclip_core.datasets.sample import Sample
 
 THREADS = 8
 MOST_HEADERS = 50_000  # that are looked at
