@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
 BYTES = 32  # of a sha256
 DIGEST = np.dtype("V32")
-BLOCK = 2**14  # that become text at once
 
 
 class Hex(Sequence[str]):
     """Digests, or several that a colon joins, as text of hex digits; they are kept as bytes."""
+
+    BLOCK: ClassVar[int] = 2**14
+    """How many become text, or are looked up, at once."""
 
     def __init__(self, *parts: NDArray[Any]) -> None:
         """Take the digests.
@@ -40,8 +42,8 @@ class Hex(Sequence[str]):
 
     def __iter__(self) -> Iterator[str]:
         """All, in order."""
-        for first in range(0, len(self), BLOCK):
-            yield from self._texts(slice(first, first + BLOCK))
+        for first in range(0, len(self), self.BLOCK):
+            yield from self._texts(slice(first, first + self.BLOCK))
 
     def __eq__(self, other: object) -> bool:
         """Whether the others are the same texts in the same order."""
