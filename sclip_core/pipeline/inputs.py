@@ -221,14 +221,16 @@ class Inputs:
         samples = self.dataset.samples
         told = WhereLong(self.journal.reporter, "digests", "objects")
         in_column = self.data_digests.in_column
-        images, faults = in_column([sample.image_file for sample in samples], told)
+        images, faults = in_column((sample.image_file for sample in samples), told)
         labels: Hex | list[str] = []
         if self._settings.scored:
-            places = [k for k, sample in enumerate(samples) if sample.label_file]
-            found, others = in_column([samples[k].label_file or "" for k in places], told)
-            faults = {places[at]: error for at, error in others.items()} | faults
+            files = (sample.label_file for sample in samples)
+            found, others = in_column((file for file in files if file), told)
             labels = Hex(found)
-            if len(places) < len(samples):
+            if len(found) < len(samples) or others:
+                places = [k for k, sample in enumerate(samples) if sample.label_file]
+                faults = {places[at]: error for at, error in others.items()} | faults
+            if len(found) < len(samples):
                 some = iter(labels)
                 labels = [next(some) if sample.label_file else EMPTY for sample in samples]
         for at in sorted(faults):
@@ -240,7 +242,8 @@ class Inputs:
         kept = is_read.nonzero()[0]
         if labels:
             labels = labels.taken(kept) if isinstance(labels, Hex) else [labels[k] for k in kept]
-        return Digested([samples[k] for k in kept], Hex(images[kept]), labels, is_read)
+        usable = [sample for sample, good in zip(samples, is_read, strict=True) if good]
+        return Digested(usable, Hex(images[kept]), labels, is_read)
 
 
 def grouped(keys: Iterable[str], samples: Iterable[Sample]) -> dict[str, list[Sample]]:

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sclip_core.datasets import Sample, check_sizes
+from sclip_core.datasets.sample_columns import without_labels
 from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
@@ -57,7 +58,7 @@ class MetricsStage(Stage):
             settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
         if dataset.palette is not None:
             settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
-        if any(sample.label_file is None for sample in dataset.samples):
+        if any(without_labels(dataset.samples)):
             settings["empty"] = "background" if dataset.has_background else None
         return settings
 

@@ -15,6 +15,7 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain, islice
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -211,12 +212,14 @@ class DataDigests:
         return [of_objects[p] if isinstance(p, ObjectPath) else next(of_files) for p in listed]
 
     def in_column(
-        self, paths: Sequence[str], told: Told | None = None
+        self, paths: Iterable[str], told: Told | None = None
     ) -> tuple[NDArray[Any], dict[int, ImageError]]:
         """The same as digests of 32 bytes, zeros where there is an error; errors by position."""
-        if not paths or not isinstance(listed_place(paths[0]), ObjectPath):
-            return self._files.in_column(paths)
-        found = self.of_many(paths, told)
+        rest = iter(paths)
+        first = list(islice(rest, 1))  # all are files, or all are objects
+        if not any(isinstance(listed_place(path), ObjectPath) for path in first):
+            return self._files.in_column(chain(first, rest))
+        found = self.of_many(chain(first, rest), told)
         errors = {at: one for at, one in enumerate(found) if isinstance(one, ImageError)}
         digests = (NOTHING if isinstance(one, ImageError) else bytes.fromhex(one) for one in found)
         return np.frombuffer(b"".join(digests), DIGEST), errors
