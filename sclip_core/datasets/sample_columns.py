@@ -53,6 +53,14 @@ class Samples(Sequence[Sample]):
         for first in range(0, len(self), AT_ONCE):
             yield from self._made(self._table.slice(first, AT_ONCE))
 
+    def column(self, name: str) -> Iterator[str]:
+        """Of each sample its ``id``, or the file of its ``image`` or ``label``, in order."""
+        before = {"image": self._above[0], "label": self._above[1] or ""}.get(name, "")
+        for first in range(0, len(self), AT_ONCE):
+            yield from (
+                before + text for text in self._table[name].slice(first, AT_ONCE).to_pylist()
+            )
+
     def __eq__(self, other: object) -> bool:
         """Whether the others are the same in the same order."""
         return isinstance(other, (Samples, tuple, list)) and list(self) == list(other)
@@ -114,6 +122,27 @@ def alone(images: pa.Table) -> pa.Table:
 
 def _table(images: pa.Table, files: pa.ChunkedArray) -> pa.Table:
     return pa.table({"id": images["stem"], "image": images["path"], "label": files})
+
+
+def ids_of(samples: Sequence[Sample]) -> Iterator[str]:
+    """The ids, in order."""
+    if isinstance(samples, Samples):
+        return samples.column("id")
+    return (sample.image_id for sample in samples)
+
+
+def image_files(samples: Sequence[Sample]) -> Iterator[str]:
+    """The files of the images, in order."""
+    if isinstance(samples, Samples):
+        return samples.column("image")
+    return (sample.image_file for sample in samples)
+
+
+def label_files(samples: Sequence[Sample]) -> Iterator[str]:
+    """The files of the label maps that there are, in order."""
+    if isinstance(samples, Samples):
+        return samples.column("label") if samples.labelled else iter(())
+    return (sample.label_file for sample in samples if sample.label_file)
 
 
 def without_labels(samples: Sequence[Sample]) -> Iterator[Sample]:

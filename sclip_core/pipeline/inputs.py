@@ -26,6 +26,7 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import folders_of, opened
+from sclip_core.datasets.sample_columns import image_files, label_files
 from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_images, skipped_below
 from sclip_core.datasets.survey import spread, survey
 from sclip_core.pipeline.journal import Journal
@@ -221,11 +222,10 @@ class Inputs:
         samples = self.dataset.samples
         told = WhereLong(self.journal.reporter, "digests", "objects")
         in_column = self.data_digests.in_column
-        images, faults = in_column((sample.image_file for sample in samples), told)
+        images, faults = in_column(image_files(samples), told)
         labels: Hex | list[str] = []
         if self._settings.scored:
-            files = (sample.label_file for sample in samples)
-            found, others = in_column((file for file in files if file), told)
+            found, others = in_column(label_files(samples), told)
             labels = Hex(found)
             if len(found) < len(samples) or others:
                 places = [k for k, sample in enumerate(samples) if sample.label_file]

@@ -19,6 +19,7 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.datasets.record import made_from
+from sclip_core.datasets.sample_columns import ids_of
 from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
@@ -79,10 +80,9 @@ class ResultsStage:
         scored = zip(self.metrics.row_ids, self.metrics.scored(), strict=True)
         known = (row_id if there else None for row_id, there in scored)
         # Of the samples of the dataset, those that can be read are known.
-        for sample, is_read in zip(
-            self.run.inputs.dataset.samples, self.run.inputs.is_read(), strict=True
-        ):
-            yield [sample.image_id, next(known) if is_read else None]
+        inputs = self.run.inputs
+        for image_id, is_read in zip(ids_of(inputs.dataset.samples), inputs.is_read(), strict=True):
+            yield [image_id, next(known) if is_read else None]
 
     @property
     def run_id(self) -> str:
