@@ -39,8 +39,9 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "mask_rows": ("masks",),
     "method_rows": ("methods", "methods-pass", "methods-memory"),
     "data_rows": ("data", "drawing"),
-    "results_rows": ("bootstrap", "report"),
+    "results_rows": ("bootstrap", "bootstrap-million", "report"),
     "store_rows": ("store",),
+    "runner_rows": ("processes",),
     "gpu_rows": ("gpu",),
     "gpu_mask_rows": ("gpu-masks",),
 }

@@ -9,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from benchmarks.measure import Registry, Row, seconds_of
-from sclip_core.evaluation import Areas, bootstrap, scores
-from sclip_core.evaluation.bootstrap import RESAMPLES
+from benchmarks.measure import Registry, Row, peak_extra_mb, seconds_of
+from sclip_core.evaluation import Areas, SparseAreas, bootstrap, scores
+from sclip_core.evaluation.bootstrap import GROUPS, RESAMPLES
 from sclip_core.report import write_report
 from sclip_core.results import compare
 from sclip_core.results.files import EMPTY, write_run
 
 IMAGES, CLASSES = 5000, 171
 FEW_IMAGES, FEW_CLASSES = 30, 5
+MANY_IMAGES = 1_000_000
 PRESENT = 8  # classes in an image, labelled or found, as of COCO-Stuff
 DRAWS_ONE_BY_ONE = 20  # that are timed of the plain way, whose 2,000 would take minutes
 GOAL_SECONDS, GOAL_BYTES = 10.0, 5e6
@@ -37,6 +38,37 @@ def bootstrap_row(quick: bool) -> Iterator[Row]:
         met=taken < GOAL_SECONDS,
         detail={"seconds": taken, "plain_seconds": plain},
     )
+
+
+def million_row(quick: bool) -> Iterator[Row]:
+    """The bootstrap of two runs of a million images, by groups of them."""
+    images, classes = (FEW_IMAGES, FEW_CLASSES) if quick else (MANY_IMAGES, CLASSES)
+    runs = [_sparse(images, classes, seed) for seed in (1, 2)]
+    taken: list[float] = []
+    peak = peak_extra_mb(
+        lambda: taken.append(seconds_of(lambda: bootstrap(runs, by_class=True, groups=GROUPS)))
+    )
+    held = sum(column.nbytes for run in runs for column in (run.image, run.class_id, *run.areas))
+    yield Row(
+        name=f"bootstrap of two runs, {RESAMPLES:,} draws of {GROUPS:,} groups of {images:,} "
+        f"images, {classes} classes",
+        goal="< 20 s, < 1 GB",
+        measured=f"{taken[0]:.2f} s, {peak + held / 1e6:.0f} MB ({held / 1e6:.0f} MB areas)",
+        met=taken[0] < 20 and peak + held / 1e6 < 1000,
+        detail={"seconds": taken[0], "peak_mb": peak, "areas_mb": held / 1e6},
+    )
+
+
+def _sparse(images: int, classes: int, seed: int) -> SparseAreas:
+    """Areas of a few classes in each image; the seed does not change the ground truth."""
+    rng, other = np.random.default_rng(0), np.random.default_rng(seed)
+    present = min(PRESENT, classes)
+    first = rng.integers(classes - present + 1, size=images)
+    class_id = (first[:, None] + np.arange(present)).astype(np.int32).ravel()
+    label = rng.integers(1, 50_000, len(class_id), np.int32)
+    right = (label * other.random(len(label), np.float32)).astype(np.int32)
+    image = np.repeat(np.arange(images, dtype=np.int32), present)
+    return SparseAreas((images, classes), image, class_id, right, right + 700, label)
 
 
 def commands_row(quick: bool) -> Iterator[Row]:
@@ -112,4 +144,8 @@ def _tables(run_id: str, areas: Areas) -> dict[str, pa.Table]:
     }
 
 
-ROWS: Registry = {"bootstrap": bootstrap_row, "report": commands_row}
+ROWS: Registry = {
+    "bootstrap": bootstrap_row,
+    "bootstrap-million": million_row,
+    "report": commands_row,
+}

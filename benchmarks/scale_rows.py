@@ -50,15 +50,16 @@ def make_images(folder: Path, number: int) -> None:
             file.write(png(3 * SIDE, b"\2", str(i).encode()))
         if i % LINKS == 0:
             target = folder / "labels" / name
-            target.write_bytes(png(SIDE, b"\0", b""))
+            target.write_bytes(png(SIDE, b"\0", b"", value=1))
         else:
             os.link(target, folder / "labels" / name)
 
 
-def png(row_bytes: int, colours: bytes, comment: bytes) -> bytes:
-    """A PNG whose values are all 0: of ``SIDE`` rows, with a comment."""
+def png(row_bytes: int, colours: bytes, comment: bytes, value: int = 0) -> bytes:
+    """A PNG of ``SIDE`` rows, with a comment; all values are 0 but for the last row's."""
     size = struct.pack(">II", SIDE, SIDE)
-    pixels = zlib.compress(bytes((row_bytes + 1) * SIDE), 1)
+    last = bytes([0, *[value] * row_bytes])
+    pixels = zlib.compress(bytes((row_bytes + 1) * (SIDE - 1)) + last, 1)
     chunks = ((b"IHDR", size + b"\x08" + colours + b"\0\0\0"), (b"tEXt", b"n\0" + comment))
     body = b"".join(map(_chunk, (*chunks, (b"IDAT", pixels), (b"IEND", b""))))
     return b"\x89PNG\r\n\x1a\n" + body

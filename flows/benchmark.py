@@ -89,14 +89,14 @@ def sclip_benchmark(
     ready = prepared.get()
     if ready:
         with taken_back():  # a worker's process is Prefect's to stop, that of a command is its own
-            return _execute(ready)
+            return execute_runs(ready)
     try:
-        return _execute(_opened(config, preset, pamr, given))
+        return execute_runs(opened_runs(config, preset, pamr, given))
     except UserError as error:  # whoever reads it filled in a form
         raise UserError(in_parameters(str(error))) from error
 
 
-def _execute(runs: list[Run]) -> Any:
+def execute_runs(runs: list[Run]) -> Any:
     """Execute the stages of runs as tasks, and show the outcome."""
     from sclip_core.pipeline.executing import followed, halt, pieces, take
     from sclip_core.pipeline.pipeline import run_pipelines
@@ -129,7 +129,7 @@ def _execute(runs: list[Run]) -> Any:
     return finished if len(finished) > 1 else finished[0]
 
 
-def _opened(
+def opened_runs(
     config: str | None, preset: str | None, pamr: bool | None, given: dict[str, Any]
 ) -> list[Run]:
     """The runs that a deployment's parameters ask for, told of in the log of the flow run."""

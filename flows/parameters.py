@@ -31,6 +31,9 @@ OWN_HELP = {  # of the flow's own parameters
     "config": "A pipeline.yaml whose section sclip holds settings.",
     "preset": "A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b.",
     "pamr": "Refine with PAMR, 10 steps unless pamr_steps says otherwise.",
+    "part": "Which of the parts of sclip-shard, from 0.",
+    "parts": "How many parts the images are divided into.",
+    "deployment": "Of sclip-shard, a run of which computes a part.",
 }
 SEVERAL_HELP = {"pamr_dilations": " sclip run takes several: '8,16;1,2'."}
 SWITCHES = {"pamr_steps": "pamr", "slide_crop": "slide"}  # that turn a setting on and off

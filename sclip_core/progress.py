@@ -142,6 +142,45 @@ class LineReporter:
         self._log(f"{what}: {printable(line)}")
 
 
+class WhereLong:
+    """Progress of what is no stage, told only where it takes long."""
+
+    def __init__(self, reporter: Reporter, name: str, unit: str, patience: float = 5.0) -> None:
+        """Say nothing yet.
+
+        Args:
+            reporter: who is told.
+            name: of the work.
+            unit: what is counted.
+            patience: seconds without a word.
+        """
+        self._reporter, self._name, self._unit = reporter, name, unit
+        self._patience, self._told = patience, False
+        self._total = self._done = self._before = 0
+        self._started = time.monotonic()
+
+    def begin(self, total: int, done: int) -> None:
+        """There are so many, some of which are done."""
+        self._total, self._before, self._done = total, done, done
+        self._started, self._told = time.monotonic(), False
+
+    def advance(self, count: int) -> None:
+        """So many more are done."""
+        self._done += count
+        if self._told:
+            self._reporter.advance(self._name, count)
+        elif time.monotonic() - self._started > self._patience:
+            self._told = True
+            self._reporter.start(self._name, self._total, self._done, self._unit)
+
+    def finish(self) -> None:
+        """All are done."""
+        if self._told:
+            seconds, new = time.monotonic() - self._started, self._done - self._before
+            outcome = Outcome(self._name, "", "", self._before, new, seconds, self._unit)
+            self._reporter.finish(outcome)
+
+
 def duration(seconds: float) -> str:
     """``0.4 s``, ``3 min 20 s``, ``2 h 5 min``."""
     if seconds < 60:

@@ -29,6 +29,7 @@ LAYERS = (
     ("sclip_core.report", "sclip_core.maintenance"),
     ("flows.parameters", "flows.pulling", "flows.signals", "flows.server"),
     ("flows.benchmark",),
+    ("flows.shards",),
     ("flows.cli",),
 )
 BESIDE = {

@@ -15,6 +15,7 @@ from flows.cli.targets import save
 from sclip_core.config import UserError, printable, resolve
 from sclip_core.config.data import OWN_DATA
 from sclip_core.config.errors import few
+from sclip_core.config.places import Place
 from sclip_core.store.files import writable_folder
 
 if TYPE_CHECKING:
@@ -70,12 +71,14 @@ def check_own_data(
     return 1 if found.faults else 0
 
 
-def _refuse_within(folder: Path, *read: Path | None) -> None:
+def _refuse_within(folder: Path, *read: Place | None) -> None:
     """Raise if the pictures would be found as images or label maps by the next run."""
     if os.path.exists(folder) and not os.path.isdir(folder):
         raise UserError(f"--pictures {folder} is a file: expected a folder, which need not exist")
     real = Path(os.path.realpath(folder))
-    for other in filter(None, read):
+    for other in read:
+        if not isinstance(other, Path):
+            continue
         if real.is_relative_to(os.path.realpath(other)):
             raise UserError(
                 f"--pictures {folder} is inside {other}: pictures there would be taken for data; "

@@ -44,6 +44,13 @@ UseSam = Annotated[
     Parameter(help="Fill SAM's masks with labels: --mode hybrid --proposals sam.", negative=()),
 ]
 Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", negative=())]
+Shard = Annotated[
+    str | None,
+    Parameter(
+        help="Compute one part alone, without results: 0/8 to 7/8, for a job each. Without it "
+        "sclip run then finds all. [all]"
+    ),
+]
 Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it exists]")]
 Preset = Annotated[
     str | None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows import server
@@ -48,6 +48,34 @@ def run_settings(
         return run_pipelines(runs) if direct else _run_flow(runs)
     finally:
         reporter.close()
+
+
+def run_shards(datasets: Iterable[Sequence[Settings]], shard: str) -> int:
+    """Compute one part of the runs over some datasets, without Prefect.
+
+    Args:
+        datasets: the settings of the runs over each.
+        shard: ``"0/8"``.
+
+    Returns:
+        The exit code: 1 if images cannot be used, else 0.
+
+    Raises:
+        UserError: what is wrong with the input.
+    """
+    from flows.cli.console import report_left_out
+    from sclip_core.pipeline.parts import part_of, run_part
+    from sclip_core.pipeline.run import Run
+
+    part, parts = part_of(shard)
+    reporter = ConsoleReporter()
+    failures: list[str] = []
+    try:
+        for several in datasets:
+            failures += run_part(Run.several(several, reporter), part, parts).values()
+    finally:
+        reporter.close()
+    return report_left_out(failures)
 
 
 def _run_flow(runs: list[Run]) -> list[Finished]:

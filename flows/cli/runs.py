@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
-from flows.cli.options import Config, Direct, Pamr, Preset, Slide, UseSam, settings_of
+from flows.cli.options import Config, Direct, Pamr, Preset, Shard, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
 from sclip_core.config import SEVERAL, STAGE_SPECS, Settings, printable, unread, value_text
 
@@ -29,17 +29,20 @@ def run(
     slide: Slide = None,
     use_sam: UseSam = False,
     direct: Direct = False,
+    shard: Shard = None,
     **given: Any,
 ) -> int:
     """Segment a dataset, score it if there is ground truth, keep every stage's artifact."""
     from flows.cli.console import report_left_out
     from flows.cli.datasets import each_dataset, run_each
-    from flows.cli.running import run_settings
+    from flows.cli.running import run_settings, run_shards
 
     several = {
         name: settings_of(preset, config, pamr, slide, use_sam, own)
         for name, own in each_dataset(given).items()
     }
+    if shard is not None:
+        return run_shards(several.values(), shard)
     if len(several) == 1:
         finished = run_settings(next(iter(several.values())), direct, say_classes=True)
         _print(finished)

@@ -139,7 +139,7 @@ def check(several: Sequence[Settings], plot: Path | None) -> None:
         )
     if plot is not None:
         own = (settings.data_root, settings.images, settings.labels, settings.classes)
-        check_target(plot, ENDINGS, [path for path in own if path], "the plot")
+        check_target(plot, ENDINGS, [path for path in own if isinstance(path, Path)], "the plot")
 
 
 def drawn(points: Points, plot: Path | None) -> str:

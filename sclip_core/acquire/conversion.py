@@ -16,7 +16,7 @@ from sclip_core.config.errors import few, shown
 from sclip_core.config.protocol import is_text
 from sclip_core.datasets.annotations import shapes
 from sclip_core.datasets.annotations.reading import read_json
-from sclip_core.datasets.samples import entries
+from sclip_core.datasets.below import entries
 
 Classes = NDArray[np.uint8]
 UNLABELLED = 255  # in raw maps and in those that are evaluated

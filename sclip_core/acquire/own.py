@@ -18,6 +18,7 @@ from sclip_core.acquire.check import AT_ONCE, Fault
 from sclip_core.config import ImageError, Settings, UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets import (
     Dataset,
     Reading,
@@ -37,6 +38,7 @@ from sclip_core.datasets.suffixes import LABEL_SUFFIXES
 from sclip_core.drawing import panel
 
 PICTURES = 6
+REMOTE_THREADS = 16  # of objects, for which each waits
 NO_CLASS, NOT_EVALUATED = "no class", "not evaluated"
 
 
@@ -138,7 +140,10 @@ def check_own(
     found.unlabelled = [sample.image_id for sample in samples if sample.label is None]
     found.images, found.labels = len(samples), len(samples) - len(found.unlabelled)
     found.faults += [Fault(str(sample.image), why) for sample, why in dataset.left_out]
-    pairs = _parallel(dataset, Reading.of(settings), workers or os.cpu_count() or 1)
+    threads = workers or os.cpu_count() or 1
+    if isinstance(settings.images, ObjectPath) or isinstance(settings.labels, ObjectPath):
+        threads = max(threads, REMOTE_THREADS)
+    pairs = _parallel(dataset, Reading.of(settings), threads)
     for pair in counted(pairs, dataset.name, len(samples), progress):
         _add(found, pair)
     _judge(found, settings)
@@ -205,10 +210,15 @@ def _judge(found: OwnChecked, settings: Settings) -> None:
     skipped = skipped_below(settings.images, settings.labels)
     found.notes += [skipped] if skipped else []
     if not is_annotations(settings.labels):
-        used = {os.path.realpath(s.label) for s in found.dataset.samples if s.label is not None}
-        used |= {os.path.realpath(sample.image) for sample in found.dataset.samples}
+        used = {_real(s.label) for s in found.dataset.samples if s.label is not None}
+        used |= {_real(sample.image) for sample in found.dataset.samples}
         there = sorted(path for path, _, _ in by_suffix(settings.labels, LABEL_SUFFIXES))
-        found.alone = [p for p in there if os.path.realpath(settings.labels / p) not in used]
+        found.alone = [p for p in there if _real(settings.labels / p) not in used]
+
+
+def _real(path: Place) -> str:
+    """One name for a file that links may give several."""
+    return str(path) if isinstance(path, ObjectPath) else os.path.realpath(path)
 
 
 def _parallel(dataset: Dataset, reading: Reading, workers: int) -> Iterator[_Pair]:
@@ -240,6 +250,6 @@ def _examine(dataset: Dataset, reading: Reading, sample: Sample) -> _Pair:
     return _Pair(size, held, faults)
 
 
-def _fault(path: Path, error: ImageError) -> Fault:
+def _fault(path: Place, error: ImageError) -> Fault:
     """The fault of a file; its path is not said twice."""
     return Fault(str(path), str(error).removeprefix(str(path)).lstrip(": "))

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 from pydantic import BeforeValidator, Field, PositiveInt, field_validator
 
 from sclip_core.config.paths import HomePath
+from sclip_core.config.places import AnyPlace
 from sclip_core.config.protocol import MOST, Checked, IntList, split_commas
 from sclip_core.config.roles import DATA, Role
 
@@ -24,10 +25,10 @@ class DataSettings(Checked):
     """A benchmark, or any name for your own images; `sclip run` takes several: voc21,ade20k."""
     data_root: Annotated[HomePath | None, DATA] = None
     """Folder of the benchmark, in its published layout."""
-    images: Annotated[HomePath | None, DATA] = None
-    """Folder of your own images, or Parquet files of Hugging Face's: a file or their folder."""
-    labels: Annotated[HomePath | None, DATA] = None
-    """Folder of their label maps: one channel, same file names; without it nothing is scored."""
+    images: Annotated[AnyPlace | None, DATA] = None
+    """Folder of your own images, or s3://bucket/prefix, or Parquet files of Hugging Face's."""
+    labels: Annotated[AnyPlace | None, DATA] = None
+    """Folder of their label maps, or s3://bucket/prefix; without it nothing is scored."""
     classes: Annotated[HomePath | None, DATA] = None
     """A file with a class a line, or words: 'cat, kitten; grass'; may replace a benchmark's."""
     ignore_label: Annotated[IntList, DATA] = (255,)

@@ -9,10 +9,12 @@ import json
 import os
 import re
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sclip_core.config.errors import UserError, few, unknown
+from sclip_core.config.places import ObjectPath, Place, place_of
 
 SUFFIX = ".parquet"
 OF_IMAGES = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -33,15 +35,23 @@ class Columns(NamedTuple):
     label: str | None
 
 
-def parquet_files(path: Path | None) -> list[Path]:
+def parquet_files(path: Place | None) -> list[Path]:
     """The Parquet files that a path of images names: one file, a pattern or a folder of them.
 
     A folder counts if no image lies in it, and Parquet files with images in it or below.
 
     Raises:
-        UserError: they are of several splits, which would be mixed, or Arrow files.
+        UserError: they are of several splits, which would be mixed, or Arrow files, or in object
+            storage.
     """
     if path is None:
+        return []
+    if isinstance(path, ObjectPath):
+        if path.suffix.lower() == SUFFIX:
+            raise UserError(
+                f"{path} is a Parquet file in object storage, of which single images cannot be "
+                "read: pass a copy in a folder, or images and label maps as objects of their own"
+            )
         return []
     path = Path(os.path.expanduser(path))
     if path.suffix.lower() == SUFFIX:
@@ -181,8 +191,11 @@ def _holds_bytes(kind: Any) -> bool:
     return is_bytes(kind)
 
 
-def labels_beside(images: Any, chosen: str | None) -> Path | None:
+def labels_beside(images: Any, chosen: str | None) -> Place | None:
     """The path of the label maps of images that are in Parquet files: the same; None: none."""
-    path = Path(images) if isinstance(images, str | Path) else None
+    path = None
+    if isinstance(images, str | Path):
+        with suppress(ValueError):  # of a URL that cannot be used; whoever checks it says so
+            path = place_of(images)
     files = parquet_files(path)
     return path if files and image_columns(files[0], chosen).label else None

@@ -184,6 +184,17 @@ def place_of(given: str | os.PathLike[str] | ObjectPath) -> Place:
     return Path(os.path.expanduser(text))
 
 
+def listed_place(text: str) -> Place:
+    """The place that a text names, of a path or of an ``ObjectPath`` that was listed.
+
+    Objects that others have put may have names that a user cannot give.
+    """
+    if text[2:5] != "://":  # a path has no two slashes
+        return Path(text)
+    bucket, _, key = text[5:].partition("/")
+    return ObjectPath._of(f"{text[:5]}{bucket}", key)
+
+
 def _taken(value: Any) -> Any:
     """For pydantic: what is a place; anything else as it is."""
     if not isinstance(value, str | os.PathLike | ObjectPath):

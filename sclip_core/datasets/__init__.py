@@ -17,7 +17,7 @@ from sclip_core.datasets.labels import (
     label_classes,
     read_label,
 )
-from sclip_core.datasets.samples import Sample
+from sclip_core.datasets.sample import Sample
 from sclip_core.datasets.vocabulary import Vocabulary
 
 __all__ = [

@@ -14,6 +14,7 @@ from sclip_core.config import Settings, UserError, tables
 from sclip_core.config.counts import number_of
 from sclip_core.config.data import OF_OWN_LABELS
 from sclip_core.config.errors import few
+from sclip_core.config.places import Place
 from sclip_core.config.protocol import benchmark_name
 from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.images import as_tagged
@@ -29,7 +30,8 @@ from sclip_core.datasets.palettes import (
     read_colours,
     unknown_colours,
 )
-from sclip_core.datasets.samples import Sample, find_samples
+from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.samples import find_samples
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
 
@@ -85,7 +87,7 @@ class Dataset:
         """The name of the benchmark's layout; None for the user's own images."""
         return None if self.root is None else str(tables()["benchmarks"][self.name]["layout"])
 
-    def classes(self, path: Path, data: bytes) -> NDArray[np.int32]:
+    def classes(self, path: Place, data: bytes) -> NDArray[np.int32]:
         """The classes (H, W) of a label map's pixels; -1 where they are not evaluated.
 
         Args:
@@ -97,7 +99,7 @@ class Dataset:
         """
         return self.classes_of(self.stored(path, data), path)
 
-    def stored(self, path: Path, data: bytes) -> NDArray[np.int32]:
+    def stored(self, path: Place, data: bytes) -> NDArray[np.int32]:
         """What a label map holds, before it is known what it stands for.
 
         Args:
@@ -120,7 +122,7 @@ class Dataset:
             advice = colour_advice(stored_colours(data, str(path)), path)
             raise ColourError(f"{error}; {advice}") from None
 
-    def classes_of(self, stored: NDArray[np.int32], path: Path) -> NDArray[np.int32]:
+    def classes_of(self, stored: NDArray[np.int32], path: Place) -> NDArray[np.int32]:
         """The classes (H, W) of what a label map holds; -1 where it is not evaluated.
 
         Raises:

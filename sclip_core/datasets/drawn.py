@@ -10,11 +10,15 @@ from pathlib import Path
 
 from sclip_core.config import Settings, UserError
 from sclip_core.config.parquet import parquet_files
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.annotations import is_annotations
 from sclip_core.datasets.annotations.maps import Maps, draw_maps, unlabelled
 from sclip_core.datasets.chosen import chosen_ids
 from sclip_core.datasets.dataset import Dataset, open_dataset, own_vocabulary
 from sclip_core.datasets.parquet import MARKER, UNPACKED, opened_unpacked
+from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, by_suffix
+from sclip_core.datasets.suffixes import LABEL_SUFFIXES
+from sclip_core.store.objects.listing import list_again
 
 DRAWN = "ground_truth"  # below the artifacts
 MADE = (DRAWN, UNPACKED)  # folders of what is made of a user's data
@@ -38,11 +42,14 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
     Raises:
         UserError: the annotations cannot be used, or the dataset cannot be opened.
     """
+    list_again(settings.images, settings.labels)
     if parquet_files(settings.images):
         return opened_unpacked(settings, say, keep, opened)
     images, labels = settings.images, settings.labels
-    if images is None or labels is None or not is_annotations(labels, images):
+    if images is None or labels is None or not _annotated(labels, images):
         return open_dataset(settings)
+    assert isinstance(images, Path)
+    assert isinstance(labels, Path)
     if keep:
         return _with_maps(settings, _drawn(settings, images, labels, say))
     elsewhere = Path(tempfile.mkdtemp(prefix="sclip-maps-"))
@@ -53,6 +60,37 @@ def opened(settings: Settings, say: Callable[[str], None], keep: bool = True) ->
         raise
     weakref.finalize(dataset, shutil.rmtree, elsewhere, ignore_errors=True)
     return dataset
+
+
+def _annotated(labels: Place, images: Place) -> bool:
+    """Whether the ground truth is annotations.
+
+    Raises:
+        UserError: it is, and they or the images are in object storage.
+    """
+    if isinstance(labels, ObjectPath):
+        is_file = labels.suffix.lower() in ANNOTATION_SUFFIXES
+        if is_file or _has_annotations_alone(labels):
+            raise UserError(
+                f"--labels {labels} has annotations, which are read from a folder: pass a copy in "
+                "a folder, with the images in a folder too, or label maps"
+            )
+        return False
+    if isinstance(images, ObjectPath):
+        if is_annotations(labels):
+            raise UserError(
+                f"--labels {labels} has annotations, and --images {images} is in object storage: "
+                "pass a folder of the images, or label maps"
+            )
+        return False
+    return is_annotations(labels, images)
+
+
+def _has_annotations_alone(labels: ObjectPath) -> bool:
+    """Whether there are files of annotations and no label maps below a place."""
+    return not by_suffix(labels, LABEL_SUFFIXES) and bool(
+        by_suffix(labels, tuple(ANNOTATION_SUFFIXES))
+    )
 
 
 def _drawn(
@@ -118,7 +156,7 @@ def folders_of(dataset: Dataset, artifacts: Path) -> set[Path]:
         parent
         for sample in dataset.samples[:1]  # a dataset has one folder of each kind
         for path in (sample.image, sample.label)
-        if path is not None
+        if isinstance(path, Path)
         for parent in path.resolve().parents
     ]
     return {parent for place in places for parent in parents if parent.parent == place}

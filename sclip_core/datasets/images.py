@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from sclip_core.config import ImageError
 from sclip_core.config.data import DataSettings
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.depth import (
     is_plain_tiff,
     opencv_converts,
@@ -57,7 +58,7 @@ class Reading(NamedTuple):
 USUAL = Reading()
 
 
-def read_image(path: str | Path, reading: Reading = USUAL) -> NDArray[np.uint8]:
+def read_image(path: str | Place, reading: Reading = USUAL) -> NDArray[np.uint8]:
     """Read an image file, as `decode_image` does.
 
     Args:
@@ -212,12 +213,17 @@ def image_size(data: bytes, name: str = "image", reading: Reading = USUAL) -> tu
     return header.shown if reading.exif == "apply" else header.size
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """The bytes of an image or label file.
+def read_bytes(path: str | Place) -> bytes:
+    """The bytes of an image or label file, or of an object.
 
     Raises:
         ImageError: no such file, a folder, a device, or no permission.
+        StorageError: object storage does not answer.
     """
+    if isinstance(path, ObjectPath):
+        from sclip_core.store.objects.contents import content
+
+        return content(path)
     try:
         mode = os.stat(path).st_mode
         if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # /dev/zero has no end
@@ -231,12 +237,15 @@ def read_bytes(path: str | Path) -> bytes:
         raise ImageError(f"cannot read {path}: {error.strerror}") from None
 
 
-def read_sample(path: str | Path) -> bytes:
+def read_sample(path: str | Place) -> bytes:
     """The bytes of a dataset's file; a pipe, for which ``read_bytes`` would wait, is refused.
 
     Raises:
         ImageError: there is no such file, it is not a file, or it cannot be read.
+        StorageError: object storage does not answer.
     """
+    if isinstance(path, ObjectPath):
+        return read_bytes(path)
     path = Path(path)
     if path.exists() and not (path.is_file() or path.is_dir()):
         raise ImageError(f"{path} is not a file")

@@ -6,11 +6,12 @@ import os
 import re
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
+from sclip_core.config.places import Place
+from sclip_core.store import places
 
 TRIED = 8  # images whose label maps are looked for to learn how they are named
 TOKENS = re.compile(r"\d+|[^\W\d_]+|.", re.DOTALL)  # numbers, words, and what stands between
@@ -91,11 +92,11 @@ def is_of_pattern(path: str, pattern: str) -> bool:
     )
 
 
-def elsewhere(labels: Path, missing: Sequence[str], suffixes: Sequence[str]) -> str | None:
+def elsewhere(labels: Place, missing: Sequence[str], suffixes: Sequence[str]) -> str | None:
     """What lies in the place of missing label maps, if it is of a format that cannot be one."""
     for image_id in missing[:TRIED]:
         for suffix in suffixes:
-            if (labels / f"{image_id}{suffix}").is_file():
+            if places.exists(labels / f"{image_id}{suffix}"):
                 return f"{labels / image_id}{suffix}"
     return None
 

@@ -9,15 +9,10 @@ from typing import Any, NamedTuple
 
 from sclip_core.config import UserError, tables
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.datasets.below import entries
 from sclip_core.datasets.chosen import chosen_ids
-from sclip_core.datasets.samples import (
-    Sample,
-    entries,
-    ids_below,
-    own_folder,
-    read_split,
-    refuse_missing,
-)
+from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.samples import ids_below, own_folder, read_split, refuse_missing
 from sclip_core.datasets.splits import no_split, of_split
 
 

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError
 from sclip_core.config.counts import fitting
 from sclip_core.config.errors import few, shown
+from sclip_core.config.places import Place
 from sclip_core.datasets.agreement import Drawn, Palettes, drawn_with
 from sclip_core.datasets.causes import listed
 from sclip_core.datasets.dataset import Dataset
@@ -48,7 +49,7 @@ class Held(NamedTuple):
     in_alpha: bool = False
 
 
-def held_in(dataset: Dataset, path: Path, data: bytes) -> Held:
+def held_in(dataset: Dataset, path: Place, data: bytes) -> Held:
     """Look at a label map.
 
     Args:

@@ -17,6 +17,7 @@ from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.json_file import read_json
+from sclip_core.config.places import Place
 from sclip_core.datasets.causes import counted_values
 
 NONE = -1  # class of a colour that is not evaluated
@@ -188,7 +189,7 @@ def unknown_colours(found: NDArray[np.int32], image_size: int, name: str, path: 
     return f"{name}: {pixels} a colour that {path} lacks: {told}; {advice}"
 
 
-def colour_advice(colours: NDArray[np.int32], label: Path) -> str:
+def colour_advice(colours: NDArray[np.int32], label: Place) -> str:
     """What to do about a label map in colours where no list of them was given.
 
     Args:
@@ -201,7 +202,7 @@ def colour_advice(colours: NDArray[np.int32], label: Path) -> str:
             f"it has {len(codes):,} colours: a photograph, or classes whose edges a resize, "
             "anti-aliasing or JPEG has smoothed"
         )
-    for folder in (label.parent, label.parent.parent, label.parent.parent.parent):
+    for folder in list(label.parents)[:3] if isinstance(label, Path) else ():
         for file in BESIDE:
             if (folder / file).is_file():
                 return f"pass its list of colours: --palette {folder / file}"

@@ -4,70 +4,23 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple, overload
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
-from sclip_core.config.protocol import is_text
+from sclip_core.config.places import ObjectPath, Place
+from sclip_core.datasets.below import files_below, lies_in, objects_below
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
+from sclip_core.datasets.sample import Sample
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
 ALWAYS_LOSSY = (".jpg", ".jpeg")
 LOSSY = (*ALWAYS_LOSSY, ".webp", ".jp2")  # formats that blur label maps
 ANNOTATION_SUFFIXES = {".json", ".txt", ".xml", ".yaml", ".yml"}
 LONGEST_ID = 200  # characters; a file name has 255 bytes at most
-
-
-class Sample:
-    """One image and its ground truth, if there is one.
-
-    Attributes:
-        image_id: unique in the dataset; "/" where the layout has folders.
-        image_file: path of the image as text, which takes a fifth of the memory of a ``Path``.
-        label_file: path of its label map; None: the user's own images without label maps.
-    """
-
-    __slots__ = ("image_file", "image_id", "label_file")
-
-    def __init__(self, image_id: str, image: Path | str, label: Path | str | None) -> None:
-        """Take the id and the paths."""
-        self.image_id = image_id
-        self.image_file = str(image)
-        self.label_file = None if label is None else str(label)
-
-    @property
-    def image(self) -> Path:
-        """The image."""
-        return Path(self.image_file)
-
-    @property
-    def label(self) -> Path | None:
-        """The label map, if there is one."""
-        return None if self.label_file is None else Path(self.label_file)
-
-    def __iter__(self) -> Iterator[Any]:
-        """Id, image and label map."""
-        return iter((self.image_id, self.image, self.label))
-
-    def __eq__(self, other: object) -> bool:
-        """Whether both have the same id and the same files; a tuple of the three is equal, too."""
-        return isinstance(other, (Sample, tuple)) and tuple(self) == tuple(other)
-
-    def __hash__(self) -> int:
-        """As of a tuple of the three."""
-        return hash(tuple(self))
-
-    def __repr__(self) -> str:
-        """As it is made."""
-        return f"Sample({self.image_id!r}, {self.image_file!r}, {self.label_file!r})"
-
-    @property
-    def files(self) -> tuple[Path, ...]:
-        """The image, and the label map if there is one."""
-        return (self.image,) if self.label is None else (self.image, self.label)
 
 
 class Found(NamedTuple):
@@ -78,8 +31,8 @@ class Found(NamedTuple):
 
 
 def folder_samples(
-    images: Path,
-    labels: Path | None,
+    images: Place,
+    labels: Place | None,
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
@@ -89,8 +42,8 @@ def folder_samples(
 
 
 def find_samples(
-    images: Path,
-    labels: Path | None,
+    images: Place,
+    labels: Place | None,
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
@@ -103,7 +56,7 @@ def find_samples(
     pattern says.
 
     Args:
-        images: folder of images, searched with its subfolders.
+        images: folder of images, searched with its subfolders; or a place in object storage.
         labels: folder of label maps; None: there are none.
         limit: take (and check) only the first so many.
         label_pattern: names of the label maps, with ``{id}`` for that of the image; None: not
@@ -120,8 +73,8 @@ def find_samples(
     images = own_folder(images, "--images")
     labels = own_folder(labels, "--labels") if labels is not None else None
     image_files = _files_by_id(images, IMAGE_SUFFIXES)
-    above = os.path.join(images, "")
-    together = labels is not None and os.path.realpath(images) == os.path.realpath(labels)
+    above = os.path.join(str(images), "")
+    together = labels is not None and lies_in(images, labels) and lies_in(labels, images)
     if together and label_pattern is not None:  # then the label maps are no images
         image_files = {
             i: path for i, path in image_files.items() if not is_of_pattern(path, label_pattern)
@@ -144,7 +97,7 @@ def find_samples(
     notes = _notes(named, label_pattern, ids, missing_labels, labels, together)
     if missing_labels == "skip":
         ids = [i for i in ids if i in named.files]
-    place = os.path.join(labels, "")
+    place = os.path.join(str(labels), "")
     label_of = {i: place + name for i, name in named.files.items()}
     samples = (Sample(i, above + image_files[i], label_of.get(i)) for i in ids)
     return Found(tuple(samples), tuple(notes))
@@ -155,7 +108,7 @@ def _notes(
     label_pattern: str | None,
     ids: Sequence[str],
     missing_labels: str,
-    labels: Path,
+    labels: Place,
     together: bool,
 ) -> list[str]:
     """What to know of how label maps were found; ``together``: they lie among the images.
@@ -187,7 +140,7 @@ def _notes(
     return notes
 
 
-def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bool) -> str:
+def _what_to_do(labels: Place, missing: Sequence[str], total: int, by_pattern: bool) -> str:
     """What to do about missing label maps, as the end of an error."""
     lossy = elsewhere(labels, missing, LOSSY)
     if lossy:
@@ -199,7 +152,7 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     if len(missing) == total:
         endings = Counter(
             os.path.splitext(path)[1].lower()
-            for path in _files_below(labels)
+            for path in files_below(labels)
             if Path(path).suffix and Path(path).suffix.lower() not in LABEL_SUFFIXES
         )
         if endings and not by_suffix(labels, LABEL_SUFFIXES):
@@ -216,12 +169,21 @@ def _what_to_do(labels: Path, missing: Sequence[str], total: int, by_pattern: bo
     return "; pass --missing-labels skip to leave these images out, or empty if nothing is on them"
 
 
-def own_folder(path: Path, option: str) -> Path:
-    """The folder that an option names, with ~ expanded.
+@overload
+def own_folder(path: Path, option: str) -> Path: ...
+@overload
+def own_folder(path: Place, option: str) -> Place: ...
+def own_folder(path: Place, option: str) -> Place:
+    """The folder that an option names, with ~ expanded; a place in object storage as it is.
 
     Raises:
-        UserError: there is no such folder.
+        UserError: there is no such folder, or nothing below the place.
+        StorageError: object storage cannot be asked.
     """
+    if isinstance(path, ObjectPath):
+        if not objects_below(path):
+            raise UserError(f"{option} {path}: no object is below it: expected its files there")
+        return path
     path = Path(os.path.expanduser(path))
     if not os.path.isdir(path):
         found = "is a file" if os.path.exists(path) else "does not exist"
@@ -238,7 +200,7 @@ def files_of(folder: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     return {i: folder / path for i, path in _files_by_id(folder, suffixes).items()}
 
 
-def _files_by_id(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
+def _files_by_id(folder: Place, suffixes: Sequence[str]) -> dict[str, str]:
     """The same, with paths relative to the folder."""
     found: dict[str, str] = {}
     listed = sorted(by_suffix(folder, suffixes))
@@ -258,8 +220,10 @@ def _files_by_id(folder: Path, suffixes: Sequence[str]) -> dict[str, str]:
     return dict(sorted(found.items()))
 
 
-def folders_called_images(folder: Path) -> list[Path]:
+def folders_called_images(folder: Place) -> list[Path]:
     """Folders with the ending of an image and no image in them: each is taken for a mistake."""
+    if isinstance(folder, ObjectPath):  # where there are no folders
+        return []
     below = [
         Path(here) / name
         for here, folders, _ in os.walk(folder)
@@ -269,15 +233,15 @@ def folders_called_images(folder: Path) -> list[Path]:
     return [path for path in sorted(below) if not by_suffix(path, IMAGE_SUFFIXES)]
 
 
-def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
+def skipped_below(folder: Place, labels: Place | None = None) -> str | None:
     """A line on the files of a folder of images that ``files_of`` does not take, by ending.
 
     Args:
         folder: of the images.
         labels: the ground truth; where it lies among the images, its files are not skipped.
     """
-    among = labels is not None and labels.resolve().is_relative_to(folder.resolve())
-    parts = (os.path.splitext(path) for path in sorted(_files_below(folder)))
+    among = labels is not None and lies_in(labels, folder)
+    parts = (os.path.splitext(path) for path in sorted(files_below(folder)))
     files = [(stem, end.lower()) for stem, end in parts]
     taken = {stem for stem, end in files if end in CLASSIC}
     others, beside = [], []
@@ -290,9 +254,9 @@ def skipped_below(folder: Path, labels: Path | None = None) -> str | None:
     return skipped_note(others, beside)
 
 
-def by_suffix(folder: Path, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
+def by_suffix(folder: Place, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(path, path without ending, ending in lower case) of the files with such an ending."""
-    parts = ((path, *os.path.splitext(path)) for path in _files_below(folder))
+    parts = ((path, *os.path.splitext(path)) for path in files_below(folder))
     return [(path, stem, end.lower()) for path, stem, end in parts if end.lower() in suffixes]
 
 
@@ -303,55 +267,8 @@ def ids_below(root: Path, pattern: str) -> set[str]:
         UserError: the folder cannot be listed, or is not there.
     """
     folder, _, suffix = pattern.partition("/{id}")
-    files = _files_below(root / folder)
+    files = files_below(root / folder)
     return {path.removesuffix(suffix) for path in files if path.endswith(suffix)}
-
-
-def _files_below(folder: Path) -> Iterator[str]:
-    """Paths, relative to a folder and with "/", of all files in it; hidden ones are left out.
-
-    Raises:
-        UserError: a folder that cannot be listed or holds itself, a name that is not UTF-8.
-    """
-
-    def refuse(error: OSError) -> None:
-        raise _not_listed(error)
-
-    for here, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
-        folders[:] = [entry for entry in folders if not entry.startswith(".")]
-        _refuse_loops(here, folders)
-        inside = Path(here).relative_to(folder).as_posix()
-        prefix = "" if inside == "." else f"{inside}/"
-        for file in files:
-            if not is_text(prefix + file):
-                raise UserError(f"the name of {here}/{file} is not UTF-8: rename it")
-            if not file.startswith("."):
-                yield prefix + file
-
-
-def _refuse_loops(here: str, folders: Sequence[str]) -> None:
-    """Raise where a link leads back up: the walk would not end."""
-    real = os.path.realpath(here)
-    for folder in folders:
-        link = os.path.join(here, folder)
-        if os.path.islink(link) and Path(real).is_relative_to(os.path.realpath(link)):
-            raise UserError(f"{link} links to a folder that contains it: remove the link")
-
-
-def entries(folder: Path) -> list[str]:
-    """The names of what is in a folder, sorted.
-
-    Raises:
-        UserError: it cannot be listed.
-    """
-    try:
-        return sorted(os.listdir(folder))
-    except OSError as error:
-        raise _not_listed(error) from None
-
-
-def _not_listed(error: OSError) -> UserError:
-    return UserError(f"cannot list {error.filename}: {error.strerror}")
 
 
 def read_split(path: Path) -> list[str]:
@@ -383,7 +300,7 @@ def refuse_missing(
     what: str,
     ids: Sequence[str],
     there: Collection[str],
-    pattern: Path,
+    pattern: Place,
     hint: str = "",
 ) -> None:
     """Raise if some ids have no file.

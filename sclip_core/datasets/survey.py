@@ -6,18 +6,19 @@ import mmap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 from sclip_core.config import ImageError, Protocol, UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
 from sclip_core.config.geometry import LONG_SIDE, window_starts
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.headers import SIDEWAYS, UPRIGHT, Header, read_header
-from sclip_core.datasets.images import Reading, read_image
-from sclip_core.datasets.samples import Sample
+from sclip_core.datasets.images import Reading, read_bytes, read_image
+from sclip_core.datasets.sample import Sample
 
 THREADS = 8
 MOST_HEADERS = 50_000  # that are looked at
+MOST_OBJECTS, OBJECT_THREADS = 64, 16
 AT_ONCE = 64  # headers a task: to hand a task over takes longer than to read one
 LOOK_AT = 16  # deep images that are decoded
 MOST_SHRUNK = 4  # times that a picture is made smaller without a word
@@ -30,21 +31,25 @@ TURNS = {
     7: "mirrored and by 90°",
     8: "by 90° anticlockwise",
 }
-Headers = dict[Path, Header]
+Headers = dict[Place, Header]
 
 
 def spread(samples: Sequence[Sample]) -> Sequence[Sample]:
-    """The samples whose headers are looked at: all, or of very many some, evenly spread."""
-    return samples[:: -(-len(samples) // MOST_HEADERS) or 1]
+    """The samples whose headers are looked at: all, or of very many some, evenly spread.
+
+    Of objects fewer, as each is read whole.
+    """
+    remote = bool(samples) and isinstance(samples[0].image, ObjectPath)
+    return samples[:: -(-len(samples) // (MOST_OBJECTS if remote else MOST_HEADERS)) or 1]
 
 
 def survey(
-    paths: Iterable[Path],
+    paths: Iterable[Place],
     reading: Reading,
     protocol: Protocol,
     scored: bool = False,
     sizes_tell: Callable[[], bool] = lambda: True,
-    labels: Mapping[Path, Path | None] | None = None,
+    labels: Mapping[Place, Place | None] | None = None,
 ) -> list[str]:
     """Look at the headers of all images; those that cannot be read are named elsewhere.
 
@@ -74,22 +79,27 @@ def survey(
     return [line for line in found if line is not None]
 
 
-def headers_of(paths: Iterable[Path]) -> Headers:
-    """The headers that can be read, by file; little of each file is read."""
+def headers_of(paths: Iterable[Place]) -> Headers:
+    """The headers that can be read, by file; little of each file is read, objects whole."""
     listed = list(dict.fromkeys(paths))
-    parts = [listed[start : start + AT_ONCE] for start in range(0, len(listed), AT_ONCE)]
-    with ThreadPoolExecutor(THREADS, thread_name_prefix="sclip-headers") as pool:
+    remote = any(isinstance(path, ObjectPath) for path in listed)
+    at_once = 1 if remote else AT_ONCE
+    parts = [listed[start : start + at_once] for start in range(0, len(listed), at_once)]
+    threads = OBJECT_THREADS if remote else THREADS
+    with ThreadPoolExecutor(threads, thread_name_prefix="sclip-headers") as pool:
         read = pool.map(lambda part: [(path, _header(path)) for path in part], parts)
         return {path: header for part in read for path, header in part if header is not None}
 
 
-def _header(path: Path) -> Header | None:
+def _header(path: Place) -> Header | None:
     try:
+        if isinstance(path, ObjectPath):
+            return read_header(read_bytes(path))
         if not path.is_file():  # a pipe would block
             return None
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return read_header(data)
-    except (OSError, ValueError):  # of a file without bytes
+    except (OSError, ValueError, ImageError):  # such as a file without bytes
         return None
 
 
@@ -157,7 +167,7 @@ def turned_note(
     headers: Headers,
     reading: Reading,
     sizes_tell: Callable[[], bool],
-    labels: Mapping[Path, Path | None],
+    labels: Mapping[Place, Place | None],
 ) -> str | None:
     """What is said of images that EXIF turns without a size that would tell it.
 

@@ -7,13 +7,13 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, Settings, UserError
 from sclip_core.config.parquet import parquet_files
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets import (
     Dataset,
     Reading,
@@ -29,9 +29,12 @@ from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_imag
 from sclip_core.datasets.survey import spread, survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
-from sclip_core.progress import Reporter
+from sclip_core.progress import Reporter, WhereLong
 from sclip_core.store.digests import Digests
+from sclip_core.store.objects.contents import Contents
+from sclip_core.store.objects.digests import DataDigests, ObjectDigests
 
+REMOTE_THREADS = 16  # a read takes 20 to 100 ms, and hardly any work
 EMPTY = "empty"  # in place of the digest of a label map, of an image that has none
 
 
@@ -40,6 +43,7 @@ class Inputs:
 
     Attributes:
         digests: of files, remembered beside the artifacts.
+        data_digests: of the files and objects of the data.
         journal: has the files that cannot be read.
         reading: how image files become pixels, which is in the keys where it is not as usual.
     """
@@ -53,6 +57,10 @@ class Inputs:
             keep: whether digests and drawn label maps are kept below the artifacts.
         """
         self.digests = Digests(settings.local_artifacts / "digests.jsonl", keep=keep)
+        self._contents = Contents()
+        self.data_digests = DataDigests(
+            self.digests, ObjectDigests(settings.artifacts, keep, self._contents)
+        )
         self.journal = Journal(reporter, settings.strict)
         self.reading = Reading.of(settings)
         self._settings, self._keep = settings, keep
@@ -128,6 +136,14 @@ class Inputs:
         """The digest of each sample's label map, in order."""
         return [digest for _, _, digest in self._digested if digest is not None]
 
+    @property
+    def threads(self) -> int:
+        """Threads that read ahead: more where each read waits for object storage."""
+        places = (self._settings.images, self._settings.labels)
+        remote = any(isinstance(place, ObjectPath) for place in places)
+        workers = self._settings.workers
+        return max(workers, REMOTE_THREADS) if workers and remote else workers
+
     def samples_of(self, digest: str) -> Sequence[Sample]:
         """The samples with this image: copies of it share a digest."""
         return self._by_digest.get(digest, ())
@@ -164,15 +180,18 @@ class Inputs:
             return self.dataset.empty(image_size(data, str(sample.image), self.reading))
         return self.dataset.classes(sample.label, self.read(sample.label, digest))
 
-    def read(self, path: Path, digest: str | None) -> bytes:
+    def read(self, path: Place, digest: str | None) -> bytes:
         """What is in a file; under its digest nothing is ever stored of another.
 
         Raises:
             ImageError: it cannot be read, or is not the file any more that was digested.
         """
+        kept = self._contents.get(digest) if digest is not None else None
+        if kept is not None:
+            return kept
         data = read_bytes(path)
         if digest is not None and hashlib.sha256(data).hexdigest() != digest:
-            self.digests.forget(path)
+            self.data_digests.forget(path)
             raise ImageError(f"{path} was changed while it was in use: run again")
         return data
 
@@ -180,10 +199,12 @@ class Inputs:
     def _digested(self) -> list[tuple[Sample, str, str | None]]:
         """Each sample with the digests of its files; what cannot be read is noted."""
         samples = self.dataset.samples
-        images = self.digests.of_many(sample.image_file for sample in samples)
+        of_many = self.data_digests.of_many
+        told = WhereLong(self.journal.reporter, "digests", "objects")
+        images = of_many((sample.image_file for sample in samples), told)
         labels: Sequence[str | ImageError | None] = [None] * len(samples)
         if self._settings.scored:
-            found = iter(self.digests.of_many(s.label_file for s in samples if s.label_file))
+            found = iter(of_many((s.label_file for s in samples if s.label_file), told))
             labels = [next(found) if sample.label_file else EMPTY for sample in samples]
         digested = []
         for sample, image, label in zip(samples, images, labels, strict=True):

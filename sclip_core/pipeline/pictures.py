@@ -65,7 +65,7 @@ def save_panels(labels: LabelMapStage, folder: Path) -> int:
     written = 0
     while usable:
         damaged: list[tuple[tuple[Sample, str], DamagedRow]] = []
-        for pair, path in prefetch(draw, usable, run.settings.workers):
+        for pair, path in prefetch(draw, usable, inputs.threads):
             if isinstance(path, DamagedRow) and labels.mending.possible(path):
                 damaged.append((pair, path))
             elif isinstance(path, ImageError):

@@ -237,7 +237,7 @@ def run_pipelines(
         mark_in_use(pipelines)
         with at_hand(pipelines):
             run_stage = execute or execute_stage
-            done = [] if alone else _read_by_features(pipelines)
+            done = first_stages(pipelines)
             for stage in done:  # before the first pass, which is for all runs
                 run_stage(stage)
             return [_run_one(each, run_stage, alone, done) for each in pipelines]
@@ -247,8 +247,10 @@ def run_pipelines(
             runs[0].runner.close()
 
 
-def _read_by_features(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
-    """What the features of any run depend on, of each artifact the first run's stage."""
+def first_stages(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
+    """What the features of any of several runs depend on, of each artifact the first's stage."""
+    if len(pipelines) == 1:
+        return []
     first: dict[str, AnyStage] = {}
     for pipeline in pipelines:
         for stage in pipeline:

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from sclip_core.datasets import Dataset, Sample
 
 LOOK_AT = 16  # pairs
+MOST = 5000  # label maps that are looked at for a second class
 FURTHER = 500  # label maps of which one may still show that the set is right
 
 
@@ -103,7 +104,9 @@ def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, readin
     spread = (sample for start in range(step) for sample in others[start::step])
     for number, sample in enumerate(spread):
         is_refused = hidden_class(dataset, seen) is not None
-        if (number >= FURTHER) if is_refused else (seen.classes > 0).sum() > 1:
+        if number >= (FURTHER if is_refused else MOST):
+            return
+        if not is_refused and (seen.classes > 0).sum() > 1:
             return
         with suppress(ImageError):  # named later
             _looked_at(dataset, sample, seen, reading)

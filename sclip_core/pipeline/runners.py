@@ -111,12 +111,12 @@ class Processes(Runner):
     """Processes of this machine, each with its share of the threads, or a GPU."""
 
     _pool: Executor | None
-    _halted: Any = None  # which the processes watch
+    _halted: Any = None  # watched by the processes; no event: one that is killed would hold it
 
     def _open(self) -> Executor:
         # Not forked: neither PyTorch's threads nor CUDA survive that.
         context = multiprocessing.get_context("spawn")
-        counter, self._halted = context.Value("i", 0), context.Event()
+        counter, self._halted = context.Value("i", 0), context.RawValue("b", 0)
         given = (counter, self._halted, self.threads)
         pool = ProcessPoolExecutor(self.places, context, begin, given)
         with _environment(self.threads), _without_interrupts():
@@ -138,7 +138,7 @@ class Processes(Runner):
         """Forget the pieces that nobody has begun, and end the others after their batch."""
         with self._lock:
             if self._pool is not None:
-                self._halted.set()
+                self._halted.value = 1
                 self._pool.shutdown(wait=False, cancel_futures=True)
 
     def close(self) -> None:
@@ -328,9 +328,9 @@ def _watch(stop: Any) -> None:
     """Stop the work when the command says so; end the process after a command that was killed."""
     parent = multiprocessing.parent_process()
     while parent is not None and parent.is_alive():
-        if stop.wait(working.LOOK):
+        time.sleep(working.LOOK)
+        if stop.value:
             working.stop_all()
-            time.sleep(working.LOOK)
     working.stop_all()
     end = time.monotonic() + PATIENCE
     while working.busy() and time.monotonic() < end:

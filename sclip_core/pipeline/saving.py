@@ -49,9 +49,7 @@ def check_place(settings: Settings, samples: Sequence[Sample]) -> None:
 
 def _refuse_overwriting(settings: Settings, folder: Path, samples: Sequence[Sample]) -> None:
     """Raise where a picture or a label map could replace an image, or one the other."""
-    images = Path(os.path.realpath(settings.images or folder))
-    place = Path(os.path.realpath(folder))
-    if place.is_relative_to(images) or images.is_relative_to(place / LABEL_MAPS):
+    if isinstance(settings.images, Path) and _lie_in_each_other(folder, settings.images):
         raise UserError(
             f"--save-vis {folder} and --images {settings.images} lie in each other: what is "
             "saved would be taken for images, or replace them; pass another folder"
@@ -63,3 +61,9 @@ def _refuse_overwriting(settings: Settings, folder: Path, samples: Sequence[Samp
             f"the picture of {LABEL_MAPS}/{both} and the label map of {both} would both be "
             f"{label_map_path(folder, both)}: rename the folder {LABEL_MAPS} in --images"
         )
+
+
+def _lie_in_each_other(folder: Path, images: Path) -> bool:
+    """Whether pictures would lie among the images, or images among the label maps."""
+    read, place = Path(os.path.realpath(images)), Path(os.path.realpath(folder))
+    return place.is_relative_to(read) or read.is_relative_to(place / LABEL_MAPS)

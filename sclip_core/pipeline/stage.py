@@ -114,7 +114,7 @@ class Stage(ABC):
             load: reads what the row of an id is computed from.
             ids: of the rows.
         """
-        for row_id, found in prefetch(load, ids, self.run.settings.workers):
+        for row_id, found in prefetch(load, ids, self.run.inputs.threads):
             if isinstance(found, ImageError):
                 self.leave_out(row_id, found)
             else:

@@ -22,6 +22,7 @@ from sclip_core.store import places
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Identity, identity_in
 from sclip_core.store.digests import Digests
+from sclip_core.store.objects.digests import DataDigests, ObjectDigests
 from sclip_core.store.tables import array_table, artifact_of
 
 OF_DATA = ("dataset", "data_root", *OWN_DATA, "ignore_label", "num_samples")
@@ -137,7 +138,8 @@ class Source:
         self._dataset = opened(settings, lambda line: None)
         self._reading = Reading.of(settings)
         self._samples = {sample.image_id: sample for sample in self._dataset.samples}
-        self._digests = Digests(local_folder(root) / "digests.jsonl")
+        files = Digests(local_folder(root) / "digests.jsonl")
+        self._digests = DataDigests(files, ObjectDigests(root, keep=False))
 
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""

@@ -2,6 +2,7 @@
 
 A second run over 5,000 images stats 5,000 files instead of reading 800 MB. Size and modification
 time alone do not identify a file's content: ``cp -p``, ``rsync -a`` and archives preserve them.
+Where the path is not known, as at another mount point, name, size, times and inode are enough.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.store.digest_columns import Files, Record
 from sclip_core.store.files import write_whole
 from sclip_core.store.keys import canonical_json
 
@@ -25,6 +27,9 @@ TRIES = 3  # to read a file that is being written
 TICK = 20_000_000  # nanoseconds; two writes within a tick of the kernel's clock have equal times
 LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each up to six characters in JSON
 SPARE = 1000  # outdated lines after which the memory is rewritten
+BLOCK = 2**16  # lines that come into columns at once
+TOGETHER = 64  # files that a thread looks at before the next
+CHECKED = 20  # bytes of a line's checksum, with its comma, quotes and bracket
 AGAIN = "was changed while it was in use: run again"
 
 
@@ -64,12 +69,18 @@ class Digests:
         """
         self._memory = memory
         self._keep = keep
-        self._known: dict[str, Known] = {}
+        self._files = Files()  # as read
+        self._known: dict[str, Known] = {}  # since then
         self._lines = 0  # in the file, including outdated ones
+        some: list[Record] = []
         for line in _lines_of(memory):
             self._lines += 1
             if (read := _read_line(line)) is not None:
-                self._known[read[0]] = read[1]
+                some.append(_record(*read))
+            if len(some) == BLOCK:
+                self._files.add(some)
+                some.clear()
+        self._files.add(some)
 
     def of(self, path: Path) -> str:
         """The sha256 of one file, 64 hex digits.
@@ -86,12 +97,17 @@ class Digests:
         """The sha256 of each file, in order; for one that cannot be read, the error."""
         absolute = [os.path.abspath(path) for path in paths]
         once = list(dict.fromkeys(absolute))
+        digests: dict[str, str | ImageError] = {}
         with ThreadPoolExecutor(max_workers=4) as pool:
-            found = dict(zip(once, pool.map(self._look_at, once), strict=True))
-        read = {path: now for path, now in found.items() if isinstance(now, Known)}
-        self._remember({path: now for path, now in read.items() if self._known.get(path) != now})
-        looked_at = (found[path] for path in absolute)
-        return [now.sha256 if isinstance(now, Known) else now for now in looked_at]
+            for begin in range(0, len(once), BLOCK):
+                some = once[begin : begin + BLOCK]
+                parts = [some[first : first + TOGETHER] for first in range(0, len(some), TOGETHER)]
+                for part, found in zip(parts, pool.map(self._look_at_all, parts), strict=True):
+                    pairs = list(zip(part, found, strict=True))
+                    new = {path: now for path, now in pairs if isinstance(now, Known)}
+                    self._remember({p: now for p, now in new.items() if self.known(p) != now})
+                    digests.update((p, _digest_of(now)) for p, now in pairs)
+        return [digests[path] for path in absolute]
 
     def forget(self, path: Path) -> None:
         """Read a file again the next time, even if it seems unchanged."""
@@ -123,39 +139,87 @@ class Digests:
             self.forget(path)
             raise UserError(f"{path} {AGAIN}")
 
+    def known(self, path: str) -> Known | None:
+        """What is remembered of a file, which may have changed since.
+
+        Args:
+            path: absolute.
+        """
+        found = self._known.get(path)
+        record = None if found else self._files.of_path(hash(path))
+        return _of_record(record) if record else found
+
+    def _look_at_all(self, paths: Sequence[str]) -> list[Known | ImageError]:
+        return list(map(self._look_at, paths))
+
     def _look_at(self, path: str) -> Known | ImageError:
         """The known digest of an unchanged file, or the result of reading it."""
-        known = self._known.get(path, FORGOTTEN)
+        known = self.known(path)
         with suppress(OSError):  # ``_hashed`` reports the error
-            if known.state == State.of(os.stat(path)):
+            state = State.of(os.stat(path))
+            if known is None:  # perhaps it is known by another path: another mount point
+                record = self._files.of_same(_same(path, state))
+                known = _of_record(record) if record else FORGOTTEN
+            if known.state == state and known.sha256:
                 return known
         return _hashed(path)
 
     def _remember(self, files: Mapping[str, Known]) -> None:
-        """Append all lines at once, so that those of several processes do not mix."""
+        """Keep what was read, in memory and in the file."""
         self._known.update(files)
-        if not files or not self._keep:
+        if files and self._keep:
+            # The memory only saves time; a stage that needs the disk reports an error.
+            with suppress(OSError, UserError):
+                self._append(files)
+        if len(self._known) > BLOCK:
+            self._files.add(_record(*item) for item in self._known.items())
+            self._known.clear()
+
+    def _append(self, files: Mapping[str, Known]) -> None:
+        """Append all lines at once, so that those of several processes do not mix."""
+        self._memory.parent.mkdir(parents=True, exist_ok=True)
+        if self._lines + len(files) > 2 * (len(self._files) + len(self._known)) + SPARE:
+            self._write_anew()
             return
-        # The memory only saves time; a stage that needs the disk reports an error.
-        with suppress(OSError, UserError):
-            self._memory.parent.mkdir(parents=True, exist_ok=True)
-            if self._lines + len(files) > 2 * len(self._known) + SPARE:
-                self._write_anew()
-                return
-            with self._memory.open("a", encoding="ascii") as file:
-                file.write("".join(f"\n{_line(*item)}" for item in files.items()) + "\n")
-            self._lines += len(files)
+        with self._memory.open("a", encoding="ascii") as file:
+            file.write("".join(f"\n{_line(*item)}" for item in files.items()) + "\n")
+        self._lines += len(files)
 
     def _write_anew(self) -> None:
         """Rewrite the memory with one line for each file; lines that others append may be lost."""
         latest = dict(filter(None, map(_read_line, _lines_of(self._memory))))
-        self._known = {**latest, **self._known}
-        lines = [_line(path, known) for path, known in self._known.items() if known.sha256]
+        lines = [
+            _line(path, known) for path, known in {**latest, **self._known}.items() if known.sha256
+        ]
         text = "".join(f"{line}\n" for line in lines)
         mode = stat.S_IMODE(self._memory.stat().st_mode)  # it may be shared by a group
         write_whole(self._memory, lambda path: path.write_text(text, encoding="ascii"), sync=False)
         self._memory.chmod(mode)
         self._lines = len(lines)
+
+
+def _digest_of(found: Known | ImageError) -> str | ImageError:
+    return found.sha256 if isinstance(found, Known) else found
+
+
+def _same(path: str, state: State) -> int:
+    """A hash of what a file keeps at another mount point; Python's, of 64 bits."""
+    return hash((os.path.basename(path), *state))
+
+
+def _record(path: str, known: Known) -> Record:
+    """What is remembered of a file, for the columns."""
+    digest = bytes.fromhex(known.sha256) or bytes(32)
+    size, mtime, ctime, inode = known.state
+    signed = (inode + 2**63) % 2**64 - 2**63
+    return Record(hash(path), _same(path, known.state), size, mtime, ctime, signed, digest)
+
+
+def _of_record(record: Record) -> Known:
+    """What is remembered of a file, from the columns."""
+    digest = record.sha256.hex() if any(record.sha256) else ""
+    inode = record.inode % 2**64
+    return Known(State(record.size, record.mtime, record.ctime, inode), digest)
 
 
 def _hashed(path: str) -> Known | ImageError:
@@ -183,12 +247,14 @@ def _let_the_clock_tick(state: State) -> None:
         time.sleep((TICK - age) / 1e9)
 
 
-def _lines_of(memory: Path) -> list[bytes]:
+def _lines_of(memory: Path) -> Iterator[bytes]:
     """The lines of the memory; none if it cannot be read."""
     with suppress(OSError):
         if memory.is_file():
-            return [line for line in memory.read_bytes().split(b"\n") if line]
-    return []
+            with memory.open("rb") as file:
+                for line in iter(lambda: file.readline(LONGEST), b""):
+                    if line != b"\n":
+                        yield line.removesuffix(b"\n")
 
 
 def _line(path: str, known: Known) -> str:
@@ -199,18 +265,26 @@ def _line(path: str, known: Known) -> str:
 
 def _read_line(line: bytes) -> tuple[str, Known] | None:
     """The path and digest in a line; None if it is torn, edited, or of version 0.1.0."""
-    if len(line) > LONGEST:
+    if len(line) >= LONGEST:
         return None
     with suppress(ValueError, TypeError, RecursionError):
-        *content, check = json.loads(line)
-        path, *numbers, digest = content
+        # Of our own lines the checksum is of the text itself.
+        head, check = line[:-CHECKED], line[-CHECKED:]
+        if check != b',"%s"]' % _checksum_of(head + b"]").encode():
+            return None
+        path, *numbers, digest, _ = json.loads(line)
         right = isinstance(path, str) and isinstance(digest, str) and len(numbers) == 4
-        # The checksum is of the content as JSON, where 1.0 and true differ from 1.
-        if right and all(type(n) is int for n in numbers) and check == _checksum(content):
+        right = right and all(type(n) is int and abs(n) < 2**63 for n in numbers[:3])
+        right = right and type(numbers[3]) is int and -1 <= numbers[3] < 2**64
+        if right and (digest == "" or len(bytes.fromhex(digest)) == 32):
             return path, Known(State(*numbers), digest)
     return None
 
 
 def _checksum(content: Sequence[object]) -> str:
     """The checksum of a line's content, 16 hex digits."""
-    return hashlib.sha256(canonical_json(content).encode()).hexdigest()[:16]
+    return _checksum_of(canonical_json(content).encode())
+
+
+def _checksum_of(text: bytes) -> str:
+    return hashlib.sha256(text).hexdigest()[:16]

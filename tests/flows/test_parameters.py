@@ -14,7 +14,7 @@ from cyclopts import App
 from prefect.exceptions import ParameterTypeError
 
 from flows import cli
-from flows.benchmark import _opened, sclip_benchmark
+from flows.benchmark import opened_runs, sclip_benchmark
 from flows.cli.options import settings_of
 from flows.parameters import flag, in_parameters
 from sclip_core.config import SEVERAL, Settings, UserError, resolve, resolve_several, tables
@@ -218,14 +218,15 @@ def test_pamr_is_a_switch_of_the_flow(monkeypatch, given, steps):
     monkeypatch.setattr("flows.benchmark.get_run_logger", lambda: logging.getLogger("test"))
     given = {"dataset": "voc20", "data_root": "nowhere", **given}
     with pytest.raises(TypeError):  # of no runs, which is enough here
-        _opened(None, None, given.pop("pamr", None), given)
+        opened_runs(None, None, given.pop("pamr", None), given)
     assert [settings.pamr_steps for settings in opened] == [steps]
 
 
 def test_a_switch_and_a_parameter_say_one_thing(monkeypatch):
     monkeypatch.setattr("flows.benchmark.get_run_logger", lambda: logging.getLogger("test"))
+    asked = {"dataset": "voc20", "data_root": "nowhere", "pamr_steps": 5}
     with pytest.raises(UserError, match=r"^pamr=False and pamr_steps=5 conflict: use only one$"):
-        _opened(None, None, False, {"dataset": "voc20", "data_root": "nowhere", "pamr_steps": 5})
+        opened_runs(None, None, False, asked)
 
 
 def test_help_says_what_takes_several():

@@ -17,7 +17,7 @@ COMMANDS = [
     *(
         ["run", "--direct", f"--{name}"]
         for name in (
-            *("images", "labels", "data-root", "classes", "save-vis", "config"),
+            *("data-root", "classes", "save-vis", "config", "masks"),
             *("sam-checkpoint", "model", "pretrained"),
         )
     ),
@@ -64,11 +64,21 @@ def test_refused_as_words(tmp_path, monkeypatch, sclip, small):
     "url",
     ["s3://b", "gs://b/x", "http://h", "hf://datasets/a", "file:///tmp/x", "az://a", "s3:/b/x"],
 )
-@pytest.mark.parametrize("name", ["images", "labels", "save_vis", "pretrained"])
+@pytest.mark.parametrize("name", ["data_root", "classes", "save_vis", "pretrained"])
 def test_refused_in_a_file(tmp_path, url, name):
     file = tmp_path / "pipeline.yaml"
     file.write_text(f"sclip:\n  images: i\n  {name}: {url}\n")
     with pytest.raises(UserError, match=f"pipeline.yaml, section sclip: {name}='.*' *: is a URL"):
+        resolve(file)
+
+
+@pytest.mark.parametrize("url", ["http://h", "hf://datasets/a", "file:///tmp/x", "ftp:/b/x"])
+@pytest.mark.parametrize("name", ["images", "labels"])
+def test_images_of_another_kind(tmp_path, url, name):
+    """Images and label maps may be in object storage, and nowhere else."""
+    file = tmp_path / "pipeline.yaml"
+    file.write_text(f"sclip:\n  images: i\n  {name}: {url}\n")
+    with pytest.raises(UserError, match=f"section sclip: {name}='.*' *: is a URL of a kind that"):
         resolve(file)
 
 

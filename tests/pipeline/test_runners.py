@@ -249,7 +249,7 @@ class TestCommand:
     def command(self, tmp_path):
         data = write_voc(tmp_path / "VOC2012", 40)
         given = {"dataset": "voc21", "data-root": data, "artifacts": tmp_path / "a", **TINY}
-        given |= {"runner": "processes", "shards": 2, "pamr-steps": 200, "batch-size": 1}
+        given |= {"runner": "processes", "shards": 2, "pamr-steps": 40, "batch-size": 1}
         flags = [f"--{name}={value}" for name, value in given.items()]
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "run", "--direct", *flags],
@@ -260,7 +260,7 @@ class TestCommand:
             text=True,
             start_new_session=True,
         )
-        for _ in range(1200):
+        for _ in range(3000):
             ledgers = list((tmp_path / "a" / "refine").glob("*/ledger.jsonl"))
             if ledgers and ledgers[0].read_text().count("\n") >= 1:
                 break

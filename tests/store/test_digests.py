@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.store.digests import Digests, _read_line
+from sclip_core.store.digests import Digests, State, _read_line
 
 
 @pytest.fixture
@@ -129,6 +129,71 @@ def test_a_file_that_was_just_written(files, memory):
         assert Digests(memory).of(files[0]) == expected(files[:1])[0]
 
 
+@pytest.fixture
+def elsewhere(files, tmp_path) -> list[Path]:
+    """The same files, as another mount point would show them: same names, times and inodes."""
+    folder = tmp_path / "elsewhere"
+    folder.symlink_to(tmp_path, target_is_directory=True)
+    return [folder / path.name for path in files]
+
+
+def test_another_mount_point(files, elsewhere, memory, opened):
+    Digests(memory).of_many(files)
+    opened.clear()
+    assert Digests(memory).of_many(elsewhere) == Digests(memory, keep=False).of_many(files)
+    assert not opened
+    assert len(lines(memory)) == 12  # known by both paths from then on
+
+
+@pytest.mark.parametrize(
+    "change", [replaced, lambda path: path.write_bytes(b"x" * 100), lambda p: p.rename(p)]
+)
+def test_changed_at_another_mount_point(files, elsewhere, memory, opened, change):
+    Digests(memory).of_many(files)
+    keeping_time(files[0], change)
+    opened.clear()
+    found = Digests(memory).of_many(elsewhere)
+    assert opened in ([str(elsewhere[0])], [])
+    assert found == expected(files)
+
+
+def test_forgotten_at_another_mount_point(files, elsewhere, memory, opened):
+    digests = Digests(memory)
+    digests.of_many(files)
+    digests.forget(elsewhere[1])
+    opened.clear()
+    assert digests.of(elsewhere[1]) == hashlib.sha256(b"\0" * 100).hexdigest()
+    assert Digests(memory).of(elsewhere[1]) == digests.of(elsewhere[1])
+    assert opened == [str(elsewhere[1])]
+
+
+@pytest.mark.parametrize("inode", [2**63 - 1, 2**63, 2**64 - 1])
+def test_any_number_of_a_file(files, memory, inode, monkeypatch):
+    real = State.of
+    monkeypatch.setattr(State, "of", lambda status: real(status)._replace(inode=inode, mtime=-5))
+    Digests(memory).of(files[0])
+    known = Digests(memory).known(str(files[0]))
+    assert (known.state.inode, known.state.mtime) == (inode, -5)
+    assert known.sha256 == expected(files)[0]
+
+
+@pytest.mark.parametrize("block", [1, 2, 5])
+def test_in_columns(files, memory, opened, monkeypatch, block):
+    """However few files are kept as objects."""
+    monkeypatch.setattr("sclip_core.store.digests.BLOCK", block)
+    digests = Digests(memory)
+    for number, path in enumerate(files * 3):
+        if number % 4 == 0:
+            path.write_bytes(b"%d" % number * 50)
+        if number % 5 == 0:
+            digests.forget(path)
+        for again in (digests, Digests(memory)):
+            assert again.of_many(files) == expected(files)
+    opened.clear()
+    assert Digests(memory).of_many(files) == digests.of_many(files)
+    assert not opened
+
+
 class Tampered:
     """``hashlib.file_digest``, with a change of the file after it was read."""
 
@@ -212,7 +277,7 @@ def test_torn_memory(files, memory, cut):
     memory.write_bytes(memory.read_bytes()[:-cut])
     assert Digests(memory).of_many(files) == expected(files)
     assert Digests(memory).of_many(files) == expected(files)
-    assert set(Digests(memory)._known) == {str(path) for path in files}
+    assert all(Digests(memory).known(str(path)) for path in files)
 
 
 def lines(memory: Path) -> list[list]:
@@ -243,7 +308,7 @@ def test_every_flip_of_a_line(files, memory):
         flipped = bytearray(sound)
         flipped[place // 8] ^= 1 << place % 8
         memory.write_bytes(flipped)
-        known = Digests(memory)._known.get(str(files[0]))
+        known = Digests(memory).known(str(files[0]))
         assert known is None or known.sha256 == expected(files)[0]
 
 
@@ -321,7 +386,7 @@ def test_junk_in_the_memory(files, memory, junk):
     with memory.open("ab") as file:
         file.write(junk)
     assert Digests(memory).of_many(files) == expected(files)
-    assert len(Digests(memory)._known) == 6
+    assert all(Digests(memory).known(str(path)) for path in files)
 
 
 def test_a_memory_that_cannot_be_written(files):

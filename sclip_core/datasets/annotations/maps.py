@@ -35,7 +35,8 @@ from sclip_core.datasets.causes import IGNORE_LABEL
 from sclip_core.datasets.headers import Header, read_header
 from sclip_core.datasets.images import turned
 from sclip_core.datasets.integrity import refuse_damaged
-from sclip_core.datasets.samples import Sample, files_of, own_folder
+from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.samples import files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 from sclip_core.store.digests import State
 from sclip_core.store.files import write_whole, written_to

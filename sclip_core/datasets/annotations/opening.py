@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from sclip_core.config import UserError
+from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import Category
 from sclip_core.datasets.annotations.coco import CocoInstances
@@ -119,8 +120,10 @@ def _open_json(path: Path) -> Annotations:
     return CocoPanoptic(path, loaded) if panoptic else CocoInstances(path, loaded)
 
 
-def is_annotations(path: Path, images: Path | None = None) -> bool:
+def is_annotations(path: Place, images: Place | None = None) -> bool:
     """Whether a path has annotations rather than label maps, judged by a few files.
+
+    Places in object storage have none that are read.
 
     It has if it is a ``.json`` file, or a folder with COCO's or LabelMe's, or in which one of the
     first ``.txt`` files is YOLO's; unless the first PNG, TIFF or BMP is a label map, and not an
@@ -130,17 +133,22 @@ def is_annotations(path: Path, images: Path | None = None) -> bool:
         path: of a file or a folder.
         images: the folder of the images.
     """
+    if isinstance(path, ObjectPath):
+        return False
     path = Path(os.path.expanduser(path))
     if not path.is_dir():
         return path.suffix.lower() in FILES and path.exists()
     found = kinds_of(path)
     if not (found.coco or found.labelme or found.yolo or found.advice):
         return False
-    return not _has_label_maps(path, images, found.pages)
+    folder = images if isinstance(images, Path) else None
+    return not _has_label_maps(path, folder, found.pages)
 
 
-def in_fractions(path: Path) -> bool:
+def in_fractions(path: Place) -> bool:
     """Whether a path has annotations in fractions, YOLO's, which fit an image of any size."""
+    if isinstance(path, ObjectPath):
+        return False
     path = Path(os.path.expanduser(path))
     if not path.is_dir() or not is_annotations(path):
         return False

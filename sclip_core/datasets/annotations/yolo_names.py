@@ -12,7 +12,7 @@ from sclip_core.config.errors import few, shown
 from sclip_core.config.yaml_file import load_yaml
 from sclip_core.datasets.annotations import reading
 from sclip_core.datasets.annotations.categories import plain
-from sclip_core.datasets.samples import entries
+from sclip_core.datasets.below import entries
 
 # One name a line: of labelImg and CVAT, of Darknet, of Roboflow.
 TEXT_NAMES = ("classes.txt", "obj.names", "_darknet.labels", "names.txt", "labels.txt")

@@ -79,6 +79,33 @@ class Bucket:
         """
         return self._tried(path, lambda: self._bytes(self._obstore.get(self._store, path.key)))
 
+    def fetch(self, path: ObjectPath, patience: float) -> tuple[bytes, str]:
+        """The content of an object, and its ETag.
+
+        Args:
+            path: of the object.
+            patience: seconds for which it is tried.
+
+        Raises:
+            FileNotFoundError: there is none.
+            StorageError: it cannot be read.
+        """
+
+        def get() -> tuple[bytes, str]:
+            found = self._obstore.get(self._store, path.key)
+            return self._bytes(found), found.meta["e_tag"] or ""
+
+        return self._tried(path, get, patience=patience)
+
+    def answers(self, place: ObjectPath) -> bool:
+        """Whether the storage lists what is below a place, asked once, for a page of names."""
+        try:
+            prefix = f"{place.key}/" if place.key else None
+            next(iter(self._obstore.list(self._store, prefix, chunk_size=1)), None)
+        except Exception:  # obstore's own exceptions share no module of their own
+            return False
+        return True
+
     def read_range(self, path: ObjectPath, start: int, stop: int) -> bytes:
         """Some bytes of an object; as ``read``."""
         if start == stop:
@@ -125,7 +152,8 @@ class Bucket:
                 for found in page
             ]
 
-        return sorted(self._tried(prefix, get))
+        found = self._tried(prefix, get, may_lack=False)
+        return sorted(found, key=lambda entry: entry.path.key)
 
     def children(self, prefix: ObjectPath) -> list[ObjectPath]:
         """The places directly below one, objects and what has objects below it, by name."""
@@ -135,7 +163,8 @@ class Bucket:
             found = self._obstore.list_with_delimiter(self._store, whole)
             return [*found["common_prefixes"], *(each["path"] for each in found["objects"])]
 
-        return sorted(ObjectPath._of(self._url, key) for key in self._tried(prefix, get))
+        keys = self._tried(prefix, get, may_lack=False)
+        return sorted(ObjectPath._of(self._url, key) for key in keys)
 
     def put(self, path: ObjectPath, data: bytes) -> None:
         """Write an object, in place of an older one.
@@ -213,7 +242,12 @@ class Bucket:
             self.delete(path)
 
     def _tried(
-        self, path: ObjectPath, request: Callable[[], Result], writing: bool = False
+        self,
+        path: ObjectPath,
+        request: Callable[[], Result],
+        writing: bool = False,
+        may_lack: bool = True,
+        patience: float = PATIENT,
     ) -> Result:
         """What a request gives, tried again where another try may help."""
         started, attempt, said = time.monotonic(), 0, False
@@ -221,12 +255,12 @@ class Bucket:
             try:
                 found = request()
             except Exception as error:  # obstore's own exceptions share no module of their own
-                if kind(error) == NOT_FOUND and not writing:
+                if kind(error) == NOT_FOUND and not writing and may_lack:
                     self._patience = PATIENT  # it has answered
                     raise FileNotFoundError(str(path)) from None
                 pause = min(LONGEST_PAUSE, 0.1 * 2**attempt) * random.uniform(0.5, 1)
                 waited = time.monotonic() - started
-                if is_final(error) or waited + pause > self._patience:
+                if is_final(error) or waited + pause > min(patience, self._patience):
                     raise told(path, error, writing, waited) from None
                 if waited > SAID_AFTER and not said:
                     LOG.warning("%s does not answer (%s); trying again", path, reason(error))
