@@ -135,6 +135,14 @@ def test_credentials_are_written_nowhere(sclip, small, bucket, tmp_path, cache, 
     assert len(stored) > 12
 
 
+@pytest.mark.parametrize("words", [["gc"], ["gc", "--check"], ["gc", "--delete"]])
+def test_gc_is_for_folders(sclip, cache, words):
+    code, out, err = sclip(*words, "--artifacts", "s3://bucket/x")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "`aws s3 rm --recursive s3://bucket/x/STAGE/KEY`" in err
+    assert list(cache.parent.iterdir()) == []
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [2, 4])
 def test_several_writers(sclip, small, bucket, tmp_path, cache, processes):
