@@ -66,7 +66,7 @@ def cases(long: bool) -> list[Case]:
 
 def bucket(place: Place, long: bool) -> Part:
     """Disturb runs on an S3 server, then finish and compare with a run on a folder."""
-    with _server() as address:
+    with server() as address:
         return place.part("bucket", cases(long), partial(_disturb, place, address), 2, ("dense",))
 
 
@@ -108,7 +108,7 @@ def _use(address: str, folder: Path) -> None:
 
 
 @contextmanager
-def _server() -> Iterator[str]:
+def server() -> Iterator[str]:
     """An S3 server in a process of its own, with an empty bucket."""
     code = (
         "import time; from moto.server import ThreadedMotoServer as Server;"
