@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Protocol
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.places import ObjectPath, Place, listed_place
 from sclip_core.store import places
+from sclip_core.store.arrow import reader_of
 from sclip_core.store.digests import Digests
 from sclip_core.store.objects.bucket import THREADS, Entry, content_name, side_by_side
 from sclip_core.store.objects.contents import Contents, content_and_etag
@@ -247,6 +248,6 @@ def _table_in(path: Place) -> pa.Table:
     import pyarrow.parquet as pq
 
     with suppress(OSError, pa.ArrowException):
-        data = pa.BufferReader(places.read(path))
+        data = reader_of(places.read(path))
         return pq.read_table(data, page_checksum_verification=True).cast(_schema())
     return _schema().empty_table()
