@@ -9,7 +9,6 @@ import random
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from io import BytesIO
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -181,7 +180,7 @@ def figures(settings: dict[str, Any]) -> Figures:
     from sclip_core.config import UserError, resolve
     from sclip_core.pipeline.pipeline import Pipeline
     from sclip_core.pipeline.run import Run
-    from sclip_core.store import places
+    from sclip_core.results.files import open_file
 
     pipeline = Pipeline.of(Run(resolve(**settings)))
     labels = pipeline.labels
@@ -196,7 +195,10 @@ def figures(settings: dict[str, Any]) -> Figures:
     for name in TABLES:
         path = settings["artifacts"] / "results" / name / f"{pipeline.results.run_id}.parquet"
         try:
-            table = pq.ParquetFile(BytesIO(places.read(path))).read()
+            if isinstance(path, ObjectPath):  # where a faulty answer is not a faulty object
+                table = open_file(path)[1]
+            else:
+                table = pq.ParquetFile(path).read()
             kept = [column for column in table.column_names if not column.startswith(VOLATILE)]
             rows_read = repr(table.select(kept).to_pylist())
         except Exception:  # Arrow raises many types for broken bytes
