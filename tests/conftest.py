@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import urllib.request
 import uuid
@@ -123,6 +124,7 @@ def s3_server() -> Iterator[str]:
     """The address of an S3 server in this process, which is moto's and forgets everything."""
     pytest.importorskip("obstore")
     server = pytest.importorskip("moto.server").ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)  # else a line each request
     server.start()
     host, port = server.get_host_and_port()
     yield f"http://{host}:{port}"

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from flows.cli.results import DEFAULT_ARTIFACTS, Artifacts
 from sclip_core.config import UserError, printable
+from sclip_core.config.places import ObjectPath
 
 if TYPE_CHECKING:
     from sclip_core.maintenance.check import Fault
@@ -37,9 +39,15 @@ def gc(
             validator=Number(gte=0),
         ),
     ] = 7,
-    artifacts: Path = Path("artifacts"),
+    artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
     """Show what nothing refers to, or verify the store; nothing is removed without --delete."""
+    if isinstance(artifacts, ObjectPath):
+        raise UserError(
+            f"{artifacts} is in object storage, where gc does not look: damaged rows are found and "
+            "computed again by the run that reads them; remove artifacts by their prefix, such as "
+            f"`aws s3 rm --recursive {artifacts}/STAGE/KEY`, or by a lifecycle rule of the bucket"
+        )
     if not artifacts.is_dir():
         raise UserError(f"no folder {artifacts}: pass the artifacts of your runs: --artifacts DIR")
     return _check(artifacts, delete) if check else _collect(artifacts, delete, older_than)

@@ -35,6 +35,7 @@ class Journal:
         self.faults: list[str] = files.faults if files else []
         self._strict = strict
         self._parts: dict[str, dict[str, Outcome]] = {}  # by stage
+        self._untold: dict[str, tuple[int, Outcome]] = {}  # by stage and part: shards, all of them
         self._lock = Lock()
 
     def fail(self, samples: Iterable[Sample], error: UserError) -> None:
@@ -82,7 +83,7 @@ class Journal:
         self.reporter.note(line)
 
     def finished(self, outcome: Outcome, shards: int = 1, part: str = "") -> None:
-        """Take note of what a stage did.
+        """Take note of what a stage did; the user is told of it once, with its last shard.
 
         Args:
             outcome: of the stage, or of one of its shards.
@@ -92,9 +93,20 @@ class Journal:
         with self._lock:
             parts = self._parts.setdefault(outcome.stage, {})
             before = parts.get(part) if shards > 1 else None
-            parts[part] = before.plus(outcome) if before else outcome
+            parts[part] = whole = before.plus(outcome) if before else outcome
             first, *others = parts.values()
             for other in others:
                 first = first.beside(other)
             self.outcomes[outcome.stage] = first
-        self.reporter.finish(replace(outcome, stage=f"{outcome.stage}:{part}") if part else outcome)
+            name = f"{outcome.stage}:{part}" if part else outcome.stage
+            seen = self._untold.get(name, (0, whole))[0] + 1
+            self._untold[name] = seen, replace(whole, stage=name)
+        if seen == shards:
+            self.tell()
+
+    def tell(self) -> None:
+        """Tell the user of stages some of whose shards are computed elsewhere, or are to follow."""
+        with self._lock:
+            untold, self._untold = self._untold, {}
+        for _, outcome in untold.values():
+            self.reporter.finish(outcome)

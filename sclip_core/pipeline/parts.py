@@ -58,6 +58,7 @@ def run_part(runs: Sequence[Run], part: int, parts: int) -> dict[str, str]:
                 if isinstance(stage, Stage):
                     of_images = stage.unit == "images"
                     stage.execute(part if of_images else 0, parts if of_images else 1)
+                    stage.run.journal.tell()
     finally:
         lease.close()
     return {i: why for run in runs for i, why in run.journal.failures.items()}

@@ -6,6 +6,7 @@ the processes is the standard library's pool, Dask's scheduler or Ray's.
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -55,7 +56,7 @@ class Runner(ABC):
     @property
     def places(self) -> int:
         """How many pieces are executed at a time."""
-        cores = len(os.sched_getaffinity(0))
+        cores = core_count()
         given = self._settings.shards if "shards" in self._settings.model_fields_set else None
         if self._gpus:
             return min(self._gpus, given or self._gpus)
@@ -64,7 +65,7 @@ class Runner(ABC):
     @property
     def threads(self) -> int:
         """Of each process."""
-        return max(1, len(os.sched_getaffinity(0)) // self.places)
+        return max(1, core_count() // self.places)
 
     def start(self) -> None:
         """Start the processes, or find them; in the main thread, with which Ray's end.
@@ -169,6 +170,7 @@ class Dask(Runner):
 
     def _open(self) -> Executor:
         distributed = optional("distributed", "dask")
+        logging.getLogger("distributed").setLevel(logging.ERROR)  # as it ends, it warns of ending
         address = self._settings.address
         if address is None:
             with _environment(self.threads):
@@ -297,6 +299,13 @@ def _unreached(what: str, address: str | None, error: Exception) -> UserError:
     where = f" at {address}" if address else ""
     reason = next(iter(str(error).splitlines()), "") or type(error).__name__
     return UserError(f"{what}{where} cannot be reached ({reason}): see --address")
+
+
+def core_count() -> int:
+    """Cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def runner_of(settings: Settings, device: torch.device, count: int) -> Runner | None:

@@ -23,7 +23,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sclip_core.config import UserError, printable
-from sclip_core.config.places import Place, place_of
+from sclip_core.config.places import ObjectPath, Place, place_of
 from sclip_core.results.sealed import DamagedError, opened, readable, seal, unseal
 from sclip_core.store import places
 
@@ -298,6 +298,16 @@ def _check_values(path: Place, table: pa.Table) -> None:
         raise ResultsError(f"{path} cannot be read ({error})", ADVICE) from None
 
 
+def _unsealed(path: Place) -> pa.Table:
+    """The table in a file; an object may be damaged on its way, and is then read once more."""
+    try:
+        return unseal(places.read(path))
+    except DamagedError:
+        if not isinstance(path, ObjectPath):
+            raise
+    return unseal(places.read(path))
+
+
 def open_file(path: Place) -> tuple[int, pa.Table]:
     """The version of a file's schema and its table, without metadata.
 
@@ -306,7 +316,7 @@ def open_file(path: Place) -> tuple[int, pa.Table]:
     """
     # Read here, since pyarrow takes a path such as exp:1/results for a URL.
     with refuse_unreadable(path):
-        table = unseal(places.read(path))
+        table = _unsealed(path)
     return _version(path, table.schema), table.replace_schema_metadata()
 
 

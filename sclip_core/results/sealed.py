@@ -16,6 +16,8 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from sclip_core.store.arrow import reader_of
+
 DIGEST_KEY = b"sclip_sha256"
 SEAL_KEY = b"sclip_sealed"
 ZEROS = b"0" * 64
@@ -82,7 +84,7 @@ def opened(data: bytes, coded: Sequence[str] = ()) -> tuple[pq.ParquetFile, bool
     """
     sealed = is_intact(data)
     with readable():
-        buffer = pa.BufferReader(data)
+        buffer = reader_of(data)
         options: Any = {"read_dictionary": list(coded), "page_checksum_verification": True}
         return pq.ParquetFile(buffer, **options), sealed
 

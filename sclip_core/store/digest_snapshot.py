@@ -83,7 +83,9 @@ def read(path: Path, memory: BinaryIO) -> Snapshot | None:
     with suppress(OSError, ValueError, KeyError, TypeError, RecursionError, pa.ArrowException):
         with path.open("rb") as file:
             mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-        opened = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)))
+        # In this thread alone: one of Arrow's must not let go of Python's memory at the end.
+        options = pa.ipc.IpcReadOptions(use_threads=False)
+        opened = pa.ipc.open_file(pa.BufferReader(pa.py_buffer(mapped)), options=options)
         metadata = opened.schema.metadata or {}
         content = json.loads(metadata[FACTS])
         if content.pop("version") != VERSION:

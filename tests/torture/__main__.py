@@ -17,6 +17,7 @@ from tempfile import TemporaryDirectory
 from rich.console import Console
 from rich.table import Table
 
+from tests.torture.cases.bucket import bucket
 from tests.torture.cases.corrupted import corrupted
 from tests.torture.cases.crowded import crowded
 from tests.torture.cases.cut import cut
@@ -29,7 +30,8 @@ from tests.torture.place import Place
 from tests.torture.tally import BAD, Part
 
 PARTS: dict[str, Callable[[Place, bool], Part]] = {
-    part.__name__: part for part in (killed, corrupted, crowded, starved, cut, versions, numbers)
+    part.__name__: part
+    for part in (killed, corrupted, crowded, starved, cut, versions, numbers, bucket)
 }
 PICTURES = 16
 LOG_WIDTH = 150  # characters, where there is no terminal

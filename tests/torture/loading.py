@@ -10,6 +10,7 @@ def load() -> None:
     import cv2  # noqa: F401
     import duckdb  # noqa: F401
     import numba.typed.typedlist  # noqa: F401
+    import obstore.store  # noqa: F401
     import open_clip  # noqa: F401
     import scipy.linalg  # noqa: F401
     import skimage.segmentation  # noqa: F401

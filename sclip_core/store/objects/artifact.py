@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from sclip_core.config.places import ObjectPath
 from sclip_core.store import places
 from sclip_core.store.artifact import Artifact, Identity, is_intact, manifest_text, of_others
-from sclip_core.store.objects.ledger import LiveRows, ObjectLedger, ledger_of
+from sclip_core.store.objects.ledger import FRESH, LiveRows, ObjectLedger, ledger_of
 
 
 class ObjectArtifact(Artifact):
@@ -25,6 +26,7 @@ class ObjectArtifact(Artifact):
         self.path = root / identity.stage / identity.key
         self.ledger = ledger_of(self.path)
         self._matches = False  # found so already; asking again takes long, and manifests stay
+        self._asked = -FRESH  # when there was none, or a damaged one
 
     def create(self, provenance: Mapping[str, Any]) -> bool:
         """Write the manifest, or check the one that is there; see ``Artifact``."""
@@ -33,12 +35,13 @@ class ObjectArtifact(Artifact):
         manifest = self.path / "manifest.json"
         content = {"key": self.identity.key, **self.identity.as_dict(), "provenance": provenance}
         data = manifest_text(content).encode()
-        damaged = False
-        # Another process may write one at this moment, with other versions or another device.
-        if not places.write_new(manifest, data) and not is_intact(places.read(manifest)):
+        there = self._manifest()
+        if there is None and not places.write_new(manifest, data):
+            there = self._manifest()  # another process wrote one at this moment, on another device
+        damaged = there is not None and not is_intact(there)
+        if damaged:
             places.write(manifest, data)
-            damaged = True
-        self.check()
+        self._compare(there if there and not damaged else data)
         return damaged
 
     def make_durable(self) -> None:
@@ -46,19 +49,30 @@ class ObjectArtifact(Artifact):
 
     def check(self) -> None:
         """Compare an undamaged manifest with the identity; see ``Artifact``."""
-        if self._matches:
+        if self._matches or time.monotonic() - self._asked < FRESH:
             return
-        manifest = self.path / "manifest.json"
+        found = self._manifest()
+        self._asked = time.monotonic()
+        if found is not None and is_intact(found):
+            self._compare(found)
+
+    def _manifest(self) -> bytes | None:
+        """The manifest that is there; None: there is none."""
         try:
-            data = places.read(manifest)
+            return places.read(self.path / "manifest.json")
         except FileNotFoundError:
-            return
-        if not is_intact(data):
-            return
-        found, wanted = json.loads(data), self.identity.as_dict()
+            return None
+
+    def _compare(self, manifest: bytes) -> None:
+        """See that an undamaged manifest is of this identity.
+
+        Raises:
+            UserError: it is of another one.
+        """
+        found, wanted = json.loads(manifest), self.identity.as_dict()
         different = [name for name in wanted if found.get(name) != wanted[name]]
         if different:
-            raise of_others(manifest, different)
+            raise of_others(self.path / "manifest.json", different)
         self._matches = True
 
     def refresh(self) -> None:

@@ -44,6 +44,11 @@ class Blocks:
             for key in [key for key in self._kept if key[0] == path]:
                 del self._kept[key]
 
+    def clear(self) -> None:
+        """Keep none any more."""
+        with self._lock:
+            self._kept.clear()
+
     def _block(self, path: ObjectPath, number: int, size: int) -> bytes:
         key = path, number
         with self._lock:

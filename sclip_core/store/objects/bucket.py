@@ -15,6 +15,7 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, MutableMapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from datetime import timedelta
 from functools import cache
 from typing import Any, NamedTuple, TypeVar
@@ -239,7 +240,8 @@ class Bucket:
                     "pass a store that honours it, or a folder: --artifacts DIR"
                 )
         finally:
-            self.delete(path)
+            with suppress(StorageError):  # who may write need not be allowed to remove
+                self.delete(path)
 
     def _tried(
         self,

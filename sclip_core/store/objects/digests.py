@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.places import ObjectPath, Place, listed_place
 from sclip_core.store import places
+from sclip_core.store.arrow import reader_of
 from sclip_core.store.digest_columns import NOTHING
 from sclip_core.store.digests import Digests
 from sclip_core.store.hex_columns import DIGEST
@@ -266,6 +267,6 @@ def _table_in(path: Place) -> pa.Table:
     import pyarrow.parquet as pq
 
     with suppress(OSError, pa.ArrowException):
-        data = pa.BufferReader(places.read(path))
+        data = reader_of(places.read(path))
         return pq.read_table(data, page_checksum_verification=True).cast(_schema())
     return _schema().empty_table()

@@ -214,17 +214,22 @@ class ObjectLedger:
 
     def _index_of(self, entry: Entry) -> Index | None:
         """The index of a batch; None: the object cannot be used, or is gone."""
-        try:
-            tail = self._tail(entry, TAIL)
-            if (needed := batch.tail_needed(tail)) > len(tail):
-                tail = self._tail(entry, needed)
-            return index_in(tail)
-        except FileNotFoundError:
-            return None
-        except (DamagedBatchError, ValueError, TypeError) as error:
-            self._odd.add(entry.path.stem)
-            LOG.warning("%s cannot be used (%s); its rows are computed again", entry.path, error)
-            return None
+        for again in (True, False):
+            try:
+                tail = self._tail(entry, TAIL)
+                if (needed := batch.tail_needed(tail)) > len(tail):
+                    tail = self._tail(entry, min(needed, entry.size))
+                return index_in(tail)
+            except FileNotFoundError:
+                return None
+            except (DamagedBatchError, ValueError, TypeError) as error:
+                if again:  # perhaps only damaged on its way
+                    continue
+                self._odd.add(entry.path.stem)
+                LOG.warning(
+                    "%s cannot be used (%s); its rows are computed again", entry.path, error
+                )
+        return None
 
     def _tail(self, entry: Entry, length: int) -> bytes:
         return self._bucket.read_range(entry.path, max(0, entry.size - length), entry.size)

@@ -7,6 +7,7 @@ import pytest
 from sclip_core.config import UserError
 from sclip_core.store import places
 from tests.results.runs import made_run
+from tests.torture.proxy import Fault
 
 
 def test_two_writers_of_a_manifest(of_another_process):
@@ -61,3 +62,13 @@ def test_results(bucket, tmp_path):
     places.write(place, places.read(place)[:-3])
     with pytest.raises(ResultsError, match=f"{place} cannot be read"):
         read_table(bucket, "confusion", [run_id])
+
+
+def test_results_that_were_damaged_on_their_way_are_read_again(bucket, tmp_path, disturbed):
+    from sclip_core.results.files import read_table
+
+    made_run(bucket, "run", {"a": [[5, 9, 9]]}, ("sky",))
+    proxy = disturbed(Fault("flipped", ("GET",), every=2))
+    for _ in range(3):
+        assert read_table(bucket, "runs", ["run"])["num_images"].to_pylist() == [1]
+    assert proxy.faulty["flipped"] >= 1

@@ -176,6 +176,13 @@ class TestProbe:
         assert places.writable(bucket) == bucket
         assert bucket_of(bucket.bucket).entries(bucket) == []  # nothing is left of it
 
+    def test_who_may_write_need_not_be_allowed_to_remove(self, bucket, monkeypatch):
+        def refuse(self, path):
+            raise StorageError(f"{path} cannot be written (permission denied)")
+
+        monkeypatch.setattr(Bucket, "delete", refuse)
+        assert places.writable(bucket) == bucket
+
     def test_a_store_that_overwrites(self, bucket, monkeypatch):
         objects = Bucket(bucket.bucket)
         monkeypatch.setattr(objects, "put_new", lambda path, data: objects.put(path, data) or True)

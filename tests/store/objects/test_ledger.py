@@ -12,6 +12,7 @@ from sclip_core.store.objects import batch
 from sclip_core.store.objects.batch import index_in
 from sclip_core.store.objects.bucket import bucket_of
 from sclip_core.store.objects.ledger import FEW, ObjectLedger
+from tests.torture.proxy import Fault
 
 pytestmark = pytest.mark.usefixtures("looked_at_once")
 
@@ -199,3 +200,13 @@ def test_a_snapshot_that_cannot_be_written_does_no_harm(ledgers, monkeypatch, ca
     monkeypatch.setattr(Bucket, "put_new", refuse)
     writer.settle()
     assert "s3://tests/x cannot be written (so it is)" in caplog.text
+
+
+def test_an_index_that_was_damaged_on_its_way_is_read_again(ledgers, disturbed, caplog):
+    writer = ledgers()
+    add(writer, "a")
+    proxy = disturbed(Fault("flipped", ("GET",), every=2))
+    assert set(ledgers().rows()) == {"a"}
+    assert set(ledgers().rows()) == {"a"}
+    assert proxy.faulty["flipped"] == 1
+    assert caplog.text == ""
