@@ -25,13 +25,12 @@ from numpy.typing import NDArray
 from sclip_core.config import ImageError, UserError
 from sclip_core.store import digest_snapshot
 from sclip_core.store.digest_columns import NOTHING, Files, Record, hash_of, signed
-from sclip_core.store.file_states import State, absolute, states_of
+from sclip_core.store.file_states import TICK, State, absolute, states_of
 from sclip_core.store.files import write_whole
 from sclip_core.store.hex_columns import DIGEST
 from sclip_core.store.keys import canonical_json
 
 TRIES = 3  # to read a file that is being written
-TICK = 20_000_000  # nanoseconds; two writes within a tick of the kernel's clock have equal times
 LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each up to six characters in JSON
 SPARE = 1000  # outdated lines after which the memory is rewritten
 BLOCK = 2**16  # lines that come into columns at once

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from sclip_core.store.digest_columns import signed
 
+TICK = 20_000_000  # nanoseconds; two writes within a tick of the kernel's clock have equal times
 TOGETHER = 256  # files that a thread looks at before the next
 SLOW = 50e-6  # seconds that the file system takes for one, from which on threads look
 
