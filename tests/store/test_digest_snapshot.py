@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import hashlib
 import os
+import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from sclip_core.store import digests as module
+from sclip_core.store import ledger_columns
 from sclip_core.store.digests import Digests
 from sclip_core.store.hex_columns import Hex
+from sclip_core.store.ledger import Row
+from sclip_core.store.ledger_rows import GrowingRows, missing, there
 
 
 @pytest.fixture
@@ -164,3 +169,27 @@ def test_many_digests_as_text():
     assert both[7] == pairs[7]
     assert list(both.unique()) == list(dict.fromkeys(pairs))
     assert both.taken(np.array([5, 2])) == [pairs[5], pairs[2]]
+
+
+@pytest.mark.parametrize("hashed", [zlib.crc32, lambda key: key[1] % 7])
+@pytest.mark.parametrize("width", [1, 2])
+def test_which_rows_are_there(monkeypatch, hashed, width):
+    """Looked up as bytes by an index of hashes, of which some are equal."""
+    monkeypatch.setattr(ledger_columns, "zlib", SimpleNamespace(crc32=hashed))
+    random = np.random.default_rng(1)
+    parts = [np.frombuffer(random.bytes(32 * 500), "V32") for _ in range(width)]
+    ids = Hex(*parts)
+    stored = [row_id for k, row_id in enumerate(ids) if k % 3]
+    odd = ["a word", ids[0][:64] + ":empty", *(text[:64] for text in list(ids)[:9] * (width - 1))]
+    rows = GrowingRows()
+    for row_id in random.permutation([*stored, *odd]).tolist():
+        rows.put(Row(row_id, 0, 1, 0))
+    assert rows.settle()
+    for late in (ids[3], ids[6]):
+        rows.put(Row(late, 0, 1, 0))
+    rows.strike((ids[4], "", 0, 1))
+    expected = [(k % 3 > 0 or k in (3, 6)) and k != 4 for k in range(500)]
+    assert there(rows.view(), ids).tolist() == expected
+    assert there(rows.view(), list(ids)).tolist() == expected
+    assert missing(rows.view(), ids) == [i for i, one in zip(ids, expected, strict=True) if not one]
+    assert not there(GrowingRows().view(), ids).any()
