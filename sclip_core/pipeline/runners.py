@@ -13,10 +13,11 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future, ProcessPoolExecutor
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Executor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, suppress
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -29,6 +30,9 @@ from sclip_core.pipeline.work import Report, Work, run_shard
 MOST = 8  # processes on a CPU where nobody said how many: each has the models
 ROUNDS = 4  # pieces for each process where nobody said how many: the slowest is not waited for long
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
+QUIET = {"DASK_LOGGING__DISTRIBUTED": "error"}  # as they end, workers of Dask warn of ending
+NOTHING: Mapping[str, str] = {}
+STOPPING = 10.0  # seconds that workers of Ray get to store the batch that they are at
 PATIENCE = 60.0  # seconds that a process of a killed command may take to store its rows
 
 
@@ -173,7 +177,7 @@ class Dask(Runner):
         logging.getLogger("distributed").setLevel(logging.ERROR)  # as it ends, it warns of ending
         address = self._settings.address
         if address is None:
-            with _environment(self.threads):
+            with _environment(self.threads, QUIET), _without_interrupts():
                 cluster = distributed.LocalCluster(
                     n_workers=self.places,
                     threads_per_worker=1,  # which execute pieces; each has threads of its own
@@ -223,6 +227,11 @@ class Dask(Runner):
 class Ray(Runner):
     """Workers of Ray: processes of this machine, or those of a cluster at an address."""
 
+    def __init__(self, settings: Settings, gpus: int) -> None:
+        """Start nothing."""
+        super().__init__(settings, gpus)
+        self._begun: dict[Future[Report], Any] = {}  # with Ray's own references
+
     def check(self) -> None:
         """See that Ray is installed."""
         optional("ray", "ray")
@@ -261,21 +270,34 @@ class Ray(Runner):
         return ray.remote(run_shard).options(**wanted)
 
     def _sent(self, work: Work) -> Future[Report]:
-        future: Future[Report] = self._pool.remote(work).future()
+        reference = self._pool.remote(work)
+        future: Future[Report] = reference.future()
+        self._begun[future] = reference
         return future
 
     def result(self, work: Work) -> Report:
         """Wait for a piece of work."""
         errors = optional("ray", "ray").exceptions
+        future = self.submit(work)
         try:
-            return super().result(work)
+            while not wait([future], timeout=working.LOOK).done:
+                if self._pool is None:  # what Ray is shut down with never gets a result
+                    raise UserError(f"--runner {self._settings.runner} was stopped")
+            return future.result()
         except errors.RayTaskError as error:
             raise (error.cause or error) from None
         except errors.RayError:
             raise lost("a worker of Ray", self._settings) from None
 
     def stop(self) -> None:
-        """Forget the pieces that nobody has begun; end workers of our own."""
+        """Interrupt the pieces, whose workers store the batch that they are at, and end."""
+        ray = optional("ray", "ray")
+        with self._lock:
+            begun = {} if self._pool is None else dict(self._begun)
+        with suppress(Exception):  # Ray may be going already
+            for reference in begun.values():
+                ray.cancel(reference)
+            wait(begun, timeout=STOPPING)
         self.close()
 
     def close(self) -> None:
@@ -348,9 +370,10 @@ def _watch(stop: Any) -> None:
 
 
 @contextmanager
-def _environment(threads: int) -> Iterator[None]:
+def _environment(threads: int, more: Mapping[str, str] = NOTHING) -> Iterator[None]:
     """Let processes that begin meanwhile have so many threads, unless the user said how many."""
-    ours = {name: str(threads) for name in THREADS if name not in os.environ}
+    ours = {**dict.fromkeys(THREADS, str(threads)), **more}
+    ours = {name: value for name, value in ours.items() if name not in os.environ}
     os.environ.update(ours)
     try:
         yield
@@ -362,6 +385,7 @@ def _environment(threads: int) -> Iterator[None]:
 @contextmanager
 def _without_interrupts() -> Iterator[None]:
     """Let Ctrl-C not reach processes that begin meanwhile: they inherit what is blocked."""
+    resource_tracker.ensure_running()  # whose start would unblock it
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
         yield

@@ -246,10 +246,12 @@ class TestCommand:
     """``sclip run --direct --runner processes`` as a process of its own."""
 
     @pytest.fixture
-    def command(self, tmp_path):
+    def command(self, tmp_path, request):
+        runner = getattr(request, "param", "processes")
+        pytest.importorskip({"dask": "distributed", "ray": "ray"}.get(runner, "sys"))
         data = write_voc(tmp_path / "VOC2012", 40)
         given = {"dataset": "voc21", "data-root": data, "artifacts": tmp_path / "a", **TINY}
-        given |= {"runner": "processes", "shards": 2, "pamr-steps": 40, "batch-size": 1}
+        given |= {"runner": runner, "shards": 2, "pamr-steps": 40, "batch-size": 1}
         flags = [f"--{name}={value}" for name, value in given.items()]
         process = subprocess.Popen(
             [sys.executable, "-m", "flows.cli", "run", "--direct", *flags],
@@ -301,6 +303,20 @@ class TestCommand:
         if number is not signal.SIGKILL:
             assert said.strip().splitlines()[-1] == "sclip: stopped; what was computed is kept"
             assert "Traceback" not in said
+
+    @pytest.mark.slow
+    @pytest.mark.parametrize("command", ["dask", "ray"], indirect=True)
+    def test_interrupted_by_the_terminal(self, command):
+        """Of all processes of the command, none of which may say more than one line."""
+        process, ledger = command
+        rows = ledger.read_text().count("\n")
+        os.killpg(process.pid, signal.SIGINT)
+        _, said = process.communicate(timeout=90)
+        assert process.returncode == 130
+        assert said.strip().splitlines()[-1] == "sclip: stopped; what was computed is kept"
+        assert "Traceback" not in said
+        assert "WARNING" not in said
+        assert ledger.read_text().count("\n") >= rows
 
     @pytest.mark.slow
     def test_one_that_is_killed_is_said_in_one_line(self, command):
