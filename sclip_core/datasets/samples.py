@@ -95,11 +95,7 @@ def find_samples(
     if together:  # an image is not its own label map
         taken = set(image_files.values())
         found = [entry for entry in found if entry[0] not in taken]
-    by_ending: dict[str, list[tuple[str, str, str]]] = {end: [] for end in LABEL_SUFFIXES}
-    for entry in found:
-        by_ending[entry[2]].append(entry)
-    worst_first = [entry for end in reversed(LABEL_SUFFIXES) for entry in sorted(by_ending[end])]
-    named = matched(ids, worst_first, label_pattern)
+    named = matched(ids, _worst_first(found), label_pattern)
     notes = _notes(named, label_pattern, ids, missing_labels, labels, together)
     if missing_labels == "skip":
         ids = [i for i in ids if i in named.files]
@@ -107,6 +103,14 @@ def find_samples(
     label_of = {i: place + name for i, name in named.files.items()}
     samples = (Sample(i, above + image_files[i], label_of.get(i)) for i in ids)
     return Found(tuple(samples), tuple(notes))
+
+
+def _worst_first(found: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Label maps by their endings, of which the first is the best."""
+    by_ending: dict[str, list[tuple[str, str, str]]] = {end: [] for end in LABEL_SUFFIXES}
+    for entry in found:
+        by_ending[entry[2]].append(entry)
+    return [entry for end in reversed(LABEL_SUFFIXES) for entry in sorted(by_ending[end])]
 
 
 def _very_many(images: Place, labels: Place | None, limit: int | None) -> Samples | None:
