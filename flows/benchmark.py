@@ -123,6 +123,7 @@ def execute_runs(runs: list[Run]) -> Any:
 
     finished = run_pipelines(runs, as_tasks)
     for each in finished:
+        _show(log_scores, each)
         _show(publish, each)
     if len(finished) > 1 and finished[0].settings.scored:
         _show(publish_together, finished)
@@ -153,6 +154,14 @@ def _show(publish: Callable[[Any], None], what: Any) -> None:
         publish(what)
     except Exception as error:
         get_run_logger().warning("not shown: %s: %s", type(error).__name__, error)
+
+
+def log_scores(finished: Finished) -> None:
+    """Say the scores in the log of the flow run, which is read first."""
+    from sclip_core.report.headline import headline
+
+    run = f", run {finished.run_id}" if finished.run_id else ""
+    get_run_logger().info("%s%s", headline(finished), run)
 
 
 def publish(finished: Finished) -> None:

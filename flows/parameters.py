@@ -26,7 +26,8 @@ from sclip_core.config.errors import shown
 from sclip_core.config.places import ObjectPath
 from sclip_core.config.roles import plain_types
 
-FIRST = ("dataset", "images", "labels", "classes", "pamr", "pamr_steps", "num_samples")  # in a form
+# In a form: what most people fill in.
+FIRST = ("dataset", "images", "labels", "classes", "pamr", "pamr_steps", "num_samples", "data_root")
 OWN_HELP = {  # of the flow's own parameters
     "config": "A pipeline.yaml whose section sclip holds settings.",
     "preset": "A benchmark, demo, vitl14-336, hybrid, hybrid-8, baseline; or several: a,b.",
@@ -106,8 +107,9 @@ def prefect_type(name: str, field: FieldInfo) -> Any:
     if name not in SEVERAL:
         return (Annotated[own, AsText()] if _is_tuple(field) else own) | None
     # in this order: [8, 16] is one set of dilations, and [[8, 16], [1, 2]] two
-    text = Annotated[str, Field(pattern=r"[,;]")]  # as a command has them: 0,5,10
-    several = own | list[own] | text  # type: ignore[valid-type]
+    several = own | list[own]  # type: ignore[valid-type]
+    if str not in plain_types(own):
+        several |= Annotated[str, Field(pattern=r"[,;]")]  # as a command has them: 0,5,10
     return Annotated[several, Field(union_mode="left_to_right")] | None
 
 

@@ -21,6 +21,7 @@ from flows.parameters import FIRST, in_parameters, prefect_type, with_help, with
 from sclip_core.config import UserError, WorkerLostError
 
 LOOK = 2.0  # seconds between looks at the parts
+PATIENCE = 60.0  # seconds until a part that nobody begins is worth a line
 
 
 @flow(name="sclip-shard", persist_result=False)
@@ -68,6 +69,7 @@ def sclip_spread(
             asked = {**parameters, "part": part}
             started: Any = run_deployment(deployment, parameters=asked, timeout=0)
             begun.append(started.id)
+        get_run_logger().info("%d parts are to be runs of %s", parts, deployment)
         _wait(begun)
     except BaseException:
         _cancel(begun)
@@ -82,6 +84,7 @@ def _wait(begun: list[UUID]) -> None:
         WorkerLostError: one of them did not end well.
     """
     left = dict(enumerate(begun))
+    patient_until, waiting = time.monotonic() + PATIENCE, True  # for the first to begin
     with get_client(sync_client=True) as client:
         while left:
             for part, run_id in list(left.items()):
@@ -95,6 +98,11 @@ def _wait(begun: list[UUID]) -> None:
                     )
                 del left[part]
                 get_run_logger().info("part %d of %d is done", part, len(begun))
+            if waiting and time.monotonic() > patient_until:
+                waiting = False
+                states = [client.read_flow_run(run_id).state for run_id in begun]
+                if all(state is None or state.is_scheduled() for state in states):
+                    get_run_logger().warning("no part has begun yet: is a worker at their pool?")
             time.sleep(LOOK if left else 0)
 
 

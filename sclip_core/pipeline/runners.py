@@ -32,6 +32,7 @@ ROUNDS = 4  # pieces for each process where nobody said how many: the slowest is
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "error"}  # as they end, workers of Dask warn of ending
 NOTHING: Mapping[str, str] = {}
+WAITING = 30.0  # seconds for the first worker of a scheduler of Dask
 STOPPING = 10.0  # seconds that workers of Ray get to store the batch that they are at
 PATIENCE = 60.0  # seconds that a process of a killed command may take to store its rows
 
@@ -189,6 +190,12 @@ class Dask(Runner):
         else:
             try:
                 self._client = distributed.Client(address, timeout=10)
+                self._client.wait_for_workers(1, timeout=WAITING)
+            except TimeoutError:
+                raise UserError(
+                    f"Dask's scheduler at {address} has no workers, or does not answer: start one, "
+                    f"dask worker {address} --nthreads 1"
+                ) from None
             except (OSError, ValueError) as error:
                 raise _unreached("Dask's scheduler", address, error) from None
         executor: Executor = self._client.get_executor(pure=False)

@@ -19,9 +19,11 @@ REFUSED = {"301", "307", "400", "401", "403", "404", "405", "501"}  # as they wi
 PASSING = {"RequestTimeout", "RequestTimeTooSkewed"}  # answers of those kinds that may not be
 INSTANCE = "169.254."  # where a machine of a cloud is asked for credentials, in want of others
 NO_CREDENTIALS = (
-    "no valid credentials in the environment, such as AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS, "
-    "AZURE_STORAGE_ACCOUNT_NAME"
+    "no valid credentials in the environment: AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+    "AWS_SECRET_ACCESS_KEY; of gs GOOGLE_APPLICATION_CREDENTIALS, of az "
+    "AZURE_STORAGE_ACCOUNT_NAME and _KEY"
 )
+AGAIN = "fix that and run again"
 SECRETS = re.compile(r"(?i)(x-amz-[a-z-]+|signature|sig|credential|token|key)=[^&\s\"']+")
 STATUS = re.compile(r"non-2xx status code: (\d{3})([^:<\n]*)")
 CODE = re.compile(r"<Code>(\w{1,60})</Code>")
@@ -62,7 +64,7 @@ def told(path: ObjectPath, error: Exception, writing: bool, waited: float) -> St
     """
     what = "written" if writing else "read"
     tried = f", tried for {waited:.0f} s" if waited >= 1 else ""
-    line = f"{path} cannot be {what} ({reason(error)}{tried}); {KEPT}"
+    line = f"{path} cannot be {what} ({reason(error)}{tried}); {KEPT if writing else AGAIN}"
     return StorageError(line, may_pass=not is_final(error))
 
 
