@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,7 +17,7 @@ import pytest
 
 from sclip_core.config import UserError, resolve, resolve_several
 from sclip_core.demo.scenes.files import write_scenes
-from sclip_core.pipeline import work
+from sclip_core.pipeline import runners, work
 from sclip_core.pipeline.executing import pieces, take
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
@@ -197,6 +199,39 @@ def test_relative_paths_begin_where_the_command_does(given, tmp_path, monkeypatc
     finally:
         work._opened.clear()
     assert report.outcome.path.startswith(str(tmp_path / "there"))
+
+
+def test_default_artifacts_are_those_of_the_command(given, tmp_path, monkeypatch):
+    """A worker may begin in another folder."""
+    monkeypatch.chdir(tmp_path)
+    given.pop("artifacts")
+    pipeline = Pipeline.of(Run(resolve(**given)))
+    with at_hand([pipeline]):
+        piece = pipeline.text_bank.work
+    monkeypatch.chdir(tmp_path.parent)
+    (opened,) = work.unpacked(piece.settings, piece.folder)
+    assert opened.artifacts == tmp_path / "artifacts"
+
+
+def test_all_processes_have_their_share_of_the_threads(given, monkeypatch):
+    """And none of them gets the terminal's Ctrl-C, however early."""
+    for name in runners.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runners, "core_count", lambda: 6)
+    runner = runners.Processes(resolve(**given, runner="processes", shards=3), 0)
+    try:
+        runner.start()
+        ids = [process.pid for process in multiprocessing.active_children()]
+        assert len(ids) == 3
+        wait([runner._pool.submit(time.sleep, 0.2) for _ in range(6)])  # they are there
+        for pid in ids:
+            begun = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            assert {f"{name}=2" for name in runners.THREADS} <= set(begun)
+            status = Path(f"/proc/{pid}/status").read_text().splitlines()
+            (blocked,) = (line.split()[1] for line in status if line.startswith("SigBlk"))
+            assert int(blocked, 16) & (1 << (signal.SIGINT - 1))
+    finally:
+        runner.close()
 
 
 def test_a_worker_with_other_weights_is_named(given):

@@ -52,6 +52,20 @@ def test_two_processes(ledgers):
     assert first.rows().missing(["d", "a", "e"]) == ["d", "e"]
 
 
+def test_a_batch_that_a_listing_shows_at_once_counts_once(ledgers, monkeypatch):
+    """Another thread may list what was put before it is taken."""
+    ledger, put = ledgers(), ObjectLedger._put
+
+    def put_and_listed(self, data):
+        name = put(self, data)
+        self.refresh()
+        return name
+
+    monkeypatch.setattr(ObjectLedger, "_put", put_and_listed)
+    add(ledger, "a", "b")
+    assert (ledger.seconds(), set(ledger.rows())) == (1.0, {"a", "b"})
+
+
 def test_the_later_row_replaces_the_earlier_one(ledgers):
     first, second = ledgers(), ledgers()
     add(first, "a")
