@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import wait
 from dataclasses import replace
@@ -17,12 +18,13 @@ import pytest
 
 from sclip_core.config import UserError, resolve, resolve_several
 from sclip_core.demo.scenes.files import write_scenes
-from sclip_core.pipeline import runners, work
-from sclip_core.pipeline.executing import pieces, take
+from sclip_core.pipeline import executing, runners, work
+from sclip_core.pipeline.executing import followed, pieces, take
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.work import at_hand, run_shard
 from sclip_core.progress import Silent
+from sclip_core.store.objects.faults import StorageError
 
 from ..conftest import TINY
 from ..flows.conftest import write_own
@@ -125,6 +127,26 @@ class FakeRunner:
         """Nothing is open."""
 
     start = stop = close
+
+
+def test_storage_that_fails_while_rows_are_counted_is_no_matter(given, monkeypatch):
+    """Nobody could read the traceback of a thread, and the work goes on."""
+    monkeypatch.setattr(executing, "LOOK", 0.01)
+    raised, asked = [], []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    run = Run(resolve(**given))
+    run.runner = FakeRunner()
+    stage = Pipeline.of(run).dense_features
+
+    def fail():
+        asked.append(1)
+        raise StorageError("s3://bucket/a cannot be read")
+
+    monkeypatch.setattr(stage.artifact, "refresh", fail)
+    with followed(stage):
+        while len(asked) < 3 and not raised:
+            time.sleep(0.01)
+    assert not raised
 
 
 def test_failures_are_those_of_the_run(tmp_path):
