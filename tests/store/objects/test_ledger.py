@@ -224,3 +224,16 @@ def test_an_index_that_was_damaged_on_its_way_is_read_again(ledgers, disturbed, 
     assert set(ledgers().rows()) == {"a"}
     assert proxy.faulty["flipped"] == 1
     assert caplog.text == ""
+
+
+def test_a_snapshot_of_removed_batches_is_not_used(ledgers):
+    """Rows exist where their batches do: one may have been removed by its prefix."""
+    first = ledgers()
+    for number in range(FEW + 6):
+        add(first, str(number))
+    first.settle()
+    assert objects_of(first, "index")
+    gone = first.rows()["3"]
+    path = first.path_of(gone.segment)
+    bucket_of(path.bucket).delete(path)
+    assert set(ledgers().rows()) == {str(n) for n in range(FEW + 6)} - {"3"}
