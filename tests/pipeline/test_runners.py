@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import multiprocessing
 import os
 import signal
@@ -24,7 +26,10 @@ from sclip_core.pipeline.pipeline import Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.work import at_hand, run_shard
 from sclip_core.progress import Silent
+from sclip_core.store.objects import artifact as object_artifacts
+from sclip_core.store.objects import ledger as object_ledgers
 from sclip_core.store.objects.faults import StorageError
+from sclip_core.store.objects.ledger import ObjectLedger
 
 from ..conftest import TINY
 from ..flows.conftest import write_own
@@ -62,6 +67,28 @@ def elsewhere(stage):
             work._opened.clear()
             work._opened[piece.command] = mine
         take(piece, report)
+
+
+class TwoWorkers:
+    """Two processes that keep what they have open; a shard goes to the other one each stage."""
+
+    def __init__(self):
+        self.opened = [{}, {}]
+        self.turn = 0
+
+    def __call__(self, stage):
+        self.turn += 1
+        for piece in reversed(pieces(stage)):
+            if not piece.away:
+                run_shard(piece)
+                continue
+            worker = (piece.shard + self.turn) % 2
+            mine, work._opened = work._opened, self.opened[worker]
+            try:
+                report = run_shard(piece)
+            finally:
+                work._opened = mine
+            take(piece, report)
 
 
 class Heard(Silent):
@@ -115,6 +142,48 @@ def test_runs_that_share_a_pass(given):
         expected = 0 if force else 4
         dense = [each.outcomes["dense_features"].computed for each in finished]
         assert dense == [expected, 0, expected, 0]
+        for ledger in given["artifacts"].glob("refine/*/ledger.jsonl"):
+            lines = map(json.loads, ledger.read_text().splitlines())
+            stored = [row["id"] for line in lines for row in line["rows"]]
+            assert len(stored) == (8 if force else 4)
+
+
+def test_what_others_store_in_a_bucket_is_seen(given, bucket, monkeypatch):
+    """A listing is taken to be true for seconds, but not where a stage begins and ends."""
+    monkeypatch.setattr(object_ledgers, "FRESH", 1e9)
+    monkeypatch.setattr(object_artifacts, "ledger_of", ObjectLedger)  # each process has its own
+    stored, append = [], ObjectLedger.append
+
+    def noted(self, rows, seconds):
+        stored.extend((self._folder, row.id) for row, _ in rows)
+        append(self, rows, seconds)
+
+    monkeypatch.setattr(ObjectLedger, "append", noted)
+    run = Run(resolve(**{**given, "artifacts": bucket}, shards=2))
+    run.runner = FakeRunner()
+    (finished,) = run_pipelines([run], TwoWorkers())
+    assert finished.num_images == 4
+    assert {each.computed for each in finished.outcomes.values() if each.unit == "images"} == {4}
+    assert len(stored) == len(set(stored))  # nobody computes what another one has stored
+
+
+def test_rows_that_failed_elsewhere_are_known(tmp_path):
+    """The command's own process does not try them again, such as when it mends others."""
+    data = write_voc(tmp_path / "VOC2012", 4)
+    image = sorted((data / "JPEGImages").iterdir())[1]
+    image.write_bytes(image.read_bytes()[:3000])
+    given = {"dataset": "voc21", "data_root": data, "artifacts": tmp_path / "there", **TINY}
+    run = Run(resolve(**given, shards=2))
+    run.runner = FakeRunner()
+    failed = {}
+
+    def noted(stage):
+        elsewhere(stage)
+        failed[stage.name] = getattr(stage, "failed", None)
+
+    run_pipelines([run], noted)
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    assert failed["dense_features"] == {digest}
 
 
 class FakeRunner:
