@@ -33,8 +33,10 @@ def files_below(folder: Place) -> Iterator[str]:
         _refuse_loops(here, folders)
         inside = Path(here).relative_to(folder).as_posix()
         prefix = "" if inside == "." else f"{inside}/"
+        if files and not is_text(prefix):
+            raise UserError(f"the name of {here}/{files[0]} is not UTF-8: rename it")
         for file in files:
-            if not is_text(prefix + file):
+            if not file.isascii() and not is_text(prefix + file):
                 raise UserError(f"the name of {here}/{file} is not UTF-8: rename it")
             if not file.startswith("."):
                 yield prefix + file

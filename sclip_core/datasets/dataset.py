@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -31,6 +32,7 @@ from sclip_core.datasets.palettes import (
     unknown_colours,
 )
 from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.sample_columns import without_labels
 from sclip_core.datasets.samples import find_samples
 from sclip_core.datasets.vocabulary import BACKGROUND, Vocabulary
 
@@ -58,7 +60,7 @@ class Dataset:
     """
 
     name: str
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     vocabulary: Vocabulary
     reduce_zero_label: bool = False
     ignore_label: tuple[int, ...] = (255,)
@@ -73,7 +75,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         """One line: its name, how many images and classes, the first names."""
-        truth = "" if all(s.label_file for s in self.samples) else " without ground truth"
+        truth = "" if not any(without_labels(self.samples)) else " without ground truth"
         classes = number_of(self.vocabulary.num_classes, "class")
         found = f"{number_of(len(self), 'image')}{truth}"
         return f"Dataset({self.name}, {found}, {classes}: {few(self.vocabulary.class_names)})"
@@ -225,7 +227,7 @@ def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Datase
         settings.num_samples,
         settings.label_pattern,
         settings.missing_labels,
-        partial(chosen_ids, listed=settings.images_list),
+        partial(chosen_ids, listed=settings.images_list) if settings.images_list else list,
         {sample.image_id for sample, _ in left_out},
     )
     dataset = Dataset(
@@ -239,7 +241,7 @@ def _own(settings: Settings, left_out: tuple[tuple[Sample, str], ...]) -> Datase
         palette=palette,
         palette_file=settings.palette,
     )
-    empty = [sample.image_id for sample in samples if sample.label_file is None]
+    empty = [sample.image_id for sample in without_labels(samples)]
     if not empty or settings.labels is None:
         return dataset
     meaning = f"taken for all '{vocabulary.class_names[0]}'"

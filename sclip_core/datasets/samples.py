@@ -15,6 +15,8 @@ from sclip_core.config.places import ObjectPath, Place
 from sclip_core.datasets.below import files_below, lies_in, objects_below
 from sclip_core.datasets.label_names import Named, elsewhere, is_of_pattern, matched
 from sclip_core.datasets.sample import Sample
+from sclip_core.datasets.sample_columns import Samples, alone, paired
+from sclip_core.datasets.sample_columns import listed as files_in_columns
 from sclip_core.datasets.suffixes import CLASSIC, IMAGE_SUFFIXES, LABEL_SUFFIXES, skipped_note
 
 ALWAYS_LOSSY = (".jpg", ".jpeg")
@@ -26,7 +28,7 @@ LONGEST_ID = 200  # characters; a file name has 255 bytes at most
 class Found(NamedTuple):
     """The samples of the user's own folders, and what to know of how they were found."""
 
-    samples: tuple[Sample, ...]
+    samples: Sequence[Sample]
     notes: tuple[str, ...] = ()
 
 
@@ -36,7 +38,7 @@ def folder_samples(
     limit: int | None = None,
     label_pattern: str | None = None,
     missing_labels: str = "refuse",
-) -> tuple[Sample, ...]:
+) -> Sequence[Sample]:
     """The samples of the user's own folders; see ``find_samples``."""
     return find_samples(images, labels, limit, label_pattern, missing_labels).samples
 
@@ -72,9 +74,13 @@ def find_samples(
     """
     images = own_folder(images, "--images")
     labels = own_folder(labels, "--labels") if labels is not None else None
-    image_files = _files_by_id(images, IMAGE_SUFFIXES)
     above = os.path.join(str(images), "")
     together = labels is not None and lies_in(images, labels) and lies_in(labels, images)
+    if choose is list and not (together or without or label_pattern):
+        many = _very_many(images, labels, limit)
+        if many is not None:
+            return Found(many)
+    image_files = _files_by_id(images, IMAGE_SUFFIXES)
     if together and label_pattern is not None:  # then the label maps are no images
         image_files = {
             i: path for i, path in image_files.items() if not is_of_pattern(path, label_pattern)
@@ -89,11 +95,7 @@ def find_samples(
     if together:  # an image is not its own label map
         taken = set(image_files.values())
         found = [entry for entry in found if entry[0] not in taken]
-    by_ending: dict[str, list[tuple[str, str, str]]] = {end: [] for end in LABEL_SUFFIXES}
-    for entry in found:
-        by_ending[entry[2]].append(entry)
-    worst_first = [entry for end in reversed(LABEL_SUFFIXES) for entry in sorted(by_ending[end])]
-    named = matched(ids, worst_first, label_pattern)
+    named = matched(ids, _worst_first(found), label_pattern)
     notes = _notes(named, label_pattern, ids, missing_labels, labels, together)
     if missing_labels == "skip":
         ids = [i for i in ids if i in named.files]
@@ -101,6 +103,30 @@ def find_samples(
     label_of = {i: place + name for i, name in named.files.items()}
     samples = (Sample(i, above + image_files[i], label_of.get(i)) for i in ids)
     return Found(tuple(samples), tuple(notes))
+
+
+def _worst_first(found: Sequence[tuple[str, str, str]]) -> list[tuple[str, str, str]]:
+    """Label maps by their endings, of which the first is the best."""
+    by_ending: dict[str, list[tuple[str, str, str]]] = {end: [] for end in LABEL_SUFFIXES}
+    for entry in found:
+        by_ending[entry[2]].append(entry)
+    return [entry for end in reversed(LABEL_SUFFIXES) for entry in sorted(by_ending[end])]
+
+
+def _very_many(images: Place, labels: Place | None, limit: int | None) -> Samples | None:
+    """The samples of a very large set without odd names, each with its label map; None: another."""
+    if isinstance(images, ObjectPath) or isinstance(labels, ObjectPath):
+        return None
+    listed = files_in_columns(images, IMAGE_SUFFIXES)
+    if listed is None:
+        return None
+    listed = listed.slice(0, limit)
+    above = os.path.join(str(images), "")
+    if labels is None:
+        return Samples((above, None), alone(listed))
+    maps = files_in_columns(labels, LABEL_SUFFIXES)
+    both = None if maps is None else paired(listed, maps)
+    return None if both is None else Samples((above, os.path.join(str(labels), "")), both)
 
 
 def _notes(
@@ -241,14 +267,16 @@ def skipped_below(folder: Place, labels: Place | None = None) -> str | None:
         labels: the ground truth; where it lies among the images, its files are not skipped.
     """
     among = labels is not None and lies_in(labels, folder)
-    parts = (os.path.splitext(path) for path in sorted(files_below(folder)))
+    odd = [path for path in files_below(folder) if not path.lower().endswith(CLASSIC)]
+    parts = (os.path.splitext(path) for path in sorted(odd))
     files = [(stem, end.lower()) for stem, end in parts]
-    taken = {stem for stem, end in files if end in CLASSIC}
+    pictures = {stem for stem, end in files if end in IMAGE_SUFFIXES}
+    taken = {stem for _, stem, _ in by_suffix(folder, CLASSIC)} & pictures if pictures else set()
     others, beside = [], []
     for stem, end in files:
         if end not in IMAGE_SUFFIXES:
             others += [] if among and end in ANNOTATION_SUFFIXES else [end]
-        elif end not in CLASSIC:
+        else:
             beside += [end] if stem in taken else []
             taken.add(stem)
     return skipped_note(others, beside)
@@ -256,7 +284,9 @@ def skipped_below(folder: Place, labels: Place | None = None) -> str | None:
 
 def by_suffix(folder: Place, suffixes: Sequence[str]) -> list[tuple[str, str, str]]:
     """(path, path without ending, ending in lower case) of the files with such an ending."""
-    parts = ((path, *os.path.splitext(path)) for path in files_below(folder))
+    ends = tuple(suffixes)
+    paths = (path for path in files_below(folder) if path.lower().endswith(ends))
+    parts = ((path, *os.path.splitext(path)) for path in paths)
     return [(path, stem, end.lower()) for path, stem, end in parts if end.lower() in suffixes]
 
 

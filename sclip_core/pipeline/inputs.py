@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,17 +26,28 @@ from sclip_core.datasets import (
 )
 from sclip_core.datasets.annotations import in_fractions
 from sclip_core.datasets.drawn import folders_of, opened
+from sclip_core.datasets.sample_columns import image_files, label_files
 from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_images, skipped_below
 from sclip_core.datasets.survey import spread, survey
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter, WhereLong
 from sclip_core.store.digests import Digests
+from sclip_core.store.hex_columns import Hex
 from sclip_core.store.objects.contents import Contents
 from sclip_core.store.objects.digests import DataDigests, ObjectDigests
 
 REMOTE_THREADS = 16  # a read takes 20 to 100 ms, and hardly any work
 EMPTY = "empty"  # in place of the digest of a label map, of an image that has none
+
+
+class Digested(NamedTuple):
+    """The samples whose files can be read, in order, and the digests of these."""
+
+    samples: Sequence[Sample]
+    images: Hex
+    labels: Hex | list[str]  # without ground truth empty
+    is_read: NDArray[np.bool_]  # of each sample of the dataset
 
 
 class Inputs:
@@ -122,19 +134,28 @@ class Inputs:
         return dict(zip(self.image_digests, self.samples, strict=True))
 
     @cached_property
+    def image_ids(self) -> Sequence[str]:
+        """The digests of the dataset's images, in order, each once."""
+        return self._digested.images.unique()
+
+    @property
     def samples(self) -> Sequence[Sample]:
         """The dataset's samples, in order, without those whose files cannot be read."""
-        return [sample for sample, _, _ in self._digested]
+        return self._digested.samples
 
-    @cached_property
+    @property
     def image_digests(self) -> Sequence[str]:
         """The digest of each sample's image, in order."""
-        return [digest for _, digest, _ in self._digested]
+        return self._digested.images
 
-    @cached_property
+    @property
     def label_digests(self) -> Sequence[str]:
         """The digest of each sample's label map, in order."""
-        return [digest for _, _, digest in self._digested if digest is not None]
+        return self._digested.labels
+
+    def is_read(self) -> Sequence[bool]:
+        """Of each sample of the dataset, in order, whether its files can be read."""
+        return self._digested.is_read.tolist()  # type: ignore[no-any-return]
 
     @property
     def threads(self) -> int:
@@ -196,25 +217,33 @@ class Inputs:
         return data
 
     @cached_property
-    def _digested(self) -> list[tuple[Sample, str, str | None]]:
-        """Each sample with the digests of its files; what cannot be read is noted."""
+    def _digested(self) -> Digested:
+        """The samples with the digests of their files; what cannot be read is noted."""
         samples = self.dataset.samples
-        of_many = self.data_digests.of_many
         told = WhereLong(self.journal.reporter, "digests", "objects")
-        images = of_many((sample.image_file for sample in samples), told)
-        labels: Sequence[str | ImageError | None] = [None] * len(samples)
+        in_column = self.data_digests.in_column
+        images, faults = in_column(image_files(samples), told)
+        labels: Hex | list[str] = []
         if self._settings.scored:
-            found = iter(of_many((s.label_file for s in samples if s.label_file), told))
-            labels = [next(found) if sample.label_file else EMPTY for sample in samples]
-        digested = []
-        for sample, image, label in zip(samples, images, labels, strict=True):
-            if isinstance(image, ImageError):
-                self.journal.fail([sample], image)
-            elif isinstance(label, ImageError):
-                self.journal.fail([sample], label)
-            else:
-                digested.append((sample, image, label))
-        return digested
+            found, others = in_column(label_files(samples), told)
+            labels = Hex(found)
+            if len(found) < len(samples) or others:
+                places = [k for k, sample in enumerate(samples) if sample.label_file]
+                faults = {places[at]: error for at, error in others.items()} | faults
+            if len(found) < len(samples):
+                some = iter(labels)
+                labels = [next(some) if sample.label_file else EMPTY for sample in samples]
+        for at in sorted(faults):
+            self.journal.fail([samples[at]], faults[at])
+        is_read = np.ones(len(samples), bool)
+        is_read[list(faults)] = False
+        if not faults:
+            return Digested(samples, Hex(images), labels, is_read)
+        kept = is_read.nonzero()[0]
+        if labels:
+            labels = labels.taken(kept) if isinstance(labels, Hex) else [labels[k] for k in kept]
+        usable = [sample for sample, good in zip(samples, is_read, strict=True) if good]
+        return Digested(usable, Hex(images[kept]), labels, is_read)
 
 
 def grouped(keys: Iterable[str], samples: Iterable[Sample]) -> dict[str, list[Sample]]:

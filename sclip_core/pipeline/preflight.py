@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import (
     Reading,
@@ -33,6 +35,7 @@ from sclip_core.datasets.record import (
     incomplete,
     made_from,
 )
+from sclip_core.datasets.sample_columns import with_labels
 
 if TYPE_CHECKING:
     from sclip_core.datasets import Dataset, Sample
@@ -58,7 +61,7 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
             benchmark, and one of them has values without a class, or they were not all made.
     """
     _refuse_incomplete(dataset)
-    labelled = [sample for sample in dataset.samples if sample.label_file is not None]
+    labelled = with_labels(dataset.samples)
     step = -(-len(labelled) // LOOK_AT) or 1
     looked_at = labelled[::step]
     seen = Seen.nothing(dataset)
@@ -75,7 +78,7 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
     if dataset.layout is None:
         seen.palettes.refuse_conflict()
     if dataset.ignored_unasked:
-        _look_further(dataset, [one for k, one in enumerate(labelled) if k % step], seen, reading)
+        _look_further(dataset, labelled, step, seen, reading)
         refuse_hidden_class(dataset, seen)
     wrong = f"{len(stray)} of the {len(looked_at)} label maps that were looked at"
     if looked_at and len(stray) + len(faults) == len(looked_at):
@@ -93,15 +96,22 @@ def look_at(dataset: Dataset, whole: bool, reading: Reading = USUAL) -> list[str
     return notes + _notes(dataset, whole, ignored)
 
 
-def _look_further(dataset: Dataset, others: Sequence[Sample], seen: Seen, reading: Reading) -> None:
+def _look_further(
+    dataset: Dataset, labelled: Sequence[Sample], step: int, seen: Seen, reading: Reading
+) -> None:
     """Look at more label maps while all pixels to evaluate are of one class, or one seems hidden.
+
+    Each ``step``th was looked at before.
 
     Of a thousand masks of 0 and 255, a few may be all 0; and a rare class may be in other maps.
     """
     if len(seen.classes) < 2:
         return
-    step = -(-len(others) // FURTHER) or 1
-    spread = (sample for start in range(step) for sample in others[start::step])
+    others = np.arange(len(labelled))
+    others = others[others % step > 0]
+    apart = -(-len(others) // FURTHER) or 1
+    places = (k for start in range(apart) for k in others[start::apart].tolist())
+    spread = (labelled[k] for k in places)
     for number, sample in enumerate(spread):
         is_refused = hidden_class(dataset, seen) is not None
         if number >= (FURTHER if is_refused else MOST):

@@ -71,7 +71,7 @@ class Stage(ABC):
 
     def wanted(self) -> Sequence[str]:
         """Ids of the rows that the run's dataset asks for, in order, each once: of its images."""
-        return list(self.run.inputs.images)
+        return self.run.inputs.image_ids
 
     def read(self, row: Row) -> Any:
         """What is stored of a row, as the stages above take it.
@@ -249,7 +249,7 @@ class Stage(ABC):
         """Those that have to be computed: not there, or to be made anew and not so yet."""
         now = self.rows()
         if not self.forced:
-            return missing(now, ids)
+            return missing(now, ids) if now else ids
         old = self._old
         return [
             row_id

@@ -10,6 +10,7 @@ from sclip_core.config.own_code import file_of
 from sclip_core.progress import Status
 from sclip_core.store import places
 from sclip_core.store.artifact import identity_in
+from sclip_core.store.ledger_rows import there
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.stage import Stage
@@ -18,8 +19,11 @@ if TYPE_CHECKING:
 def status_of(stage: Stage) -> Status:
     """What executing a stage would do, and why."""
     wanted = stage.wanted()
-    missing = len(stage.missing(wanted))
-    done = len(wanted) - missing
+    if stage.forced:
+        done = len(wanted) - len(stage.missing(wanted))
+    else:
+        done = int(there(stage.rows(), wanted).sum())
+    missing = len(wanted) - done
     state: Literal["complete", "partial", "missing"] = "partial"
     if missing == 0:
         state, reason = "complete", f"all {len(wanted)} {stage.unit} are there"

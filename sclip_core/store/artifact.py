@@ -6,6 +6,7 @@ Settings decide the folder and images decide the rows, so an artifact is a table
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
@@ -17,6 +18,7 @@ from typing import Any, ClassVar
 from sclip_core.config import UserError
 from sclip_core.config.places import Place
 from sclip_core.store import places
+from sclip_core.store.file_states import TICK, State
 from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.keys import artifact_key
 from sclip_core.store.ledger import Ledger, Row
@@ -65,6 +67,7 @@ class Artifact:
         self.identity = identity
         self.path = root / identity.stage / identity.key
         self.ledger = Ledger.at(self.path / "ledger.jsonl")
+        self._checked: State | None = None  # of the manifest, when it was right
 
     @classmethod
     def at(cls, folder: Path) -> Artifact:
@@ -124,7 +127,11 @@ class Artifact:
             UserError: they differ, so nothing may be added to the folder.
         """
         manifest = self.path / "manifest.json"
-        if not manifest.exists() or self._is_damaged(manifest):
+        try:
+            state = State.of(manifest.stat())
+        except OSError:
+            return
+        if state == self._checked or self._is_damaged(manifest):
             return
         try:
             found = json.loads(manifest.read_text("utf-8"))
@@ -134,6 +141,9 @@ class Artifact:
             different = ["the file, which is not readable,"]
         if different:
             raise of_others(manifest, different)
+        # A change within a tick of the kernel's clock would not show.
+        if time.time_ns() - max(state.mtime, state.ctime) > TICK:
+            self._checked = state
 
     def refresh(self) -> None:
         """See what others have written, before rows are read; a ledger on disk shows it at once."""

@@ -16,37 +16,32 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
-from sclip_core.store.digest_columns import Files, Record
+from sclip_core.store import digest_snapshot
+from sclip_core.store.digest_columns import NOTHING, Files, Record, hash_of, signed
+from sclip_core.store.file_states import TICK, State, absolute, states_of
 from sclip_core.store.files import write_whole
+from sclip_core.store.hex_columns import DIGEST
 from sclip_core.store.keys import canonical_json
 
 TRIES = 3  # to read a file that is being written
-TICK = 20_000_000  # nanoseconds; two writes within a tick of the kernel's clock have equal times
 SECOND = 1_000_000_000  # nanoseconds
 LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each up to six characters in JSON
 SPARE = 1000  # outdated lines after which the memory is rewritten
 BLOCK = 2**16  # lines that come into columns at once
-TOGETHER = 64  # files that a thread looks at before the next
+LOOKED = 2**14  # files that are looked at before the next
+TOGETHER = 64  # of these, read by a thread
+THREADS = 4
+SAVED = 10_000  # lines without a snapshot, from which on one is written
 CHECKED = 20  # bytes of a line's checksum, with its comma, quotes and bracket
 AGAIN = "was changed while it was in use: run again"
-
-
-class State(NamedTuple):
-    """What the file system says about a file."""
-
-    size: int  # bytes
-    mtime: int  # nanoseconds, as are all times
-    ctime: int  # set by the kernel, so programs cannot preserve it
-    inode: int
-
-    @classmethod
-    def of(cls, status: os.stat_result) -> State:
-        """The state in a result of ``os.stat``."""
-        return cls(status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino)
 
 
 class Known(NamedTuple):
@@ -71,18 +66,41 @@ class Digests:
         """
         self._memory = memory
         self._keep = keep
-        self._files = Files()  # as read
-        self._known: dict[str, Known] = {}  # since then
-        self._lines = 0  # in the file, including outdated ones
+        self._known: dict[str, Known] = {}  # since it was read
+        self._load()
+
+    def _load(self) -> None:
+        """Read what is remembered: the snapshot, and the lines after it."""
+        self._files, self._lines, self._end = Files(), 0, 0
+        self._snapshot: digest_snapshot.Snapshot | None = None
+        with suppress(OSError):
+            if self._memory.is_file():
+                with self._memory.open("rb") as file:
+                    self._read_lines(file)
+
+    def _read_lines(self, file: BinaryIO) -> None:
+        self._snapshot = digest_snapshot.read(self._beside, file)
+        if self._snapshot is not None:
+            facts, self._files = self._snapshot.facts, self._snapshot.files
+            self._lines, self._end = facts.lines, facts.size
+        file.seek(self._end)
         some: list[Record] = []
-        for line in _lines_of(memory):
+        for line in iter(lambda: file.readline(LONGEST), b""):
+            self._end += len(line)
+            if line == b"\n":
+                continue
             self._lines += 1
-            if (read := _read_line(line)) is not None:
+            if (read := _read_line(line.removesuffix(b"\n"))) is not None:
                 some.append(_record(*read))
             if len(some) == BLOCK:
                 self._files.add(some)
                 some.clear()
         self._files.add(some)
+
+    @property
+    def _beside(self) -> Path:
+        """Where the snapshot is."""
+        return self._memory.with_suffix(digest_snapshot.SUFFIX)
 
     def of(self, path: Path) -> str:
         """The sha256 of one file, 64 hex digits.
@@ -97,19 +115,56 @@ class Digests:
 
     def of_many(self, paths: Iterable[Path | str]) -> list[str | ImageError]:
         """The sha256 of each file, in order; for one that cannot be read, the error."""
-        absolute = [os.path.abspath(path) for path in paths]
-        once = list(dict.fromkeys(absolute))
-        digests: dict[str, str | ImageError] = {}
-        with ThreadPoolExecutor(max_workers=4) as pool:
-            for begin in range(0, len(once), BLOCK):
-                some = once[begin : begin + BLOCK]
-                parts = [some[first : first + TOGETHER] for first in range(0, len(some), TOGETHER)]
-                for part, found in zip(parts, pool.map(self._look_at_all, parts), strict=True):
-                    pairs = list(zip(part, found, strict=True))
-                    new = {path: now for path, now in pairs if isinstance(now, Known)}
-                    self._remember({p: now for p, now in new.items() if self.known(p) != now})
-                    digests.update((p, _digest_of(now)) for p, now in pairs)
-        return [digests[path] for path in absolute]
+        digests, errors = self.in_column(paths)
+        found: list[str | ImageError] = [digest.tobytes().hex() for digest in digests]
+        for at, error in errors.items():
+            found[at] = error
+        return found
+
+    def in_column(self, paths: Iterable[Path | str]) -> tuple[NDArray[Any], dict[int, ImageError]]:
+        """The sha256 of each file, in order, and the errors of those that cannot be read.
+
+        Returns:
+            (N,) digests of 32 bytes, zeros where there is an error; errors by position.
+        """
+        blocks, begin, rest = [np.zeros(0, DIGEST)], 0, iter(paths)
+        errors: dict[int, ImageError] = {}
+        with ThreadPoolExecutor(max_workers=THREADS) as pool:
+            while some := list(map(absolute, islice(rest, LOOKED))):
+                found, failed = self._look_at_all(some, pool)
+                blocks.append(found)
+                errors |= {begin + at: error for at, error in failed.items()}
+                begin += len(some)
+        self._save()
+        if self._snapshot is not None:
+            self._snapshot.release()
+        return np.concatenate(blocks), errors
+
+    def _look_at_all(
+        self, paths: Sequence[str], pool: ThreadPoolExecutor
+    ) -> tuple[NDArray[Any], dict[int, ImageError]]:
+        """The digests of some files; those that are not known are read."""
+        states = states_of(paths, pool)
+        found = self._files.digests(paths, states)
+        at_hand = [k for k, path in enumerate(paths) if path in self._known] if self._known else []
+        for k in at_hand:  # what is known of it since is looked up one by one
+            found[k : k + 1] = np.zeros(1, DIGEST)
+        unknown = (found == np.zeros(1, DIGEST)).nonzero()[0].tolist()
+        once = list(dict.fromkeys(paths[k] for k in unknown))
+        read: dict[str, Known | ImageError] = {}
+        parts = [once[first : first + TOGETHER] for first in range(0, len(once), TOGETHER)]
+        for part, looked in zip(parts, pool.map(self._look_at_each, parts), strict=True):
+            read |= zip(part, looked, strict=True)
+            new = {path: now for path in part if isinstance(now := read[path], Known)}
+            self._remember({path: now for path, now in new.items() if self.known(path) != now})
+        errors = {}
+        for k in unknown:
+            now = read[paths[k]]
+            if isinstance(now, Known):
+                found[k] = np.void(bytes.fromhex(now.sha256))
+            else:
+                errors[k] = now
+        return found, errors
 
     def forget(self, path: Path) -> None:
         """Read a file again the next time, even if it seems unchanged."""
@@ -148,10 +203,10 @@ class Digests:
             path: absolute.
         """
         found = self._known.get(path)
-        record = None if found else self._files.of_path(hash(path))
+        record = None if found else self._files.of_path(hash_of(path))
         return _of_record(record) if record else found
 
-    def _look_at_all(self, paths: Sequence[str]) -> list[Known | ImageError]:
+    def _look_at_each(self, paths: Sequence[str]) -> list[Known | ImageError]:
         return list(map(self._look_at, paths))
 
     def _look_at(self, path: str) -> Known | ImageError:
@@ -180,6 +235,21 @@ class Digests:
             self._files.add(_record(*item) for item in self._known.items())
             self._known.clear()
 
+    def _save(self) -> None:
+        """Write a snapshot if there are many lines without one: of all lines, also of others'."""
+        covered = self._snapshot.facts.lines if self._snapshot else 0
+        if not self._keep or self._lines - covered < max(SAVED, covered // 8):
+            return
+        with suppress(OSError, UserError):  # it only saves time
+            self._load()
+            with self._memory.open("rb") as file:
+                file.seek(max(0, self._end - 1))
+                crc = digest_snapshot.crc_of(file, self._end) if file.read(1) == b"\n" else None
+            if crc is not None:
+                facts = digest_snapshot.Facts(self._end, crc, self._lines)
+                digest_snapshot.write(self._beside, facts, self._files)
+                self._load()
+
     def _append(self, files: Mapping[str, Known]) -> None:
         """Append all lines at once, so that those of several processes do not mix."""
         self._memory.parent.mkdir(parents=True, exist_ok=True)
@@ -203,21 +273,17 @@ class Digests:
         self._lines = len(lines)
 
 
-def _digest_of(found: Known | ImageError) -> str | ImageError:
-    return found.sha256 if isinstance(found, Known) else found
-
-
 def _same(path: str, state: State) -> int:
-    """A hash of what a file keeps at another mount point; Python's, of 64 bits."""
-    return hash((os.path.basename(path), *state))
+    """A hash of what a file keeps at another mount point."""
+    return hash_of(f"{os.path.basename(path)}\0{tuple(state)}")
 
 
 def _record(path: str, known: Known) -> Record:
     """What is remembered of a file, for the columns."""
-    digest = bytes.fromhex(known.sha256) or bytes(32)
+    digest = bytes.fromhex(known.sha256) or NOTHING
     size, mtime, ctime, inode = known.state
-    signed = (inode + 2**63) % 2**64 - 2**63
-    return Record(hash(path), _same(path, known.state), size, mtime, ctime, signed, digest)
+    same = _same(path, known.state)
+    return Record(hash_of(path), same, size, mtime, ctime, signed(inode), digest)
 
 
 def _of_record(record: Record) -> Known:

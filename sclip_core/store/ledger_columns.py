@@ -15,6 +15,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from sclip_core.store.hex_columns import Hex
+
 DIGEST = 64  # hex digits of a sha256, which are kept as its 32 bytes
 PLAIN, PACKED = b"t", b"d"  # how the bytes of an id begin
 BLOCK = 65_536  # rows that become Python objects at once
@@ -103,13 +105,43 @@ class Columns:
 
     def find_many(self, ids: Sequence[str]) -> NDArray[np.int64]:
         """The position of each row; -1 for those that are not there."""
+        if isinstance(ids, Hex):
+            blocks = range(0, len(ids), ids.BLOCK)
+            found = [self._find_hex(ids[begin : begin + ids.BLOCK]) for begin in blocks]
+            return np.concatenate([np.empty(0, np.int64), *found])
         keys = [
             pa.array(list(map(packed, ids[begin : begin + BLOCK])), pa.large_binary())
             for begin in range(0, len(ids), BLOCK)
         ]
         several = pa.chunked_array(keys, pa.large_binary())
-        found = pc.index_in(several, value_set=self.ids).fill_null(-1).to_numpy()
-        return np.asarray(found, np.int64)
+        at = pc.index_in(several, value_set=self.ids).fill_null(-1).to_numpy()
+        return np.asarray(at, np.int64)
+
+    def _find_hex(self, ids: Hex) -> NDArray[np.int64]:
+        """The same of digests, by the index alone: it needs no table of all ids."""
+        keys = ids.rows(slice(None), PACKED)
+        count, width = keys.shape
+        found = np.full(count, -1, np.int64)
+        if not len(self):
+            return found
+        whole = keys.tobytes()
+        hashes = np.array(
+            [zlib.crc32(whole[at : at + width]) for at in range(0, len(whole), width)], np.uint32
+        )
+        at = np.minimum(np.searchsorted(self.index["hash"], hashes), len(self) - 1)
+        same = (self.index["hash"][at] == hashes).nonzero()[0]
+        positions = self.index["position"][at[same]].astype(np.int64)
+        ends = np.frombuffer(self._ends, np.int64)  # type: ignore[attr-defined]
+        data = np.frombuffer(self._data, np.uint8)  # type: ignore[attr-defined]
+        fits = ends[positions + 1] - ends[positions] == width
+        here = ends[positions[fits]][:, None] + np.arange(width)
+        equal = (data[here] == keys[same[fits]]).all(axis=1)
+        right = same[fits][equal]
+        found[right] = positions[fits][equal]
+        for k in np.setdiff1d(same, right, assume_unique=True).tolist():  # of equal hashes
+            other = self.find(ids[k])
+            found[k] = -1 if other is None else other
+        return found
 
     def row(self, position: int) -> Row:
         """The row at a position."""

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import ItemsView, Iterable, Iterator, Mapping, Sequence, ValuesView
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from sclip_core.store.ledger_columns import Columns, Place, Row, Unfit
 
 FEW = 256  # rows that are looked up one by one
@@ -86,10 +89,19 @@ class Rows(Mapping[str, Row]):
         """The ids that have no row, in order."""
         if len(ids) < FEW:
             return [row_id for row_id in ids if row_id not in self]
-        found = self._columns.find_many(ids).tolist()
-        new, gone = self._new, self._gone
-        pairs = zip(ids, found, strict=True)
-        return [i for i, at in pairs if i not in new and (at < 0 or at in gone)]
+        return [
+            i for i, is_there in zip(ids, self.there(ids).tolist(), strict=True) if not is_there
+        ]
+
+    def there(self, ids: Sequence[str]) -> NDArray[np.bool_]:
+        """Of each id whether it has a row."""
+        found = self._columns.find_many(ids)
+        is_there = found >= 0
+        if self._gone:
+            is_there &= ~np.isin(found, list(self._gone))
+        if self._new:
+            is_there |= np.fromiter((i in self._new for i in ids), bool, len(ids))
+        return is_there
 
     def within(self, segment: str, start: int = -1, stop: int = ENDLESS) -> list[Row]:
         """The rows of a segment that begin before ``stop`` and end after ``start``."""
@@ -195,10 +207,17 @@ class GrowingRows:
             self._new, self._seen = dict(self._new), False
 
 
+def there(rows: Mapping[str, Any], ids: Sequence[str]) -> NDArray[np.bool_]:
+    """Of each id whether it has a row."""
+    if isinstance(rows, Rows):
+        return rows.there(ids)
+    return np.fromiter((row_id in rows for row_id in ids), bool, len(ids))
+
+
 def missing(rows: Mapping[str, Any], ids: Iterable[str]) -> list[str]:
     """The ids that have no row, in order."""
     if isinstance(rows, Rows):
-        return rows.missing(list(ids))
+        return rows.missing(ids if isinstance(ids, Sequence) else list(ids))
     return [row_id for row_id in ids if row_id not in rows]
 
 

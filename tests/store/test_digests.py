@@ -474,4 +474,4 @@ def test_files_are_looked_up_while_others_are_added():
             thread.join()
         sys.setswitchinterval(before)
     assert not errors
-    assert (files.of_path(59_999).path, files.of_same(-59_999).path) == (59_999, 59_999)
+    assert (files.of_path(59_999).same, files.of_same(-59_999).same) == (-59_999, -59_999)

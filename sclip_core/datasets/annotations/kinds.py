@@ -11,7 +11,7 @@ from sclip_core.config import UserError
 from sclip_core.config.errors import few
 from sclip_core.datasets.annotations.yolo import looks_like_yolo
 from sclip_core.datasets.annotations.yolo_names import is_names_file
-from sclip_core.datasets.samples import files_of
+from sclip_core.datasets.samples import by_suffix, files_of
 
 LOOK_AT = 20  # files of a folder that are read to recognise the format
 PEEK = 1 << 16  # bytes of a file's beginning and of its end
@@ -51,6 +51,8 @@ def kinds_of(folder: Path) -> Kinds:
     Raises:
         UserError: the folder cannot be listed, or two files have the same id.
     """
+    if not by_suffix(folder, (".json", ".txt", ".xml")):
+        return Kinds([], {}, {}, False, False, None)
     pages = files_of(folder, (".json",))
     texts = {i: path for i, path in files_of(folder, (".txt",)).items() if not is_names_file(path)}
     first = dict(islice(pages.items(), LOOK_AT))

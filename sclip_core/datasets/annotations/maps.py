@@ -38,7 +38,7 @@ from sclip_core.datasets.integrity import refuse_damaged
 from sclip_core.datasets.sample import Sample
 from sclip_core.datasets.samples import files_of, own_folder
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
-from sclip_core.store.digests import State
+from sclip_core.store.file_states import State
 from sclip_core.store.files import write_whole, written_to
 
 MARKER = "complete.json"  # written last: the state of each image whose map is drawn

@@ -9,14 +9,16 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from sclip_core.datasets import Sample, check_sizes
+from sclip_core.datasets.sample_columns import without_labels
 from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
-from sclip_core.store.ledger_rows import missing
+from sclip_core.store.ledger_rows import there
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
@@ -57,18 +59,17 @@ class MetricsStage(Stage):
             settings["labels"] = [list(words.numbers), [number for number, _ in words.ignored]]
         if dataset.palette is not None:
             settings["palette"] = [dataset.palette.codes, dataset.palette.classes]
-        if any(sample.label_file is None for sample in dataset.samples):
+        if any(without_labels(dataset.samples)):
             settings["empty"] = "background" if dataset.has_background else None
         return settings
 
     @cached_property
-    def row_ids(self) -> list[str]:
+    def row_ids(self) -> Sequence[str]:
         """Of each sample, in order: the digests of its image and of its label map."""
-        inputs = self.run.inputs
-        return [
-            f"{image}:{label}"
-            for image, label in zip(inputs.image_digests, inputs.label_digests, strict=True)
-        ]
+        images, labels = self.run.inputs.image_digests, self.run.inputs.label_digests
+        if isinstance(images, Hex) and isinstance(labels, Hex):
+            return images.joined(labels)
+        return [f"{image}:{label}" for image, label in zip(images, labels, strict=True)]
 
     def samples_of(self, row_id: str) -> Sequence[Sample]:
         """The samples with this image and this ground truth."""
@@ -85,7 +86,8 @@ class MetricsStage(Stage):
 
     def wanted(self) -> Sequence[str]:
         """Pairs of image and ground truth, each once."""
-        return list(self._samples)
+        ids = self.row_ids
+        return ids.unique() if isinstance(ids, Hex) else list(dict.fromkeys(ids))
 
     def image_of(self, row_id: str) -> str:
         """The image's digest, which an id begins with."""
@@ -120,11 +122,14 @@ class MetricsStage(Stage):
         Args:
             rows: those that are there; None: as of now.
         """
-        rows, failed = self.rows() if rows is None else rows, set(self.run.journal.failures)
-        pairs = zip(self.row_ids, self.run.inputs.samples, strict=True)
-        left_out = {row_id for row_id, sample in pairs if sample.image_id in failed}
-        left_out.update(missing(rows, self.row_ids))
-        return [row_id not in left_out for row_id in self.row_ids]
+        scored = there(self.rows() if rows is None else rows, self.row_ids)
+        failed = set(self.run.journal.failures)
+        if failed:
+            pairs = list(zip(self.row_ids, self.run.inputs.samples, strict=True))
+            left_out = {row_id for row_id, sample in pairs if sample.image_id in failed}
+            scored &= np.fromiter((i not in left_out for i in self.row_ids), bool, len(scored))
+        found: list[bool] = scored.tolist()
+        return found
 
     def tally(self) -> Scored:
         """What is stored, of all samples that have it, summed up by image and over the dataset."""

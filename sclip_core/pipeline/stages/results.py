@@ -19,6 +19,7 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.datasets.record import made_from
+from sclip_core.datasets.sample_columns import ids_of
 from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
@@ -77,15 +78,11 @@ class ResultsStage:
     def _images(self) -> Iterator[list[str | None]]:
         """Of each image of the dataset, in order: its id and its row's; None: left out."""
         scored = zip(self.metrics.row_ids, self.metrics.scored(), strict=True)
-        row_ids = (row_id if there else None for row_id, there in scored)
-        digested = zip(self.run.inputs.samples, row_ids, strict=True)
-        known = next(digested, None)  # the samples of the dataset but for unreadable ones
-        for sample in self.run.inputs.dataset.samples:
-            if known is not None and known[0] is sample:
-                yield [sample.image_id, known[1]]
-                known = next(digested, None)
-            else:
-                yield [sample.image_id, None]
+        known = (row_id if there else None for row_id, there in scored)
+        # Of the samples of the dataset, those that can be read are known.
+        inputs = self.run.inputs
+        for image_id, is_read in zip(ids_of(inputs.dataset.samples), inputs.is_read(), strict=True):
+            yield [image_id, next(known) if is_read else None]
 
     @property
     def run_id(self) -> str:

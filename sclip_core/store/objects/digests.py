@@ -15,13 +15,19 @@ import time
 from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from typing import TYPE_CHECKING, Protocol
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.places import ObjectPath, Place, listed_place
 from sclip_core.store import places
 from sclip_core.store.arrow import reader_of
+from sclip_core.store.digest_columns import NOTHING
 from sclip_core.store.digests import Digests
+from sclip_core.store.hex_columns import DIGEST
 from sclip_core.store.objects.bucket import THREADS, Entry, content_name, side_by_side
 from sclip_core.store.objects.contents import Contents, content_and_etag
 from sclip_core.store.objects.listing import entries_of, forget_object
@@ -205,6 +211,19 @@ class DataDigests:
         of_files = iter(self._files.of_many(files) if files else [])
         of_objects = self._objects.of_many(objects, told) if objects else {}
         return [of_objects[p] if isinstance(p, ObjectPath) else next(of_files) for p in listed]
+
+    def in_column(
+        self, paths: Iterable[str], told: Told | None = None
+    ) -> tuple[NDArray[Any], dict[int, ImageError]]:
+        """The same as digests of 32 bytes, zeros where there is an error; errors by position."""
+        rest = iter(paths)
+        first = list(islice(rest, 1))  # all are files, or all are objects
+        if not any(isinstance(listed_place(path), ObjectPath) for path in first):
+            return self._files.in_column(chain(first, rest))
+        found = self.of_many(chain(first, rest), told)
+        errors = {at: one for at, one in enumerate(found) if isinstance(one, ImageError)}
+        digests = (NOTHING if isinstance(one, ImageError) else bytes.fromhex(one) for one in found)
+        return np.frombuffer(b"".join(digests), DIGEST), errors
 
     def of(self, path: Place) -> str:
         """The sha256 of one.
