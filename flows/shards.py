@@ -56,9 +56,12 @@ def sclip_spread(
     **given: Any,
 ) -> Any:
     """Let workers compute the parts of a run, each as a run of a deployment; then score it."""
-    runs = opened_runs(config, preset, pamr, given)
-    for run in runs:
-        run.check()  # before a worker begins
+    try:
+        runs = opened_runs(config, preset, pamr, given)
+        for run in runs:
+            run.check()  # before a worker begins
+    except UserError as error:
+        raise UserError(in_parameters(str(error))) from error
     own = {"config": config, "preset": preset, "pamr": pamr, "parts": parts, **given}
     parameters = json.loads(
         json.dumps({k: v for k, v in own.items() if v is not None}, default=str)
@@ -110,6 +113,7 @@ def _cancel(begun: list[UUID]) -> None:
     """Stop the parts that are not done."""
     with suppress(Exception), get_client(sync_client=True) as client:
         for run_id in begun:
-            state = client.read_flow_run(run_id).state
-            if state is None or not state.is_final():
-                client.set_flow_run_state(run_id, Cancelling())
+            with suppress(Exception):  # the others are to stop nevertheless
+                state = client.read_flow_run(run_id).state
+                if state is None or not state.is_final():
+                    client.set_flow_run_state(run_id, Cancelling())

@@ -47,8 +47,8 @@ Direct = Annotated[bool, Parameter(help="The same stages without Prefect.", nega
 Shard = Annotated[
     str | None,
     Parameter(
-        help="Compute one part alone, without results: 0/8 to 7/8, for a job each. Without it "
-        "sclip run then finds all. [all]"
+        help="Compute one part alone, 0/8 to 7/8, and write no results: a job for each part, and "
+        "then sclip run without --shard, which finds all parts. [all]"
     ),
 ]
 Config = Annotated[Path | None, Parameter(help="Settings file. [pipeline.yaml, if it exists]")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from typing import TypeAlias
 
@@ -137,11 +137,12 @@ def followed(stage: AnyStage) -> Iterator[None]:
     stage.run.reporter.start(stage.name, len(ids), there, stage.unit)
 
     def look() -> None:
-        before = there
+        before = now = there
         while not done.wait(LOOK):
-            stage.artifact.refresh()
-            now = len(ids) - len(stage.missing(ids))
-            if now > before:
+            with suppress(UserError):  # whoever needs the rows says what is wrong
+                stage.artifact.refresh()
+                now = len(ids) - len(stage.missing(ids))
+            if now > before and not done.is_set():
                 stage.run.reporter.advance(stage.name, now - before)
                 before = now
 
@@ -151,4 +152,4 @@ def followed(stage: AnyStage) -> Iterator[None]:
         yield
     finally:
         done.set()
-        thread.join()
+        thread.join(LOOK)  # object storage may keep it waiting for minutes

@@ -126,7 +126,8 @@ class Processes(Runner):
         given = (counter, self._halted, self.threads)
         pool = ProcessPoolExecutor(self.places, context, begin, given)
         with _environment(self.threads), _without_interrupts():
-            pool.submit(os.getpid)  # which starts all of them
+            for _ in range(self.places):  # each starts one: none is ready before the last is asked
+                pool.submit(os.getpid)
         return pool
 
     def _sent(self, work: Work) -> Future[Report]:

@@ -313,9 +313,9 @@ class Stage(ABC):
 
     def credited(self, outcome: Outcome) -> Outcome:
         """What the stage did, with the rows that a pass of another process made for it."""
-        count, seconds = self.owed
-        count = min(count, outcome.cached)
-        self.owed = (0, 0.0)
+        owed, seconds = self.owed
+        count = min(owed, outcome.cached)
+        self.owed = (owed - count, 0.0)  # other shards may have the rest of the rows
         return replace(
             outcome,
             cached=outcome.cached - count,

@@ -162,9 +162,13 @@ def at_hand(pipelines: Sequence[Pipeline]) -> Iterator[None]:
     """Give the stages of a command their work, and let this process find them by it."""
     command, folder = uuid.uuid4().hex, os.getcwd()
     owner = pipelines[0].run.lease.name
-    # A worker may have another device, for which ``auto`` means another precision.
+    # A worker may have another device, for which ``auto`` means another precision, and begin in
+    # another folder, where the default artifacts would be others.
     settings = [
-        each.run.settings.model_copy(update={"dtype": each.run.models.dtype}) for each in pipelines
+        each.run.settings.model_copy(
+            update={"dtype": each.run.models.dtype, "artifacts": each.run.settings.artifacts}
+        )
+        for each in pipelines
     ]
     text = packed(settings)
     for number, pipeline in enumerate(pipelines):

@@ -31,7 +31,10 @@ class Record(NamedTuple):
 
 
 class Files:
-    """Files by the hashes of their paths; of several with one path, the last one counts."""
+    """Files by the hashes of their paths; of several with one path, the last one counts.
+
+    One thread adds files; any number of them look files up meanwhile.
+    """
 
     def __init__(
         self,
@@ -69,19 +72,22 @@ class Files:
         order = np.argsort(hashes, kind="stable")
         place = np.searchsorted(self.index["hash"], hashes[order])
         positions = (order + first).astype(np.uint32)
-        self.index = {
+        index = {
             "hash": np.insert(self.index["hash"], place, hashes[order]),
             "position": np.insert(self.index["position"], place, positions),
         }
+        # In this order, as other threads look up meanwhile: what an index points to is there.
         self.columns, self._by_same = columns, None
+        self.index = index
 
     def find(self, paths: Numbers) -> Numbers:
         """The position of each file, by the hash of its path; -1: not there."""
-        hashes = self.index["hash"]
+        index = self.index  # one of them: another thread may add files
+        hashes = index["hash"]
         if not len(hashes):
             return np.full(len(paths), -1, np.int64)
         at = np.minimum(np.searchsorted(hashes, paths), len(hashes) - 1)
-        return np.where(hashes[at] == paths, self.index["position"][at].astype(np.int64), -1)
+        return np.where(hashes[at] == paths, index["position"][at].astype(np.int64), -1)
 
     def of_path(self, path: int) -> Record | None:
         """The file with a hash of its path; whether it is the same is left to its state."""

@@ -2,7 +2,8 @@
 
 A second run over 5,000 images stats 5,000 files instead of reading 800 MB. Size and modification
 time alone do not identify a file's content: ``cp -p``, ``rsync -a`` and archives preserve them.
-Where the path is not known, as at another mount point, name, size, times and inode are enough.
+Where the path is not known, as at another mount point, name, size, times and inode are enough,
+if the times are finer than seconds.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from sclip_core.store.hex_columns import DIGEST
 from sclip_core.store.keys import canonical_json
 
 TRIES = 3  # to read a file that is being written
+SECOND = 1_000_000_000  # nanoseconds
 LONGEST = 1 << 16  # bytes of a line; a path has at most 4,096, each up to six characters in JSON
 SPARE = 1000  # outdated lines after which the memory is rewritten
 BLOCK = 2**16  # lines that come into columns at once
@@ -212,10 +214,13 @@ class Digests:
         known = self.known(path)
         with suppress(OSError):  # ``_hashed`` reports the error
             state = State.of(os.stat(path))
-            if known is None:  # perhaps it is known by another path: another mount point
+            if known is None and state.ctime % SECOND:
+                # Perhaps it is known by another path: another mount point. Times of whole seconds
+                # are those of archives and images of disks, of which two may have the same files
+                # but for their content.
                 record = self._files.of_same(_same(path, state))
-                known = _of_record(record) if record else FORGOTTEN
-            if known.state == state and known.sha256:
+                known = _of_record(record) if record else None
+            if known is not None and known.state == state and known.sha256:
                 return known
         return _hashed(path)
 

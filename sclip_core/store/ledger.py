@@ -177,6 +177,8 @@ class Ledger:
             return
         with self._reading:
             content = self._read()
+            if content.inode == -1:  # a line that is not whole yet, which a snapshot does not cover
+                return
             if content.odd or content.size - self._covered < least or not content.rows.settle():
                 return
             facts, columns = content.facts(), content.rows.columns

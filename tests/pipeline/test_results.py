@@ -16,6 +16,7 @@ from sclip_core.results.files import TABLES, VERSION_KEY, check_run, read_table,
 from sclip_core.store import keys
 
 from ..conftest import TINY
+from ..flows.conftest import write_own
 
 
 class Notes(Silent):
@@ -194,3 +195,28 @@ def test_images_that_are_known_to_have_failed_are_left_out(tmp_path, voc, monkey
     pipeline.results.execute()
     (row,) = pipeline.results.read()
     assert (row["num_images"], row["num_failed"]) == (3, 1)
+
+
+def test_the_key_names_each_image_with_its_own_row(tmp_path):
+    """Also where a file before it cannot be read."""
+    own = write_own(tmp_path / "own", 3)
+    first = sorted((own / "images").iterdir())[0]
+    first.unlink()
+    first.symlink_to(tmp_path / "nowhere")
+    paths = {"images": own / "images", "labels": own / "labels", "classes": own / "classes.txt"}
+    run = Run(resolve(**paths, **TINY, artifacts=tmp_path / "artifacts"))
+    run_pipeline(run)
+    results = Pipeline.of(run).results
+    metrics, samples = results.metrics, run.inputs.dataset.samples
+    row_of = {s.image_id: i for s, i in zip(run.inputs.samples, metrics.row_ids, strict=True)}
+    images = [[s.image_id, row_of.get(s.image_id)] for s in samples]
+    assert [row is None for _, row in images] == [True, False, False]
+    identity = {
+        "stage": results.name,
+        "version": results.version,
+        "dataset": run.inputs.dataset.name,
+        "class_names": run.inputs.dataset.vocabulary.class_names,
+        "metrics": metrics.key,
+        "images": images,
+    }
+    assert results.key == keys.artifact_key(identity)

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import wait
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,12 +20,16 @@ import pytest
 
 from sclip_core.config import UserError, resolve, resolve_several
 from sclip_core.demo.scenes.files import write_scenes
-from sclip_core.pipeline import work
-from sclip_core.pipeline.executing import pieces, take
+from sclip_core.pipeline import executing, runners, work
+from sclip_core.pipeline.executing import followed, pieces, take
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.work import at_hand, run_shard
 from sclip_core.progress import Silent
+from sclip_core.store.objects import artifact as object_artifacts
+from sclip_core.store.objects import ledger as object_ledgers
+from sclip_core.store.objects.faults import StorageError
+from sclip_core.store.objects.ledger import ObjectLedger
 
 from ..conftest import TINY
 from ..flows.conftest import write_own
@@ -58,6 +67,28 @@ def elsewhere(stage):
             work._opened.clear()
             work._opened[piece.command] = mine
         take(piece, report)
+
+
+class TwoWorkers:
+    """Two processes that keep what they have open; a shard goes to the other one each stage."""
+
+    def __init__(self):
+        self.opened = [{}, {}]
+        self.turn = 0
+
+    def __call__(self, stage):
+        self.turn += 1
+        for piece in reversed(pieces(stage)):
+            if not piece.away:
+                run_shard(piece)
+                continue
+            worker = (piece.shard + self.turn) % 2
+            mine, work._opened = work._opened, self.opened[worker]
+            try:
+                report = run_shard(piece)
+            finally:
+                work._opened = mine
+            take(piece, report)
 
 
 class Heard(Silent):
@@ -111,6 +142,48 @@ def test_runs_that_share_a_pass(given):
         expected = 0 if force else 4
         dense = [each.outcomes["dense_features"].computed for each in finished]
         assert dense == [expected, 0, expected, 0]
+        for ledger in given["artifacts"].glob("refine/*/ledger.jsonl"):
+            lines = map(json.loads, ledger.read_text().splitlines())
+            stored = [row["id"] for line in lines for row in line["rows"]]
+            assert len(stored) == (8 if force else 4)
+
+
+def test_what_others_store_in_a_bucket_is_seen(given, bucket, monkeypatch):
+    """A listing is taken to be true for seconds, but not where a stage begins and ends."""
+    monkeypatch.setattr(object_ledgers, "FRESH", 1e9)
+    monkeypatch.setattr(object_artifacts, "ledger_of", ObjectLedger)  # each process has its own
+    stored, append = [], ObjectLedger.append
+
+    def noted(self, rows, seconds):
+        stored.extend((self._folder, row.id) for row, _ in rows)
+        append(self, rows, seconds)
+
+    monkeypatch.setattr(ObjectLedger, "append", noted)
+    run = Run(resolve(**{**given, "artifacts": bucket}, shards=2))
+    run.runner = FakeRunner()
+    (finished,) = run_pipelines([run], TwoWorkers())
+    assert finished.num_images == 4
+    assert {each.computed for each in finished.outcomes.values() if each.unit == "images"} == {4}
+    assert len(stored) == len(set(stored))  # nobody computes what another one has stored
+
+
+def test_rows_that_failed_elsewhere_are_known(tmp_path):
+    """The command's own process does not try them again, such as when it mends others."""
+    data = write_voc(tmp_path / "VOC2012", 4)
+    image = sorted((data / "JPEGImages").iterdir())[1]
+    image.write_bytes(image.read_bytes()[:3000])
+    given = {"dataset": "voc21", "data_root": data, "artifacts": tmp_path / "there", **TINY}
+    run = Run(resolve(**given, shards=2))
+    run.runner = FakeRunner()
+    failed = {}
+
+    def noted(stage):
+        elsewhere(stage)
+        failed[stage.name] = getattr(stage, "failed", None)
+
+    run_pipelines([run], noted)
+    digest = hashlib.sha256(image.read_bytes()).hexdigest()
+    assert failed["dense_features"] == {digest}
 
 
 class FakeRunner:
@@ -123,6 +196,26 @@ class FakeRunner:
         """Nothing is open."""
 
     start = stop = close
+
+
+def test_storage_that_fails_while_rows_are_counted_is_no_matter(given, monkeypatch):
+    """Nobody could read the traceback of a thread, and the work goes on."""
+    monkeypatch.setattr(executing, "LOOK", 0.01)
+    raised, asked = [], []
+    monkeypatch.setattr(threading, "excepthook", raised.append)
+    run = Run(resolve(**given))
+    run.runner = FakeRunner()
+    stage = Pipeline.of(run).dense_features
+
+    def fail():
+        asked.append(1)
+        raise StorageError("s3://bucket/a cannot be read")
+
+    monkeypatch.setattr(stage.artifact, "refresh", fail)
+    with followed(stage):
+        while len(asked) < 3 and not raised:
+            time.sleep(0.01)
+    assert not raised
 
 
 def test_failures_are_those_of_the_run(tmp_path):
@@ -197,6 +290,39 @@ def test_relative_paths_begin_where_the_command_does(given, tmp_path, monkeypatc
     finally:
         work._opened.clear()
     assert report.outcome.path.startswith(str(tmp_path / "there"))
+
+
+def test_default_artifacts_are_those_of_the_command(given, tmp_path, monkeypatch):
+    """A worker may begin in another folder."""
+    monkeypatch.chdir(tmp_path)
+    given.pop("artifacts")
+    pipeline = Pipeline.of(Run(resolve(**given)))
+    with at_hand([pipeline]):
+        piece = pipeline.text_bank.work
+    monkeypatch.chdir(tmp_path.parent)
+    (opened,) = work.unpacked(piece.settings, piece.folder)
+    assert opened.artifacts == tmp_path / "artifacts"
+
+
+def test_all_processes_have_their_share_of_the_threads(given, monkeypatch):
+    """And none of them gets the terminal's Ctrl-C, however early."""
+    for name in runners.THREADS:
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(runners, "core_count", lambda: 6)
+    runner = runners.Processes(resolve(**given, runner="processes", shards=3), 0)
+    try:
+        runner.start()
+        ids = [process.pid for process in multiprocessing.active_children()]
+        assert len(ids) == 3
+        wait([runner._pool.submit(time.sleep, 0.2) for _ in range(6)])  # they are there
+        for pid in ids:
+            begun = Path(f"/proc/{pid}/environ").read_text().split("\0")
+            assert {f"{name}=2" for name in runners.THREADS} <= set(begun)
+            status = Path(f"/proc/{pid}/status").read_text().splitlines()
+            (blocked,) = (line.split()[1] for line in status if line.startswith("SigBlk"))
+            assert int(blocked, 16) & (1 << (signal.SIGINT - 1))
+    finally:
+        runner.close()
 
 
 def test_a_worker_with_other_weights_is_named(given):

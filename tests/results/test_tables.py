@@ -118,6 +118,18 @@ def test_images_that_all_runs_have(tmp_path):
     np.testing.assert_array_equal(pairs.areas[0].label, [[8, 0, 0]] * 2)
 
 
+def test_images_are_paired_in_the_order_of_their_ids(tmp_path):
+    """In whichever order runs have them: the draws of a comparison go by their places."""
+    names = ["ü", "b", "B", "a/b", "a", "10", "9"]
+    images = {name: [(k, 8, 8), (0, 0, 1), (0, 0, 0)] for k, name in enumerate(names)}
+    made_run(tmp_path, "a", images)
+    made_run(tmp_path, "b", dict(sorted(images.items(), reverse=True)))
+    pairs = results.paired(["a", "b"], tmp_path)
+    assert pairs.images == tuple(sorted(names))
+    for areas in pairs.areas:
+        assert areas.intersect[:, 0].tolist() == [names.index(name) for name in sorted(names)]
+
+
 @pytest.mark.parametrize(
     ("images", "names", "says"),
     [

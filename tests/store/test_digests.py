@@ -6,6 +6,8 @@ import builtins
 import hashlib
 import json
 import os
+import sys
+import threading
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from sclip_core.config import ImageError, UserError
+from sclip_core.store.digest_columns import Files, Record
 from sclip_core.store.digests import Digests, State, _read_line
 
 
@@ -432,3 +435,43 @@ def test_second_pass_over_many_files_reads_none(tmp_path, memory, opened):
     opened.clear()
     assert Digests(memory).of_many(paths) == first
     assert not opened
+
+
+def test_times_of_whole_seconds_tell_nothing_at_another_path(files, elsewhere, memory, monkeypatch):
+    """Images of two disks, made alike, may have the same names, sizes, times and inodes."""
+    real = State.of
+    plain = {"mtime": 0, "ctime": 5 * 10**9, "inode": 7}
+    monkeypatch.setattr(State, "of", lambda status: real(status)._replace(**plain))
+    Digests(memory).of_many(files)
+    files[0].write_bytes(b"x" * files[0].stat().st_size)
+    assert Digests(memory).of(elsewhere[0]) == expected(files)[0]
+
+
+def test_files_are_looked_up_while_others_are_added():
+    """By several threads, as when a million files are digested for the first time."""
+    files, errors, done = Files(), [], threading.Event()
+    before = sys.getswitchinterval()
+
+    def look() -> None:
+        while not done.is_set():
+            try:
+                for wanted in (-(2**63), *range(9_999, 60_000, 10_000), 2**63 - 1):
+                    files.of_path(wanted)
+                    files.of_same(wanted)
+            except Exception as error:
+                errors.append(error)
+
+    threads = [threading.Thread(target=look) for _ in range(4)]
+    sys.setswitchinterval(1e-6)
+    try:
+        for thread in threads:
+            thread.start()
+        for first in range(0, 60_000, 10_000):
+            files.add(Record(n, -n, 1, 1, 1, 1, bytes(32)) for n in range(first, first + 10_000))
+    finally:
+        done.set()
+        for thread in threads:
+            thread.join()
+        sys.setswitchinterval(before)
+    assert not errors
+    assert (files.of_path(59_999).same, files.of_same(-59_999).same) == (-59_999, -59_999)

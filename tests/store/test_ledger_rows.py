@@ -306,3 +306,19 @@ def test_a_forked_process_has_its_own(tmp_path):
     """A lock that another thread held when the process was forked would never be free there."""
     command = [sys.executable, "-c", FORKED, str(tmp_path / "ledger.jsonl")]
     subprocess.run(command, cwd=Path(__file__).parents[2], check=True, timeout=60)
+
+
+def test_a_line_without_its_end_is_in_no_snapshot(tmp_path):
+    """A snapshot says of which bytes it is, and that line is not among them."""
+    path = tmp_path / "ledger.jsonl"
+    Ledger(path).append("0000", [Row(DIGESTS[0], 0, 1, 0)], 1.0, chunk=8)
+    Ledger(path).append("0000", [Row(DIGESTS[1], 1, 2, 0)], 1.0, chunk=8)
+    path.write_bytes(path.read_bytes()[:-1])
+    ledger = Ledger(path)
+    assert len(ledger.rows()) == 2
+    ledger.save_snapshot(0)
+    assert not path.with_name("ledger.arrow").exists()
+    ledger.append("0000", [Row(DIGESTS[2], 2, 3, 0)], 1.0, chunk=8)
+    ledger.save_snapshot(0)
+    assert path.with_name("ledger.arrow").exists()
+    assert (len(Ledger(path).rows()), Ledger(path).seconds()) == (3, 3.0)

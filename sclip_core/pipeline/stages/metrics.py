@@ -17,6 +17,7 @@ from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.hex_columns import Hex
+from sclip_core.store.ledger import Row
 from sclip_core.store.ledger_rows import there
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
@@ -113,12 +114,15 @@ class MetricsStage(Stage):
         for row_id, confused in self.loaded(compare, ids):
             yield NewRow(row_id, np.stack(confused, axis=1))
 
-    def scored(self) -> list[bool]:
+    def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.
 
         An image that failed now may have an old row.
+
+        Args:
+            rows: those that are there; None: as of now.
         """
-        scored = there(self.rows(), self.row_ids)
+        scored = there(self.rows() if rows is None else rows, self.row_ids)
         failed = set(self.run.journal.failures)
         if failed:
             pairs = list(zip(self.row_ids, self.run.inputs.samples, strict=True))
@@ -130,9 +134,9 @@ class MetricsStage(Stage):
     def tally(self) -> Scored:
         """What is stored, of all samples that have it, summed up by image and over the dataset."""
         samples, row_ids = self.run.inputs.samples, self.row_ids
-        places = [place for place, there in enumerate(self.scored()) if there]
+        rows = self.rows()  # once: another process may strike some at any moment
+        places = [place for place, there in enumerate(self.scored(rows)) if there]
         tally = Tally(len(places), self.run.inputs.dataset.vocabulary.num_classes)
-        rows = self.rows()
         # File by file, of which each is read once or twice.
         order = sorted(range(len(places)), key=lambda k: rows[row_ids[places[k]]].segment)
         try:

@@ -23,7 +23,15 @@ from typing import Any, NamedTuple, TypeVar
 from sclip_core.config.optional import optional
 from sclip_core.config.places import ObjectPath
 from sclip_core.store.files import KEPT
-from sclip_core.store.objects.faults import NOT_FOUND, StorageError, is_final, kind, reason, told
+from sclip_core.store.objects.faults import (
+    NOT_FOUND,
+    PANIC,
+    StorageError,
+    is_final,
+    kind,
+    reason,
+    told,
+)
 
 LOG = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -256,7 +264,9 @@ class Bucket:
         while True:
             try:
                 found = request()
-            except Exception as error:  # obstore's own exceptions share no module of their own
+            except BaseException as error:  # obstore's own exceptions share no module of their own
+                if not isinstance(error, Exception) and kind(error) != PANIC:
+                    raise
                 if kind(error) == NOT_FOUND and not writing and may_lack:
                     self._patience = PATIENT  # it has answered
                     raise FileNotFoundError(str(path)) from None
@@ -309,7 +319,11 @@ def content_name(data: bytes, started: int) -> str:
 def _opened(url: str, patience: float) -> Any:
     from obstore.store import from_url
 
-    endpoint = next((os.environ[name] for name in ENDPOINTS if os.environ.get(name)), "")
+    named = next((name for name in ENDPOINTS if os.environ.get(name)), "")
+    endpoint = os.environ.get(named, "")
+    ours = named.startswith("AWS_") == url.startswith("s3://")
+    if endpoint and ours and not endpoint.startswith(("http://", "https://")):
+        raise ValueError(f"{named} is no URL: it has to begin with http:// or https://")
     if any(host in endpoint for host in LOOPBACK):
         _exempt(os.environ)
     options: Any = {"timeout": TIMEOUTS[patience], "connect_timeout": "5s"}

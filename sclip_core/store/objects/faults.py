@@ -14,7 +14,8 @@ from sclip_core.store.files import KEPT, DiskError
 
 LONGEST = 160  # characters of a reason
 NOT_FOUND = "NotFoundError"
-FOR_GOOD = (NOT_FOUND, "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
+PANIC = "PanicException"  # no Exception: obstore was given what it did not expect
+FOR_GOOD = (NOT_FOUND, PANIC, "PermissionDeniedError", "UnauthenticatedError", "NotSupportedError")
 REFUSED = {"301", "307", "400", "401", "403", "404", "405", "501"}  # as they will be again
 PASSING = {"RequestTimeout", "RequestTimeTooSkewed"}  # answers of those kinds that may not be
 INSTANCE = "169.254."  # where a machine of a cloud is asked for credentials, in want of others
@@ -44,6 +45,7 @@ MEANINGS = {
     "429": "the storage has too many requests",
     "503": "the storage has too many requests",
     NOT_FOUND: "there is no such bucket or object",
+    PANIC: "credentials or an endpoint in the environment have a line break or a space in them",
     "PermissionDeniedError": "permission denied: do the credentials allow it?",
     "UnauthenticatedError": NO_CREDENTIALS,
 }
@@ -53,7 +55,7 @@ class StorageError(DiskError):
     """Object storage refused or could not be reached; what was there before is unchanged."""
 
 
-def told(path: ObjectPath, error: Exception, writing: bool, waited: float) -> StorageError:
+def told(path: ObjectPath, error: BaseException, writing: bool, waited: float) -> StorageError:
     """The error of a request as one line, without what may be secret.
 
     Args:
@@ -68,7 +70,7 @@ def told(path: ObjectPath, error: Exception, writing: bool, waited: float) -> St
     return StorageError(line, may_pass=not is_final(error))
 
 
-def is_final(error: Exception) -> bool:
+def is_final(error: BaseException) -> bool:
     """Whether another try would be refused too."""
     text = str(error)
     if kind(error) in FOR_GOOD or INSTANCE in text:
@@ -79,12 +81,12 @@ def is_final(error: Exception) -> bool:
     return status[1] in REFUSED and not PASSING & set(CODE.findall(text))
 
 
-def kind(error: Exception) -> str:
+def kind(error: BaseException) -> str:
     """The name of obstore's class for an error; it raises Python's own where nothing is found."""
     return NOT_FOUND if isinstance(error, FileNotFoundError) else type(error).__name__
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """Why a request failed, in a few words without secrets."""
     text = str(error)
     if INSTANCE in text:

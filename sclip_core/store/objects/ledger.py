@@ -235,7 +235,9 @@ class ObjectLedger:
         return self._bucket.read_range(entry.path, max(0, entry.size - length), entry.size)
 
     def _take(self, name: str, size: int, index: Index) -> None:
-        """Add what a batch says."""
+        """Add what a batch says, once: a listing may show what was put here a moment ago."""
+        if name in self._sizes:
+            return
         self._sizes[name] = size
         self._seconds += index.seconds
         for place in index.struck:

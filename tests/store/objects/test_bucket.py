@@ -147,6 +147,21 @@ def test_nobody_listens(bucket, monkeypatch, impatient):
     assert "(no connection to http://127.0.0.1:" in said
 
 
+def test_an_endpoint_without_a_scheme(bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "key:secret@localhost:9000")
+    said = refusal(lambda: Bucket(bucket.bucket).entries(bucket))
+    assert "AWS_ENDPOINT_URL is no URL: it has to begin with http:// or https://" in said
+    assert "secret" not in said
+
+
+def test_a_line_break_in_credentials(bucket, monkeypatch):
+    """On which the library panics, with what is no ``Exception``."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "an-access-key\r\n")
+    said = refusal(lambda: Bucket(bucket.bucket).entries(bucket))
+    assert "have a line break or a space in them" in said
+    assert "an-access-key" not in said
+
+
 def test_no_answer(bucket, monkeypatch, impatient):
     with socket.socket() as silent:
         silent.bind(("127.0.0.1", 0))

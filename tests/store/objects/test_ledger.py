@@ -52,6 +52,20 @@ def test_two_processes(ledgers):
     assert first.rows().missing(["d", "a", "e"]) == ["d", "e"]
 
 
+def test_a_batch_that_a_listing_shows_at_once_counts_once(ledgers, monkeypatch):
+    """Another thread may list what was put before it is taken."""
+    ledger, put = ledgers(), ObjectLedger._put
+
+    def put_and_listed(self, data):
+        name = put(self, data)
+        self.refresh()
+        return name
+
+    monkeypatch.setattr(ObjectLedger, "_put", put_and_listed)
+    add(ledger, "a", "b")
+    assert (ledger.seconds(), set(ledger.rows())) == (1.0, {"a", "b"})
+
+
 def test_the_later_row_replaces_the_earlier_one(ledgers):
     first, second = ledgers(), ledgers()
     add(first, "a")
@@ -210,3 +224,16 @@ def test_an_index_that_was_damaged_on_its_way_is_read_again(ledgers, disturbed, 
     assert set(ledgers().rows()) == {"a"}
     assert proxy.faulty["flipped"] == 1
     assert caplog.text == ""
+
+
+def test_a_snapshot_of_removed_batches_is_not_used(ledgers):
+    """Rows exist where their batches do: one may have been removed by its prefix."""
+    first = ledgers()
+    for number in range(FEW + 6):
+        add(first, str(number))
+    first.settle()
+    assert objects_of(first, "index")
+    gone = first.rows()["3"]
+    path = first.path_of(gone.segment)
+    bucket_of(path.bucket).delete(path)
+    assert set(ledgers().rows()) == {str(n) for n in range(FEW + 6)} - {"3"}
