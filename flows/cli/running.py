@@ -68,6 +68,12 @@ def run_shards(datasets: Iterable[Sequence[Settings]], shard: str) -> int:
     from sclip_core.pipeline.run import Run
 
     part, parts = part_of(shard)
+    for several in datasets:
+        if (runner := several[0].runner) != "threads":
+            raise UserError(
+                f"--shard {shard} and --runner {runner} conflict: a part is computed by one process; "
+                "use only one"
+            )
     reporter = ConsoleReporter()
     failures: list[str] = []
     try:

@@ -19,13 +19,13 @@ def part_of(text: str) -> tuple[int, int]:
         UserError: it is not of this form, or there is no such part.
     """
     found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
-    if not found:
+    if not found or not int(found[2]):
         raise UserError(f"--shard {text}: expected the number of a part and how many: 0/8")
     part, parts = int(found[1]), int(found[2])
     if part >= parts:
         raise UserError(
             f"--shard {text}: parts are numbered from 0, the last of {parts} is "
-            f"{max(parts - 1, 0)}/{parts} (an array of SLURM's: --array=0-{max(parts - 1, 0)})"
+            f"{parts - 1}/{parts} (an array of SLURM's: --array=0-{parts - 1})"
         )
     return part, parts
 

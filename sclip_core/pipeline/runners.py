@@ -49,6 +49,7 @@ class Runner(ABC):
         """
         self._settings, self._gpus = settings, gpus
         self._pool: Any = None
+        self._begun: dict[Future[Report], Any] = {}  # with references of Ray's own
         self._lock = threading.Lock()
 
     def check(self) -> None:  # noqa: B027
@@ -234,11 +235,6 @@ class Dask(Runner):
 
 class Ray(Runner):
     """Workers of Ray: processes of this machine, or those of a cluster at an address."""
-
-    def __init__(self, settings: Settings, gpus: int) -> None:
-        """Start nothing."""
-        super().__init__(settings, gpus)
-        self._begun: dict[Future[Report], Any] = {}  # with Ray's own references
 
     def check(self) -> None:
         """See that Ray is installed."""

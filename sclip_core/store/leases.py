@@ -146,11 +146,15 @@ class Lease:
 
     def lives(self, name: str) -> bool:
         """Whether another process's lease has not ended, nor the process without ending it."""
-        with self._mutex, suppress(OSError):
+        with self._mutex:
             path = self._folder / name
             other = self._others.setdefault(path, _Other(seen=time.monotonic()))
-            return _is_alive(path, other, stopped_count=True, lost=ABANDONED)
-        return False
+            try:
+                return _is_alive(path, other, stopped_count=True, lost=ABANDONED)
+            except FileNotFoundError:
+                return False
+            except OSError:  # of a network drive, which may pass
+                return True
 
     def close(self) -> None:
         """End the lease; the next use begins another."""
