@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import server
 from flows.cli.console import ConsoleReporter
-from sclip_core.config import SEVERAL, Settings, printable
+from sclip_core.config import SEVERAL, Settings, UserError, printable
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
@@ -71,8 +71,8 @@ def run_shards(datasets: Iterable[Sequence[Settings]], shard: str) -> int:
     for several in datasets:
         if (runner := several[0].runner) != "threads":
             raise UserError(
-                f"--shard {shard} and --runner {runner} conflict: a part is computed by one process; "
-                "use only one"
+                f"--shard {shard} and --runner {runner} conflict: a part is computed by one "
+                "process; use only one"
             )
     reporter = ConsoleReporter()
     failures: list[str] = []
