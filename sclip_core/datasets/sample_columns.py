@@ -4,17 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import islice, repeat
-from typing import Any, overload
-
-import pyarrow as pa
-import pyarrow.compute as pc
+from typing import TYPE_CHECKING, Any, overload
 
 from sclip_core.datasets.below import files_below
 from sclip_core.datasets.sample import Sample
 
+if TYPE_CHECKING:  # imported where many files are listed: ``SCLIP`` alone needs no Arrow
+    import pyarrow as pa
+
 MANY = 50_000  # files, from which on columns are worth it
 AT_ONCE = 2**14  # rows that become Python's objects
-PATHS = pa.large_string()
 
 
 class Samples(Sequence[Sample]):
@@ -41,6 +40,8 @@ class Samples(Sequence[Sample]):
     def __getitem__(self, at: slice) -> Samples: ...
     def __getitem__(self, at: int | slice) -> Sample | Samples:
         """One, or some of them."""
+        import pyarrow as pa
+
         places = range(len(self))[at]
         if isinstance(places, int):
             return next(self._made(self._table.slice(places, 1)))
@@ -82,13 +83,16 @@ def listed(folder: Any, suffixes: Sequence[str]) -> pa.Table | None:
         ``path`` and ``stem``; None: two files have the same, or a name has letters that may be
         composed in several ways, or there are not so many: the general way is for these.
     """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
     blocks, rest, ends = [], files_below(folder), tuple(suffixes)
     while some := list(islice(rest, AT_ONCE)):
         paths = [path for path in some if path.lower().endswith(ends)]
         if not all(map(str.isascii, paths)):
             return None
         stems = [path[: path.rindex(".")] for path in paths]
-        arrays = [pa.array(paths, PATHS), pa.array(stems, PATHS)]
+        arrays = [pa.array(texts, pa.large_string()) for texts in (paths, stems)]
         blocks.append(pa.RecordBatch.from_arrays(arrays, names=["path", "stem"]))
     table = pa.Table.from_batches(blocks).combine_chunks() if blocks else None
     if table is None or len(table) < MANY:
@@ -106,6 +110,8 @@ def paired(images: pa.Table, labels: pa.Table) -> pa.Table | None:
         images: ``listed``.
         labels: ``listed``.
     """
+    import pyarrow.compute as pc
+
     files = labels["path"]
     if not labels["stem"].equals(images["stem"]):
         at = pc.index_in(images["stem"], value_set=labels["stem"].combine_chunks())
@@ -121,6 +127,8 @@ def alone(images: pa.Table) -> pa.Table:
 
 
 def _table(images: pa.Table, files: pa.ChunkedArray) -> pa.Table:
+    import pyarrow as pa
+
     return pa.table({"id": images["stem"], "image": images["path"], "label": files})
 
 

@@ -91,4 +91,5 @@ class Hex(Sequence[str]):
 
 def _as(digests: NDArray[Any], kind: str) -> NDArray[Any]:
     """The bytes of digests as numbers, a row each."""
-    return np.ascontiguousarray(digests).view(kind).reshape(len(digests), -1)
+    columns = BYTES // np.dtype(kind).itemsize  # not -1, which nothing follows from without rows
+    return np.ascontiguousarray(digests).view(kind).reshape(len(digests), columns)

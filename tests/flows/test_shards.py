@@ -38,7 +38,7 @@ def test_parts_add_up(sclip, small, tmp_path):
     ("text", "says"),
     [
         ("8/8", "numbered from 0, the last of 8 is 7/8 .an array of SLURM's: --array=0-7."),
-        ("0/0", "numbered from 0"),
+        ("0/0", "expected the number of a part and how many"),
         ("3", "expected the number of a part and how many: 0/8"),
         ("-1/8", "expected the number of a part"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -12,6 +13,7 @@ import urllib.request
 from itertools import pairwise
 from pathlib import Path
 
+import cv2
 import httpx
 import pytest
 
@@ -183,7 +185,13 @@ def processes_of(artifacts: Path) -> list[int]:
 def test_a_run_that_is_stopped_keeps_its_rows(prefect, own, tmp_path, how):
     """To cancel, the worker sends SIGTERM, which Prefect raises as a class of its own."""
     artifacts = tmp_path / "artifacts"
-    parameters = slow_run(own, artifacts)
+    for number in range(12):  # long enough for Prefect's own command to come in between
+        for folder in ("images", "labels"):
+            (tmp_path / folder).mkdir(exist_ok=True)
+            picture = cv2.imread(str(own / folder / f"{number % 3}.png"), cv2.IMREAD_UNCHANGED)
+            cv2.imwrite(str(tmp_path / folder / f"{number}.png"), picture[number // 3 :])
+    shutil.copy(own / "classes.txt", tmp_path)
+    parameters = slow_run(tmp_path, artifacts)
     assert prefect.run(*RUN, *parameters, "--flow-run-name", how).returncode == 0
     wait_for(lambda: list(artifacts.glob("refine/*/ledger.jsonl")), 120)  # it is at its images
     wait_for(lambda: ledger_ids(artifacts, "refine"), 60)
@@ -198,15 +206,15 @@ def test_a_run_that_is_stopped_keeps_its_rows(prefect, own, tmp_path, how):
     log = (prefect.home / "worker.log").read_text()
     expected = "CANCELLED" if how == "cancelled" else "CRASHED"
     assert of_run(prefect, how)["state_type"] == expected, log
-    assert len(ledger_ids(artifacts, "dense_features")) == 3
+    assert len(ledger_ids(artifacts, "dense_features")) == 12
     kept = ledger_ids(artifacts, "refine")
-    assert 1 <= len(kept) < 3
+    assert 1 <= len(kept) < 12
 
     # neither the pool's slot nor the rows are held by what is gone
     name = f"after-{how}"
     assert prefect.run(*RUN, *parameters, "--flow-run-name", name, "--watch").returncode == 0
     assert sorted(set(ledger_ids(artifacts, "refine"))) == sorted(ledger_ids(artifacts, "refine"))
-    assert len(ledger_ids(artifacts, "refine")) == 3
+    assert len(ledger_ids(artifacts, "refine")) == 12
     assert states(prefect, name)["dense_features"] == "Cached"
 
 
