@@ -17,7 +17,7 @@ from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.runners import ROUNDS, Processes
 from sclip_core.pipeline.work import at_hand
 
-IMAGES = 96  # of ``processes``
+IMAGES = 48  # of ``processes``
 MANY = 2000  # for which the engine's share is judged
 SHARDS = 24
 WARM = 6  # of the pieces, which are not timed: with them the processes load their models

@@ -70,8 +70,9 @@ class Runner(ABC):
 
     @property
     def threads(self) -> int:
-        """Of each process."""
-        return max(1, core_count() // self.places)
+        """Of each process: what the user said, or its share of the cores."""
+        said = os.environ.get("OMP_NUM_THREADS", "")
+        return int(said) if said.isdecimal() and int(said) else max(1, core_count() // self.places)
 
     def start(self) -> None:
         """Start the processes, or find them; in the main thread, with which Ray's end.

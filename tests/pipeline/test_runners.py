@@ -458,3 +458,12 @@ class TestCommand:
             "memory was short"
         )
         assert ledger.read_text().count("\n") >= rows
+
+
+@pytest.mark.parametrize(("said", "threads"), [("3", 3), ("", 2), ("4,2", 2)])
+def test_threads_of_a_process(said, threads, monkeypatch):
+    """As many as the user says, else its share of the cores."""
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    monkeypatch.setattr(runners, "core_count", lambda: 4)
+    settings = resolve(images="i", classes="c", labels="l", runner="processes", shards=2)
+    assert runners.Processes(settings, 0).threads == threads
