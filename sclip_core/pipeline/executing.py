@@ -137,6 +137,7 @@ def followed(stage: AnyStage) -> Iterator[None]:
     stage.run.reporter.start(stage.name, len(ids), there, stage.unit)
 
     def look() -> None:
+        """Count what is stored, until the block ends."""
         before = now = there
         while not done.wait(LOOK):
             with suppress(UserError):  # whoever needs the rows says what is wrong

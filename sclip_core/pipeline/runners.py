@@ -31,7 +31,6 @@ MOST = 8  # processes on a CPU where nobody said how many: each has the models
 ROUNDS = 4  # pieces for each process where nobody said how many: the slowest is not waited for long
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 QUIET = {"DASK_LOGGING__DISTRIBUTED": "error"}  # as they end, workers of Dask warn of ending
-NOTHING: Mapping[str, str] = {}
 WAITING = 30.0  # seconds for the first worker of a scheduler of Dask
 STOPPING = 10.0  # seconds that workers of Ray get to store the batch that they are at
 PATIENCE = 60.0  # seconds that a process of a killed command may take to store its rows
@@ -195,6 +194,9 @@ class Dask(Runner):
                 self._client = distributed.Client(address, timeout=10)
                 self._client.wait_for_workers(1, timeout=WAITING)
             except TimeoutError:
+                if self._client is not None:  # else it would go on looking for the scheduler
+                    self._client.close(timeout=1)
+                    self._client = None
                 raise UserError(
                     f"Dask's scheduler at {address} has no workers, or does not answer: start one, "
                     f"dask worker {address} --nthreads 1"
@@ -375,9 +377,9 @@ def _watch(stop: Any) -> None:
 
 
 @contextmanager
-def _environment(threads: int, more: Mapping[str, str] = NOTHING) -> Iterator[None]:
+def _environment(threads: int, more: Mapping[str, str] | None = None) -> Iterator[None]:
     """Let processes that begin meanwhile have so many threads, unless the user said how many."""
-    ours = {**dict.fromkeys(THREADS, str(threads)), **more}
+    ours = {**dict.fromkeys(THREADS, str(threads)), **(more or {})}
     ours = {name: value for name, value in ours.items() if name not in os.environ}
     os.environ.update(ours)
     try:

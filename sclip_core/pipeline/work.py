@@ -139,6 +139,7 @@ def _placed(values: dict[str, Any], folder: str) -> dict[str, Any]:
         return values
 
     def placed(name: str, value: Any) -> Any:
+        """The value of a setting; of a path, or of several, that it has in the folder."""
         if isinstance(value, list):
             return [placed(name, one) for one in value]
         if not isinstance(value, str) or is_url(value):

@@ -83,15 +83,7 @@ class ArrayTable(RowTable):
         Raises:
             DamagedRow: names all rows that are damaged.
         """
-        found, damaged = [], []
-        for row in rows:
-            try:
-                found.append(self.read(row))
-            except DamagedRow:
-                damaged.append(row)
-        if damaged:
-            raise self.damaged(*damaged)
-        return found
+        return self.read_each(self.read, rows)
 
     def read_map(self, row: Row) -> NDArray[Any]:
         """The values of a row as the map (H, W) of its image.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -61,6 +61,22 @@ class RowTable(ABC):
     @abstractmethod
     def free(self, rows: Iterable[Row]) -> None:
         """Remove the files of rows that left the ledger, unless other rows need them."""
+
+    def read_each(self, read: Callable[[Row], Any], rows: Iterable[Row]) -> list[Any]:
+        """What ``read`` gives of each row, in order.
+
+        Raises:
+            DamagedRow: names all rows that are damaged, not the first alone.
+        """
+        found, damaged = [], []
+        for row in rows:
+            try:
+                found.append(read(row))
+            except DamagedRow:
+                damaged.append(row)
+        if damaged:
+            raise self.damaged(*damaged)
+        return found
 
     def strike(self, rows: Sequence[Row]) -> None:
         """Record that rows are damaged, and remove their data.

@@ -467,3 +467,14 @@ def test_threads_of_a_process(said, threads, monkeypatch):
     monkeypatch.setattr(runners, "core_count", lambda: 4)
     settings = resolve(images="i", classes="c", labels="l", runner="processes", shards=2)
     assert runners.Processes(settings, 0).threads == threads
+
+
+@pytest.mark.slow
+def test_a_scheduler_of_dask_without_workers(monkeypatch):
+    distributed = pytest.importorskip("distributed")
+    monkeypatch.setattr(runners, "WAITING", 0.5)
+    with distributed.LocalCluster(n_workers=0, dashboard_address=None) as cluster:
+        address = cluster.scheduler_address
+        settings = resolve(images="i", classes="c", labels="l", runner="dask", address=address)
+        with pytest.raises(UserError, match=f"{address} has no workers, .*: start one, dask work"):
+            runners.Dask(settings, 0).start()

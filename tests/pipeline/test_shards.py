@@ -10,10 +10,11 @@ import torch
 
 from sclip_core.config import resolve
 from sclip_core.pipeline.models import Models
+from sclip_core.pipeline.parts import run_part
 from sclip_core.pipeline.pipeline import run_pipeline
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
-from sclip_core.progress import Silent
+from sclip_core.progress import LineReporter, Silent
 
 from ..conftest import TINY
 from .conftest import areas, write_voc
@@ -124,3 +125,21 @@ def test_compiling_is_no_images_time(run, monkeypatch):
     assert finished.outcomes["refine"].seconds < 1
     run("artifacts")
     assert calls == ["cpu"]
+
+
+def test_a_stage_is_told_of_once_with_all_its_shards(data, tmp_path):
+    """And a part that is computed alone says what it did, though the others never follow."""
+    lines = []
+    given = {"dataset": "voc21", "data_root": data, **TINY, "shards": 3}
+    run_pipeline(Run(resolve(**given, artifacts=tmp_path / "a"), LineReporter(lines.append)))
+    of_stage = [line for line in lines if line.startswith("dense_features ")]
+    assert len(of_stage) == 1
+    assert of_stage[0].startswith("dense_features  computed  3 images in ")
+
+    lines.clear()
+    alone = Run(resolve(**given, artifacts=tmp_path / "b"), LineReporter(lines.append))
+    run_part([alone], 0, 2)
+    computed = len(alone.journal.outcomes) and alone.journal.outcomes["dense_features"].computed
+    said = [line for line in lines if line.startswith("dense_features ")]
+    assert len(said) == 1
+    assert f" {computed} images" in said[0]

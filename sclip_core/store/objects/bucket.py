@@ -141,12 +141,11 @@ class Bucket:
             return None
         return Entry(path, found["size"], found["e_tag"] or "")
 
-    def entries(self, prefix: ObjectPath, after: str = "") -> list[Entry]:
+    def entries(self, prefix: ObjectPath) -> list[Entry]:
         """All objects below a place, by name.
 
         Args:
             prefix: the place.
-            after: leaves out those whose key is not greater.
 
         Raises:
             StorageError: they cannot be listed.
@@ -154,7 +153,7 @@ class Bucket:
         whole = f"{prefix.key}/" if prefix.key else None
 
         def get() -> list[Entry]:
-            listed = self._obstore.list(self._store, whole, offset=after or None, chunk_size=1000)
+            listed = self._obstore.list(self._store, whole, chunk_size=1000)
             return [
                 Entry(ObjectPath._of(self._url, found["path"]), found["size"], found["e_tag"] or "")
                 for page in listed

@@ -95,15 +95,7 @@ class InObjects(RowTable):
         Raises:
             DamagedRow: names all rows that are damaged.
         """
-        found, damaged = [], []
-        for row in rows:
-            try:
-                found.append(self.read(row))
-            except DamagedRow:
-                damaged.append(row)
-        if damaged:
-            raise self.damaged(*damaged)
-        return found
+        return self.read_each(self.read, rows)
 
     def damaged(self, *rows: Row) -> DamagedRow:
         """The error for rows that cannot be used."""
