@@ -17,6 +17,8 @@ import cv2
 import httpx
 import pytest
 
+from flows.server import DEFAULTS
+
 from ..conftest import TINY
 from ..pipeline.test_resume import ledger_ids
 
@@ -34,8 +36,9 @@ class Prefect:
             self.port = free.getsockname()[1]
         self.home = home
         self.api = f"http://127.0.0.1:{self.port}/api"
+        quiet = DEFAULTS  # what commands that ran in this process before have set
         self.environment = {
-            **os.environ,
+            **{name: value for name, value in os.environ.items() if name not in quiet},
             "PREFECT_HOME": str(home),
             "PREFECT_API_URL": self.api,
             "PREFECT_SERVER_API_PORT": str(self.port),
