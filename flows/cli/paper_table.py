@@ -18,36 +18,43 @@ from sclip_core.store.files import write_whole
 
 ENDINGS = {".md": "markdown", ".tex": "latex", ".csv": "csv", ".typ": "typst"}
 
+Runs = Annotated[
+    str, Parameter(help="Ids or how they begin, latest, latest~1; all: every run. [all]")
+]
+PaperFormat = Annotated[
+    Literal["markdown", "latex", "csv", "typst"] | None,
+    Parameter(help="Output format. [by the ending of --output, else markdown]"),
+]
+PaperOutput = Annotated[
+    Path | None,
+    Parameter(name=("--output", "-o"), help="File to write: .md, .tex, .csv or .typ."),
+]
+PlusMinus = Annotated[
+    Literal["half", "se"] | None,
+    Parameter(help="With ±: half the width of the 95 % interval, or the standard error."),
+]
+Reference = Annotated[
+    str | None,
+    Parameter(help="Run or method that the other rows are compared with: † where they differ."),
+]
+Rows = Annotated[
+    str | None,
+    Parameter(help="Settings that make rows beside the method: a,b. [in which runs differ]"),
+]
+
 
 def table(
-    *runs: Annotated[
-        str, Parameter(help="Ids or how they begin, latest, latest~1; all: every run. [all]")
-    ],
-    format: Annotated[
-        Literal["markdown", "latex", "csv", "typst"] | None,
-        Parameter(help="Output format. [by the ending of --output, else markdown]"),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        Parameter(name=("--output", "-o"), help="File to write: .md, .tex, .csv or .typ."),
-    ] = None,
+    *runs: Runs,
+    format: PaperFormat = None,
+    output: PaperOutput = None,
     score: Annotated[str, Parameter(help="miou, macc or aacc.")] = "miou",
     digits: Annotated[
         int, Parameter(help="Behind the point.", validator=Number(gte=0, lte=12))
     ] = 2,
     intervals: Annotated[bool, Parameter(help="With 95 % intervals.", negative=())] = False,
-    plus_minus: Annotated[
-        Literal["half", "se"] | None,
-        Parameter(help="With ±: half the width of the 95 % interval, or the standard error."),
-    ] = None,
-    reference: Annotated[
-        str | None,
-        Parameter(help="Run or method that the other rows are compared with: † where they differ."),
-    ] = None,
-    rows: Annotated[
-        str | None,
-        Parameter(help="Settings that make rows beside the method: a,b. [in which runs differ]"),
-    ] = None,
+    plus_minus: PlusMinus = None,
+    reference: Reference = None,
+    rows: Rows = None,
     resamples: Draws = 2000,
     seed: Annotated[int, Parameter(help="Seed of the bootstrap.", validator=Number(gte=0))] = 0,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,

@@ -63,7 +63,9 @@ def _of_column(
 ) -> Iterator[tuple[Row, str]]:
     """A sentence for each run of a dataset that was measured on something else than the others."""
     rows = [row for row in grid.rows if (row, dataset) in grid.runs]
-    facts = {row: _facts(grid, grid.runs[row, dataset], classes_of) for row in rows}
+    runs = {row: grid.runs[row, dataset] for row in rows}
+    digested = all(run.get("words_sha256") for run in runs.values())  # older runs have none
+    facts = {row: _facts(grid, run, classes_of(run), digested) for row, run in runs.items()}
     usual = _most_common(facts)
     if usual is None:
         return
@@ -84,18 +86,16 @@ def _told(name: str) -> bool:
     return name != "labelled"
 
 
-def _facts(grid: Grid, run: Run, classes_of: Callable[[Run], Classes]) -> dict[str, Any]:
+def _facts(grid: Grid, run: Run, classes: Classes, digested: bool) -> dict[str, Any]:
     """What a run was measured on; what tells rows apart by choice is left out."""
-    classes = classes_of(run)
     names = (*OF_IMAGES, *OF_TRUTH, *OF_READING)
     plain = {name: setting(dict(run), name) for name in names}
-    digest = run.get("words_sha256")
-    words = digest or (run.get("vocabulary"), run.get("classes"))
+    named = (run.get("vocabulary"), run.get("classes"))
     facts = {
         "num_images": run["num_images"],
         "num_failed": run.get("num_failed") or 0,
         "classes": classes.names,
-        "words": words,
+        "words": run["words_sha256"] if digested else named,
         **plain,
         "labelled": classes.labelled,
     }
