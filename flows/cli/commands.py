@@ -8,6 +8,7 @@ from flows.cli.data import app as data
 from flows.cli.demo import demo
 from flows.cli.gc import gc
 from flows.cli.options import only_local
+from flows.cli.panels import panels
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
@@ -25,5 +26,5 @@ app = App(
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
-for command in (run, plan, sweep, segment, demo, results, compare, report, query, gc, data):
+for command in (run, plan, sweep, segment, demo, results, compare, report, panels, query, gc, data):
     app.command(command)
