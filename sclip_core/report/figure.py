@@ -199,11 +199,13 @@ def _captions(style: Style, columns: Sequence[Column], rows: Sequence[Row]) -> l
         )
     names = given or run_captions(rows)
     texts = {"image": "image", "truth": "ground truth"}
-    return [
-        texts.get(column.kind)
-        or (f"{names[column.run]}, errors" if column.kind == "errors" else names[column.run])
-        for column in columns
-    ]
+    found = []
+    for before, column in zip([None, *columns], columns, strict=False):
+        text = texts.get(column.kind) or names[column.run]
+        if column.kind == "errors":
+            text = "errors" if before == Column("run", column.run) else f"{text}, errors"
+        found.append(text)
+    return found
 
 
 def run_captions(rows: Sequence[Row]) -> list[str]:

@@ -33,9 +33,7 @@ def test_ade20k_and_cityscapes():
 def test_as_many_classes_of_other_names_take_the_colours_in_order():
     names = [f"class {k}" for k in range(21)]
     assert class_colours("voc", names)[:2].tolist() == [[0, 0, 0], [128, 0, 0]]
-    with pytest.raises(
-        UserError, match=r"^palette voc has no colour of class 0, .*21 col"
-    ):
+    with pytest.raises(UserError, match=r"^palette voc has no colour of class 0, .*21 col"):
         class_colours("voc", names[:5])
 
 
