@@ -6,6 +6,7 @@ from cyclopts import App, Parameter
 
 from flows.cli.data import app as data
 from flows.cli.demo import demo
+from flows.cli.export import export
 from flows.cli.gc import gc
 from flows.cli.options import only_local
 from flows.cli.panels import panels
@@ -26,5 +27,8 @@ app = App(
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
-for command in (run, plan, sweep, segment, demo, results, compare, report, panels, query, gc, data):
+for command in (
+    *(run, plan, sweep, segment, demo, results, compare, report, query),
+    *(panels, export, gc, data),
+):
     app.command(command)
