@@ -31,7 +31,7 @@ class Note(NamedTuple):
 # Settings that say which images and which truth, as they are called in a sentence.
 OF_IMAGES = {"split": "split", "images_list": "list of images"}
 OF_TRUTH = ("ignore_label", "reduce_zero_label", "label_values", "missing_labels", "ground_truth")
-OF_READING = ("exif", "pixel_range")
+OF_READING = ("exif", "pixel_range", "distractors")
 NETWORKS = {  # names and digests of weights: of CLIP, the second network, SAM
     "model": ("model", "pretrained", "weights_sha256"),
     "second network": ("proxy_model", "proxy_sha256"),
