@@ -6,9 +6,11 @@ from cyclopts import App, Parameter
 
 from flows.cli.data import app as data
 from flows.cli.demo import demo
+from flows.cli.export import export
 from flows.cli.freeze import freeze
 from flows.cli.gc import gc
 from flows.cli.options import only_local
+from flows.cli.panels import panels
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
@@ -26,5 +28,8 @@ app = App(
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
-for command in (run, plan, sweep, segment, demo, results, compare, report, query, freeze, gc, data):
+for command in (
+    *(run, plan, sweep, segment, demo, results, compare, report, query),
+    *(panels, export, freeze, gc, data),
+):
     app.command(command)

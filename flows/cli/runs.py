@@ -39,7 +39,7 @@ def run(
 
     several = {
         name: settings_of(preset, config, pamr, slide, use_sam, own)
-        for name, own in each_dataset(given).items()
+        for name, own in each_dataset(given, config).items()
     }
     if shard is not None:
         return run_shards(several.values(), shard)
@@ -101,7 +101,7 @@ def plan(
 
     several = [
         settings_of(preset, config, pamr, slide, use_sam, own)
-        for own in each_dataset(given).values()
+        for own in each_dataset(given, config).values()
     ]
     planned = [_planned(settings) for settings in several]
     if json_:

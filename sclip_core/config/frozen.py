@@ -103,6 +103,10 @@ class Frozen(_Part):
     """Whether the words are those that come with the benchmark."""
     unlabelled: dict[int, str] = {}
     """Values of label maps that are no class, with their names."""
+    distractors: tuple[str, ...] = ()
+    """Words of no class."""
+    closed: bool = False
+    """Whether no pixel may become one of them."""
     images: FrozenImages
     needs: tuple[str, ...] = ()
     """Settings that were paths, and have to be given."""
@@ -246,6 +250,8 @@ def words_in(path: Path) -> dict[str, Any] | None:
         "words": tuple(one.words for one in frozen.classes),
         "labels": () if values == tuple(range(len(values))) else values,
         "ignored": tuple(sorted(frozen.unlabelled.items())),
+        "distractors": frozen.distractors,
+        "closed": frozen.closed,
     }
 
 

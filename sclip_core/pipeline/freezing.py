@@ -26,6 +26,7 @@ from sclip_core.config.frozen import (
 from sclip_core.config.places import Place
 from sclip_core.config.protocol import is_benchmark
 from sclip_core.datasets import Dataset, Vocabulary
+from sclip_core.datasets.word_files import words_sha256
 from sclip_core.encoder.hub import PREFIX
 from sclip_core.encoder.loading import EMBEDDED
 from sclip_core.pipeline.frozen import images_of
@@ -162,6 +163,8 @@ def freeze(
             for name, of, value in zip(words.class_names, words.words, words.numbers, strict=True)
         ],
         "unlabelled": dict(words.ignored),
+        "distractors": list(words.distractors),
+        "closed": words.closed,
     }
     return FrozenRun(run_id, _section(row), frozen, images, row.get("images_list") is not None)
 
@@ -239,17 +242,20 @@ def _built_in(row: Mapping[str, Any]) -> Vocabulary | None:
 
 
 def _check_words(row: Mapping[str, Any], root: Place, dataset: Dataset) -> None:
-    """See that the words are those that the run encoded, where its artifact says so.
+    """See that the words are those of the run, where its row or its artifact says so.
 
     Raises:
         UserError: they are others.
     """
+    here = dataset.vocabulary
+    digest = row.get("words_sha256")
     identity = _identity(root, "text_bank", row)
-    words = identity.settings.get("words") if identity else None
-    if words is not None and list(words) != list(dataset.vocabulary.queries):
+    encoded = identity.settings.get("words") if identity else None
+    other = encoded is not None and list(encoded) != list(here.queries)
+    if other or digest not in (None, words_sha256(here.words, here.distractors)):
         raise UserError(
-            f"{row['run_id']} cannot be frozen: its words are not those of {row.get('classes')} "
-            "any more; run it again, or pass --classes FILE"
+            f"{row['run_id']} cannot be frozen: its words are not those of "
+            f"{row.get('classes') or row['dataset']} any more; run it again, or pass --classes FILE"
         )
 
 

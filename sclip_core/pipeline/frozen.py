@@ -128,6 +128,8 @@ def _of_words(here: Vocabulary, frozen: Frozen, path: Path) -> Iterator[str]:
             return
     if tuple(one.value for one in there) != here.numbers:
         yield "the classes have other values in the label maps"
+    if (frozen.distractors, frozen.closed) != (here.distractors, here.closed):
+        yield f"it has {number_of(len(frozen.distractors), 'distractor')}: {advice}"
 
 
 def _of_weights(run: Run, frozen: Frozen, path: Path) -> Iterator[str]:

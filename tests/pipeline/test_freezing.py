@@ -142,6 +142,19 @@ def test_images_and_words_of_ones_own(tmp_path):
         again(file, tmp_path / "b", **places, classes="sky, clouds; lane")
 
 
+def test_words_that_were_changed_since(tmp_path):
+    own = write_own(tmp_path / "own", 2)
+    places = {"images": own / "images", "labels": own / "labels"}
+    given = {**places, "classes": own / "classes.txt", **CHEAP, **TINY}
+    run_pipeline(Run(resolve(**given, artifacts=tmp_path / "a")))
+    shutil.copy(own / "classes.txt", tmp_path / "kept.txt")
+    for text in ("sky\ngrass\nlane\n", "sky\ngrass, road\nx"):
+        (own / "classes.txt").write_text(text)
+        with pytest.raises(UserError, match=r"words are not those of .*classes.txt any more"):
+            freeze("latest", tmp_path / "a")
+    assert freeze("latest", tmp_path / "a", classes=tmp_path / "kept.txt").frozen["classes"]
+
+
 def test_a_setting_that_conflicts(file, voc, tmp_path):
     with pytest.raises(UserError, match=r"prob_thd is 0.1 there, 0.2 here; add --allow-changes"):
         again(file, tmp_path / "a", data_root=voc, prob_thd=0.2)

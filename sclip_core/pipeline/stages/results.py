@@ -21,6 +21,8 @@ from sclip_core.config.counts import number_of
 from sclip_core.datasets import Dataset
 from sclip_core.datasets.record import made_from
 from sclip_core.datasets.sample_columns import ids_of
+from sclip_core.datasets.vocabulary import Vocabulary
+from sclip_core.datasets.word_files import words_sha256
 from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
@@ -207,6 +209,7 @@ class ResultsStage:
             "dtype": models.dtype,
             "ground_truth": made_from(dataset),
             **recorded(settings),
+            **_words(dataset.vocabulary),
             **self._second_networks(),
             "num_images": num_images,
             "num_failed": len(run.journal.failures),
@@ -254,6 +257,17 @@ def key_of(dataset: Dataset, metrics: str, images: Iterable[list[str | None]]) -
         **_named("ground_truth", made_from(dataset)),
     }
     return artifact_key_of_many(identity, "images", images)
+
+
+def _words(vocabulary: Vocabulary) -> dict[str, str | None]:
+    """What tells the words of a run from others: their digest, and how their list was read."""
+    words, distractors = vocabulary.words, vocabulary.distractors
+    reading = "closed" if vocabulary.closed else "open"
+    return {
+        "words_sha256": words_sha256(words, distractors),
+        "words_separator": vocabulary.separator,
+        "distractors": f"{len(distractors)} {reading}" if distractors else None,
+    }
 
 
 def _named(name: str, value: str | None) -> dict[str, str]:
