@@ -16,6 +16,7 @@ from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
+from flows.cli.tune import tune
 from sclip_core import __version__
 
 app = App(
@@ -30,7 +31,7 @@ READ_ONLY = ("plan", "results", "compare", "table", "query")  # they print, and 
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, demo, results, compare, table, report, query),
+    *(run, plan, sweep, tune, segment, demo, results, compare, table, report, query),
     *(panels, export, freeze, gc, data),
 ):
     app.command(command)

@@ -21,10 +21,12 @@ from sclip_core.results.tables import (
     paired,
     runs,
 )
+from sclip_core.results.tuning import Tuned, tuned
 
 __all__ = [
     "Paired",
     "ResultsWarning",
+    "Tuned",
     "class_iou",
     "compare",
     "confusion",
@@ -35,4 +37,5 @@ __all__ = [
     "published",
     "query",
     "runs",
+    "tuned",
 ]
