@@ -156,9 +156,7 @@ def _values(areas: Areas | SparseAreas) -> NDArray[np.float64]:
     return values.reshape(images, 3 * classes)
 
 
-def draws_of(
-    images: int, resamples: int, seed: int
-) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def draws_of(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Blocks of (draws, N) image counts; the first draw is the dataset itself."""
     rng = np.random.default_rng(seed)
     yield slice(0, 1), np.ones((1, images))

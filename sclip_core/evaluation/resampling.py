@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.bootstrap import (
     RESAMPLES,
-    draws_of,
     drawn_groups,
+    draws_of,
     groups_by_chance,
 )
 from sclip_core.evaluation.measures import Floats, Measure, Values

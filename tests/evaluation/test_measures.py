@@ -75,7 +75,7 @@ def test_frequency_weighted_iou_is_the_formula_of_the_paper(maps, areas):
 
 
 def by_loops(maps, q=None):
-    """mIoU of images and of classes as the paper's code lists, sorts and averages them."""
+    """The mIoU of images and of classes as the paper's code lists, sorts and averages them."""
     of_images, of_classes = [], [[] for _ in range(CLASSES)]
     for guess, truth in maps:
         kept = truth != -1
@@ -96,11 +96,15 @@ def by_loops(maps, q=None):
     return 100 * lowest(of_images), 100 * sum(classes) / len(classes)
 
 
-@pytest.mark.parametrize(("names", "q"), [(("miou_i", "miou_c"), None), (("miou_i5", "miou_c5"), 5)])
+@pytest.mark.parametrize(
+    ("names", "q"), [(("miou_i", "miou_c"), None), (("miou_i5", "miou_c5"), 5)]
+)
 def test_scores_by_image_are_those_of_loops(maps, areas, names, q):
     several = maps * 3  # enough that 5 % are more than one image
     found = measured(Areas(*(np.concatenate([each] * 3) for each in areas)), *names)
     assert list(found.values()) == pytest.approx(by_loops(several, q))
+    if q is None:
+        assert SparseAreas.of(areas).fine_grained() == pytest.approx(by_loops(maps))
 
 
 @pytest.mark.parametrize("name", ["miou", "macc", "aacc"])
