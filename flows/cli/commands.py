@@ -9,6 +9,7 @@ from flows.cli.demo import demo
 from flows.cli.export import export
 from flows.cli.gc import gc
 from flows.cli.options import only_local
+from flows.cli.panels import panels
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
@@ -28,6 +29,6 @@ READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change no
 # in the order of `sclip --help`
 for command in (
     *(run, plan, sweep, segment, demo, results, compare, report, query),
-    *(export, gc, data),
+    *(panels, export, gc, data),
 ):
     app.command(command)
