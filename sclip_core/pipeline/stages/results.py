@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
+from sclip_core.datasets import Dataset
 from sclip_core.datasets.record import made_from
 from sclip_core.datasets.sample_columns import ids_of
 from sclip_core.datasets.vocabulary import Vocabulary
@@ -66,16 +67,7 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
-        dataset = self.run.inputs.dataset
-        identity = {
-            "stage": self.name,
-            "version": self.version,
-            "dataset": dataset.name,
-            "class_names": dataset.vocabulary.class_names,
-            "metrics": self.metrics.key,
-            **_named("ground_truth", made_from(dataset)),
-        }
-        return artifact_key_of_many(identity, "images", self._images())
+        return key_of(self.run.inputs.dataset, self.metrics.key, self._images())
 
     def _images(self) -> Iterator[list[str | None]]:
         """Of each image of the dataset, in order: its id and its row's; None: left out."""
@@ -246,6 +238,25 @@ class ResultsStage:
             "sam_encoder": models.sam_spec(settings).name if sam else None,
             "sam_encoder_sha256": models.sam_trunk_sha256(settings) if sam else None,
         }
+
+
+def key_of(dataset: Dataset, metrics: str, images: Iterable[list[str | None]]) -> str:
+    """The key of results.
+
+    Args:
+        dataset: that is scored.
+        metrics: the key of the stage.
+        images: of each image of the dataset, in order: its id and its row's; None: left out.
+    """
+    identity = {
+        "stage": ResultsStage.name,
+        "version": ResultsStage.version,
+        "dataset": dataset.name,
+        "class_names": dataset.vocabulary.class_names,
+        "metrics": metrics,
+        **_named("ground_truth", made_from(dataset)),
+    }
+    return artifact_key_of_many(identity, "images", images)
 
 
 def _words(vocabulary: Vocabulary) -> dict[str, str | None]:
