@@ -28,8 +28,8 @@ Row = Mapping[str, Any]
 METHOD = ("mode", "model", "pretrained", "method", "attention", "parameters", "pamr_steps")
 TIMES = ("seconds_", "state_", "key_")
 PROVENANCE = ("run_id", "created_at", "weights_sha256", "sam_sha256", "proxy_sha256",
-              "sam_encoder_sha256", "ground_truth", "num_images", "num_failed",
-              "schema_version")  # fmt: skip
+              "sam_encoder_sha256", "ground_truth", "words_sha256", "words_separator",
+              "num_images", "num_failed", "schema_version")  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError, resolve
 from sclip_core.config.data import OWN_DATA
 from sclip_core.config.places import Place, local_folder
-from sclip_core.datasets import Reading, decode_image, image_size, read_sample
+from sclip_core.datasets import Dataset, Reading, decode_image, image_size, read_sample
 from sclip_core.datasets.drawn import opened
 from sclip_core.store import places
 from sclip_core.store.arrays import ArrayTable
@@ -140,6 +140,15 @@ class Source:
         self._samples = {sample.image_id: sample for sample in self._dataset.samples}
         files = Digests(local_folder(root) / "digests.jsonl")
         self._digests = DataDigests(files, ObjectDigests(root, keep=False))
+
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset, as it is now."""
+        return self._dataset
+
+    def file(self, image_id: str) -> Place:
+        """Where an image lies."""
+        return self._samples[image_id].image
 
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""

@@ -18,8 +18,11 @@ import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
+from sclip_core.datasets import Dataset
 from sclip_core.datasets.record import made_from
 from sclip_core.datasets.sample_columns import ids_of
+from sclip_core.datasets.vocabulary import Vocabulary
+from sclip_core.datasets.word_files import words_sha256
 from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
@@ -65,16 +68,7 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
-        dataset = self.run.inputs.dataset
-        identity = {
-            "stage": self.name,
-            "version": self.version,
-            "dataset": dataset.name,
-            "class_names": dataset.vocabulary.class_names,
-            "metrics": self.metrics.key,
-            **_named("ground_truth", made_from(dataset)),
-        }
-        return artifact_key_of_many(identity, "images", self._images())
+        return key_of(self.run.inputs.dataset, self.metrics.key, self._images())
 
     def _images(self) -> Iterator[list[str | None]]:
         """Of each image of the dataset, in order: its id and its row's; None: left out."""
@@ -216,6 +210,7 @@ class ResultsStage:
             "dtype": models.dtype,
             "ground_truth": made_from(dataset),
             **recorded(settings),
+            **_words(dataset.vocabulary),
             **self._second_networks(),
             "num_images": len(found.ids),
             "num_failed": len(run.journal.failures),
@@ -246,6 +241,36 @@ class ResultsStage:
             "sam_encoder": models.sam_spec(settings).name if sam else None,
             "sam_encoder_sha256": models.sam_trunk_sha256(settings) if sam else None,
         }
+
+
+def key_of(dataset: Dataset, metrics: str, images: Iterable[list[str | None]]) -> str:
+    """The key of results.
+
+    Args:
+        dataset: that is scored.
+        metrics: the key of the stage.
+        images: of each image of the dataset, in order: its id and its row's; None: left out.
+    """
+    identity = {
+        "stage": ResultsStage.name,
+        "version": ResultsStage.version,
+        "dataset": dataset.name,
+        "class_names": dataset.vocabulary.class_names,
+        "metrics": metrics,
+        **_named("ground_truth", made_from(dataset)),
+    }
+    return artifact_key_of_many(identity, "images", images)
+
+
+def _words(vocabulary: Vocabulary) -> dict[str, str | None]:
+    """What tells the words of a run from others: their digest, and how their list was read."""
+    words, distractors = vocabulary.words, vocabulary.distractors
+    reading = "closed" if vocabulary.closed else "open"
+    return {
+        "words_sha256": words_sha256(words, distractors),
+        "words_separator": vocabulary.separator,
+        "distractors": f"{len(distractors)} {reading}" if distractors else None,
+    }
 
 
 def _named(name: str, value: str | None) -> dict[str, str]:
