@@ -20,7 +20,8 @@ from sclip_core.evaluation.bootstrap import (
     interval,
 )
 from sclip_core.results.files import ARTIFACTS
-from sclip_core.results.measured import FEWEST, Draws, drawn_measures, measures_of
+from sclip_core.results.measured import FEWEST as FEWEST  # others have it from here
+from sclip_core.results.measured import Draws, drawn_measures, measures_of
 from sclip_core.results.tables import Paired, paired
 
 SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
