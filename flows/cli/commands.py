@@ -12,6 +12,7 @@ from flows.cli.freeze import freeze
 from flows.cli.gc import gc
 from flows.cli.options import only_local
 from flows.cli.panels import panels
+from flows.cli.paper_table import table
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
@@ -26,11 +27,11 @@ app = App(
     suppress_keyboard_interrupt=False,  # main handles it
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
-READ_ONLY = ("plan", "results", "compare", "query", "cite")  # they print, and change nothing
+READ_ONLY = ("plan", "results", "compare", "table", "query", "cite")  # they change nothing
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, demo, results, compare, report, query),
+    *(run, plan, sweep, segment, demo, results, compare, table, report, query),
     *(panels, export, freeze, cite, gc, data),
 ):
     app.command(command)

@@ -30,6 +30,7 @@ from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.provenance import versions
 from sclip_core.results.build import class_table, confusion_table, image_tables, run_name
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import (
     SCHEMA_VERSION,
     ResultsError,
@@ -189,10 +190,10 @@ class ResultsStage:
             "image_areas": image_tables(self.run_id, found.ids, found.areas),
             "confusion": confusion_table(self.run_id, names, found.confusion),
             "class_iou": class_table(self.run_id, names, summed, scored),
-            "runs": self._run_table(scored, len(found.ids)),
+            "runs": self._run_table(scored, found),
         }
 
-    def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
+    def _run_table(self, scored: Scores, found: Scored) -> pa.Table:
         run, settings, models = self.run, self.run.settings, self.run.models
         dataset, masks = run.inputs.dataset, "proposals" in settings.stages
         by_attention = settings.mode != "baseline" and not run.chosen.method
@@ -211,11 +212,13 @@ class ResultsStage:
             **recorded(settings),
             **_words(dataset.vocabulary),
             **self._second_networks(),
-            "num_images": num_images,
+            "num_images": len(found.ids),
             "num_failed": len(run.journal.failures),
             "miou": scored.miou,
             "macc": scored.macc,
             "aacc": scored.aacc,
+            **{name: getattr(scored, name) for name in OF_RUNS},
+            **dict(zip(OF_IMAGES, found.areas.fine_grained(), strict=True)),
         }
         row["ingredients"] = ingredients(row)
         for name, outcome in run.journal.outcomes.items():
