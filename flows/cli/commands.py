@@ -10,6 +10,7 @@ from flows.cli.gc import gc
 from flows.cli.options import only_local
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
+from flows.cli.score import score
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
 from sclip_core import __version__
@@ -25,5 +26,5 @@ app = App(
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
-for command in (run, plan, sweep, segment, demo, results, compare, report, query, gc, data):
+for command in (run, plan, sweep, segment, score, demo, results, compare, report, query, gc, data):
     app.command(command)

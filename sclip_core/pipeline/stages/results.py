@@ -64,8 +64,12 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
+        return artifact_key_of_many(self.identity(), "images", self._images())
+
+    def identity(self) -> dict[str, Any]:
+        """What decides the scores of given images, as plain JSON values."""
         dataset = self.run.inputs.dataset
-        identity = {
+        return {
             "stage": self.name,
             "version": self.version,
             "dataset": dataset.name,
@@ -73,7 +77,6 @@ class ResultsStage:
             "metrics": self.metrics.key,
             **_named("ground_truth", made_from(dataset)),
         }
-        return artifact_key_of_many(identity, "images", self._images())
 
     def _images(self) -> Iterator[list[str | None]]:
         """Of each image of the dataset, in order: its id and its row's; None: left out."""
@@ -199,23 +202,12 @@ class ResultsStage:
         }
 
     def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
-        run, settings, models = self.run, self.run.settings, self.run.models
-        dataset, masks = run.inputs.dataset, "proposals" in settings.stages
-        by_attention = settings.mode != "baseline" and not run.chosen.method
+        run = self.run
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
-            "dataset": dataset.name,
-            "mode": settings.mode,
-            "model": models.spec.name,
-            "pretrained": models.spec.pretrained,
-            "weights_sha256": models.weights_sha256,
-            "sam_sha256": models.masks_sha256 if masks else None,
-            "attention": str(run.attention) if by_attention else None,
-            "dtype": models.dtype,
-            "ground_truth": made_from(dataset),
-            **recorded(settings),
-            **self._second_networks(),
+            "dataset": run.inputs.dataset.name,
+            **self.made_by(),
             "num_images": num_images,
             "num_failed": len(run.journal.failures),
             "miou": scored.miou,
@@ -230,6 +222,23 @@ class ResultsStage:
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
         return typed(pa.Table.from_pylist([row]))
+
+    def made_by(self) -> dict[str, Any]:
+        """Columns of ``runs``: what made the label maps, of which images."""
+        run, settings, models = self.run, self.run.settings, self.run.models
+        by_attention = settings.mode != "baseline" and not run.chosen.method
+        return {
+            "mode": settings.mode,
+            "model": models.spec.name,
+            "pretrained": models.spec.pretrained,
+            "weights_sha256": models.weights_sha256,
+            "sam_sha256": models.masks_sha256 if "proposals" in settings.stages else None,
+            "attention": str(run.attention) if by_attention else None,
+            "dtype": models.dtype,
+            "ground_truth": made_from(run.inputs.dataset),
+            **recorded(settings),
+            **self._second_networks(),
+        }
 
     def _second_networks(self) -> dict[str, str | None]:
         """Names of the networks that the method reads beside CLIP, and digests of their weights."""
