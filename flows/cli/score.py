@@ -23,41 +23,47 @@ SHOWN = ("run_id", "dataset", "name", "num_images", "num_failed", *SCORES)  # of
 READ = (*OF_DATA, "artifacts", "workers", "strict")
 
 
+Predictions = Annotated[
+    Path,
+    Parameter(
+        help="Folder of label maps (PNG, palette PNG, npy, TIFF, ...) named as the images, or "
+        "COCO's JSON: results, annotations, panoptic."
+    ),
+]
+Name = Annotated[str | None, Parameter(help="What made them, for tables. [name of the folder]")]
+Pattern = Annotated[
+    str | None,
+    Parameter(help="Names of the files, where not those of the images: {id}_pred.png"),
+]
+Values = Annotated[
+    str,
+    Parameter(
+        help="classes: 0 is the first class; raw: the dataset's own numbers (ADE20K 1..150, "
+        "Cityscapes' ids); or the number of each class: 7,8,11."
+    ),
+]
+Colours = Annotated[
+    Path | None,
+    Parameter(help="Colours of RGB predictions, as --palette. [that of the label maps]"),
+]
+Missing = Annotated[
+    Literal["refuse", "skip", "empty"],
+    Parameter(
+        help="Images without a prediction: refuse; skip: score the others; empty: background, or "
+        "wrong."
+    ),
+]
+
+
 @with_settings(flag, READ)
 def score(
     *,
-    predictions: Annotated[
-        Path,
-        Parameter(
-            help="Folder of label maps (PNG, palette PNG, npy, TIFF, ...) named as the images, or "
-            "COCO's JSON: results, annotations, panoptic."
-        ),
-    ],
-    name: Annotated[
-        str | None, Parameter(help="What made them, for tables. [name of the folder]")
-    ] = None,
-    prediction_pattern: Annotated[
-        str | None,
-        Parameter(help="Names of the files, where not those of the images: {id}_pred.png"),
-    ] = None,
-    prediction_values: Annotated[
-        str | None,
-        Parameter(
-            help="classes: 0 is the first class; raw: the dataset's own numbers (ADE20K 1..150, "
-            "Cityscapes' ids); or the number of each class: 7,8,11. [classes]"
-        ),
-    ] = None,
-    prediction_palette: Annotated[
-        str | None,
-        Parameter(help="Colours of RGB predictions, as --palette. [that of the label maps]"),
-    ] = None,
-    missing_predictions: Annotated[
-        Literal["refuse", "skip", "empty"],
-        Parameter(
-            help="Images without a prediction: refuse; skip: score the others; empty: background, "
-            "or wrong."
-        ),
-    ] = "refuse",
+    predictions: Predictions,
+    name: Name = None,
+    prediction_pattern: Pattern = None,
+    prediction_values: Values = "classes",
+    prediction_palette: Colours = None,
+    missing_predictions: Missing = "refuse",
     preset: Preset = None,
     config: Config = None,
     json_: Annotated[bool, Parameter(name="--json", help="As JSON.", negative=())] = False,
@@ -73,12 +79,7 @@ def score(
         palette = palette or given.get("palette")
         given = {**given, "palette": None}
     settings = only_one(settings_of(preset, config, None, None, False, given))
-    options = PredictionOptions(
-        predictions,
-        prediction_pattern,
-        prediction_values or "classes",
-        None if palette is None else Path(palette),
-    )
+    options = PredictionOptions(predictions, prediction_pattern, prediction_values, palette)
     reporter = ConsoleReporter()
     try:
         found = score_with(settings, options, name, missing_predictions, reporter)

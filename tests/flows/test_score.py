@@ -309,3 +309,24 @@ def test_the_higher_score_is_on_top(small, tmp_path, sclip):
         row["prediction_id"] for row in results.confusion("latest", tmp_path / "a").to_pylist()
     }
     assert predicted == {1}
+
+
+def test_results_have_the_numbers_of_the_annotations_that_are_the_truth(small, tmp_path, sclip):
+    """As pycocotools' ``loadRes``: neither images nor categories are named in the results."""
+    listed = {
+        "images": [{"id": 50 + n, "file_name": f"{2 - n}.png"} for n in range(3)],
+        "categories": [{"id": 30 + k, "name": name} for k, name in enumerate(NAMES)],
+    }
+    maps = {str(n): np.full((48, 64), n) for n in range(3)}
+    found = [
+        {"image_id": 52 - n, "category_id": 30 + n, "segmentation": rle(maps[str(n)], n)}
+        for n in range(3)
+    ]
+    (tmp_path / "truth.json").write_text(json.dumps({**listed, "annotations": found}))
+    (tmp_path / "results.json").write_text(json.dumps(found))
+    given = [f for f in data(small, tmp_path / "a") if not f.startswith("--labels")]
+    given.append(f"--labels={tmp_path / 'truth.json'}")
+    code, said, err = sclip("score", "--predictions", tmp_path / "results.json", *given, "--json")
+    assert code == 0, err
+    assert "categories by name: 30 is 'sky', 31 is 'grass', 32 is 'road'" in err
+    assert json.loads(said)["miou"] == 100

@@ -207,7 +207,7 @@ def test_numbers_of_the_label_maps_are_hinted_at_and_read(tmp_path):
         "artifacts": tmp_path / "artifacts",
         "reduce_zero_label": True,
     }
-    with pytest.raises(UserError, match=r"own label maps, 1\.\.3, pass --prediction-values raw"):
+    with pytest.raises(UserError, match=r"own numbers, 1\.\.3, pass --prediction-values raw"):
         score(out, **data)
     found = score(out, values="raw", **data)
     assert found.row["miou"] == 100

@@ -23,8 +23,7 @@ NONE = -1  # class of a pixel that was given none
 USUAL_NONE = (255, 65535, -1)  # values of such pixels, where no class has them
 CLASSES, RAW = "classes", "raw"
 OTHER = {
-    CLASSES: "if they are the numbers of the dataset's own label maps, {}, pass "
-    "--prediction-values raw",
+    CLASSES: "if they are the dataset's own numbers, {}, pass --prediction-values raw",
     RAW: "if they are classes counted from 0, leave --prediction-values out",
 }
 
