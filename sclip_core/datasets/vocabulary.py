@@ -14,7 +14,9 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError, tables, unknown
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
+from sclip_core.config.frozen import words_in
 from sclip_core.config.paths import local
+from sclip_core.datasets.word_files import read_text
 from sclip_core.datasets.word_lists import Entry, WordList, read_list
 
 BUILT_IN = Path(__file__).with_name("vocabularies")
@@ -36,6 +38,10 @@ class Vocabulary:
         ignored: the values and names of lines that are no class, such as ``__ignore__``: their
             pixels are not evaluated.
         notes: how the classes were read, where that was not in our own form, a line each.
+        separator: what stood between the words of a class in the text that they were read from;
+            None: they are from no text.
+        distractors: words of no class, each a query of a class of its own beyond the classes.
+        closed: whether no pixel may become a distractor, so that they only count in the softmax.
 
     >>> pets = Vocabulary.from_classes(["cat, kitten", "grass"])
     >>> pets.queries, pets.query_class, pets.class_names
@@ -47,6 +53,9 @@ class Vocabulary:
     labels: tuple[int, ...] = ()
     ignored: tuple[tuple[int, str], ...] = ()
     notes: tuple[str, ...] = field(default=(), compare=False, repr=False)
+    separator: str | None = field(default=None, compare=False, repr=False)
+    distractors: tuple[str, ...] = ()
+    closed: bool = False
 
     def __repr__(self) -> str:
         """One line: how many classes and words, the first names."""
@@ -55,13 +64,14 @@ class Vocabulary:
 
     @property
     def queries(self) -> tuple[str, ...]:
-        """All words (Q,), class after class."""
-        return tuple(word for words in self.words for word in words)
+        """All words (Q,), class after class, then the distractors."""
+        return (*(word for words in self.words for word in words), *self.distractors)
 
     @property
     def query_class(self) -> tuple[int, ...]:
-        """The class (Q,) of each query, counted from 0."""
-        return tuple(index for index, words in enumerate(self.words) for _ in words)
+        """The class (Q,) of each query, counted from 0; of distractors the numbers that follow."""
+        own = (index for index, words in enumerate(self.words) for _ in words)
+        return (*own, *range(self.num_classes, self.num_classes + len(self.distractors)))
 
     @property
     def named_words(self) -> list[tuple[str, tuple[str, ...]]]:
@@ -123,7 +133,10 @@ class Vocabulary:
             UserError: the file cannot be read, is not UTF-8 or is empty; it has a blank line, an
                 empty word, or two classes of the same name; it could be read in two ways.
         """
-        text = _read_text(Path(path))
+        frozen = words_in(Path(path))
+        if frozen is not None:
+            return cls(**frozen)
+        text = read_text(Path(path))
         if not text.strip():
             raise UserError(f"{path} is empty: expected one class a line, e.g. 'grass, lawn'")
         return cls._from_text(text, str(path), Path(path).suffix.lower())
@@ -191,7 +204,13 @@ class Vocabulary:
         if read.num_classes == 1:
             notes.append(f"{source}: one class, so every pixel becomes {_one_class(read.words[0])}")
         identity = labels == tuple(range(len(labels)))
-        read = replace(read, labels=() if identity else labels, ignored=ignored, notes=tuple(notes))
+        read = replace(
+            read,
+            labels=() if identity else labels,
+            ignored=ignored,
+            notes=tuple(notes),
+            separator=found.separator,
+        )
         return read.with_background() if entries[0].name else read
 
     @classmethod
@@ -375,18 +394,3 @@ def _class_words(entry: Sequence[str], place: str) -> tuple[str, ...]:
             f"write the words of a class as 'grass{SEPARATOR}lawn'"
         )
     return words
-
-
-def _read_text(path: Path) -> str:
-    """The text of a UTF-8 file, with or without byte order mark, any line ends as newlines."""
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise UserError(
-            f"no vocabulary file at {path}: expected a file with one class a line, "
-            "or words, such as 'cat, kitten; grass'"
-        ) from None
-    except UnicodeDecodeError:
-        raise UserError(f"{path} is not UTF-8 text: save the vocabulary as UTF-8") from None
-    except OSError as error:
-        raise UserError(f"cannot read the vocabulary {path}: {error.strerror}") from None

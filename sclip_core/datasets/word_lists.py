@@ -7,7 +7,7 @@ read as it is meant, and ``how`` says so; what could mean two things is refused.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -71,10 +71,17 @@ class Entry:
 
 @dataclass
 class WordList:
-    """The classes of a text in their order, and how it was read where it is not in our own form."""
+    """The classes of a text in their order, and how it was read where it is not in our own form.
+
+    Attributes:
+        entries: the classes.
+        how: what was not in our own form, a phrase each.
+        separator: what separates the words of a class; None: JSON, YAML or code says so itself.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     how: list[str] = field(default_factory=list)
+    separator: str | None = None
 
 
 def read_list(text: str, suffix: str = "", inline: bool = False) -> WordList:
@@ -98,8 +105,10 @@ def read_list(text: str, suffix: str = "", inline: bool = False) -> WordList:
     table = read_table(lines, suffix)
     if table is not None:
         rows, said = table
-        entries = [_entry(line, _word_splitter([line], [])) for line in rows]
-        return WordList(entries, [*how, said])
+        marks = [_separator([line], []) for line in rows]
+        entries = [_entry(line, mark) for line, mark in zip(rows, marks, strict=True)]
+        usual = next((mark for mark in marks if mark != SEPARATOR), SEPARATOR)
+        return WordList(entries, [*how, said], usual)
     lines = without_marks(lines, how)
     if inline or sum(bool(line.text.strip()) for line in lines) == 1:
         lines = _of_one_line(lines, inline, how)
@@ -107,14 +116,14 @@ def read_list(text: str, suffix: str = "", inline: bool = False) -> WordList:
     lines = _numbered(lines, how)
     _refuse_blank(lines)
     _refuse_headings(lines)
-    split = _word_splitter(lines, how)
-    entries = [_entry(line, split) for line in lines]
+    mark = _separator(lines, how)
+    entries = [_entry(line, mark) for line in lines]
     if any(unprotected(line.text) != line.text or "'" in line.text[:1] for line in lines):
         how.append("quotes left out")
     if [line.text.strip() for line in lines[:2]] == [*LABELME] and lines[0].label is None:
         how.append("the list of LabelMe, in which '__ignore__' is -1 and '_background_' is 0")
         del entries[0]
-    return WordList(entries, how)
+    return WordList(entries, how, mark)
 
 
 def _from_object(found: Any, text: str, suffix: str) -> WordList:
@@ -322,8 +331,8 @@ def _is_code(text: str) -> bool:
     return is_open or CALLED.match(text) is not None
 
 
-def _word_splitter(lines: Sequence[Line], how: list[str]) -> Callable[[str], list[str]]:
-    """What splits a line into words: at ``", "``, or at the one other mark that all lines use.
+def _separator(lines: Sequence[Line], how: list[str]) -> str:
+    """What separates the words of a line: ``", "``, or the one other mark that all lines use.
 
     Raises:
         UserError: the lines use two of them, or tabs.
@@ -344,14 +353,18 @@ def _word_splitter(lines: Sequence[Line], how: list[str]) -> Callable[[str], lis
         )
     others = [mark for mark in marks if mark != SEPARATOR]
     if not others:
-        return lambda text: text.split(SEPARATOR)
+        return SEPARATOR
     if len(marks) > 1:
         raise _mixed(marks, others[0])
     (mark,) = others
     how.append(f"words of a class separated by '{mark}'")
-    if mark == ",":
-        return lambda text: re.split(r"(?<!\d),|,(?!\d)", text)
-    return lambda text: text.split(mark)
+    spaced = all(line.text.count(mark) == line.text.count(f"{mark} ") for line in lines)
+    return f"{mark} " if spaced else mark
+
+
+def _words(text: str, mark: str) -> list[str]:
+    """The words of a line, not yet stripped."""
+    return re.split(r"(?<!\d),|,(?!\d)", text) if mark == "," else text.split(mark)
 
 
 def _mixed(marks: dict[str, Line], other: str) -> UserError:
@@ -365,7 +378,7 @@ def _mixed(marks: dict[str, Line], other: str) -> UserError:
     )
 
 
-def _entry(line: Line, split: Callable[[str], list[str]]) -> Entry:
+def _entry(line: Line, mark: str) -> Entry:
     """One class: its words, unquoted."""
     text, name = line.text, None
     marked = COLON_NAME.match(text.strip())
@@ -374,7 +387,7 @@ def _entry(line: Line, split: Callable[[str], list[str]]) -> Entry:
     quoted = is_quoted(text.strip())
     if quoted and SEPARATOR in unprotected(text):  # a cell of a table, rather than one word
         return Entry(tuple(unprotected(text).split(SEPARATOR)), line.place, line.label, name)
-    words = tuple(_bare(word) for word in split(text))
+    words = tuple(_bare(word) for word in _words(text, mark))
     return Entry(words, line.place, line.label, name, quoted)
 
 

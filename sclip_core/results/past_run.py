@@ -185,6 +185,15 @@ class Source:
         files = Digests(local_folder(root) / "digests.jsonl")
         self._digests = DataDigests(files, ObjectDigests(root, keep=False))
 
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset, as it is now."""
+        return self._dataset
+
+    def file(self, image_id: str) -> Place:
+        """Where an image lies."""
+        return self._samples[image_id].image
+
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""
         return image_id in self._samples
@@ -227,11 +236,6 @@ class Source:
         """
         label = self._samples[image_id].label
         return None if label is None else self._digests.of(label)
-
-    @property
-    def dataset(self) -> Dataset:
-        """The images and their classes."""
-        return self._dataset
 
     def digests_of(self, paths: list[str]) -> list[str]:
         """Of the bytes of some files.

@@ -7,6 +7,7 @@ from typing import Any
 
 from sclip_core.config import printable
 from sclip_core.config.methods import ingredient_class, ingredients_of
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 
 Row = dict[str, Any]
 PREDICTIONS = "predictions"  # the mode of label maps that another tool made
@@ -18,7 +19,7 @@ NO_SETTINGS = {
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "proxy_sha256", "sam_encoder_sha256", "ingredients",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
-    "masks",
+    "masks", "words_sha256", "words_separator", *OF_RUNS, *OF_IMAGES,
     "name", "predictions", "prediction_format", "prediction_values", "prediction_pattern",
     "prediction_palette", "missing_predictions",
 }  # fmt: skip
@@ -27,10 +28,16 @@ BY_DEFAULT = {
     "num_samples": "all",
     "images_list": "all",
     "split": "val",
+    "distractors": "none",
 }  # what no value means; for other settings ``-``
+UNDER_NAMES = {  # digests that tell runs apart where the names of what they are of do not
+    "weights_sha256": ("model", "pretrained"),
+    "words_sha256": ("dataset", "classes", "vocabulary", "distractors"),
+}
 ALWAYS_READ = {
     *OF_THE_DATA,
     "classes",
+    "distractors",
     "ground_truth",
     "split",
     "images_list",
@@ -68,17 +75,18 @@ def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]
         values = [{setting(run, name) for run in group} - unread for group in by_dataset.values()]
         if any(len(each) > 1 for each in values):
             found.append(name)
-    if any(map(_weights_differ, by_dataset.values())):
-        found.append("weights_sha256")
+    for digest, under in UNDER_NAMES.items():
+        if any(_differ(group, digest, under) for group in by_dataset.values()):
+            found.append(digest)
     return found
 
 
-def _weights_differ(runs: Iterable[Row]) -> bool:
-    """Whether two runs have different weights under the same names of model and weights."""
+def _differ(runs: Iterable[Row], digest: str, names: Iterable[str]) -> bool:
+    """Whether two runs have different contents, by their digests, under the same names."""
     digests: dict[tuple[str, ...], set[str]] = {}
     for run in runs:
-        names = tuple(setting(run, name) for name in ("model", "pretrained"))
-        digests.setdefault(names, set()).add(setting(run, "weights_sha256"))
+        named = tuple(setting(run, name) for name in names)
+        digests.setdefault(named, set()).add(setting(run, digest))
     return any(len(found - {"-"}) > 1 for found in digests.values())
 
 
@@ -90,7 +98,7 @@ def setting(run: Row, name: str) -> str:
         value = None
     if value is None:
         return BY_DEFAULT.get(name, "-")
-    if name == "weights_sha256":
+    if name in UNDER_NAMES:
         return str(value)[:8]
     return f"{value:g}" if isinstance(value, float) else printable(str(value))
 

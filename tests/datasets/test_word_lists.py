@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import doctest
+import hashlib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from sclip_core.config import UserError
-from sclip_core.datasets import Vocabulary, word_text
+from sclip_core.datasets import Vocabulary, word_files, word_text
+from sclip_core.datasets.word_files import words_sha256
 
 RIGHT = (("sky", "clouds"), ("grass", "lawn"), ("box", "crate"))
 ONE_EACH = (("sky",), ("grass",), ("box",))
@@ -257,4 +259,32 @@ def test_background_by_name_with_words_of_its_own(tmp_path):
 
 
 def test_doctests():
-    assert doctest.testmod(word_text).failed == 0
+    assert doctest.testmod(word_text).failed == doctest.testmod(word_files).failed == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "suffix", "separator"),
+    [
+        ("sky, clouds\ngrass", ".txt", ", "),
+        ("sky\ngrass", ".txt", ", "),
+        ("sky; clouds\ngrass; lawn; meadow", ".txt", "; "),
+        ("sky;clouds\ngrass", ".txt", ";"),
+        ("sky,clouds\ngrass", ".txt", ","),
+        ("0: sky | clouds\n1: grass", ".txt", "| "),
+        ('[["sky", "clouds"], ["grass"]]', ".json", None),
+    ],
+)
+def test_the_separator_that_was_found(tmp_path, text, suffix, separator):
+    file = tmp_path / f"words{suffix}"
+    file.write_text(text)
+    found = Vocabulary.from_file(file)
+    assert found.words[0][0] == "sky"
+    assert found.separator == separator
+
+
+def test_the_digest_of_words_is_that_of_their_json(tmp_path):
+    file = tmp_path / "words.txt"
+    file.write_text("sky; clouds\ngr\u00fcn")
+    by_hand = hashlib.sha256(b'[["sky","clouds"],["gr\\u00fcn"]]').hexdigest()
+    assert words_sha256(Vocabulary.from_file(file).words) == by_hand
+    assert words_sha256([["sky", "clouds"], ["gr\u00fcn"]], ["car"]) != by_hand

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -9,14 +11,17 @@ import pytest
 
 from sclip_core import UserError
 from sclip_core.config import resolve
+from sclip_core.datasets import Vocabulary
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline
 from sclip_core.pipeline.run import Run
 from sclip_core.progress import Silent
 from sclip_core.results.files import TABLES, VERSION_KEY, check_run, read_table, run_ids
+from sclip_core.results.settings import differing_settings
 from sclip_core.store import keys
 
 from ..conftest import TINY
 from ..flows.conftest import write_own
+from .conftest import run
 
 
 class Notes(Silent):
@@ -220,3 +225,24 @@ def test_the_key_names_each_image_with_its_own_row(tmp_path):
         "images": images,
     }
     assert results.key == keys.artifact_key(identity)
+
+
+def test_the_words_of_a_run_are_told_in_its_row(tmp_path, voc, finished_once):
+    own = Vocabulary.named("voc21")
+    other = tmp_path / "words.txt"
+    other.write_text("\n".join("; ".join(words) for words in own.words))
+    found = run(tmp_path / "artifacts", voc, classes=other).row
+    assert found["words_separator"] == "; "
+    assert finished_once[1].row["words_separator"] == ", "
+    by_hand = json.dumps([list(words) for words in own.words], separators=(",", ":"))
+    for row in (found, finished_once[1].row):
+        assert row["words_sha256"] == hashlib.sha256(by_hand.encode()).hexdigest()
+        assert row["distractors"] is None
+    assert found["run_id"] == finished_once[1].run_id  # the words are the same
+
+
+def test_other_words_under_the_same_name_are_a_difference():
+    rows = [{"run_id": n, "dataset": "d", "classes": "a.txt", "words_sha256": n} for n in "12"]
+    assert differing_settings([{"mode": "dense"} | row for row in rows]) == ["words_sha256"]
+    rows[1]["classes"] = "b.txt"
+    assert differing_settings([{"mode": "dense"} | row for row in rows]) == ["classes"]

@@ -24,7 +24,7 @@ from sclip_core.datasets.record import made_from
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.label_maps import LabelMap
 from sclip_core.pipeline.stages.metrics import MetricsStage, Predicted, Shape
-from sclip_core.pipeline.stages.results import ResultsStage
+from sclip_core.pipeline.stages.results import ResultsStage, key_of
 from sclip_core.results.recorded import recorded_data
 from sclip_core.results.settings import PREDICTIONS
 
@@ -113,9 +113,11 @@ class PredictedResults(ResultsStage):
         super().__init__(run, metrics)
         self._scoring = scoring
 
-    def identity(self) -> dict[str, Any]:
+    @cached_property
+    def key(self) -> str:
         """With the name: the same files by another name are another row."""
-        return {**super().identity(), "name": self._scoring.name}
+        name = self._scoring.name
+        return key_of(self.run.inputs.dataset, self.metrics.key, self._images(), name)
 
     def made_by(self) -> dict[str, Any]:
         """Columns of ``runs``: the name, and where the predictions are; no model is known."""
