@@ -15,6 +15,7 @@ from flows.cli.panels import panels
 from flows.cli.paper_table import table
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
+from flows.cli.score import score
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
 from sclip_core import __version__
@@ -31,7 +32,7 @@ READ_ONLY = ("plan", "results", "compare", "table", "query", "cite")  # they cha
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, demo, results, compare, table, report, query),
+    *(run, plan, sweep, segment, score, demo, results, compare, table, report, query),
     *(panels, export, freeze, cite, gc, data),
 ):
     app.command(command)

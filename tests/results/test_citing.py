@@ -10,8 +10,9 @@ from typing import Any
 import pytest
 
 from sclip_core.config import tables
-from sclip_core.config.methods import ATTENTIONS, INGREDIENTS, built_in_methods, method_table
+from sclip_core.config.methods import INGREDIENTS, built_in_methods, method_table
 from sclip_core.config.plugins import BUILT_IN
+from sclip_core.encoder.attention import BUILT_IN as POLICIES
 from sclip_core.results.citing import bibtex, cite, keys_of, references, used, without_entry
 
 ALWAYS = ["sclip-benchmark", "radford2021clip", "ilharco2021openclip"]
@@ -88,7 +89,7 @@ def test_everything_that_there_is_has_an_entry():
     """The registries, walked: methods, attentions, benchmarks, refiners, sources of masks."""
     table = used()
     assert set(table["methods"]) == set(built_in_methods())
-    assert set(table["attentions"]) == ATTENTIONS
+    assert set(table["attentions"]) == set(POLICIES)
     assert set(table["benchmarks"]) == set(tables()["benchmarks"])
     assert set(table["refiners"]) == set(BUILT_IN["refiner"])
     assert set(table["masks"]) == {"sam", "slic", "felzenszwalb", "files"}
