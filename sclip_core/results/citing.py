@@ -64,7 +64,10 @@ def bibtex(rows: list[dict[str, Any]]) -> str:
 def keys_of(row: Mapping[str, Any]) -> list[str]:
     """The keys of the entries that a run cites, in order, each once."""
     found = [key for _, _, keys in _parts(row) for key in keys or ()]
-    return list(dict.fromkeys([*used()["always"], *found]))
+    always = used()["always"]
+    if row["mode"] == "predictions":  # of another tool: no network of ours saw an image
+        always = always[:1]
+    return list(dict.fromkeys([*always, *found]))
 
 
 def without_entry(row: Mapping[str, Any]) -> list[str]:

@@ -148,6 +148,11 @@ def test_what_a_run_cites(values, expected):
     assert without_entry(row(**values)) == []
 
 
+def test_predictions_of_another_tool_cite_no_network():
+    given = {"dataset": "voc21", "mode": "predictions", "attention": None, "pretrained": None}
+    assert keys_of(given) == ["sclip-benchmark", "everingham2010voc"]
+
+
 def test_what_has_no_entry_is_named():
     own = row(method="mine", attention=None, pretrained="x.pt", proxy_model="vit_tiny")
     text = bibtex([own, row()])
