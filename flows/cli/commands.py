@@ -7,9 +7,11 @@ from cyclopts import App, Parameter
 from flows.cli.data import app as data
 from flows.cli.demo import demo
 from flows.cli.export import export
+from flows.cli.freeze import freeze
 from flows.cli.gc import gc
 from flows.cli.options import only_local
 from flows.cli.panels import panels
+from flows.cli.paper_table import table
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.segment import segment
@@ -24,11 +26,11 @@ app = App(
     suppress_keyboard_interrupt=False,  # main handles it
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
-READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
+READ_ONLY = ("plan", "results", "compare", "table", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, demo, results, compare, report, query),
-    *(panels, export, gc, data),
+    *(run, plan, sweep, segment, demo, results, compare, table, report, query),
+    *(panels, export, freeze, gc, data),
 ):
     app.command(command)

@@ -7,6 +7,7 @@ from typing import Any
 
 from sclip_core.config import printable
 from sclip_core.config.methods import ingredient_class, ingredients_of
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 
 Row = dict[str, Any]
 
@@ -16,7 +17,7 @@ NO_SETTINGS = {
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "proxy_sha256", "sam_encoder_sha256", "ingredients",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
-    "masks", "words_sha256", "words_separator",
+    "masks", "words_sha256", "words_separator", *OF_RUNS, *OF_IMAGES,
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
 BY_DEFAULT = {
