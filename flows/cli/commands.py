@@ -14,6 +14,7 @@ from flows.cli.panels import panels
 from flows.cli.paper_table import table
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
+from flows.cli.score import score
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
 from sclip_core import __version__
@@ -30,7 +31,7 @@ READ_ONLY = ("plan", "results", "compare", "table", "query")  # they print, and 
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, demo, results, compare, table, report, query),
+    *(run, plan, sweep, segment, score, demo, results, compare, table, report, query),
     *(panels, export, freeze, gc, data),
 ):
     app.command(command)

@@ -106,7 +106,7 @@ def write_panels(
     captions = _captions(style, columns, rows)
     colours = colours_of(style.palette, pairs.class_names)
     chosen = chosen_images(images, pairs, seed)
-    maps = [LabelMaps(root, row) for row in rows]
+    maps = [LabelMaps(root, row, data_root) for row in rows]
     shown = _read(chosen, pairs, Source(root, rows[0], data_root), maps)
     layout = _laid_out(shown, columns, captions, pairs.class_names, colours, style)
     with written_to(target, "choose another path"):
