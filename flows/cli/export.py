@@ -13,7 +13,7 @@ from cyclopts.validators import Number
 from flows.cli.results import DEFAULT_ARTIFACTS, Artifacts, warnings_as_lines
 from sclip_core.config import printable
 
-Name = Literal["coco", "polygons", "geojson", "png"]
+Name = Literal["coco", "polygons", "geojson", "png", "hugging-face", "label-studio"]
 Values = Literal["dataset", "classes", "label-ids"]
 FEW = 20  # images for which no bar is drawn
 
@@ -44,6 +44,12 @@ def export(
         Values,
         Parameter(help="Of PNGs: the dataset's own, 0 to C-1, or Cityscapes' ids for its server."),
     ] = "dataset",
+    with_images: Annotated[
+        bool, Parameter(help="Put the images into the Hugging Face dataset, too.", negative=())
+    ] = False,
+    image_url: Annotated[
+        str, Parameter(help="Put before the path of an image: where Label Studio finds it.")
+    ] = "/data/local-files/?d=",
     data_root: Annotated[
         Path | None, Parameter(help="Folder of the benchmark, if it has moved.")
     ] = None,
@@ -54,7 +60,7 @@ def export(
     from sclip_core.exports.formats import export as write
     from sclip_core.exports.stored import StoredRun
 
-    options = Options(components=components, simplify=simplify, values=values)
+    options = Options(components, simplify, values, with_images, image_url)
     check_export(format, output, options)
     with warnings_as_lines():
         stored = StoredRun.open(run, artifacts, data_root, images or ())

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from sclip_core.config import UserError, unknown
 from sclip_core.exports.coco import write_coco
+from sclip_core.exports.hugging_face import write_dataset
+from sclip_core.exports.label_studio import LOCAL, write_label_studio
 from sclip_core.exports.places import check_file, check_folder
 from sclip_core.exports.png import write_png
 from sclip_core.exports.polygons import write_geojson
@@ -25,11 +27,15 @@ class Options:
         components: an annotation for each connected part of a class; else one for each class.
         simplify: pixels by which polygons may leave the pixel edges.
         values: what stands for a class in a PNG: ``dataset``, ``classes``, ``label-ids``.
+        with_images: whether the images themselves are in the export.
+        image_url: what is put before an image's path, so that Label Studio finds it.
     """
 
     components: bool = False
     simplify: float = 0.0
     values: str = "dataset"
+    with_images: bool = False
+    image_url: str = LOCAL
 
 
 class Format(NamedTuple):
@@ -56,11 +62,21 @@ def _png(run: StoredRun, path: Path, options: Options, each: Each) -> None:
     write_png(run, path, options.values, each)
 
 
+def _hugging_face(run: StoredRun, path: Path, options: Options, each: Each) -> None:
+    write_dataset(run, path, options.with_images, each)
+
+
+def _label_studio(run: StoredRun, path: Path, options: Options, each: Each) -> None:
+    write_label_studio(run, path, options.image_url, options.components, each)
+
+
 FORMATS: Mapping[str, Format] = {
     "coco": Format(".json", ("components",), _coco),
     "polygons": Format(".json", ("components", "simplify"), _polygons),
     "geojson": Format(".geojson", ("components", "simplify"), _geojson),
     "png": Format("", ("values",), _png),
+    "hugging-face": Format("", ("with_images",), _hugging_face),
+    "label-studio": Format("", ("components", "image_url"), _label_studio),
 }
 
 
