@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.label_maps import LabelMapStage
+from sclip_core.pipeline.stages.label_maps import LabelMap, LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
@@ -24,6 +24,10 @@ from sclip_core.store.tables import part_table
 
 COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
+Shape = tuple[int, ...]
+# Of a row's id, its sample and the shape of its ground truth: the label map, and the value of
+# pixels without a label; None: all have one.
+Predicted = Callable[[str, Sample, Shape], tuple[LabelMap, int | None]]
 
 
 class Scored(NamedTuple):
@@ -41,9 +45,9 @@ class MetricsStage(Stage):
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
 
-    def __init__(self, run: Run, labels: LabelMapStage) -> None:
-        """Connect the stage to the label maps that it scores."""
-        super().__init__(run, labels)
+    def __init__(self, run: Run, labels: LabelMapStage | None) -> None:
+        """Connect the stage to the label maps that it scores; None: they are of no stage."""
+        super().__init__(run, *([labels] if labels else []))
         self._labels = labels
 
     def settings(self) -> dict[str, Any]:
@@ -100,19 +104,31 @@ class MetricsStage(Stage):
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compare label maps with ground truth, in the threads that read."""
-        labelled = self._labels.rows()
+        classes = self.run.inputs.dataset.vocabulary.num_classes
+        predicted = self.predicted()
 
         def compare(row_id: str) -> Confusion:
-            image, label = row_id.split(":")
             sample = self._samples[row_id]
-            truth = self.run.inputs.ground_truth(sample, label)
-            prediction = self._labels.read(self._labels.row(image, labelled))
-            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
-            classes = self.run.inputs.dataset.vocabulary.num_classes
-            return image_confusion(prediction, truth, classes, self._labels.unlabelled)
+            truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
+            prediction, unlabelled = predicted(row_id, sample, truth.shape)
+            return image_confusion(prediction, truth, classes, unlabelled)
 
         for row_id, confused in self.loaded(compare, ids):
             yield NewRow(row_id, np.stack(confused, axis=1))
+
+    def predicted(self) -> Predicted:
+        """What gives the label map of an image, and the value of its pixels without a label."""
+        assert self._labels is not None
+        labels, labelled = self._labels, self._labels.rows()
+
+        def read(row_id: str, sample: Sample, shape: Shape) -> tuple[LabelMap, int | None]:
+            prediction = labels.read(labels.row(self.image_of(row_id), labelled))
+            check_sizes(
+                prediction.shape[:2], (shape[0], shape[1]), str(sample.label or sample.image)
+            )
+            return prediction, labels.unlabelled
+
+        return read
 
     def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.
