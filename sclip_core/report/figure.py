@@ -19,7 +19,8 @@ from sclip_core.config.errors import few
 from sclip_core.config.places import Place
 from sclip_core.datasets.known_colours import KNOWN, class_colours
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted, panels
+from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted
+from sclip_core.drawing.figures import panels
 from sclip_core.drawing.panels import ALPHA, WRONG, mistaken, painted
 from sclip_core.evaluation.areas import class_shares
 from sclip_core.report.pictures import Shown, image_scores, ranked, read_shown
