@@ -117,8 +117,9 @@ def score_with(
         results.execute()
     finally:
         run.lease.close()
-    if line := shifted(results.read("confusion")):
-        run.reporter.note(line)
+    suspicion = shifted(results.read("confusion"))
+    if suspicion is not None:
+        run.reporter.note(suspicion)
     return ScoredPredictions(
         run_id=results.run_id,
         path=results.path,
