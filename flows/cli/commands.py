@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App, Parameter
 
+from flows.cli.cite import cite
 from flows.cli.data import app as data
 from flows.cli.demo import demo
 from flows.cli.export import export
@@ -27,11 +28,11 @@ app = App(
     suppress_keyboard_interrupt=False,  # main handles it
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
-READ_ONLY = ("plan", "results", "compare", "table", "query")  # they print, and change nothing
+READ_ONLY = ("plan", "results", "compare", "table", "query", "cite")  # they change nothing
 
 # in the order of `sclip --help`
 for command in (
     *(run, plan, sweep, segment, score, demo, results, compare, table, report, query),
-    *(panels, export, freeze, gc, data),
+    *(panels, export, freeze, cite, gc, data),
 ):
     app.command(command)
