@@ -8,6 +8,8 @@ from sclip_core.config import CHEAP, OF_MASKS, ROLES, SEVERAL, STAGES, Settings,
 from sclip_core.config.masks import MaskSettings
 
 HOW = {
+    "boundary",
+    "object_sizes",
     *(
         "device",
         "batch_size",
@@ -24,7 +26,7 @@ HOW = {
     *("keep_trunk", "save_vis", "plugins"),
 }
 ALL = ("text_bank", "trunk", "proxy_features", "dense_features", "refine", "sam_embeddings",
-       "proposals", "crop_features", "hybrid", "metrics", "results")  # fmt: skip
+       "proposals", "crop_features", "hybrid", "metrics", "boundary", "object_sizes", "results")  # fmt: skip
 FIRST_MASKS = ("text_bank", "proxy_features", "proposals", *ALL[3:5])
 DENSE = ("text_bank", "dense_features", "refine", "metrics", "results")
 SAM = {"mode": "hybrid", "proposals": "sam"}
@@ -82,7 +84,7 @@ def test_settings_that_change_no_label(given, names):
         ({**SAM, "keep_embeddings": True, "proposals": "slic"},
          (*DENSE[:3], "proposals", "hybrid", *DENSE[3:])),
         ({"mode": "baseline", "keep_trunk": True},
-         ("text_bank", "proposals", "crop_features", "hybrid", "metrics", "results")),
+         ("text_bank", "proposals", "crop_features", "hybrid", "metrics", "boundary", "object_sizes", "results")),
         ({"keep_embeddings": True}, DENSE),
     ],
 )  # fmt: skip

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.datasets.sample_columns import without_labels
@@ -22,7 +23,6 @@ from sclip_core.store.ledger_rows import there
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
-COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
 
 
@@ -40,11 +40,12 @@ class MetricsStage(Stage):
     name = "metrics"
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
+    columns: ClassVar[tuple[str, ...]] = Confusion._fields  # of a row
 
     def __init__(self, run: Run, labels: LabelMapStage) -> None:
         """Connect the stage to the label maps that it scores."""
         super().__init__(run, labels)
-        self._labels = labels
+        self.labels = labels
 
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
@@ -95,24 +96,31 @@ class MetricsStage(Stage):
 
     @cached_property
     def table(self) -> PartTable:
-        """(pairs, 3) integers an image."""
-        return part_table(self.artifact, COLUMNS)
+        """(rows, columns) integers an image."""
+        return part_table(self.artifact, self.columns)
+
+    def measure(
+        self, prediction: NDArray[Any], truth: NDArray[np.int32], num_classes: int
+    ) -> NDArray[np.int64]:
+        """What is stored of an image: (rows, columns)."""
+        unlabelled = self.labels.unlabelled
+        return np.stack(image_confusion(prediction, truth, num_classes, unlabelled), axis=1)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compare label maps with ground truth, in the threads that read."""
-        labelled = self._labels.rows()
+        labelled = self.labels.rows()
 
-        def compare(row_id: str) -> Confusion:
+        def compare(row_id: str) -> NDArray[np.int64]:
             image, label = row_id.split(":")
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, label)
-            prediction = self._labels.read(self._labels.row(image, labelled))
+            prediction = self.labels.read(self.labels.row(image, labelled))
             check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
             classes = self.run.inputs.dataset.vocabulary.num_classes
-            return image_confusion(prediction, truth, classes, self._labels.unlabelled)
+            return self.measure(prediction, truth, classes)
 
-        for row_id, confused in self.loaded(compare, ids):
-            yield NewRow(row_id, np.stack(confused, axis=1))
+        for row_id, found in self.loaded(compare, ids):
+            yield NewRow(row_id, found)
 
     def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.
