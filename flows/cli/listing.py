@@ -148,7 +148,7 @@ def _published(run: Row) -> tuple[str, Text]:
 
 def _caption(runs: Sequence[Row], more: Sequence[str]) -> str | None:
     """What all have in common, and settings that differ but have no column."""
-    label = "method" if any(run.get("method") for run in runs) else "attention"
+    label = "method" if any(run.get("method") or run.get("name") for run in runs) else "attention"
     same = [
         f"{name} {setting(runs[0], name)}"
         for name in ("dataset", "mode", "model", "pretrained", label)

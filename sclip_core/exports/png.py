@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from sclip_core.acquire.cityscapes import IDS
 from sclip_core.config import UserError
 from sclip_core.datasets import Dataset
+from sclip_core.datasets.official_ids import CITYSCAPES_IDS as IDS
 from sclip_core.datasets.palettes import voc_colours
 from sclip_core.exports.places import check_folder, file_in, whole_folder
 from sclip_core.exports.stored import Segmented, StoredRun

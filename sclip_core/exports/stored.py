@@ -73,7 +73,7 @@ class StoredRun:
         run_id = find_run(name, root)
         row = read_run(root, run_id)[0]
         named = sorted(read_run(root, run_id, "class_iou"), key=lambda each: each["class_id"])
-        maps = LabelMaps(root, row)
+        maps = LabelMaps(root, row, data_root)
         source = Source(root, row, data_root)
         rows = area_rows(root, run_id)
         known = sorted(rows.ids.to_pylist())

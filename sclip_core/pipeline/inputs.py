@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from functools import cached_property
 from typing import NamedTuple
 
@@ -104,6 +105,11 @@ class Inputs:
             for line in look_at(dataset, settings.takes_all, self.reading):
                 note(line)
         return dataset
+
+    def only(self, ids: Collection[str]) -> None:
+        """Leave the other images out, before any file is read."""
+        samples = tuple(s for s in self.dataset.samples if s.image_id in ids)
+        self.dataset = replace(self.dataset, samples=samples)
 
     def _about_images(self, dataset: Dataset) -> list[str]:
         """What a user should know about files and headers of their own images, a line each."""

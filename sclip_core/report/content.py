@@ -243,8 +243,8 @@ def _stages(rows: Sequence[Row]) -> list[StageLine]:
 def _settings(rows: Sequence[Row]) -> list[Setting]:
     """Every setting that a run reads, those that differ first."""
     own = {*PROVENANCE, *SCORES, *OF_RUNS, *OF_IMAGES, "versions"}
-    if any(row.get("method") for row in rows):  # the attentions of the others beside it
-        own.add("attention")
+    if any(row.get("method") or row.get("name") for row in rows):
+        own |= {"attention", "name"}  # of the others beside it
         rows = [{**row, "method": method_name(dict(row))} for row in rows]
     rows = [{**row, "ingredients": ingredients(dict(row))} for row in rows]
     names = [k for k in _columns(rows) if k not in own and not k.startswith(TIMES)]

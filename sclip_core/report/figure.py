@@ -19,7 +19,8 @@ from sclip_core.config.errors import few
 from sclip_core.config.places import Place
 from sclip_core.datasets.known_colours import KNOWN, class_colours
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted, panels
+from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted
+from sclip_core.drawing.figures import panels
 from sclip_core.drawing.panels import ALPHA, WRONG, mistaken, painted
 from sclip_core.evaluation.areas import class_shares
 from sclip_core.report.pictures import Shown, image_scores, ranked, read_shown
@@ -105,7 +106,7 @@ def write_panels(
     captions = _captions(style, columns, rows)
     colours = colours_of(style.palette, pairs.class_names)
     chosen = chosen_images(images, pairs, seed)
-    maps = [LabelMaps(root, row) for row in rows]
+    maps = [LabelMaps(root, row, data_root) for row in rows]
     shown = _read(chosen, pairs, Source(root, rows[0], data_root), maps)
     layout = _laid_out(shown, columns, captions, pairs.class_names, colours, style)
     with written_to(target, "choose another path"):

@@ -17,6 +17,7 @@ from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.boundary import RATIO, boundary_areas
 from sclip_core.evaluation.measures import SIZES
 from sclip_core.evaluation.sizes import RANGES, SizeAreas, size_areas
+from sclip_core.pipeline.stages.label_maps import LabelMap
 from sclip_core.pipeline.stages.metrics import AT_ONCE, MetricsStage
 from sclip_core.store.arrays import DamagedRow
 
@@ -89,10 +90,14 @@ class BoundaryStage(DetailStage):
         return {**super().settings(), "dilation_ratio": RATIO}
 
     def measure(
-        self, prediction: NDArray[Any], truth: NDArray[np.int32], num_classes: int
+        self,
+        prediction: LabelMap,
+        truth: NDArray[np.int32],
+        num_classes: int,
+        unlabelled: int | None,
     ) -> NDArray[np.int64]:
         """A row for each class with a boundary in the ground truth or the prediction."""
-        areas = boundary_areas(prediction, truth, num_classes, self.labels.unlabelled)
+        areas = boundary_areas(prediction, truth, num_classes, unlabelled)
         there = np.flatnonzero(areas.prediction + areas.label)
         return np.stack([there, *(area[there] for area in areas)], axis=1)
 
@@ -113,10 +118,13 @@ class ObjectSizesStage(DetailStage):
         return {**super().settings(), "ranges": list(RANGES)}
 
     def measure(
-        self, prediction: NDArray[Any], truth: NDArray[np.int32], num_classes: int
+        self,
+        prediction: LabelMap,
+        truth: NDArray[np.int32],
+        num_classes: int,
+        unlabelled: int | None,
     ) -> NDArray[np.int64]:
         """A row for each class and size."""
-        unlabelled = self.labels.unlabelled
         return np.stack(size_areas(prediction, truth, num_classes, unlabelled), axis=1)
 
     def named(self, column: str, values: NDArray[np.int64]) -> pa.Array:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
@@ -15,7 +15,7 @@ from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.label_maps import LabelMapStage
+from sclip_core.pipeline.stages.label_maps import LabelMap, LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow
 from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
@@ -24,6 +24,10 @@ from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
 AT_ONCE = 4096  # rows that are read together
+Shape = tuple[int, ...]
+# Of a row's id, its sample and the shape of its ground truth: the label map, and the value of
+# pixels without a label; None: all have one.
+Predicted = Callable[[str, Sample, Shape], tuple[LabelMap, int | None]]
 
 
 class Scored(NamedTuple):
@@ -42,10 +46,10 @@ class MetricsStage(Stage):
     batch_rows = 64
     columns: ClassVar[tuple[str, ...]] = Confusion._fields  # of a row
 
-    def __init__(self, run: Run, labels: LabelMapStage) -> None:
-        """Connect the stage to the label maps that it scores."""
-        super().__init__(run, labels)
-        self.labels = labels
+    def __init__(self, run: Run, labels: LabelMapStage | None) -> None:
+        """Connect the stage to the label maps that it scores; None: they are of no stage."""
+        super().__init__(run, *([labels] if labels else []))
+        self._labels = labels
 
     def settings(self) -> dict[str, Any]:
         """How ground truth is read."""
@@ -100,27 +104,42 @@ class MetricsStage(Stage):
         return part_table(self.artifact, self.columns)
 
     def measure(
-        self, prediction: NDArray[Any], truth: NDArray[np.int32], num_classes: int
+        self,
+        prediction: LabelMap,
+        truth: NDArray[np.int32],
+        num_classes: int,
+        unlabelled: int | None,
     ) -> NDArray[np.int64]:
-        """What is stored of an image: (rows, columns)."""
-        unlabelled = self.labels.unlabelled
+        """What is stored of an image, (rows, columns); arguments as of ``image_areas``."""
         return np.stack(image_confusion(prediction, truth, num_classes, unlabelled), axis=1)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compare label maps with ground truth, in the threads that read."""
-        labelled = self.labels.rows()
+        classes = self.run.inputs.dataset.vocabulary.num_classes
+        predicted = self.predicted()
 
         def compare(row_id: str) -> NDArray[np.int64]:
-            image, label = row_id.split(":")
             sample = self._samples[row_id]
-            truth = self.run.inputs.ground_truth(sample, label)
-            prediction = self.labels.read(self.labels.row(image, labelled))
-            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
-            classes = self.run.inputs.dataset.vocabulary.num_classes
-            return self.measure(prediction, truth, classes)
+            truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
+            prediction, unlabelled = predicted(row_id, sample, truth.shape)
+            return self.measure(prediction, truth, classes, unlabelled)
 
         for row_id, found in self.loaded(compare, ids):
             yield NewRow(row_id, found)
+
+    def predicted(self) -> Predicted:
+        """What gives the label map of an image, and the value of its pixels without a label."""
+        assert self._labels is not None
+        labels, labelled = self._labels, self._labels.rows()
+
+        def read(row_id: str, sample: Sample, shape: Shape) -> tuple[LabelMap, int | None]:
+            prediction = labels.read(labels.row(self.image_of(row_id), labelled))
+            check_sizes(
+                prediction.shape[:2], (shape[0], shape[1]), str(sample.label or sample.image)
+            )
+            return prediction, labels.unlabelled
+
+        return read
 
     def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.

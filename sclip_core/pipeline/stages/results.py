@@ -235,24 +235,12 @@ class ResultsStage:
         }
 
     def _run_table(self, scored: Scores, found: Scored) -> pa.Table:
-        run, settings, models = self.run, self.run.settings, self.run.models
-        dataset, masks = run.inputs.dataset, "proposals" in settings.stages
-        by_attention = settings.mode != "baseline" and not run.chosen.method
+        run = self.run
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
-            "dataset": dataset.name,
-            "mode": settings.mode,
-            "model": models.spec.name,
-            "pretrained": models.spec.pretrained,
-            "weights_sha256": models.weights_sha256,
-            "sam_sha256": models.masks_sha256 if masks else None,
-            "attention": str(run.attention) if by_attention else None,
-            "dtype": models.dtype,
-            "ground_truth": made_from(dataset),
-            **recorded(settings),
-            **_words(dataset.vocabulary),
-            **self._second_networks(),
+            "dataset": run.inputs.dataset.name,
+            **self.made_by(),
             "num_images": len(found.ids),
             "num_failed": len(run.journal.failures),
             "miou": scored.miou,
@@ -270,6 +258,25 @@ class ResultsStage:
         row["schema_version"] = SCHEMA_VERSION
         return typed(pa.Table.from_pylist([row]))
 
+    def made_by(self) -> dict[str, Any]:
+        """Columns of ``runs``: what made the label maps, of which images."""
+        run, settings, models = self.run, self.run.settings, self.run.models
+        dataset = run.inputs.dataset
+        by_attention = settings.mode != "baseline" and not run.chosen.method
+        return {
+            "mode": settings.mode,
+            "model": models.spec.name,
+            "pretrained": models.spec.pretrained,
+            "weights_sha256": models.weights_sha256,
+            "sam_sha256": models.masks_sha256 if "proposals" in settings.stages else None,
+            "attention": str(run.attention) if by_attention else None,
+            "dtype": models.dtype,
+            "ground_truth": made_from(dataset),
+            **recorded(settings),
+            **_words(dataset.vocabulary),
+            **self._second_networks(),
+        }
+
     def _second_networks(self) -> dict[str, str | None]:
         """Names of the networks that the method reads beside CLIP, and digests of their weights."""
         models, settings = self.run.models, self.run.settings
@@ -284,13 +291,16 @@ class ResultsStage:
         }
 
 
-def key_of(dataset: Dataset, metrics: str, images: Iterable[list[str | None]]) -> str:
+def key_of(
+    dataset: Dataset, metrics: str, images: Iterable[list[str | None]], name: str | None = None
+) -> str:
     """The key of results.
 
     Args:
         dataset: that is scored.
         metrics: the key of the stage.
         images: of each image of the dataset, in order: its id and its row's; None: left out.
+        name: of the tool that made the label maps; None: they are a run's own.
     """
     identity = {
         "stage": ResultsStage.name,
@@ -299,6 +309,7 @@ def key_of(dataset: Dataset, metrics: str, images: Iterable[list[str | None]]) -
         "class_names": dataset.vocabulary.class_names,
         "metrics": metrics,
         **_named("ground_truth", made_from(dataset)),
+        **_named("name", name),
     }
     return artifact_key_of_many(identity, "images", images)
 
