@@ -79,7 +79,7 @@ def _print(finished: list[Finished]) -> None:
         out.print(printable(f"run {first.run_id}: {first.path}"), soft_wrap=True)
     mean = mean_line(finished)
     frozen = [line for each in finished for line in compare_after(each)]
-    details = [line for each in finished for line in detail_lines(each)]
+    details = [line for each in finished for line in detail_lines(each.run_id, each.settings)]
     for line in [*details, *([mean] if mean else []), *saved_lines(finished), *frozen]:
         out.print(printable(line), soft_wrap=True)
 

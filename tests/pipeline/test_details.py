@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 
+import cv2
 import numpy as np
 import pytest
 
@@ -15,6 +16,7 @@ from sclip_core.evaluation.sizes import size_areas
 from sclip_core.maintenance.check import check_store
 from sclip_core.maintenance.collect import find_garbage, referred_to
 from sclip_core.pipeline.pipeline import Pipeline
+from sclip_core.pipeline.scoring import score
 from sclip_core.results.files import check_run, path_of, read_file, read_runs
 from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.store.leases import Lease
@@ -132,3 +134,19 @@ def test_settings_of_the_artifact_say_how(artifacts, voc):
     ):  # fmt: skip
         manifest = artifacts / name / finished.outcomes[name].key / "manifest.json"
         assert json.loads(manifest.read_text())["settings"][setting] == value
+
+
+def test_predictions_of_another_tool_have_them_too(artifacts, voc, tmp_path):
+    """The run's own label maps, saved and scored, have the numbers of the run."""
+    ours = run(artifacts, voc, **BOTH)
+    for image_id, guess, _ in maps(artifacts):
+        cv2.imwrite(str(tmp_path / f"{image_id}.png"), guess.astype(np.uint8))
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": artifacts}
+    assert score(tmp_path, **given, boundary=True).row["key_boundary"]
+    found = score(tmp_path, **given, **BOTH)  # the sizes only
+    for table in ("boundary_areas", "size_areas"):
+        one, another = (
+            read_file(path_of(artifacts, table, i), table).drop_columns(["run_id"])
+            for i in (ours.run_id, found.run_id)
+        )
+        assert one.equals(another)
