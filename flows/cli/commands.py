@@ -18,6 +18,7 @@ from flows.cli.runs import plan, run
 from flows.cli.score import score
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
+from flows.cli.tune import tune
 from sclip_core import __version__
 
 app = App(
@@ -32,7 +33,7 @@ READ_ONLY = ("plan", "results", "compare", "table", "query", "cite")  # they cha
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, score, demo, results, compare, table, report, query),
+    *(run, plan, sweep, tune, segment, score, demo, results, compare, table, report, query),
     *(panels, export, freeze, cite, gc, data),
 ):
     app.command(command)
