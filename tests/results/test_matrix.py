@@ -294,3 +294,10 @@ def test_typst_compiles(marked):
     text = WRITERS["typst"](marked)
     assert typst.compile(text.encode(), format="pdf").startswith(b"%PDF")
     assert text.count("strong(") == 3
+
+
+def test_datasets_of_equally_many_images_are_drawn_apart(tmp_path):
+    for dataset in ("a", "b"):  # the same draws would give the mean the error of one
+        made_run(tmp_path, f"{dataset}-x", images(1), dataset=dataset)
+    first, _, mean = results.matrix("a-x", "b-x", spread="se", artifacts=tmp_path).cells[0]
+    assert mean.error == pytest.approx(first.error / np.sqrt(2), rel=0.05)
