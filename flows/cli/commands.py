@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App, Parameter
 
+from flows.cli.audit import audit
 from flows.cli.data import app as data
 from flows.cli.demo import demo
 from flows.cli.gc import gc
@@ -25,5 +26,5 @@ app = App(
 READ_ONLY = ("plan", "results", "compare", "query")  # they print, and change nothing
 
 # in the order of `sclip --help`
-for command in (run, plan, sweep, segment, demo, results, compare, report, query, gc, data):
+for command in (run, plan, sweep, audit, segment, demo, results, compare, report, query, gc, data):
     app.command(command)

@@ -7,6 +7,7 @@ Where all runs are read, files that cannot be read are left out with a ``Results
 0
 """
 
+from sclip_core.results.audits import audits
 from sclip_core.results.comparison import compare
 from sclip_core.results.files import ResultsWarning
 from sclip_core.results.published import published
@@ -24,6 +25,7 @@ from sclip_core.results.tables import (
 __all__ = [
     "Paired",
     "ResultsWarning",
+    "audits",
     "class_iou",
     "compare",
     "confusion",

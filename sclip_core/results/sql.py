@@ -11,7 +11,17 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
-from sclip_core.results.files import ARTIFACTS, TABLES, read_table, root_of, some_run_ids
+from sclip_core.results.audits import audits
+from sclip_core.results.files import (
+    ARTIFACTS,
+    AUDIT,
+    TABLES,
+    read_table,
+    root_of,
+    some_run_ids,
+)
+
+QUERIED = (*TABLES, AUDIT)
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
 READING_KINDS = {"SELECT", "EXPLAIN", "MULTI"}  # MULTI: any statement with a pivot in it
@@ -26,13 +36,13 @@ RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
 def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
-    """The answer of DuckDB to a query over the four tables.
+    """The answer of DuckDB to a query over the tables of results.
 
     Runs whose files cannot be read are left out with a ``ResultsWarning``.
 
     Args:
-        sql: one statement over ``runs``, ``class_iou``, ``confusion`` and ``image_areas``, which
-            has a column ``iou`` in percent here; it may read other files too.
+        sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``audit``, and
+            ``image_areas``, which has a column ``iou`` in percent; it may read other files too.
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -45,9 +55,9 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     connection = duckdb.connect(config=OFFLINE)
     try:
         _check(connection, sql)
-        for table in TABLES:
+        for table in QUERIED:
             if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
-                _register(connection, table, read_table(root, table))
+                _register(connection, table, _rows(root, table))
         answer: pa.Table = connection.sql(sql).to_arrow_table()
         return answer
     except duckdb.Error as error:
@@ -62,11 +72,16 @@ def described_tables(root: Place) -> pa.Table:
     """
     some_run_ids(root)
     rows = []
-    for table in sorted(TABLES):
-        columns = [f"{field.name} {field.type}" for field in read_table(root, table).schema]
+    for table in sorted(QUERIED):
+        columns = [f"{field.name} {field.type}" for field in _rows(root, table).schema]
         columns += ["iou double"] if table == "image_areas" else []
         rows.append({"table": table, "columns": ", ".join(columns)})
     return pa.Table.from_pylist(rows)
+
+
+def _rows(root: Place, table: str) -> pa.Table:
+    """All rows of a table."""
+    return audits(artifacts=root) if table == AUDIT else read_table(root, table)
 
 
 def _check(connection: Any, sql: str) -> None:
@@ -110,9 +125,9 @@ def _hint(error: Exception, sql: str) -> str:
     """A hint for a table that there is not, and for the two columns that are also SQL keywords."""
     absent = ABSENT.search(str(error))
     if absent:
-        close = difflib.get_close_matches(absent[1].lower(), TABLES, n=1, cutoff=0.5)
+        close = difflib.get_close_matches(absent[1].lower(), QUERIED, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}? The" if close else "the"
-        return f"; {meant} tables are {', '.join(sorted(TABLES))}"
+        return f"; {meant} tables are {', '.join(sorted(QUERIED))}"
     bare = RESERVED.search(sql)
     if not bare or "Parser Error" not in str(error):
         return ""

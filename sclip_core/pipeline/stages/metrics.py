@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
+from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.datasets.sample_columns import without_labels
 from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
-from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
 from sclip_core.store.ledger_rows import there
@@ -34,7 +38,7 @@ class Scored(NamedTuple):
     confusion: Confusion  # over all of them
 
 
-class MetricsStage(Stage):
+class MetricsStage(SharingStage):
     """One row an image and its ground truth: pixels by class and by what they were called."""
 
     name = "metrics"
@@ -98,21 +102,40 @@ class MetricsStage(Stage):
         """(pairs, 3) integers an image."""
         return part_table(self.artifact, COLUMNS)
 
-    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Compare label maps with ground truth, in the threads that read."""
-        labelled = self._labels.rows()
+    def pass_settings(self) -> dict[str, Any]:
+        """How ground truth is read."""
+        return self.settings()
 
-        def compare(row_id: str) -> Confusion:
-            image, label = row_id.split(":")
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """Compare label maps with ground truth, which is read once, in the threads that read."""
+        stages: list[Any] = [self, *others]
+        labelled = {stage: stage._labels.rows() for stage in stages}
+
+        def compare(row_id: str) -> dict[MetricsStage, Confusion]:
             sample = self._samples[row_id]
-            truth = self.run.inputs.ground_truth(sample, label)
-            prediction = self._labels.read(self._labels.row(image, labelled))
-            check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
-            classes = self.run.inputs.dataset.vocabulary.num_classes
-            return image_confusion(prediction, truth, classes, self._labels.unlabelled)
+            truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
+            found = {self: self._compared(row_id, truth, labelled[self])}
+            for stage in (other for other, lacking in others.items() if row_id in lacking):
+                assert isinstance(stage, MetricsStage)
+                with suppress(ImageError, DamagedRow, RowGone):  # it then finds this out itself
+                    found[stage] = stage._compared(row_id, truth, labelled[stage])
+            return found
 
-        for row_id, confused in self.loaded(compare, ids):
-            yield NewRow(row_id, np.stack(confused, axis=1))
+        for row_id, found in self.loaded(compare, ids):
+            for stage, confused in found.items():
+                yield stage, [NewRow(row_id, np.stack(confused, axis=1))]
+
+    def _compared(
+        self, row_id: str, truth: NDArray[np.int32], labelled: Mapping[str, Row]
+    ) -> Confusion:
+        """What the pixels of an image were called by the label maps of this run."""
+        sample = self._samples[row_id]
+        prediction = self._labels.read(self._labels.row(row_id.split(":")[0], labelled))
+        check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
+        classes = self.run.inputs.dataset.vocabulary.num_classes
+        return image_confusion(prediction, truth, classes, self._labels.unlabelled)
 
     def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.
