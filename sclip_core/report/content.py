@@ -13,6 +13,7 @@ from sclip_core.config.places import Place
 from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
+from sclip_core.report.words import Words, words_of
 from sclip_core.results.comparison import FEWEST, SCORES, few_images, groups_note, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.published import beside
@@ -85,6 +86,7 @@ class Content:
     settings: list[Setting]
     provenance: list[Setting]
     literature: list[tuple[str, list[int]]]  # a sentence, and which runs it is about
+    words: Words | None  # the audit that the runs belong to
     notes: list[str] = field(default_factory=list)
 
 
@@ -114,6 +116,7 @@ def gather(names: Sequence[str], artifacts: Place) -> Content:
         settings=settings,
         provenance=_provenance(rows),
         literature=_literature(rows),
+        words=words_of(pairs.run_ids, artifacts),
     )
     content.notes += _warnings(pairs, content.classes)
     if len(confused) < len(rows):

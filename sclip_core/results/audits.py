@@ -20,8 +20,6 @@ from sclip_core.results.comparison import sure
 from sclip_core.results.files import (
     ADVICE,
     ARTIFACTS,
-    AUDIT,
-    EMPTY,
     SCHEMA_VERSION,
     VERSION_KEY,
     ResultsError,
@@ -35,7 +33,21 @@ from sclip_core.store import places
 from sclip_core.store.keys import artifact_key
 
 Row = dict[str, Any]
-SCHEMA: pa.Schema = EMPTY[AUDIT]
+AUDIT = "audit"  # the table, which has a file for each audit
+SCHEMA = pa.schema(
+    {
+        **dict.fromkeys(("audit_id", "list", "kind", "run_id", "dataset"), pa.string()),
+        "created_at": pa.timestamp("us", "UTC"),
+        **dict.fromkeys(("position", "seed", "num_images"), pa.int64()),
+        **dict.fromkeys(("num_classes", "num_words"), pa.int64()),
+        **dict.fromkeys(("words_sha256", "words_separator", "file"), pa.string()),
+        **dict.fromkeys(("miou", "low", "high"), pa.float64()),
+        **dict.fromkeys(("difference", "difference_low", "difference_high"), pa.float64()),
+        "worst_class": pa.string(),
+        "worst_iou": pa.float64(),
+        **dict.fromkeys(("words", "distractors"), pa.string()),  # as JSON
+    }
+)
 
 
 @dataclass(frozen=True)

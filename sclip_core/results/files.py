@@ -38,22 +38,7 @@ NEEDED = {  # columns without which a file is not a table of results
     "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
 }
 TEXTS = {"run_id", "dataset", "versions"}  # columns of runs that must hold text
-AUDIT = "audit"  # a table with a file for each audit; see ``audits.py``
 EMPTY = {  # schemas of tables that may have no file at all
-    AUDIT: pa.schema(
-        {
-            **dict.fromkeys(("audit_id", "list", "kind", "run_id", "dataset"), pa.string()),
-            "created_at": pa.timestamp("us", "UTC"),
-            **dict.fromkeys(("position", "seed", "num_images"), pa.int64()),
-            **dict.fromkeys(("num_classes", "num_words"), pa.int64()),
-            **dict.fromkeys(("words_sha256", "words_separator", "file"), pa.string()),
-            **dict.fromkeys(("miou", "low", "high"), pa.float64()),
-            **dict.fromkeys(("difference", "difference_low", "difference_high"), pa.float64()),
-            "worst_class": pa.string(),
-            "worst_iou": pa.float64(),
-            **dict.fromkeys(("words", "distractors"), pa.string()),  # as JSON
-        }
-    ),
     "confusion": pa.schema(
         {
             "run_id": pa.string(),

@@ -11,10 +11,9 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
-from sclip_core.results.audits import audits
+from sclip_core.results.audits import AUDIT, audits
 from sclip_core.results.files import (
     ARTIFACTS,
-    AUDIT,
     TABLES,
     read_table,
     root_of,

@@ -18,6 +18,7 @@ from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.audit import Asked, Audited, audit
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline
 from sclip_core.pipeline.run import Run
+from sclip_core.report import write_report
 from sclip_core.segmentation import Refiner
 
 from .conftest import flags
@@ -200,6 +201,18 @@ def test_the_table_is_queried_and_joined(audited):
     assert all(abs(row["none"]) < 1e-9 and row["same"] for row in answer)
     assert [row["distractors"] for row in answer[-2:]] == ["3 open", "3 closed"]
     assert results.audits(artifacts=audited.artifacts).equals(audited.table)
+
+
+def test_the_report_has_a_section_of_words(tmp_path, audited):
+    names = [by_name(audited)[name]["run_id"] for name in ("own", "open", "mine")]
+    page, _ = write_report(names, tmp_path / "page", audited.artifacts)
+    words = page.read_text().partition('<section id="words">')[2].partition("</section>")[0]
+    for row in audited.rows:
+        assert row["run_id"] in words
+        assert f"{row['miou']:.2f}" in words
+    assert f"Worst case: {audited.worst['list']}" in words
+    assert audited.moved()[0].class_name in words
+    assert f"spread over {len(audited.rows)} lists: {audited.spread:.2f}" in words
 
 
 def test_again_nothing_is_computed_and_a_word_is_encoded_once(tmp_path, scenes, monkeypatch):
