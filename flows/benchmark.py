@@ -158,10 +158,13 @@ def _show(publish: Callable[[Any], None], what: Any) -> None:
 
 def log_scores(finished: Finished) -> None:
     """Say the scores in the log of the flow run, which is read first."""
+    from sclip_core.pipeline.frozen import compare_after
     from sclip_core.report.headline import headline
 
     run = f", run {finished.run_id}" if finished.run_id else ""
     get_run_logger().info("%s%s", headline(finished), run)
+    for line in compare_after(finished):
+        get_run_logger().info("%s", line)
 
 
 def publish(finished: Finished) -> None:

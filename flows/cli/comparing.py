@@ -16,8 +16,9 @@ from flows.cli.console import STANDS_OUT, least_width, score
 from sclip_core.config import printable
 from sclip_core.config.places import Place
 from sclip_core.results import Paired
-from sclip_core.results.comparison import SCORES, few_images, groups_note
+from sclip_core.results.comparison import few_images, groups_note
 from sclip_core.results.files import read_run
+from sclip_core.results.measured import score_label
 from sclip_core.results.settings import differing_settings, setting
 
 Row = dict[str, Any]
@@ -62,7 +63,7 @@ def comparison(
 
 def _by_chance(by_run: Sequence[Sequence[Row]]) -> Iterator[str]:
     """How many stars there would be without any difference."""
-    known = sum(row["low"] is not None for rows in by_run for row in rows[len(SCORES) :])
+    known = sum(row["low"] is not None for rows in by_run for row in rows if _of_class(row))
     if (chance := round(0.05 * known)) > 1:
         what = "classes" if len(by_run) == 1 else "differences of classes"
         # percentile intervals of few images are narrow: nearer 8 in 100 were measured
@@ -99,7 +100,8 @@ def _tables(others: dict[str, list[Row]], most: int, narrow: bool) -> Iterator[T
     for row in chain(*others.values()):
         by_name.setdefault((row["score"], row["class_id"]), []).append(row)
     lines = list(by_name.values())
-    scores, classes = lines[: len(SCORES)], lines[len(SCORES) :]
+    scores = [rows for rows in lines if not _of_class(rows[0])]
+    classes = [rows for rows in lines if _of_class(rows[0])]
     classes.sort(key=lambda rows: -max(abs(row["difference"] or 0) for row in rows))
     yield _table(["score"], scores, others, narrow)
     heads = ["class, IoU"] if narrow else ["class, IoU", "images"]
@@ -118,7 +120,8 @@ def _table(heads: list[str], lines: list[list[Row]], letters: Iterable[str], nar
     mark = "\n" if narrow else "  "
     cells: list[list[str | Text]] = []
     for rows in lines:
-        name = SCORES.get(rows[0]["score"]) or printable(rows[0]["class_name"])
+        of_class = _of_class(rows[0])
+        name = printable(rows[0]["class_name"] if of_class else score_label(rows[0]["score"]))
         images = [f"{max(row['images'] for row in rows):,}"] if len(heads) > 1 else []
         cells.append([name, *images, score(rows[0]["base"]), *_cells(rows, mark)])
     heads = [*heads, "A", *(head for x in letters for head in (x, f"{x} - A{mark}[95 %]"))]
@@ -148,6 +151,11 @@ def _cells(rows: Sequence[Row], mark: str) -> Iterator[str | Text]:
         sure = _excludes_zero(row)
         text += f"[{row['low']:+.2f}, {row['high']:+.2f}]{' *' if sure else ''}"
         yield Text(text, STANDS_OUT if sure else "")
+
+
+def _of_class(row: Row) -> bool:
+    """Whether a row is of a class, and not of the dataset."""
+    return row["class_id"] is not None
 
 
 def _excludes_zero(row: Row) -> bool:

@@ -8,14 +8,16 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from flows.cli.options import settings_file
 from sclip_core.config import Settings, UserError, printable
 from sclip_core.config.protocol import benchmark_name
+from sclip_core.config.settings import load_own
 
 if TYPE_CHECKING:
     from sclip_core.pipeline.pipeline import Finished
 
 
-def each_dataset(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+def each_dataset(given: Mapping[str, Any], config: Path | None = None) -> dict[str, dict[str, Any]]:
     """What is given for each of the benchmarks of a command, by their names.
 
     Below the data root each has its place as `sclip data` lays it out, or a folder of its name.
@@ -35,6 +37,7 @@ def each_dataset(given: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
             f"--dataset {named} names several benchmarks, and --images is one set: give it one "
             "name, without commas"
         )
+    load_own(settings_file(config), given)  # some may be benchmarks of the user's own
     names = [benchmark_name(part) for part in parts]
     twice = next((name for i, name in enumerate(names) if name in names[:i]), None)
     if twice:

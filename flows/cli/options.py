@@ -81,6 +81,11 @@ def place(_: object, tokens: Sequence[Token]) -> Path | ObjectPath:
         raise ValueError(f"expected a folder or s3://bucket/prefix, but it {error}.") from None
 
 
+def settings_file(config: Path | None) -> Path | None:
+    """The settings file of a command: the one given, else pipeline.yaml where there is one."""
+    return config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+
+
 def settings_of(
     preset: str | None,
     config: Path | None,
@@ -107,7 +112,7 @@ def settings_of(
             "--images and --data-root conflict: --images DIR --classes FILE [--labels DIR] "
             "is for images of your own, --dataset NAME --data-root DIR for a benchmark"
         )
-    file = config or (DEFAULT_CONFIG if DEFAULT_CONFIG.is_file() else None)
+    file = settings_file(config)
     notes: list[str] = []
     several = resolve_several(file, preset, notes.append, **given)
     more: dict[str, Any] = {}

@@ -24,6 +24,14 @@ Artifacts = Annotated[
 Draws = Annotated[
     int, Parameter(help="Number of bootstrap samples.", validator=Number(gte=100, lte=100_000))
 ]
+Scores = Annotated[
+    str | None,
+    Parameter(help="Numbers to show, such as miou,fwiou,mdice,miou_i,biou. [miou,macc,aacc]"),
+]
+Groups = Annotated[
+    str | None,
+    Parameter(help="mIoU of groups of classes too: a benchmark's name or a CSV class,group."),
+]
 DEFAULT_ARTIFACTS: Path | ObjectPath = Path("artifacts")
 
 
@@ -59,11 +67,13 @@ def results(
         Literal["published"] | None,
         Parameter(help="published: figures of the literature, and why they may not compare."),
     ] = None,
+    scores: Scores = None,
+    groups: Groups = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
 ) -> int:
     """List the runs, newest first; the settings in which they differ have columns."""
     from flows.cli.console import console
-    from flows.cli.listing import against_lines, fitting_table, ladders
+    from flows.cli.listing import against_lines, fitting_table, ladders, score_columns
     from sclip_core.results.files import read_runs
 
     with warnings_as_lines():
@@ -79,7 +89,8 @@ def results(
     runs = runs[:last]
     terminal = console()
     width = terminal.width if terminal.is_terminal else sys.maxsize
-    table = fitting_table(runs, against is not None, width)
+    shown = score_columns(runs, scores, groups, artifacts) if scores or groups else None
+    table = fitting_table(runs, against is not None, width, shown)
     out = console(table)
     out.print(table)
     if against:
@@ -98,6 +109,8 @@ def compare(
     ] = 15,
     resamples: Draws = 2000,
     seed: Annotated[int, Parameter(help="Seed of the bootstrap.", validator=Number(gte=0))] = 0,
+    scores: Scores = None,
+    groups: Groups = None,
     format: Format = None,
     output: Output = None,
     artifacts: Artifacts = DEFAULT_ARTIFACTS,
@@ -105,12 +118,15 @@ def compare(
     """Tell whether runs differ: paired bootstrap over their images, 95 % intervals."""
     from flows.cli.comparing import comparison
     from flows.cli.console import console
-    from sclip_core.results.comparison import compare_paired, paired_runs
+    from sclip_core.results.comparison import SCORES, compare_paired, paired_runs
+    from sclip_core.results.measured import drawn_measures, measures_of
 
     chosen = chosen_format(format, output, artifacts)
     with warnings_as_lines():
         pairs = paired_runs(base, *others, artifacts=artifacts)
-    table = compare_paired(pairs, resamples, seed)
+    measures = measures_of(scores or SCORES, groups, pairs.class_names)
+    drawn = drawn_measures(pairs, measures, artifacts, resamples, seed)
+    table = compare_paired(pairs, resamples, seed, drawn)
     if chosen != "table":
         write(table, chosen, output)
         return 0

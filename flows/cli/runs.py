@@ -39,7 +39,7 @@ def run(
 
     several = {
         name: settings_of(preset, config, pamr, slide, use_sam, own)
-        for name, own in each_dataset(given).items()
+        for name, own in each_dataset(given, config).items()
     }
     if shard is not None:
         return run_shards(several.values(), shard)
@@ -71,14 +71,16 @@ def _print(finished: list[Finished]) -> None:
     from flows.cli.console import console
     from flows.cli.datasets import mean_line
     from flows.cli.tables import comparison_table, saved_lines, summary_table
+    from sclip_core.pipeline.frozen import compare_after
 
     out, first = console(), finished[0]
     out.print(comparison_table(finished) if len(finished) > 1 else summary_table(first))
     if len(finished) == 1 and first.run_id:
         out.print(printable(f"run {first.run_id}: {first.path}"), soft_wrap=True)
     mean = mean_line(finished)
-    for line in [*([mean] if mean else []), *saved_lines(finished)]:
-        out.print(line, soft_wrap=True)
+    frozen = [line for each in finished for line in compare_after(each)]
+    for line in [*([mean] if mean else []), *saved_lines(finished), *frozen]:
+        out.print(printable(line), soft_wrap=True)
 
 
 @with_settings(flag)
@@ -99,7 +101,7 @@ def plan(
 
     several = [
         settings_of(preset, config, pamr, slide, use_sam, own)
-        for own in each_dataset(given).values()
+        for own in each_dataset(given, config).values()
     ]
     planned = [_planned(settings) for settings in several]
     if json_:
@@ -125,6 +127,8 @@ def _planned(settings: list[Settings]) -> tuple[Run, list[Status]]:
     from sclip_core.pipeline.run import Run
 
     runs = Run.several(settings, ConsoleReporter(), download=False)
+    for run in runs:
+        run.compare_with_frozen()
     stages = {stage.key: stage for pipeline in Pipeline.of_several(runs) for stage in pipeline}
     return runs[0], [_with_settings_named(s.status(), s.run, runs) for s in stages.values()]
 

@@ -24,10 +24,9 @@ from sclip_core.acquire.conversion import (
 from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import read_label
 from sclip_core.datasets.annotations import shapes
+from sclip_core.datasets.official_ids import CITYSCAPES_IDS as IDS
+from sclip_core.datasets.official_ids import CITYSCAPES_LABELS as LABELS
 
-# Label ids of the 19 classes that are evaluated, in the order of their train ids.
-IDS = (7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33)
-LABELS = 34  # label ids 0..33
 NAMES = (
     *("road", "sidewalk", "building", "wall", "fence", "pole", "traffic light", "traffic sign"),
     *("vegetation", "terrain", "sky", "person", "rider", "car", "truck", "bus", "train"),

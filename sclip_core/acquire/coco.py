@@ -26,12 +26,9 @@ from sclip_core.acquire.conversion import (
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.errors import shown
 from sclip_core.datasets import read_label
+from sclip_core.datasets.official_ids import STUFF_IDS, STUFF_UNUSED, THINGS
 from sclip_core.datasets.record import image_and_label_folders
 
-# COCO-Stuff's raw maps hold (category id - 1): 0..181, of which 11 categories were never used.
-STUFF_IDS = 182
-STUFF_UNUSED = (11, 25, 28, 29, 44, 65, 67, 68, 70, 82, 90)
-THINGS = 90  # ids 0..89 are COCO's things
 RAW_VALUES = "COCO-Stuff's raw values: 0..181, or 255 for unlabelled"
 INSTANCES = "instances_val2017.json"
 OBJECTS = 80  # COCO's things

@@ -12,6 +12,7 @@ from pydantic import BeforeValidator, Field, field_validator
 
 from sclip_core.config.data import OWN_DATA, DataSettings
 from sclip_core.config.errors import UserError, shown, unknown
+from sclip_core.config.frozen import SECTION, implied
 from sclip_core.config.masks import MaskSettings, choose_source
 from sclip_core.config.methods import (
     ATTENTIONS,
@@ -123,6 +124,10 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """SAM: prompts per pass; 0: 16 on a CPU, 256 on a GPU."""
     save_vis: Annotated[HomePath | None, HOW] = None
     """Folder for pictures: image, ground truth, prediction; without --labels, label maps too."""
+    frozen: Annotated[HomePath | None, HOW] = None
+    """A file of `sclip freeze` that the run is compared with. [--config, if it is one]"""
+    allow_changes: Annotated[bool, HOW] = False
+    """Go on where settings, words, weights or images are not those of the frozen file."""
 
     @property
     def local_artifacts(self) -> Path:
@@ -157,7 +162,7 @@ OF_MASKS = tuple(n for n, role in ROLES.items() if role.part == "masks" and n !=
 
 
 def read_pipeline(path: Path) -> dict[str, Any]:
-    """The ``sclip:`` section of a pipeline.yaml.
+    """The ``sclip:`` section of a pipeline.yaml, or of a file of ``sclip freeze``.
 
     Raises:
         UserError: no such file, not YAML, or a top-level key that neither we nor Prefect know.
@@ -176,17 +181,17 @@ def read_pipeline(path: Path) -> dict[str, Any]:
             f"found {type(loaded).__name__}"
         )
     for key in loaded:
-        if key in Settings.model_fields:
+        if key in Settings.model_fields and key != SECTION:
             raise UserError(f"{path}: '{key}' is a setting: indent it, below a line 'sclip:'")
-        if key not in PREFECT_KEYS | {"sclip"}:
-            raise unknown(f"key in {path}:", key, PREFECT_KEYS | {"sclip"})
+        if key not in PREFECT_KEYS | {"sclip", SECTION}:
+            raise unknown(f"key in {path}:", key, PREFECT_KEYS | {"sclip", SECTION})
     section = loaded.get("sclip") or {}
     if not isinstance(section, dict):
         raise UserError(f"{path}: 'sclip' should hold keys and values, e.g. 'model: ViT-B-16'")
     for key in section:
         if key not in Settings.model_fields:
             raise unknown(f"key in {path}, section sclip:", key, Settings.model_fields)
-    return section
+    return {**section, **(implied(path, loaded[SECTION]) if SECTION in loaded else {})}
 
 
 def preset_values(name: str) -> dict[str, Any]:
@@ -255,8 +260,10 @@ def load_own(config: Path | str | None, given: Mapping[str, Any]) -> tuple[Path,
 def _file_values(config: Path | str | None, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a pipeline.yaml sets, without the dataset where another one is asked for."""
     file = read_pipeline(Path(config)) if config else {}
-    if "images" in asked:  # other images than the file's are not its dataset
-        of_others: tuple[str, ...] = ("dataset", "data_root", *OWN_DATA)
+    if "frozen" in file:  # which has no paths: these images are to be the same
+        of_others: tuple[str, ...] = ()
+    elif "images" in asked:  # other images than the file's are not its dataset
+        of_others = ("dataset", "data_root", *OWN_DATA)
     elif "data_root" in asked or is_benchmark(str(asked.get("dataset", ""))):
         of_others = OWN_DATA
     else:
@@ -290,6 +297,23 @@ def _method_of(chosen: dict[str, Any], asked: dict[str, Any]) -> str | None:
     chosen.pop("attention", None)
     chosen["method"] = method
     return str(method)
+
+
+def _refuse_nothing(chosen: Mapping[str, Any], config: Path | str | None) -> None:
+    """See that a command without images of one's own names a benchmark.
+
+    Raises:
+        UserError: it names none.
+    """
+    if "dataset" not in chosen:
+        raise UserError(
+            "nothing to segment: give --dataset NAME --data-root DIR, "
+            "or --images DIR --classes FILE and, to be scored, --labels DIR"
+        )
+    if "frozen" in chosen and not is_benchmark(str(chosen["dataset"])):
+        raise UserError(
+            f"{config} is of images that are no benchmark's: pass --images DIR --labels DIR"
+        )
 
 
 def chosen_values(
@@ -328,11 +352,7 @@ def chosen_values(
             raise UserError(f"{flag} is for masks, and none are asked for: add --use-sam")
     name = str(chosen.get("dataset", "custom"))
     if chosen.get("images") is None:
-        if "dataset" not in chosen:
-            raise UserError(
-                "nothing to segment: give --dataset NAME --data-root DIR, "
-                "or --images DIR --classes FILE and, to be scored, --labels DIR"
-            )
+        _refuse_nothing(chosen, config)
         protocol = benchmark_protocol(name, method)
         chosen["dataset"] = chosen["vocabulary"] = benchmark_name(name)
     elif is_benchmark(name):

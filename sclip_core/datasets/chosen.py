@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, unknown
+from sclip_core.config.frozen import ids_in
 from sclip_core.datasets.samples import read_split
 from sclip_core.datasets.suffixes import IMAGE_SUFFIXES
 
@@ -20,7 +21,8 @@ def chosen_ids(
 
     Args:
         ids: of all images of the dataset.
-        listed: a file with an id or the path of an image a line; None: all are taken.
+        listed: a file with an id or the path of an image a line, or one of ``sclip freeze``; None:
+            all are taken.
         limit: of these, only the first so many.
         ending: what the names of the images have after the id.
 
@@ -29,7 +31,8 @@ def chosen_ids(
     """
     if listed is None:
         return list(ids[:limit])
-    lines = read_split(Path(os.path.expanduser(listed)))
+    path = Path(os.path.expanduser(listed))
+    lines = ids_in(path) or read_split(path)
     by_end = _by_end(ids)
     found = {line: _id_of(line, by_end, ending) for line in lines}
     absent = [line for line, image_id in found.items() if image_id is None]

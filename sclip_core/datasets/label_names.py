@@ -29,7 +29,11 @@ class Named(NamedTuple):
 
 
 def matched(
-    ids: Sequence[str], files: Sequence[tuple[str, str, str]], pattern: str | None
+    ids: Sequence[str],
+    files: Sequence[tuple[str, str, str]],
+    pattern: str | None,
+    what: str = "label map",
+    option: str = "--label-pattern",
 ) -> Named:
     """Find the label map of each image.
 
@@ -42,6 +46,8 @@ def matched(
         files: path, path without ending, and ending of each label map; of two with one name the
             later is taken.
         pattern: with ``{id}`` for the name of the image; None: not given.
+        what: what a file is, for the error.
+        option: that gives the pattern, for the error.
 
     Raises:
         UserError: the files are named in several ways, each of which fits all images.
@@ -67,8 +73,8 @@ def matched(
         if len(whole) > 1:
             several = few([f"{before}{core[0]}{after}" for before, after in whole], SHOWN)
             raise UserError(
-                f"the label map of {ids[0]} may be {several}: say which, "
-                f"--label-pattern '{USUAL.join(whole[0])}'"
+                f"the {what} of {ids[0]} may be {several}: say which, "
+                f"{option} '{USUAL.join(whole[0])}'"
             )
         if whole or (fitting and max(fitting.values()) > len(ids) / 2):
             best = max(fitting, key=lambda p: fitting[p])

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError, tables, unknown
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
+from sclip_core.config.frozen import words_in
 from sclip_core.config.paths import local
 from sclip_core.datasets.word_files import read_text
 from sclip_core.datasets.word_lists import Entry, WordList, read_list
@@ -132,6 +133,9 @@ class Vocabulary:
             UserError: the file cannot be read, is not UTF-8 or is empty; it has a blank line, an
                 empty word, or two classes of the same name; it could be read in two ways.
         """
+        frozen = words_in(Path(path))
+        if frozen is not None:
+            return cls(**frozen)
         text = read_text(Path(path))
         if not text.strip():
             raise UserError(f"{path} is empty: expected one class a line, e.g. 'grass, lawn'")

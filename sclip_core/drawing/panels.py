@@ -109,7 +109,12 @@ def resized_size(width: int, height: int, side: int) -> tuple[int, int]:
 
 
 def painted(
-    photo: Image.Image, labels: Labels, image: NDArray[np.uint8], alpha: float
+    photo: Image.Image,
+    labels: Labels,
+    image: NDArray[np.uint8],
+    alpha: float,
+    colours: NDArray[np.uint8] | None = None,
+    lines: bool = True,
 ) -> Image.Image:
     """The photo in grey under colours; hatched where ignored, white lines between regions.
 
@@ -118,17 +123,20 @@ def painted(
         labels: (H, W) classes, -1 ignored.
         image: (H, W, 3), the image before it was resized.
         alpha: opacity of the colours, 0..1.
+        colours: (C, 3) of the classes; None: those of ``palette``.
+        lines: whether there are lines between regions.
 
     Raises:
         ValueError: the labels have another size than the image.
     """
     shown = _sampled(labels, photo, image)
-    colours = palette(max(1, int(shown.max()) + 1))[shown.clip(0)]
-    out = (1 - alpha) * in_grey(photo) + np.float32(alpha) * colours
+    table = palette(max(1, int(shown.max()) + 1)) if colours is None else colours
+    out = (1 - alpha) * in_grey(photo) + np.float32(alpha) * table[shown.clip(0)]
     ignored = shown == IGNORED
     out[ignored] = hatched(*shown.shape)[ignored]
-    border = _borders(shown)
-    out[border] += EDGE * (255 - out[border])
+    if lines:
+        border = _borders(shown)
+        out[border] += EDGE * (255 - out[border])
     return Image.fromarray(out.round().astype(np.uint8))
 
 

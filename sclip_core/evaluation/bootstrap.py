@@ -108,7 +108,7 @@ def bootstrap(
     shape = len(runs), 1 + resamples
     out = Resampled(np.empty(shape), np.empty(shape), np.empty(shape), np.empty((*shape, kept)))
     own: dict[int, tuple[NDArray[np.float64], NDArray[np.float64]]] = {}  # of the dataset (1, C)
-    for draws, weights in _draws(images, resamples, seed):
+    for draws, weights in draws_of(images, resamples, seed):
         for run, areas in enumerate(runs):
             values = _values(areas)  # not kept: many runs would fill memory
             # exact: the sums are whole numbers below 2^53
@@ -136,8 +136,13 @@ def _shapes(run: Areas | SparseAreas) -> list[tuple[int, ...]]:
 def _grouped(run: Areas | SparseAreas, groups: int) -> Areas:
     """The sums (groups, C) of groups of about as many images each, the same for every run."""
     sparse = run if isinstance(run, SparseAreas) else SparseAreas.of(run)
-    by_chance = np.random.default_rng([groups, sparse.shape[0]]).permutation(sparse.shape[0])
-    return sparse.grouped(by_chance % groups, groups)
+    return sparse.grouped(groups_by_chance(sparse.shape[0], groups), groups)
+
+
+def groups_by_chance(images: int, groups: int) -> NDArray[np.int64]:
+    """The group (N,) of each image, 0..groups-1: always the same of so many images."""
+    by_chance = np.random.default_rng([groups, images]).permutation(images)
+    return by_chance % groups
 
 
 def _values(areas: Areas | SparseAreas) -> NDArray[np.float64]:
@@ -151,7 +156,7 @@ def _values(areas: Areas | SparseAreas) -> NDArray[np.float64]:
     return values.reshape(images, 3 * classes)
 
 
-def _draws(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def draws_of(images: int, resamples: int, seed: int) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Blocks of (draws, N) image counts; the first draw is the dataset itself."""
     rng = np.random.default_rng(seed)
     yield slice(0, 1), np.ones((1, images))

@@ -1,4 +1,4 @@
-"""IoU and accuracy by class and their means, from summed areas (docs/protocol.md, section 8)."""
+"""Scores by class and their means, from summed areas (docs/protocol.md, section 8; metrics.md)."""
 
 from __future__ import annotations
 
@@ -19,7 +19,12 @@ class Scores:
     macc: float  # mean accuracy over classes that were labelled
     aacc: float  # share of evaluated pixels that are right
     iou: NDArray[np.float64]  # (C,)
-    acc: NDArray[np.float64]  # (C,)
+    acc: NDArray[np.float64]  # (C,) which is also recall
+    fwiou: float  # IoU weighted by the pixels that a class has (Long et al. 2015, section 5)
+    mprec: float  # mean precision over classes that were predicted
+    mdice: float  # mean Dice score over classes that were labelled or predicted
+    precision: NDArray[np.float64]  # (C,)
+    dice: NDArray[np.float64]  # (C,) which is also F1
 
 
 def scores(areas: Areas) -> Scores:
@@ -35,10 +40,42 @@ def scores(areas: Areas) -> Scores:
     >>> found = scores(three)
     >>> found.iou.tolist(), found.miou, found.macc, found.aacc
     ([40.0, 0.0, nan], 20.0, 50.0, 50.0)
+    >>> found.fwiou, found.precision.round(1).tolist(), found.dice.round(1).tolist()
+    (40.0, [66.7, 0.0, nan], [57.1, 0.0, nan])
     """
     iou, acc = percent(areas.intersect, areas.union), percent(areas.intersect, areas.label)
-    aacc = percent(areas.intersect.sum(), areas.label.sum())
-    return Scores(float(mean_defined(iou)), float(mean_defined(acc)), float(aacc), iou, acc)
+    precision, dice = percent(areas.intersect, areas.prediction), dice_scores(areas)
+    return Scores(
+        miou=float(mean_defined(iou)),
+        macc=float(mean_defined(acc)),
+        aacc=float(percent(areas.intersect.sum(), areas.label.sum())),
+        iou=iou,
+        acc=acc,
+        fwiou=float(weighted(iou, areas.label)),
+        mprec=float(mean_defined(precision)),
+        mdice=float(mean_defined(dice)),
+        precision=precision,
+        dice=dice,
+    )
+
+
+def dice_scores(areas: Areas) -> NDArray[np.float64]:
+    """2 · intersection / (prediction + label) in percent, which is F1: the shape of the areas."""
+    return percent(2 * areas.intersect, areas.prediction + areas.label)
+
+
+def weighted(iou: NDArray[np.float64], label: Any) -> NDArray[np.float64]:
+    """Frequency-weighted IoU: the mean over the last axis by the pixels of each class.
+
+    Args:
+        iou: (..., C) percent, NaN where a class has none.
+        label: (..., C) pixels of each class.
+
+    >>> weighted(np.array([40.0, 0.0, np.nan]), np.array([3, 1, 0])).item()
+    30.0
+    """
+    total = np.where(np.isnan(iou), 0.0, iou) * label
+    return percent(total.sum(axis=-1) / 100, np.sum(label, axis=-1))
 
 
 def percent(part: Any, whole: Any) -> NDArray[np.float64]:

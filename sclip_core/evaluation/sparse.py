@@ -96,6 +96,19 @@ class SparseAreas:
         found: NDArray[np.bool_] = np.bincount(self.class_id, minlength=self.shape[1]) > 0
         return found
 
+    def fine_grained(self) -> tuple[float, float]:
+        """The mIoU by image and by class, of classes that images have: ``miou_i``, ``miou_c``."""
+        there = self.label > 0
+        image, class_id = self.image[there], self.class_id[there]
+        union = self.prediction[there].astype(np.int64) + self.label[there] - self.intersect[there]
+        iou = 100 * self.intersect[there].astype(np.int64) / union
+        found = []
+        for place in (image, class_id):
+            count = np.bincount(place)
+            means = np.bincount(place, iou)[count > 0] / count[count > 0]
+            found.append(float(means.mean()) if len(means) else float("nan"))
+        return found[0], found[1]
+
     def only(self, kept: NDArray[np.bool_]) -> SparseAreas:
         """Of the images for which `kept` (N,) holds, with new places."""
         place = np.cumsum(kept) - 1

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from sclip_core.config import UserError
-from sclip_core.results.files import TABLES, files_of, read_table, run_ids
+from sclip_core.results.files import ON_DEMAND, TABLES, files_of, read_table, run_ids
 from sclip_core.store import ledger_snapshot as snapshot
 from sclip_core.store.arrays import ArrayTable, DamagedRow
 from sclip_core.store.artifact import Artifact, is_intact
@@ -144,7 +144,7 @@ def _place(row: Row) -> str:
 def _check_results(root: Path) -> Iterator[Fault]:
     """Check each file of the results, and that the artifacts that runs name exist."""
     for run_id in run_ids(root):
-        for table in TABLES:
+        for table in (*TABLES, *ON_DEMAND):
             for path in map(Path, map(str, files_of(root, table, [run_id]))):
                 try:
                     found = read_table(root, table, [run_id])

@@ -15,7 +15,7 @@ from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
 from sclip_core.datasets.drawn import MADE, MARKER
 from sclip_core.maintenance.check import artifacts_in, open_table
-from sclip_core.results.files import TABLES, read_table, run_ids
+from sclip_core.results.files import ON_DEMAND, TABLES, read_table, run_ids
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import TEMPORARY, is_leftover
@@ -70,7 +70,7 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
         size = sum(_size(path) for path in folder.rglob("*"))
         why = f"no run has used it for {number_of(int(unused_for // DAY), 'day')}"
         yield Garbage(folder, why, (), size, changed)
-    for folder in [root, *(root / "results" / table for table in TABLES)]:
+    for folder in [root, *(root / "results" / table for table in (*TABLES, *ON_DEMAND))]:
         left = tuple(path for path in folder.glob(f"{TEMPORARY}*") if is_leftover(path))
         if left:
             yield Garbage(folder, "temporary files", left, sum(map(_size, left)))

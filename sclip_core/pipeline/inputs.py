@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from copy import copy
 from dataclasses import replace
@@ -114,6 +114,11 @@ class Inputs:
         own = (self.dataset, self._digested, self.image_ids)  # read once for both
         other.__dict__["dataset"] = replace(own[0], vocabulary=vocabulary)
         return other
+
+    def only(self, ids: Collection[str]) -> None:
+        """Leave the other images out, before any file is read."""
+        samples = tuple(s for s in self.dataset.samples if s.image_id in ids)
+        self.dataset = replace(self.dataset, samples=samples)
 
     def _about_images(self, dataset: Dataset) -> list[str]:
         """What a user should know about files and headers of their own images, a line each."""

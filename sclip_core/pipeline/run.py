@@ -14,6 +14,7 @@ from sclip_core.config.plugins import load_plugins
 from sclip_core.datasets.vocabulary import Vocabulary
 from sclip_core.masks.sources import MaskFiles
 from sclip_core.methods.registry import check_cls, choose
+from sclip_core.pipeline.frozen import compare_before
 from sclip_core.pipeline.inputs import Inputs
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.models import Models
@@ -63,7 +64,7 @@ class Run:
             UserError: an attention or a device that there is not.
         """
         load_plugins(settings.plugins)
-        self.settings = settings
+        self.settings, self._compared = settings, False
         self.root = settings.artifacts
         self.chosen = choose(settings, settings.attention)
         self.attention = self.chosen.attention
@@ -113,9 +114,10 @@ class Run:
 
         Raises:
             UserError: a dataset or a model that is not there or cannot be used, a folder for
-                pictures that cannot be written to or is needed and not given, or a stage forced
-                that the run does not have.
+                pictures that cannot be written to or is needed and not given, a stage forced
+                that the run does not have, or what is not as in the frozen file.
         """
+        self.compare_with_frozen()
         if self.settings.address and self.settings.runner not in ("dask", "ray"):
             raise UserError(
                 f"--address {self.settings.address} is of Dask's scheduler or Ray's cluster: add "
@@ -139,6 +141,17 @@ class Run:
             source.check()
             if isinstance(source, MaskFiles):
                 source.check_names(sample.image_id for sample in self.inputs.dataset.samples)
+
+    def compare_with_frozen(self) -> None:
+        """See, once, that settings, words, weights and images are those of the frozen file.
+
+        Raises:
+            UserError: they are not.
+        """
+        if not self._compared:
+            for line in compare_before(self):
+                self.reporter.note(line)
+        self._compared = True
 
     def provenance(self) -> dict[str, Any]:
         """What an artifact was made with; recorded in manifests, never hashed."""

@@ -10,12 +10,17 @@ from typing import Any
 import numpy as np
 
 from sclip_core.config.places import Place
-from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap
+from sclip_core.datasets.grouping import benchmark_groups
+from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap, interval
+from sclip_core.evaluation.measures import MEASURES, group_measures
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
 from sclip_core.report.words import Words, words_of
-from sclip_core.results.comparison import FEWEST, SCORES, few_images, groups_note, sure
+from sclip_core.results.comparison import SCORES, few_images, groups_note, sure
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import read_run
+from sclip_core.results.measured import FEWEST, drawn_measures
+from sclip_core.results.on_demand import shared_tables
 from sclip_core.results.published import beside
 from sclip_core.results.settings import ingredients, method_name
 from sclip_core.results.tables import Paired, find_run, paired
@@ -53,6 +58,15 @@ class ClassLine:
 
 
 @dataclass(frozen=True)
+class NumberLine:
+    """A number beside mIoU, mAcc and aAcc (docs/metrics.md): its value in every run."""
+
+    name: str
+    values: list[Interval]
+    gains: list[Interval | None]  # over the first run
+
+
+@dataclass(frozen=True)
 class StageLine:
     """A stage: seconds and state in every run; None where the run does not have it."""
 
@@ -81,6 +95,7 @@ class Content:
     pairs: Paired
     runs: list[Scored]
     classes: list[ClassLine]
+    numbers: list[NumberLine]
     confused: list[Confused]
     stages: list[StageLine]
     settings: list[Setting]
@@ -111,6 +126,7 @@ def gather(names: Sequence[str], artifacts: Place) -> Content:
         pairs=pairs,
         runs=[_scored(k, row, len(pairs), drawn, settings) for k, row in enumerate(rows)],
         classes=_classes(pairs, drawn),
+        numbers=_numbers(pairs, rows, artifacts),
         confused=confused,
         stages=_stages(rows),
         settings=settings,
@@ -196,6 +212,24 @@ def _classes(pairs: Paired, drawn: Resampled) -> list[ClassLine]:
     ]
 
 
+def _numbers(pairs: Paired, rows: Sequence[Row], artifacts: Place) -> list[NumberLine]:
+    """Numbers beside the usual scores that all runs have, and mIoU of groups of classes."""
+    there = {"image_areas", *shared_tables(artifacts, pairs.run_ids)}
+    measures = {n: m for n, m in MEASURES.items() if m.kind in there and n not in SCORES}
+    grouped = benchmark_groups(str(rows[0]["dataset"]), pairs.class_names)
+    if grouped:
+        measures |= group_measures(grouped.groups, len(pairs.class_names))
+    drawn, count = drawn_measures(pairs, measures, artifacts), len(pairs)
+    return [
+        NumberLine(
+            measures[name].label,
+            [sure(interval(each), count) for each in values],
+            [sure(interval(v - values[0]), count) if k else None for k, v in enumerate(values)],
+        )
+        for name, values in drawn.items()
+    ]
+
+
 def _stages(rows: Sequence[Row]) -> list[StageLine]:
     """Seconds and states by stage, in the order of execution."""
     names = [k.removeprefix("seconds_") for k in _columns(rows) if k.startswith("seconds_")]
@@ -211,9 +245,9 @@ def _stages(rows: Sequence[Row]) -> list[StageLine]:
 
 def _settings(rows: Sequence[Row]) -> list[Setting]:
     """Every setting that a run reads, those that differ first."""
-    own = {*PROVENANCE, *SCORES, "versions"}
-    if any(row.get("method") for row in rows):  # the attentions of the others beside it
-        own.add("attention")
+    own = {*PROVENANCE, *SCORES, *OF_RUNS, *OF_IMAGES, "versions"}
+    if any(row.get("method") or row.get("name") for row in rows):
+        own |= {"attention", "name"}  # of the others beside it
         rows = [{**row, "method": method_name(dict(row))} for row in rows]
     rows = [{**row, "ingredients": ingredients(dict(row))} for row in rows]
     names = [k for k in _columns(rows) if k not in own and not k.startswith(TIMES)]

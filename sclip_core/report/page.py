@@ -172,7 +172,7 @@ def _pictures(
     choices = choose(pairs.ids, scores)
     try:
         source = Source(artifacts, content.runs[0].row, data_root)
-        maps = [(run.letter, LabelMaps(artifacts, run.row)) for run in content.runs]
+        maps = [(run.letter, LabelMaps(artifacts, run.row, data_root)) for run in content.runs]
     except UserError as error:
         return [], [f"no pictures: {error} (paths are those that the run was given)"]
     shown_ids = {image_id for choice in choices for image_id in choice.image_ids}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import zip_longest
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -78,24 +78,78 @@ def choose(
         scores: (K, N) mIoU of each, in percent; the first run decides what is worst and best.
         seed: of the random sample.
     """
-    known = np.flatnonzero(~np.isnan(scores).any(axis=0))
-    order = known[np.argsort(scores[0, known], kind="stable")]
-    worst = [int(i) for i in order[:EACH]]
-    best = [int(i) for i in order[::-1][:EACH] if i not in worst]
+    worst = ranked("worst", scores)[:EACH].tolist()
+    best = [i for i in ranked("best", scores)[:EACH].tolist() if i not in worst]
     chosen = {"worst images": worst, "best images": best}
     if len(scores) > 1:
-        moved = np.ptp(scores[:, known], axis=0)
-        most = known[np.argsort(-moved, kind="stable")][: min(EACH, int((moved > 0).sum()))]
-        chosen = {"images that changed most between the runs": [int(i) for i in most], **chosen}
+        most = ranked("changed", scores)[:EACH].tolist()
+        chosen = {"images that changed most between the runs": most, **chosen}
     taken = {i for places in chosen.values() for i in places}
-    rest = known[~np.isin(known, list(taken))]
-    sample = np.random.default_rng(seed).permutation(len(rest))[:EACH]
-    chosen["random images"] = sorted(rest[sample].tolist())
+    chosen["random images"] = sorted(ranked("random", scores, seed, taken)[:EACH].tolist())
     return [
         Choice(title, [str(images[i]) for i in places])
         for title, places in chosen.items()
         if places
     ]
+
+
+def ranked(
+    kind: str, scores: NDArray[np.float64], seed: int = 0, taken: Collection[int] = ()
+) -> NDArray[np.intp]:
+    """The places of images, the first to look at first; those without a score are left out.
+
+    Args:
+        kind: ``worst`` or ``best`` of the first run; ``changed``: by the distance between the
+            highest and the lowest score, without those that did not change; or ``random``.
+        scores: (K, N) mIoU of each, in percent.
+        seed: of ``random``.
+        taken: places that ``random`` leaves out.
+    """
+    known = np.flatnonzero(~np.isnan(scores).any(axis=0))
+    if kind == "changed":
+        moved = np.ptp(scores[:, known], axis=0)
+        order = known[np.argsort(-moved, kind="stable")][: int((moved > 0).sum())]
+    elif kind == "random":
+        rest = known[~np.isin(known, list(taken))]
+        order = rest[np.random.default_rng(seed).permutation(len(rest))]
+    else:
+        order = known[np.argsort(scores[0, known], kind="stable")]
+        order = order[::-1] if kind == "best" else order
+    return order
+
+
+class Shown(NamedTuple):
+    """What pictures of an image are drawn from."""
+
+    image: NDArray[np.uint8]  # (H, W, 3) RGB
+    truth: NDArray[np.int32]  # (H, W); -1 ignored
+    predictions: list[NDArray[np.int32]]  # of each run (H, W); -1 where a pixel has no class
+
+
+def read_shown(
+    source: Source, maps: Sequence[LabelMaps], image_id: str, truth_areas: NDArray[np.int64]
+) -> Shown:
+    """Read an image, its ground truth and the label maps of some runs.
+
+    Args:
+        source: the dataset.
+        maps: of the runs.
+        image_id: of the image.
+        truth_areas: (C,) pixels of each class that were scored.
+
+    Raises:
+        ImageError: one of them cannot be read or has changed.
+    """
+    if image_id not in source:
+        raise ImageError(f"{image_id} is no longer in the dataset")
+    digest = source.digest(image_id)
+    if any(digest not in each for each in maps):
+        raise ImageError(f"{image_id} has changed since it was segmented")
+    image, truth = source.image(image_id), source.truth(image_id)
+    found = np.bincount(truth[truth >= 0], minlength=len(truth_areas))
+    if not np.array_equal(found, truth_areas):
+        raise ImageError(f"{image_id}: its label map has changed since it was scored")
+    return Shown(image, truth, [each.read(digest) for each in maps])
 
 
 @dataclass(frozen=True)
@@ -149,23 +203,15 @@ class Painter:
         Raises:
             ImageError: the image, its ground truth or a label map cannot be read or has changed.
         """
-        if image_id not in self.source:
-            raise ImageError(f"{image_id} is no longer in the dataset")
-        digest = self.source.digest(image_id)
-        if any(digest not in maps for _, maps in self.runs):
-            raise ImageError(f"{image_id} has changed since it was segmented")
-        image, truth = self.source.image(image_id), self.source.truth(image_id)
-        found = np.bincount(truth[truth >= 0], minlength=len(self.class_names))
-        if not np.array_equal(found, self.truths[image_id]):
-            raise ImageError(f"{image_id}: its label map has changed since it was scored")
+        maps = [each for _, each in self.runs]
+        image, truth, predictions = read_shown(self.source, maps, image_id, self.truths[image_id])
         photo = resized(image, SIDE)
         try:
             pictures = [
                 ("image", data_uri(photo)),
                 ("truth", data_uri(painted(photo, truth, image, ALPHA))),
             ]
-            for letter, maps in self.runs:
-                prediction = maps.read(digest)
+            for (letter, _), prediction in zip(self.runs, predictions, strict=True):
                 name = f"{letter} " if len(self.runs) > 1 else ""
                 pictures += [
                     (f"{name}prediction", data_uri(painted(photo, prediction, image, ALPHA))),

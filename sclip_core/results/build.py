@@ -80,5 +80,7 @@ def class_table(run_id: str, class_names: Sequence[str], summed: Areas, scored: 
             "label": summed.label,
             "iou": pa.array(scored.iou, from_pandas=True),  # NaN: null
             "acc": pa.array(scored.acc, from_pandas=True),
+            "precision": pa.array(scored.precision, from_pandas=True),
+            "dice": pa.array(scored.dice, from_pandas=True),
         }
     )

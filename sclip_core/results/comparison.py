@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from pathlib import Path
+
 import numpy as np
 import pyarrow as pa
 
@@ -14,17 +17,19 @@ from sclip_core.evaluation.bootstrap import (
     Resampled,
     bootstrap,
     drawn_groups,
+    interval,
 )
 from sclip_core.results.files import ARTIFACTS
+from sclip_core.results.measured import FEWEST as FEWEST  # others have it from here
+from sclip_core.results.measured import Draws, drawn_measures, measures_of
 from sclip_core.results.tables import Paired, paired
 
 SCORES = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}  # columns of ``runs``, as written
-FEWEST = 5  # images; with fewer no interval is given
 FEW = 30  # images; with fewer an interval says little
 SCHEMA = pa.schema(
     {
         "run_id": pa.string(),
-        "score": pa.string(),  # miou, macc, aacc, or iou, which is of one class
+        "score": pa.string(),  # of a dataset: miou, ..., miou:GROUP; or iou, which is of one class
         "class_id": pa.int32(),
         "class_name": pa.string(),
         "images": pa.int64(),  # that have the class; for the other scores all images compared
@@ -43,6 +48,8 @@ def compare(
     artifacts: Place | str = ARTIFACTS,
     resamples: int = RESAMPLES,
     seed: int = 0,
+    scores: str | Iterable[str] = tuple(SCORES),
+    groups: str | Path | None = None,
 ) -> pa.Table:
     """Differences from a base run, with 95 % intervals by paired bootstrap over images.
 
@@ -52,9 +59,11 @@ def compare(
         artifacts: the folder of all artifacts.
         resamples: how often the images are drawn.
         seed: of the draws.
+        scores: of datasets, by name, as ``sclip_core.results.scores`` takes them.
+        groups: of classes, whose mIoU follows those scores, as it takes them.
 
     Returns:
-        For each other run three rows (``score``: ``miou``, ``macc``, ``aacc``), then one for each
+        For each other run a row of each score (``miou``, ``macc``, ``aacc``), then one for each
         class (``iou``), those with the largest difference first. Values in percent, differences in
         percentage points; null where neither run has the class, intervals also where fewer than
         five images have it. Only images that all runs share are counted.
@@ -62,7 +71,10 @@ def compare(
     Raises:
         UserError: no such run, fewer than two, or runs that cannot be compared.
     """
-    return compare_paired(paired_runs(base, *others, artifacts=artifacts), resamples, seed)
+    pairs = paired_runs(base, *others, artifacts=artifacts)
+    measures = measures_of(scores, groups, pairs.class_names)
+    drawn = drawn_measures(pairs, measures, artifacts, resamples, seed)
+    return compare_paired(pairs, resamples, seed, drawn)
 
 
 def paired_runs(base: str, *others: str, artifacts: Place | str = ARTIFACTS) -> Paired:
@@ -102,20 +114,31 @@ def sure(each: Interval, images: int) -> Interval:
     return each if images >= FEWEST else each.alone()
 
 
-def compare_paired(pairs: Paired, resamples: int = RESAMPLES, seed: int = 0) -> pa.Table:
-    """The table of ``compare`` for images that were paired before."""
+def compare_paired(
+    pairs: Paired, resamples: int = RESAMPLES, seed: int = 0, scores: Draws | None = None
+) -> pa.Table:
+    """The table of ``compare`` for images that were paired before.
+
+    Args:
+        pairs: the runs.
+        resamples: how often the images are drawn.
+        seed: of the draws.
+        scores: of datasets, by ``drawn_measures`` with the same draws; None: mIoU, mAcc, aAcc.
+    """
     drawn = bootstrap(pairs.sparse, resamples, seed, by_class=True)
-    rows = [row for run in range(1, len(pairs.run_ids)) for row in _rows(pairs, drawn, run)]
+    scores = {name: getattr(drawn, name) for name in SCORES} if scores is None else scores
+    others = range(1, len(pairs.run_ids))
+    rows = [row for run in others for row in _rows(pairs, drawn, run, scores)]
     return pa.Table.from_pylist(rows, SCHEMA)
 
 
-def _rows(pairs: Paired, drawn: Resampled, run: int) -> list[dict[str, object]]:
+def _rows(pairs: Paired, drawn: Resampled, run: int, scores: Draws) -> list[dict[str, object]]:
     """The rows of one of the other runs."""
     count = len(pairs)
     rows = [
-        _row(pairs, run, score, drawn.of(score, 0), drawn.of(score, run), gain, images=count)
-        for score in SCORES
-        for gain in [drawn.difference(score, run)]
+        _row(pairs, run, score, interval(of[0]), interval(of[run]), gain, images=count)
+        for score, of in scores.items()
+        for gain in [interval(of[run] - of[0])]
     ]
     before, after = drawn.class_ious(0), drawn.class_ious(run)
     gains = drawn.class_differences(run)

@@ -24,32 +24,17 @@ import pyarrow.parquet as pq
 
 from sclip_core.config import UserError, printable
 from sclip_core.config.places import ObjectPath, Place, place_of
+from sclip_core.results.derived import with_class_scores
+from sclip_core.results.schemas import EMPTY, NEEDED
 from sclip_core.results.sealed import DamagedError, opened, readable, seal, unseal
 from sclip_core.store import places
 
 SCHEMA_VERSION = 2  # version 1 had no table confusion
 VERSION_KEY = b"sclip_schema_version"  # in the metadata of every file
 TABLES = ("image_areas", "confusion", "class_iou", "runs")  # in the order of writing
+ON_DEMAND = ("boundary_areas", "size_areas")  # of runs that were asked for them
 SINCE = {"confusion": 2}  # the schema version that introduced a table
-NEEDED = {  # columns without which a file is not a table of results
-    "image_areas": {"run_id", "image_id", "class_id", "intersect", "prediction", "label"},
-    "confusion": {"run_id", "label_id", "label_name", "prediction_id", "prediction_name", "pixels"},
-    "class_iou": {"run_id", "class_id", "class_name", "label", "iou"},
-    "runs": {"run_id", "created_at", "dataset", "mode", "num_images", "miou", "macc", "aacc"},
-}
 TEXTS = {"run_id", "dataset", "versions"}  # columns of runs that must hold text
-EMPTY = {  # schemas of tables that may have no file at all
-    "confusion": pa.schema(
-        {
-            "run_id": pa.string(),
-            "label_id": pa.int32(),
-            "label_name": pa.string(),
-            "prediction_id": pa.int32(),
-            "prediction_name": pa.string(),
-            "pixels": pa.int64(),
-        }
-    ),
-}
 ARTIFACTS = Path("artifacts")  # where the command and the library look for results by default
 AGAIN = "the same `sclip run` writes it again"
 ADVICE = f"move it away; {AGAIN}"
@@ -158,10 +143,12 @@ def files_of(root: Place, table: str, runs: Iterable[str]) -> list[Place]:
 
 
 def _file_of(root: Place, table: str, run_id: str) -> Place | None:
-    """The file of a table; None if the version that wrote the run had no such table."""
+    """The file of a table; None if the run, or the version that wrote it, has no such table."""
     path = path_of(root, table, run_id)
-    if table not in SINCE or places.exists(path):
+    if table not in (*SINCE, *ON_DEMAND) or places.exists(path):
         return path
+    if table in ON_DEMAND:
+        return None
     version, _ = open_file(path_of(root, "runs", run_id))
     return path if version >= SINCE[table] else None
 
@@ -186,7 +173,8 @@ def read_table(root: Place, table: str, runs: Sequence[str] | None = None) -> pa
     if not read:
         return EMPTY[table].empty_table() if table in EMPTY else pa.table({})
     try:
-        return pa.concat_tables(_of_one_kind(read), promote_options="permissive")
+        found = pa.concat_tables(_of_one_kind(read), promote_options="permissive")
+        return with_class_scores(found) if table == "class_iou" else found
     except pa.ArrowException as error:
         reason = str(error).splitlines()[0]
         raise ResultsError(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,15 @@ from numpy.typing import NDArray
 from sclip_core.config import UserError, resolve
 from sclip_core.config.data import OWN_DATA
 from sclip_core.config.places import Place, local_folder
-from sclip_core.datasets import Reading, decode_image, image_size, read_sample
+from sclip_core.datasets import Dataset, Reading, decode_image, image_size, read_sample
 from sclip_core.datasets.drawn import opened
+from sclip_core.datasets.predictions import (
+    NO_DIGEST,
+    PredictionOptions,
+    nothing_of,
+    open_predictions,
+)
+from sclip_core.results.settings import is_of_tool
 from sclip_core.store import places
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Identity, identity_in
@@ -37,6 +45,42 @@ USUALLY_IGNORED = "255"
 
 class LabelMaps:
     """The label maps of a run, by the digest of the image."""
+
+    def __init__(self, root: Place, run: Mapping[str, Any], data_root: Path | None = None) -> None:
+        """Find them: in the store, or where another tool's predictions were.
+
+        Args:
+            root: the folder of all artifacts.
+            run: a row of the table ``runs``.
+            data_root: where a benchmark lies now; None: where it lay then.
+
+        Raises:
+            UserError: they are not there any more, or cannot be read.
+        """
+        self._maps = (
+            PredictedMaps(root, run, data_root) if is_of_tool(run) else StoredMaps(root, run)
+        )
+
+    @property
+    def provenance(self) -> dict[str, Any]:
+        """What they were made with: versions, ``git_commit``, ``device``; empty: not known."""
+        return self._maps.provenance
+
+    def __contains__(self, digest: str) -> bool:
+        """Whether there is a label map of an image."""
+        return digest in self._maps
+
+    def read(self, digest: str) -> NDArray[np.int32]:
+        """The classes (H, W) of an image; -1 where a pixel has none.
+
+        Raises:
+            DamagedRow: its bytes are not those that were written.
+        """
+        return self._maps.read(digest)
+
+
+class StoredMaps:
+    """Label maps in the store, by the digest of the image."""
 
     def __init__(self, root: Place, run: Mapping[str, Any]) -> None:
         """Open the artifact.
@@ -141,6 +185,15 @@ class Source:
         files = Digests(local_folder(root) / "digests.jsonl")
         self._digests = DataDigests(files, ObjectDigests(root, keep=False))
 
+    @property
+    def dataset(self) -> Dataset:
+        """The dataset, as it is now."""
+        return self._dataset
+
+    def file(self, image_id: str) -> Place:
+        """Where an image lies."""
+        return self._samples[image_id].image
+
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""
         return image_id in self._samples
@@ -174,3 +227,81 @@ class Source:
             data = read_sample(sample.image)
             return self._dataset.empty(image_size(data, str(sample.image), self._reading))
         return self._dataset.classes(path, read_sample(path))
+
+    def label_digest(self, image_id: str) -> str | None:
+        """Of the bytes of an image's label map; None: it has none.
+
+        Raises:
+            ImageError: it cannot be read.
+        """
+        label = self._samples[image_id].label
+        return None if label is None else self._digests.of(label)
+
+    def digests_of(self, paths: list[str]) -> list[str]:
+        """Of the bytes of some files.
+
+        Raises:
+            ImageError: one cannot be read.
+        """
+        return [self._digests.of(Path(path)) for path in paths]
+
+
+class PredictedMaps:
+    """Another tool's predictions, where they were when they were scored."""
+
+    def __init__(self, root: Place, run: Mapping[str, Any], data_root: Path | None = None) -> None:
+        """Find them.
+
+        Args:
+            root: the folder of all artifacts.
+            run: a row of the table ``runs``.
+            data_root: where a benchmark lies now; None: where it lay then.
+
+        Raises:
+            UserError: they are not there any more.
+        """
+        self.provenance: dict[str, Any] = {}
+        self._source = Source(root, run, data_root)
+        palette, labels = run.get("prediction_palette"), run.get("labels")
+        options = PredictionOptions(
+            Path(run["predictions"]),
+            run.get("prediction_pattern"),
+            run["prediction_values"],
+            None if palette is None else Path(palette),
+        )
+        dataset = self._source.dataset
+        truth = Path(labels) if labels and "://" not in labels else None
+        self._predictions = open_predictions(options, dataset, truth)
+        manifest = root / "metrics" / str(run.get("key_metrics")) / "manifest.json"
+        try:
+            self._scored = artifact_of(root, identity_in(manifest)).rows()
+        except (OSError, ValueError, KeyError, TypeError):
+            raise UserError(f"{manifest} is not there any more: score the files again") from None
+
+    @cached_property
+    def _id_of(self) -> dict[str, str]:
+        """The image with each digest."""
+        ids = [sample.image_id for sample in self._source.dataset.samples]
+        return {self._source.digest(i): i for i in reversed(ids)}
+
+    def __contains__(self, digest: str) -> bool:
+        """Whether the prediction of an image and its label map are those that were scored."""
+        image_id = self._id_of.get(digest)
+        if image_id is None:
+            return False
+        found = NO_DIGEST
+        if image_id in self._predictions:
+            (found,) = self._predictions.digests([image_id], self._source.digests_of)
+        return f"{found}:{self._source.label_digest(image_id) or 'empty'}" in self._scored
+
+    def read(self, digest: str) -> NDArray[np.int32]:
+        """The classes (H, W) of an image; -1 where a pixel has none.
+
+        Raises:
+            ImageError: the prediction cannot be read.
+        """
+        image_id = self._id_of[digest]
+        size = self._source.truth(image_id).shape
+        if image_id not in self._predictions:
+            return nothing_of(self._source.dataset, (size[0], size[1]))
+        return self._predictions.read(image_id, (size[0], size[1]), read_sample)

@@ -6,7 +6,7 @@ validation split; those of methods that this project implements name their setti
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib import resources
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from pyarrow import csv
 from sclip_core.config import Protocol, tables
 from sclip_core.config.methods import method_table, template_set
 from sclip_core.config.protocol import benchmark_protocol, is_benchmark
+from sclip_core.results.settings import is_of_tool
 
 OPENAI = "5806e77cd80f8b59890b7e101eabd078d9fb84e6937f9e85e4ecb61988df416f"  # of its ViT-B-16.pt
 THEIR_MODELS = ("ViT-B-16", "ViT-B-16-quickgelu")
@@ -45,6 +46,7 @@ SECOND = {  # timm's names of the second networks that methods are published wit
     "dino_vitb8": "vit_base_patch8_224.dino",
     "dino_vitb16": "vit_base_patch16_224.dino",
 }
+BY_ANOTHER = "label maps made by another tool, by a protocol that is not known"
 
 
 @cache
@@ -83,6 +85,8 @@ def beside(run: Mapping[str, Any]) -> Beside:
     rows = published().to_pylist()
     if run["dataset"] not in {row["dataset"] for row in rows}:
         return Beside(None, None, (f"no published figures for {run['dataset']}",))
+    if is_of_tool(run):
+        return _beside_of_tool(run, rows)
     steps = THEIR_STEPS["pamr_steps"] if run["pamr_steps"] else 0
     method = run.get("method")
     own = (None, None, method) if method else (run["attention"], steps, None)
@@ -99,18 +103,42 @@ def beside(run: Mapping[str, Any]) -> Beside:
     return Beside(alike[-1]["method"], alike[-1]["miou"], caveats)
 
 
-def _caveats(run: Mapping[str, Any]) -> list[str]:
-    """How a run on a benchmark differs from the published ones."""
+def _beside_of_tool(run: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> Beside:
+    """The figure of the method that predictions are named after; how they were made is unknown."""
+    alike = [
+        row
+        for row in rows
+        if row["dataset"] == run["dataset"] and _letters(row["method"]) == _letters(run["name"])
+    ]
+    caveats = (BY_ANOTHER, *(each for each in _of_data(run) if each))
+    if not alike:
+        return Beside(None, None, caveats)
+    return Beside(alike[-1]["method"], alike[-1]["miou"], caveats)
+
+
+def _letters(name: str) -> str:
+    return "".join(c for c in name.casefold() if c.isalnum())
+
+
+def _of_data(run: Mapping[str, Any]) -> list[str | None]:
+    """How the images and the ground truth of a run differ from the published ones."""
     expected = tables()["benchmarks"][run["dataset"]]["num_images"]
-    templates = template_set(run.get("method")) or "openai"
-    found = [
-        _weights(run),
+    return [
         _images(run["num_images"], expected),
         f"split {run['split']}" if run.get("split") not in (None, "val") else None,
         f"images of {run['images_list']}" if run.get("images_list") else None,
         f"{run['num_failed']} images left out" if run["num_failed"] else None,
         "label maps made from instances" if run.get("ground_truth") == "instances" else None,
         _ignored(run.get("ignore_label")),
+    ]
+
+
+def _caveats(run: Mapping[str, Any]) -> list[str]:
+    """How a run on a benchmark differs from the published ones."""
+    templates = template_set(run.get("method")) or "openai"
+    found = [
+        _weights(run),
+        *_of_data(run),
         "words of your own" if run.get("classes") else None,
         f"masks ({run['mode']})" if run["mode"] != "dense" else None,
         "the image tower in bf16" if run["dtype"] == "bf16" else None,

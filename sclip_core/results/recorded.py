@@ -66,3 +66,8 @@ def recorded(settings: Settings) -> dict[str, Any]:
     plain.update(dict.fromkeys(MaskSettings.model_fields.keys() - read))
     plain |= {"templates": settings.template_set, "hybrid_rule": settings.rule}
     return {k: ",".join(map(str, v)) if isinstance(v, list) else v for k, v in plain.items()}
+
+
+def recorded_data(settings: Settings) -> dict[str, Any]:
+    """The same with the settings of the data alone: of label maps that another tool made."""
+    return {k: v if ROLES[k].part == "data" else None for k, v in recorded(settings).items()}

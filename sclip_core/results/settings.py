@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sclip_core.config import printable
 from sclip_core.config.methods import ingredient_class, ingredients_of
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 
 Row = dict[str, Any]
+PREDICTIONS = "predictions"  # the mode of label maps that another tool made
+OF_TOOL = "another tool"  # which needs nobody knows what
 
 # Columns of ``runs`` that are not settings; what remains may set a run apart from the others.
 NO_SETTINGS = {
@@ -16,7 +19,9 @@ NO_SETTINGS = {
     "num_failed", "num_samples", "miou", "macc", "aacc", "versions", "vocabulary",
     "proxy_sha256", "sam_encoder_sha256", "ingredients",
     "schema_version", "data_root", "images", "labels", "sam_checkpoint",
-    "masks", "words_sha256", "words_separator",
+    "masks", "words_sha256", "words_separator", *OF_RUNS, *OF_IMAGES,
+    "name", "predictions", "prediction_format", "prediction_values", "prediction_pattern",
+    "prediction_palette", "missing_predictions",
 }  # fmt: skip
 OF_THE_DATA = ("dataset", "num_samples")  # differences only where runs are compared directly
 BY_DEFAULT = {
@@ -61,7 +66,7 @@ def differing_settings(runs: Iterable[Row], together: bool = False) -> list[str]
         for name in names
         if name not in NO_SETTINGS and not name.startswith(("seconds_", "state_", "key_"))
     ]
-    by_method = any(run.get("method") for run in runs)
+    by_method = any(run.get("method") or run.get("name") for run in runs)
     settings = [name for name in settings if name not in ("method", "attention")]
     first = ("mode", "method" if by_method else "attention", "ingredients")
     found = []
@@ -99,13 +104,23 @@ def setting(run: Row, name: str) -> str:
 
 
 def method_name(run: Row) -> str | None:
-    """The method of a run, or the attention of the last block; None: it has no dense labels."""
-    name: str | None = run.get("method") or run.get("attention")
+    """The method of a run, or the attention of the last block; None: it has no dense labels.
+
+    Of predictions, the name that they were given.
+    """
+    name: str | None = run.get("name") or run.get("method") or run.get("attention")
     return name
+
+
+def is_of_tool(run: Mapping[str, Any]) -> bool:
+    """Whether the label maps of a row of ``runs`` were made by another tool."""
+    return run.get("mode") == PREDICTIONS
 
 
 def ingredients(run: Row) -> str:
     """What a run needs beside CLIP, as a class of methods: ``CLIP alone``, ``+ DINO``, ..."""
+    if is_of_tool(run):
+        return OF_TOOL
     if known := run.get("ingredients"):
         return str(known)
     masks = ["masks"] if run.get("mode", "dense") != "dense" else []
@@ -113,9 +128,9 @@ def ingredients(run: Row) -> str:
 
 
 def described_mode(run: Row) -> str:
-    """``dense``, ``hybrid vote, sam vit_b``, ``baseline, slic``."""
-    if run["mode"] == "dense":
-        return "dense"
+    """``dense``, ``hybrid vote, sam vit_b``, ``baseline, slic``, ``predictions``."""
+    if run["mode"] in ("dense", PREDICTIONS):
+        return str(run["mode"])
     source = f"sam {run['sam_model']}" if run["proposals"] == "sam" else run["proposals"]
     rule = f" {run['hybrid_rule']}" if run["mode"] == "hybrid" else ""
     return f"{run['mode']}{rule}, {source}"

@@ -11,16 +11,20 @@ import pyarrow as pa
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
+from sclip_core.datasets.grouping import benchmark_groups
 from sclip_core.results.audits import AUDIT, audits
 from sclip_core.results.files import (
     ARTIFACTS,
+    ON_DEMAND,
     TABLES,
     read_table,
     root_of,
     some_run_ids,
 )
+from sclip_core.results.on_demand import tables_there
+from sclip_core.results.tables import with_scores
 
-QUERIED = (*TABLES, AUDIT)
+CLASS_GROUPS = "class_groups"  # a table of lists, which is not stored
 
 IMAGE_IOU = '100 * "intersect" / nullif(prediction + label - "intersect", 0)'
 READING_KINDS = {"SELECT", "EXPLAIN", "MULTI"}  # MULTI: any statement with a pivot in it
@@ -35,13 +39,14 @@ RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
 
 def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
-    """The answer of DuckDB to a query over the tables of results.
+    """The answer of DuckDB to a query over the tables.
 
     Runs whose files cannot be read are left out with a ``ResultsWarning``.
 
     Args:
-        sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``audit``, and
-            ``image_areas``, which has a column ``iou`` in percent; it may read other files too.
+        sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``class_groups``,
+            ``audit`` and ``image_areas``, which has a column ``iou`` in percent here; of runs that
+            have them also ``boundary_areas`` and ``size_areas``. It may read other files too.
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -54,9 +59,9 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     connection = duckdb.connect(config=OFFLINE)
     try:
         _check(connection, sql)
-        for table in QUERIED:
+        for table in (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT):
             if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
-                _register(connection, table, _rows(root, table))
+                _register(connection, table, _rows_of(root, table))
         answer: pa.Table = connection.sql(sql).to_arrow_table()
         return answer
     except duckdb.Error as error:
@@ -71,16 +76,37 @@ def described_tables(root: Place) -> pa.Table:
     """
     some_run_ids(root)
     rows = []
-    for table in sorted(QUERIED):
-        columns = [f"{field.name} {field.type}" for field in _rows(root, table).schema]
+    for table in sorted((*TABLES, *tables_there(root), CLASS_GROUPS, AUDIT)):
+        columns = [f"{field.name} {field.type}" for field in _rows_of(root, table).schema]
         columns += ["iou double"] if table == "image_areas" else []
         rows.append({"table": table, "columns": ", ".join(columns)})
     return pa.Table.from_pylist(rows)
 
 
-def _rows(root: Place, table: str) -> pa.Table:
-    """All rows of a table."""
-    return audits(artifacts=root) if table == AUDIT else read_table(root, table)
+def _rows_of(root: Place, table: str) -> pa.Table:
+    """The rows of a table of all runs that can be read."""
+    if table == AUDIT:
+        return audits(artifacts=root)
+    if table == CLASS_GROUPS:
+        return class_groups(root)
+    found = read_table(root, table)
+    return with_scores(root, found) if table == "runs" else found
+
+
+def class_groups(root: Place) -> pa.Table:
+    """The group of each class of each run on a benchmark that has groups (docs/metrics.md)."""
+    columns = {"run_id": pa.string(), "class_id": pa.int32(), "class_group": pa.string()}
+    classes = read_table(root, "class_iou").sort_by("class_id")
+    names: dict[str, list[str]] = {}
+    for row in classes.select(["run_id", "class_name"]).to_pylist():
+        names.setdefault(row["run_id"], []).append(row["class_name"])
+    rows: list[dict[str, object]] = []
+    for run in read_table(root, "runs").select(["run_id", "dataset"]).to_pylist():
+        found = benchmark_groups(run["dataset"], names.get(run["run_id"], []))
+        for group, numbers in found.groups.items() if found else ():
+            about = {"run_id": run["run_id"], "class_group": group}
+            rows += [{**about, "class_id": number} for number in numbers]
+    return pa.Table.from_pylist(rows, pa.schema(columns))
 
 
 def _check(connection: Any, sql: str) -> None:
@@ -124,9 +150,10 @@ def _hint(error: Exception, sql: str) -> str:
     """A hint for a table that there is not, and for the two columns that are also SQL keywords."""
     absent = ABSENT.search(str(error))
     if absent:
-        close = difflib.get_close_matches(absent[1].lower(), QUERIED, n=1, cutoff=0.5)
+        known = (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT)
+        close = difflib.get_close_matches(absent[1].lower(), known, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}? The" if close else "the"
-        return f"; {meant} tables are {', '.join(sorted(QUERIED))}"
+        return f"; {meant} tables are {', '.join(sorted(known))}"
     bare = RESERVED.search(sql)
     if not bare or "Parser Error" not in str(error):
         return ""

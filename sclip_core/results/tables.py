@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,7 +18,15 @@ from sclip_core.config.places import Place
 from sclip_core.evaluation.areas import Areas
 from sclip_core.evaluation.sparse import SparseAreas
 from sclip_core.results.area_rows import area_rows
-from sclip_core.results.files import ARTIFACTS, read_table, root_of, some_run_ids
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS, run_scores, with_columns
+from sclip_core.results.files import (
+    ARTIFACTS,
+    ResultsError,
+    ResultsWarning,
+    read_table,
+    root_of,
+    some_run_ids,
+)
 
 LATEST = re.compile(r"latest(?:~([0-9]{1,9}))?")
 Named = str | Sequence[str] | None
@@ -26,13 +35,50 @@ Named = str | Sequence[str] | None
 def runs(artifacts: Place | str = ARTIFACTS) -> pa.Table:
     """The table ``runs``, newest first: a row a run, with scores in percent and every setting.
 
-    Files that cannot be read are left out with a ``ResultsWarning``.
+    Runs that were stored without some of the scores have them here, of their areas. Files that
+    cannot be read are left out with a ``ResultsWarning``.
 
     Raises:
         UserError: no file can be read.
     """
-    found = read_table(root_of(artifacts), "runs")
+    root = root_of(artifacts)
+    return with_scores(root, _newest_first(root))
+
+
+def _newest_first(root: Place) -> pa.Table:
+    """The table ``runs`` as it is stored."""
+    found = read_table(root, "runs")
     return found.sort_by([("created_at", "descending")]) if found.num_rows else found
+
+
+def with_scores(root: Place, found: pa.Table) -> pa.Table:
+    """The table ``runs``, with the scores that runs of older versions lack computed.
+
+    They are null, with a ``ResultsWarning``, where a run's other tables cannot be read.
+    """
+    if not found.num_rows:
+        return found
+    known = found["fwiou"].to_pylist() if "fwiou" in found.column_names else [None] * len(found)
+    ids = found["run_id"].to_pylist()
+    lacking = [run_id for run_id, value in zip(ids, known, strict=True) if value is None]
+    return with_columns(found, {run_id: _scores_of(root, run_id) for run_id in lacking})
+
+
+def _scores_of(root: Place, run_id: str) -> dict[str, float]:
+    """Scores of a run, of its other tables; NaN, with a warning, where these cannot be read."""
+    found = dict.fromkeys((*OF_RUNS, *OF_IMAGES), float("nan"))
+    try:
+        classes = read_table(root, "class_iou", [run_id])
+        found |= run_scores(classes)
+        rows = area_rows(root, run_id)
+        areas = rows.of(rows.ids, len(classes))
+    except ResultsError as error:
+        warnings.warn(error.warning, stacklevel=3)
+        return found
+    except UserError as error:
+        warnings.warn(ResultsWarning(str(error)), stacklevel=3)
+        return found
+    return found | dict(zip(OF_IMAGES, areas.fine_grained(), strict=True))
 
 
 def class_iou(named: Named = None, artifacts: Place | str = ARTIFACTS) -> pa.Table:
@@ -77,7 +123,7 @@ def find_run(name: str, artifacts: Place | str = ARTIFACTS) -> str:
     ids = some_run_ids(root)
     if match := LATEST.fullmatch(name):
         back = int(match[1] or 0)
-        newest: list[str] = runs(root)["run_id"].to_pylist()
+        newest: list[str] = _newest_first(root)["run_id"].to_pylist()
         if back >= len(newest):
             raise UserError(
                 f"{name}: there are {len(newest)} runs, the oldest is latest~{len(newest) - 1}"

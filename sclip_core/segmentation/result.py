@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config.errors import few
+from sclip_core.segmentation.detections import to_supervision
 
 
 @dataclass(frozen=True)
@@ -24,3 +26,11 @@ class Segmentation:
         size, names = "×".join(map(str, self.labels.shape)), few(self.class_names)
         heat = f", heat of {few(list(self.heat))}" if self.heat else ""
         return f"Segmentation({size}, {len(self.class_names)} classes: {names}{heat})"
+
+    def to_supervision(self) -> Any:
+        """``supervision.Detections``, one for each class that is in the image.
+
+        Raises:
+            UserError: supervision is not installed (the extra ``supervision``).
+        """
+        return to_supervision(self.labels, self.class_names)

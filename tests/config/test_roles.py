@@ -15,6 +15,8 @@ HOW = {
         "shards",
         "runner",
         "address",
+        "allow_changes",
+        "frozen",
         "artifacts",
         "strict",
         "force",

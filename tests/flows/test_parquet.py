@@ -354,3 +354,15 @@ def test_pixels_are_those_of_the_label_map(tmp_path, own, repository):
     found, _ = dataset(repository, artifacts=tmp_path / "a")
     values = found.classes(found.samples[0].label, found.samples[0].label.read_bytes())
     assert set(np.unique(values)) <= {0, 1, 2}
+
+
+def test_predictions_of_parquet_files_are_scored(tmp_path, own, repository, sclip):
+    """They have the images' names, and score as the label maps that they are copies of."""
+    code, _, err = sclip(
+        "score", "--predictions", own / "labels", "--images", repository,
+        "--artifacts", tmp_path / "artifacts",
+    )  # fmt: skip
+    assert code == 0, err
+    found = score(tmp_path / "artifacts")
+    assert {row["iou"] for row in found} == {100}
+    assert sum(row["label"] for row in found) == 3 * 48 * 64

@@ -110,3 +110,12 @@ def test_own_images_are_one_set(sclip, small, tmp_path):
     code, _, err = sclip("run", "--direct", *given)
     assert code == 2
     assert "--dataset a,b names several benchmarks, and --images is one set" in err
+
+
+def test_one_of_them_may_be_a_benchmark_of_our_own(command, tmp_path):
+    (tmp_path / "mine.txt").write_text("".join(f"thing {k}\n" for k in range(21)))
+    (tmp_path / "mine.yaml").write_text("layout: voc2012\nvocabulary: mine.txt\n")
+    plugin = f"--plugins={tmp_path / 'mine.yaml'}"
+    code, out, err = command("plan", "voc20,mine", plugin)
+    assert code == 0, err
+    assert "\nmine: 21 classes" in out

@@ -168,3 +168,17 @@ def test_too_few_images_have_no_interval(tmp_path):
     assert all(np.isnan(iou.low) for line in content.classes for iou in line.ious)
     table = results.compare("a", "b", artifacts=tmp_path)
     assert set(table["low"].to_pylist()) == {None}
+
+
+def test_more_numbers_are_those_of_the_library(scenes_runs):
+    names = [results.find_run(f"latest~{k}", scenes_runs) for k in (3, 2)]
+    content = gather(names, scenes_runs)
+    tables = [results.scores(name, groups="scenes", artifacts=scenes_runs) for name in names]
+    for place, table in enumerate(tables):
+        rows = {row["name"]: row for row in table.to_pylist()}
+        assert {"fwIoU", "mIoU-I5", "mIoU things"} < {line.name for line in content.numbers}
+        for line in content.numbers:
+            found, row = line.values[place], rows[line.name]
+            wanted = row["value"], row["low"], row["high"]
+            assert (found.value, found.low, found.high) == pytest.approx(wanted)
+        assert (content.numbers[0].gains[place] is None) == (place == 0)

@@ -14,6 +14,7 @@ from sclip_core.demo.scenes.files import write_scenes
 from sclip_core.evaluation import Areas, scores
 from sclip_core.pipeline.pipeline import run_pipelines
 from sclip_core.pipeline.run import Run
+from sclip_core.results.build import class_table
 from sclip_core.results.files import EMPTY, write_run
 
 SCENES = 8
@@ -85,13 +86,6 @@ def made_run(
         "macc": scored.macc,
         "aacc": scored.aacc,
     }
-    classes = {
-        "run_id": [run_id] * len(names),
-        "class_id": pa.array(range(len(names)), pa.int32()),
-        "class_name": list(names),
-        "label": total.label,
-        "iou": pa.array(scored.iou, from_pandas=True),
-    }
     kinds = {"class_id": pa.int32(), "run_id": pa.string(), "image_id": pa.string()}
     schema = pa.schema({**kinds, **dict.fromkeys(Areas._fields, pa.int64())})
     write_run(
@@ -99,7 +93,7 @@ def made_run(
         run_id,
         {
             "runs": pa.Table.from_pylist([{"run_id": run_id, **usual, **row}]),
-            "class_iou": pa.table(classes),
+            "class_iou": class_table(run_id, names, total, scored),
             "image_areas": pa.Table.from_pylist(rows, schema),
             "confusion": EMPTY["confusion"].empty_table(),
         },

@@ -8,6 +8,7 @@ import pytest
 from sclip_core import UserError
 from sclip_core.results import files as results
 from sclip_core.results.audits import AUDIT
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import TABLES, ResultsWarning, write_run
 from sclip_core.results.sql import described_tables, query
 
@@ -52,7 +53,10 @@ def test_a_damaged_file(tmp_path):
     [
         ("selct 1", "syntax error"),
         ("select x from runs", '"x" not found'),
-        ("select * from nowhere", "nowhere does not exist; the tables are audit, class_iou,"),
+        (
+            "select * from nowhere",
+            "nowhere does not exist; the tables are .*, confusion, image_areas",
+        ),
         ("select * from run", "run does not exist; did you mean runs\\? The tables are"),
         ("from image_area", "does not exist; did you mean image_areas"),
         ("", "expected one statement .*, found none"),
@@ -109,7 +113,8 @@ def test_a_folder_is_only_a_folder(tmp_path, part):
     answer = query("from runs", tmp_path / part)
     assert answer["run_id"].to_pylist() == ["one"]
     assert answer["dataset"].to_pylist() == ["own"]
-    assert answer.column_names == tables("one")["runs"].column_names
+    derived = [*OF_RUNS, *OF_IMAGES]
+    assert answer.column_names == [*tables("one")["runs"].column_names, *derived]
 
 
 @pytest.mark.parametrize(
@@ -176,7 +181,7 @@ def test_one_damaged_file_costs_only_its_run(tmp_path):
         answer = query("select distinct run_id from class_iou", tmp_path)
     assert answer["run_id"].to_pylist() == ["two"]
     with pytest.warns(ResultsWarning, match="one"):
-        assert described_tables(tmp_path).num_rows == 5
+        assert described_tables(tmp_path).num_rows == 6
 
 
 def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):
@@ -191,6 +196,6 @@ def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):
 def test_what_can_be_asked(tmp_path):
     write_run(tmp_path, "one", tables("one"))
     found = {row["table"]: row["columns"] for row in described_tables(tmp_path).to_pylist()}
-    assert sorted(found) == sorted((*TABLES, AUDIT))
+    assert sorted(found) == sorted((*TABLES, AUDIT, "class_groups"))
     assert "miou double" in found["runs"]
     assert found["image_areas"].endswith("iou double")

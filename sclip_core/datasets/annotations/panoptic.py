@@ -81,16 +81,8 @@ class CocoPanoptic:
         if not entries:
             return np.full(size_hw, IGNORED, np.int32)
         path = self._folder / self._png(entries[0])
-        data = read_sample(path)
-        if data and not data.startswith(PNG):
-            raise ImageError(f"{path} is not a PNG (it starts {data[:8]!r}): others blur ids")
-        if len(data) > BITS and data[BITS] > 8:
-            raise ImageError(
-                f"{path} has {data[BITS]} bits a channel; expected 8: a segment's number is "
-                "R + 256 G + 65536 B"
-            )
-        colours = decode_image(data, str(path))
-        check_sizes(size_hw, (colours.shape[0], colours.shape[1]), f"{image_id} in {path}")
+        numbers = segment_numbers(read_sample(path), path)
+        check_sizes(size_hw, (numbers.shape[0], numbers.shape[1]), f"{image_id} in {path}")
         class_of_segment = {0: IGNORED}
         for segment in self._segments(entries[0]):
             where = f"{self._file.path}, segments_info of {image_id}"
@@ -101,16 +93,7 @@ class CocoPanoptic:
             class_of_segment[number] = self._file.label(
                 segment, classes_of, f"{where}, segment {number}", tell
             )
-        found, places = np.unique(colours @ WEIGHTS, return_inverse=True)
-        stray = [str(number) for number in found.tolist() if number not in class_of_segment]
-        if stray:
-            raise ImageError(
-                f"{path}: ids {few(stray)} are not in segments_info of "
-                f"{self._file.path}; is it the PNG of another file, or saved with other colours?"
-            )
-        table = np.array([class_of_segment[number] for number in found.tolist()], np.int32)
-        classes: NDArray[np.int32] = table[places.reshape(size_hw)]
-        return classes
+        return classes_of_segments(numbers, class_of_segment, path, self._file.path)
 
     def _checked(self, image_id: str) -> list[dict[str, Any]]:
         """The segments of an image, whose PNG becomes one of the files.
@@ -134,3 +117,50 @@ class CocoPanoptic:
 
     def _segments(self, entry: Mapping[str, Any]) -> list[dict[str, Any]]:
         return reading.objects(entry, "segments_info", f"{self._file.path}, annotations")
+
+
+def segment_numbers(data: bytes, path: Path) -> NDArray[np.int32]:
+    """The number (H, W) of the segment that each pixel of a PNG is in.
+
+    Args:
+        data: what is in the file.
+        path: of the file, for the errors.
+
+    Raises:
+        ImageError: it is no PNG of 8 bits a channel, or damaged.
+    """
+    if data and not data.startswith(PNG):
+        raise ImageError(f"{path} is not a PNG (it starts {data[:8]!r}): others blur ids")
+    if len(data) > BITS and data[BITS] > 8:
+        raise ImageError(
+            f"{path} has {data[BITS]} bits a channel; expected 8: a segment's number is "
+            "R + 256 G + 65536 B"
+        )
+    numbers: NDArray[np.int32] = decode_image(data, str(path)) @ WEIGHTS
+    return numbers
+
+
+def classes_of_segments(
+    numbers: NDArray[np.int32], class_of: Mapping[int, int], path: Path, source: Path
+) -> NDArray[np.int32]:
+    """The class (H, W) of each pixel.
+
+    Args:
+        numbers: (H, W) of the segments.
+        class_of: the class of each segment.
+        path: of the PNG, for the error.
+        source: the file that lists the segments, for the error.
+
+    Raises:
+        ImageError: a segment is not listed.
+    """
+    found, places = np.unique(numbers, return_inverse=True)
+    stray = [str(number) for number in found.tolist() if number not in class_of]
+    if stray:
+        raise ImageError(
+            f"{path}: ids {few(stray)} are not in segments_info of "
+            f"{source}; is it the PNG of another file, or saved with other colours?"
+        )
+    table = np.array([class_of[number] for number in found.tolist()], np.int32)
+    classes: NDArray[np.int32] = table[places.reshape(numbers.shape)]
+    return classes

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -18,7 +18,7 @@ from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
-from sclip_core.pipeline.stages.label_maps import LabelMapStage
+from sclip_core.pipeline.stages.label_maps import LabelMap, LabelMapStage
 from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
@@ -28,6 +28,10 @@ from sclip_core.store.tables import part_table
 
 COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
+Shape = tuple[int, ...]
+# Of a row's id, its sample and the shape of its ground truth: the label map, and the value of
+# pixels without a label; None: all have one.
+Predicted = Callable[[str, Sample, Shape], tuple[LabelMap, int | None]]
 
 
 class Scored(NamedTuple):
@@ -45,9 +49,9 @@ class MetricsStage(SharingStage):
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
 
-    def __init__(self, run: Run, labels: LabelMapStage) -> None:
-        """Connect the stage to the label maps that it scores."""
-        super().__init__(run, labels)
+    def __init__(self, run: Run, labels: LabelMapStage | None) -> None:
+        """Connect the stage to the label maps that it scores; None: they are of no stage."""
+        super().__init__(run, *([labels] if labels else []))
         self._labels = labels
 
     def settings(self) -> dict[str, Any]:
@@ -111,31 +115,41 @@ class MetricsStage(SharingStage):
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Compare label maps with ground truth, which is read once, in the threads that read."""
         stages: list[Any] = [self, *others]
-        labelled = {stage: stage._labels.rows() for stage in stages}
+        predictions = {stage: stage.predicted() for stage in stages}
 
         def compare(row_id: str) -> dict[MetricsStage, Confusion]:
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
-            found = {self: self._compared(row_id, truth, labelled[self])}
+            found = {self: self._compared(row_id, truth, predictions[self])}
             for stage in (other for other, lacking in others.items() if row_id in lacking):
                 assert isinstance(stage, MetricsStage)
                 with suppress(ImageError, DamagedRow, RowGone):  # it then finds this out itself
-                    found[stage] = stage._compared(row_id, truth, labelled[stage])
+                    found[stage] = stage._compared(row_id, truth, predictions[stage])
             return found
 
         for row_id, found in self.loaded(compare, ids):
             for stage, confused in found.items():
                 yield stage, [NewRow(row_id, np.stack(confused, axis=1))]
 
-    def _compared(
-        self, row_id: str, truth: NDArray[np.int32], labelled: Mapping[str, Row]
-    ) -> Confusion:
+    def _compared(self, row_id: str, truth: NDArray[np.int32], predicted: Predicted) -> Confusion:
         """What the pixels of an image were called by the label maps of this run."""
-        sample = self._samples[row_id]
-        prediction = self._labels.read(self._labels.row(row_id.split(":")[0], labelled))
-        check_sizes(prediction.shape[:2], truth.shape[:2], str(sample.label or sample.image))
+        prediction, unlabelled = predicted(row_id, self._samples[row_id], truth.shape)
         classes = self.run.inputs.dataset.vocabulary.num_classes
-        return image_confusion(prediction, truth, classes, self._labels.unlabelled)
+        return image_confusion(prediction, truth, classes, unlabelled)
+
+    def predicted(self) -> Predicted:
+        """What gives the label map of an image, and the value of its pixels without a label."""
+        assert self._labels is not None
+        labels, labelled = self._labels, self._labels.rows()
+
+        def read(row_id: str, sample: Sample, shape: Shape) -> tuple[LabelMap, int | None]:
+            prediction = labels.read(labels.row(self.image_of(row_id), labelled))
+            check_sizes(
+                prediction.shape[:2], (shape[0], shape[1]), str(sample.label or sample.image)
+            )
+            return prediction, labels.unlabelled
+
+        return read
 
     def scored(self, rows: Mapping[str, Row] | None = None) -> list[bool]:
         """For each sample, in order, whether it has a row and was not left out.

@@ -18,6 +18,7 @@ import pyarrow as pa
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
+from sclip_core.datasets import Dataset
 from sclip_core.datasets.record import made_from
 from sclip_core.datasets.sample_columns import ids_of
 from sclip_core.datasets.vocabulary import Vocabulary
@@ -29,6 +30,7 @@ from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
 from sclip_core.provenance import versions
 from sclip_core.results.build import class_table, confusion_table, image_tables, run_name
+from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import (
     SCHEMA_VERSION,
     ResultsError,
@@ -66,16 +68,7 @@ class ResultsStage:
     @cached_property
     def key(self) -> str:
         """Of the metrics and of the images that they cover."""
-        dataset = self.run.inputs.dataset
-        identity = {
-            "stage": self.name,
-            "version": self.version,
-            "dataset": dataset.name,
-            "class_names": dataset.vocabulary.class_names,
-            "metrics": self.metrics.key,
-            **_named("ground_truth", made_from(dataset)),
-        }
-        return artifact_key_of_many(identity, "images", self._images())
+        return key_of(self.run.inputs.dataset, self.metrics.key, self._images())
 
     def _images(self) -> Iterator[list[str | None]]:
         """Of each image of the dataset, in order: its id and its row's; None: left out."""
@@ -197,33 +190,23 @@ class ResultsStage:
             "image_areas": image_tables(self.run_id, found.ids, found.areas),
             "confusion": confusion_table(self.run_id, names, found.confusion),
             "class_iou": class_table(self.run_id, names, summed, scored),
-            "runs": self._run_table(scored, len(found.ids)),
+            "runs": self._run_table(scored, found),
         }
 
-    def _run_table(self, scored: Scores, num_images: int) -> pa.Table:
-        run, settings, models = self.run, self.run.settings, self.run.models
-        dataset, masks = run.inputs.dataset, "proposals" in settings.stages
-        by_attention = settings.mode != "baseline" and not run.chosen.method
+    def _run_table(self, scored: Scores, found: Scored) -> pa.Table:
+        run = self.run
         row: dict[str, Any] = {
             "run_id": self.run_id,
             "created_at": datetime.now(UTC),
-            "dataset": dataset.name,
-            "mode": settings.mode,
-            "model": models.spec.name,
-            "pretrained": models.spec.pretrained,
-            "weights_sha256": models.weights_sha256,
-            "sam_sha256": models.masks_sha256 if masks else None,
-            "attention": str(run.attention) if by_attention else None,
-            "dtype": models.dtype,
-            "ground_truth": made_from(dataset),
-            **recorded(settings),
-            **_words(dataset.vocabulary),
-            **self._second_networks(),
-            "num_images": num_images,
+            "dataset": run.inputs.dataset.name,
+            **self.made_by(),
+            "num_images": len(found.ids),
             "num_failed": len(run.journal.failures),
             "miou": scored.miou,
             "macc": scored.macc,
             "aacc": scored.aacc,
+            **{name: getattr(scored, name) for name in OF_RUNS},
+            **dict(zip(OF_IMAGES, found.areas.fine_grained(), strict=True)),
         }
         row["ingredients"] = ingredients(row)
         for name, outcome in run.journal.outcomes.items():
@@ -233,6 +216,25 @@ class ResultsStage:
         row["versions"] = json.dumps(versions())
         row["schema_version"] = SCHEMA_VERSION
         return typed(pa.Table.from_pylist([row]))
+
+    def made_by(self) -> dict[str, Any]:
+        """Columns of ``runs``: what made the label maps, of which images."""
+        run, settings, models = self.run, self.run.settings, self.run.models
+        dataset = run.inputs.dataset
+        by_attention = settings.mode != "baseline" and not run.chosen.method
+        return {
+            "mode": settings.mode,
+            "model": models.spec.name,
+            "pretrained": models.spec.pretrained,
+            "weights_sha256": models.weights_sha256,
+            "sam_sha256": models.masks_sha256 if "proposals" in settings.stages else None,
+            "attention": str(run.attention) if by_attention else None,
+            "dtype": models.dtype,
+            "ground_truth": made_from(dataset),
+            **recorded(settings),
+            **_words(dataset.vocabulary),
+            **self._second_networks(),
+        }
 
     def _second_networks(self) -> dict[str, str | None]:
         """Names of the networks that the method reads beside CLIP, and digests of their weights."""
@@ -246,6 +248,29 @@ class ResultsStage:
             "sam_encoder": models.sam_spec(settings).name if sam else None,
             "sam_encoder_sha256": models.sam_trunk_sha256(settings) if sam else None,
         }
+
+
+def key_of(
+    dataset: Dataset, metrics: str, images: Iterable[list[str | None]], name: str | None = None
+) -> str:
+    """The key of results.
+
+    Args:
+        dataset: that is scored.
+        metrics: the key of the stage.
+        images: of each image of the dataset, in order: its id and its row's; None: left out.
+        name: of the tool that made the label maps; None: they are a run's own.
+    """
+    identity = {
+        "stage": ResultsStage.name,
+        "version": ResultsStage.version,
+        "dataset": dataset.name,
+        "class_names": dataset.vocabulary.class_names,
+        "metrics": metrics,
+        **_named("ground_truth", made_from(dataset)),
+        **_named("name", name),
+    }
+    return artifact_key_of_many(identity, "images", images)
 
 
 def _words(vocabulary: Vocabulary) -> dict[str, str | None]:

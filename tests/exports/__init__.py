@@ -1,0 +1,1 @@
+"""Exports, each opened by the tool that it is for."""
