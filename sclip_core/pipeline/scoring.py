@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -25,6 +26,13 @@ from sclip_core.progress import Reporter
 from sclip_core.store.places import writable
 
 LONGEST_NAME = 100  # characters
+SHIFTED = 3.0  # how often more pixels are called a neighbour of their class than their class
+SHIFTS = {  # from the class in the label map to the one that was predicted
+    1: "the class after their own, as of predictions that count classes from 1: if so, pass "
+    "--prediction-values raw, or 1,2,3,... up to the number of classes",
+    -1: "the class before their own, as of predictions without the first class, or from which 1 "
+    "was taken away: if so, pass the number of each class to --prediction-values",
+}
 
 
 @dataclass(frozen=True)
@@ -109,6 +117,9 @@ def score_with(
         results.execute()
     finally:
         run.lease.close()
+    suspicion = shifted(results.read("confusion"))
+    if suspicion is not None:
+        run.reporter.note(suspicion)
     return ScoredPredictions(
         run_id=results.run_id,
         path=results.path,
@@ -121,6 +132,28 @@ def score_with(
         failures=dict(run.journal.failures),
         faults=tuple(run.journal.faults),
     )
+
+
+def shifted(confusion: Iterable[Mapping[str, Any]]) -> str | None:
+    """A line where most pixels are called a neighbour of their class; None: they are not.
+
+    Args:
+        confusion: rows of that table.
+
+    >>> pairs = [(0, 1, 60), (1, 2, 30), (1, 1, 10)]
+    >>> keys = ("label_id", "prediction_id", "pixels")
+    >>> shifted(dict(zip(keys, pair)) for pair in pairs)[:57]
+    '90.0 % of the pixels are called the class after their own'
+    """
+    by_shift: Counter[int | None] = Counter()
+    for row in confusion:
+        found = row["prediction_id"]
+        by_shift[None if found is None else found - row["label_id"]] += row["pixels"]
+    total = max(1, by_shift.total())
+    for shift, why in SHIFTS.items():
+        if 2 * by_shift[shift] > total and by_shift[shift] > SHIFTED * by_shift[0]:
+            return f"{100 * by_shift[shift] / total:.1f} % of the pixels are called {why}"
+    return None
 
 
 @dataclass(frozen=True)
