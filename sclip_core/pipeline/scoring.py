@@ -18,7 +18,9 @@ from sclip_core.datasets.predictions.values import CLASSES
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.predictions import (
     Missing,
+    PredictedBoundary,
     PredictedMetrics,
+    PredictedObjectSizes,
     PredictedResults,
     Scoring,
 )
@@ -108,12 +110,15 @@ def score_with(
     named = options.path.absolute()
     scoring = Scoring(name or named.stem or str(named), options, missing, found)
     metrics = PredictedMetrics(run, scoring)
-    results = PredictedResults(run, metrics, scoring)
+    boundary, sizes = PredictedBoundary(run, scoring), PredictedObjectSizes(run, scoring)
+    results = PredictedResults(run, metrics, scoring, [boundary, sizes])
     writable(run.root)
     try:
         in_use = folders_of(run.inputs.dataset, settings.local_artifacts)
-        run.lease.use([metrics.artifact.path, *in_use])
-        metrics.execute()
+        stages = results.reads
+        run.lease.use([*(stage.artifact.path for stage in stages), *in_use])
+        for stage in stages:
+            stage.execute()
         results.execute()
     finally:
         run.lease.close()

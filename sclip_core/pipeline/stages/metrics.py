@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import suppress
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,6 @@ from sclip_core.store.ledger_rows import there
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
-COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
 Shape = tuple[int, ...]
 # Of a row's id, its sample and the shape of its ground truth: the label map, and the value of
@@ -48,6 +47,7 @@ class MetricsStage(SharingStage):
     name = "metrics"
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
+    columns: ClassVar[tuple[str, ...]] = Confusion._fields  # of a row
 
     def __init__(self, run: Run, labels: LabelMapStage | None) -> None:
         """Connect the stage to the label maps that it scores; None: they are of no stage."""
@@ -103,8 +103,18 @@ class MetricsStage(SharingStage):
 
     @cached_property
     def table(self) -> PartTable:
-        """(pairs, 3) integers an image."""
-        return part_table(self.artifact, COLUMNS)
+        """(rows, columns) integers an image."""
+        return part_table(self.artifact, self.columns)
+
+    def measure(
+        self,
+        prediction: LabelMap,
+        truth: NDArray[np.int32],
+        num_classes: int,
+        unlabelled: int | None,
+    ) -> NDArray[np.int64]:
+        """What is stored of an image, (rows, columns); arguments as of ``image_areas``."""
+        return np.stack(image_confusion(prediction, truth, num_classes, unlabelled), axis=1)
 
     def pass_settings(self) -> dict[str, Any]:
         """How ground truth is read."""
@@ -117,7 +127,7 @@ class MetricsStage(SharingStage):
         stages: list[Any] = [self, *others]
         predictions = {stage: stage.predicted() for stage in stages}
 
-        def compare(row_id: str) -> dict[MetricsStage, Confusion]:
+        def compare(row_id: str) -> dict[MetricsStage, NDArray[np.int64]]:
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
             found = {self: self._compared(row_id, truth, predictions[self])}
@@ -128,14 +138,16 @@ class MetricsStage(SharingStage):
             return found
 
         for row_id, found in self.loaded(compare, ids):
-            for stage, confused in found.items():
-                yield stage, [NewRow(row_id, np.stack(confused, axis=1))]
+            for stage, values in found.items():
+                yield stage, [NewRow(row_id, values)]
 
-    def _compared(self, row_id: str, truth: NDArray[np.int32], predicted: Predicted) -> Confusion:
-        """What the pixels of an image were called by the label maps of this run."""
+    def _compared(
+        self, row_id: str, truth: NDArray[np.int32], predicted: Predicted
+    ) -> NDArray[np.int64]:
+        """What is stored of an image by the label maps of this run."""
         prediction, unlabelled = predicted(row_id, self._samples[row_id], truth.shape)
         classes = self.run.inputs.dataset.vocabulary.num_classes
-        return image_confusion(prediction, truth, classes, unlabelled)
+        return self.measure(prediction, truth, classes, unlabelled)
 
     def predicted(self) -> Predicted:
         """What gives the label map of an image, and the value of its pixels without a label."""
