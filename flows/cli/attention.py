@@ -12,6 +12,7 @@ from flows.cli.heat import FIGURES, save_array, write_file
 from flows.cli.targets import check_target
 from sclip_core.config import Protocol, UserError, printable
 from sclip_core.config.errors import shown
+from sclip_core.config.optional import optional
 
 if TYPE_CHECKING:
     import numpy as np
@@ -58,6 +59,7 @@ def attention_files(
         raise UserError(f"--attention-of shows attention, which reads no words: leave {flags} out")
     if len(images) != 1 or images[0].is_dir():
         raise UserError("--attention-of is a pixel of one image: pass one image")
+    optional("matplotlib.figure", "plot")
     picture = output or images[0].with_suffix(PICTURE)
     check_target(picture, FIGURES, [images[0]], "a figure")
     if array is not None:

@@ -19,6 +19,7 @@ from flows.cli.runs import plan, run
 from flows.cli.score import score
 from flows.cli.segment import segment
 from flows.cli.sweep import sweep
+from flows.cli.tune import tune
 from sclip_core import __version__
 
 app = App(
@@ -41,7 +42,7 @@ READ_ONLY = (
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, segment, score, demo, results, compare, table, report, query),
+    *(run, plan, sweep, tune, segment, score, demo, results, compare, table, report, query),
     *(panels, export, freeze, cite, profile, gc, data),
 ):
     app.command(command)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from flows.cli.targets import ELSEWHERE, check_target
 from sclip_core.config import UserError
+from sclip_core.config.optional import optional
 from sclip_core.store.files import writable_folder, write_whole, written_to
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ def check_heat(target: Path, asked: Iterable[str], taken: Iterable[Path], single
         if not single:
             raise UserError(f"--heat-out {target} is a file: for several images, pass a folder")
         check_target(target, (ARRAYS, *FIGURES), taken, "heat maps")
+        if target.suffix.lower() in FIGURES:
+            optional("matplotlib.figure", "plot", ", or write arrays: --heat-out FILE.npz")
         return
     if os.path.exists(target) and not os.path.isdir(target):
         raise UserError(f"--heat-out {target}: expected {ARRAYS}, {', '.join(FIGURES)} or a folder")

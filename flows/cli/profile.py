@@ -12,12 +12,13 @@ from cyclopts.validators import Number
 from flows.cli.options import Config, Pamr, Preset, Slide, UseSam, settings_of
 from flows.parameters import flag, with_settings
 from sclip_core.config import UserError
+from sclip_core.config.settings import preset_values
 
 if TYPE_CHECKING:
     from sclip_core.profiling import Profile
 
 Rows = list[list[str]]
-NO_DATA = ("dataset", "images", "vocabulary", "classes")
+EMBEDDED = "sclip-demo"  # which was trained on the words of the drawn scenes
 
 
 @with_settings(flag)
@@ -47,8 +48,10 @@ def profile(
     from sclip_core.profiling import profile as measured
 
     shape = _size(size)
-    if config is None and all(given.get(name) is None for name in NO_DATA):
-        given = {**given, "dataset": "scenes" if preset and "demo" in preset else "voc21"}
+    of_preset = preset_values(preset) if preset else {}
+    named = {**of_preset, **{name: v for name, v in given.items() if v is not None}}
+    if config is None and not {"dataset", "images"} & set(named):
+        given = {**given, "dataset": "scenes" if named.get("model") == EMBEDDED else "voc21"}
     found = measured(settings_of(preset, config, pamr, slide, use_sam, given), shape, repeats)
     if json_:
         print(json.dumps(_plain(found), indent=2, ensure_ascii=False))

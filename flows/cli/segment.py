@@ -26,6 +26,7 @@ from flows.cli.options import (
     only_one,
     settings_of,
 )
+from flows.cli.raster import in_parts, is_geotiff, save_geotiff, segment_raster
 from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
@@ -60,7 +61,10 @@ Output = Annotated[
 ]
 LabelsOut = Annotated[
     Path | None,
-    Parameter(help="Label map to write: PNG, value k is class k; for several images, a folder."),
+    Parameter(
+        help="Label map to write: PNG, or GeoTIFF (.tif) with the image's georeference; value k is "
+        "class k; for several images, a folder."
+    ),
 ]
 Classes = Annotated[
     str | None,
@@ -167,7 +171,8 @@ def _segment(
     from sclip_core.datasets.thresholds import threshold_notes
 
     alone = len(images) == 1 and not os.path.isdir(images[0])
-    pixels = read_image(images[0], Reading.of(settings)) if alone else None
+    parts = alone and in_parts(settings, targets[1], heat)
+    pixels = read_image(images[0], Reading.of(settings)) if alone and not parts else None
     for line in (vocabulary.summary, *vocabulary.notes, *threshold_notes([settings], vocabulary)):
         note(line)
     if alone:
@@ -184,6 +189,9 @@ def _segment(
     _check_words(model, vocabulary, settings.template_set)
     for line in model.spec.notes:
         note(line)
+    if parts:
+        segment_raster(model, vocabulary, settings, jobs[0])
+        return 0
     work = Work(model, vocabulary, settings, propose, heat)
     if pixels is None:
         return _do_all(work, jobs, images)
@@ -231,7 +239,10 @@ class Work:
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
         print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
-            save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
+            if is_geotiff(job.labels):
+                save_geotiff(found.labels, self.vocabulary, job.image, job.labels)
+            else:
+                save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
             print(printable(str(job.labels)), flush=True)
         if job.heat is not None:
             save_heat(pixels, found.heat, job.heat)

@@ -22,6 +22,7 @@ FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "
 # Of PNG, and of the others. Pillow's own level 6 takes three times as long to save a twentieth.
 QUALITY = {"compress_level": 4, "quality": 95}
 EXACT = ("", ".png")  # of label maps: the other formats change pixels
+GEOTIFF = (".tif", ".tiff")  # of label maps, with the georeference of the image
 ELSEWHERE = "choose another path"
 
 
@@ -108,7 +109,7 @@ def one_job(image: Path, picture: Path | None, labels: Path | None) -> Job:
     job = Job(image, picture or image.with_suffix(PICTURE), labels)
     check_target(job.picture, taken=[image])
     if labels is not None:
-        check_target(labels, EXACT, [image, job.picture], "a label map")
+        check_target(labels, (*EXACT, *GEOTIFF), [image, job.picture], "a label map")
     return job
 
 

@@ -5,8 +5,8 @@ images, ground truth, vocabulary
     ▼
 text_bank ──────────┐
     │               ▼
-dense_features ──► refine ─────────┬──► metrics ──► results
-    ▲                              ▼       ▲
+dense_features ──► refine ─────────┬──► metrics ──► results ◄── boundary, object_sizes, which
+    ▲                              ▼       ▲                    read what metrics does, if asked for
   trunk, where it is kept       hybrid ────┘   where there are masks
                                    ▲
 proposals ─────────────────────────┤
@@ -37,6 +37,7 @@ from sclip_core.pipeline.sharing import share_fresh, share_passes
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.crop_features import CropFeaturesStage
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
+from sclip_core.pipeline.stages.details import BoundaryStage, ObjectSizesStage
 from sclip_core.pipeline.stages.hybrid import HybridStage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.pipeline.stages.metrics import MetricsStage
@@ -72,6 +73,8 @@ class Pipeline:
     crop_features: CropFeaturesStage
     hybrid: HybridStage
     metrics: MetricsStage
+    boundary: BoundaryStage
+    object_sizes: ObjectSizesStage
     results: ResultsStage
 
     @classmethod
@@ -88,8 +91,10 @@ class Pipeline:
         dense = RefineStage(run, features, bank, proposals)
         crops = CropFeaturesStage(run, proposals)
         hybrid = HybridStage(run, proposals, bank, features, dense, crops)
-        areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
-        results = ResultsStage(run, areas)
+        labels = dense if run.settings.mode == "dense" else hybrid
+        areas = MetricsStage(run, labels)
+        boundary, sizes = BoundaryStage(run, labels), ObjectSizesStage(run, labels)
+        results = ResultsStage(run, areas, [boundary, sizes])
         return cls(
             text_bank=bank,
             trunk=trunk,
@@ -102,6 +107,8 @@ class Pipeline:
             crop_features=crops,
             hybrid=hybrid,
             metrics=areas,
+            boundary=boundary,
+            object_sizes=sizes,
             results=results,
         )
 

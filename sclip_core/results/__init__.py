@@ -22,10 +22,12 @@ from sclip_core.results.tables import (
     paired,
     runs,
 )
+from sclip_core.results.tuning import Tuned, tuned
 
 __all__ = [
     "Paired",
     "ResultsWarning",
+    "Tuned",
     "class_iou",
     "compare",
     "confusion",
@@ -37,4 +39,5 @@ __all__ = [
     "query",
     "runs",
     "scores",
+    "tuned",
 ]

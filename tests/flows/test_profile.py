@@ -58,6 +58,16 @@ def test_formats(format, sclip):
         assert first[2].count("&") == first[4].count("&")
 
 
+def test_words_of_a_preset_and_of_ones_own(sclip):
+    def words(*flags: str) -> int:
+        code, out, err = sclip("profile", *FLAGS, "--json", *flags)
+        assert code == 0, err
+        return json.loads(out)["words"]
+
+    assert words("--classes", "cat; dog, puppy") == 3
+    assert words("--preset", "cityscapes") == words("--dataset", "cityscapes")
+
+
 def test_a_size_that_is_none(sclip):
     code, _, err = sclip("profile", *FLAGS[:2], "--size", "big")
     assert code == 2

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.datasets.sample_columns import without_labels
@@ -22,7 +23,6 @@ from sclip_core.store.ledger_rows import there
 from sclip_core.store.parts import PartTable
 from sclip_core.store.tables import part_table
 
-COLUMNS = ("label", "prediction", "pixels")  # of a Confusion
 AT_ONCE = 4096  # rows that are read together
 Shape = tuple[int, ...]
 # Of a row's id, its sample and the shape of its ground truth: the label map, and the value of
@@ -44,6 +44,7 @@ class MetricsStage(Stage):
     name = "metrics"
     version = 2  # 2: pairs of classes, from which the areas follow
     batch_rows = 64
+    columns: ClassVar[tuple[str, ...]] = Confusion._fields  # of a row
 
     def __init__(self, run: Run, labels: LabelMapStage | None) -> None:
         """Connect the stage to the label maps that it scores; None: they are of no stage."""
@@ -99,22 +100,32 @@ class MetricsStage(Stage):
 
     @cached_property
     def table(self) -> PartTable:
-        """(pairs, 3) integers an image."""
-        return part_table(self.artifact, COLUMNS)
+        """(rows, columns) integers an image."""
+        return part_table(self.artifact, self.columns)
+
+    def measure(
+        self,
+        prediction: LabelMap,
+        truth: NDArray[np.int32],
+        num_classes: int,
+        unlabelled: int | None,
+    ) -> NDArray[np.int64]:
+        """What is stored of an image, (rows, columns); arguments as of ``image_areas``."""
+        return np.stack(image_confusion(prediction, truth, num_classes, unlabelled), axis=1)
 
     def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
         """Compare label maps with ground truth, in the threads that read."""
         classes = self.run.inputs.dataset.vocabulary.num_classes
         predicted = self.predicted()
 
-        def compare(row_id: str) -> Confusion:
+        def compare(row_id: str) -> NDArray[np.int64]:
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
             prediction, unlabelled = predicted(row_id, sample, truth.shape)
-            return image_confusion(prediction, truth, classes, unlabelled)
+            return self.measure(prediction, truth, classes, unlabelled)
 
-        for row_id, confused in self.loaded(compare, ids):
-            yield NewRow(row_id, np.stack(confused, axis=1))
+        for row_id, found in self.loaded(compare, ids):
+            yield NewRow(row_id, found)
 
     def predicted(self) -> Predicted:
         """What gives the label map of an image, and the value of its pixels without a label."""
