@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import sys
 
+import cv2
 import numpy as np
 import pytest
 
 from sclip_core import SCLIP, ImageError, UserError, Vocabulary, read_image
-from sclip_core.config import Protocol
+from sclip_core.config import Protocol, resolve
 from sclip_core.config.geometry import window_starts
 from sclip_core.datasets.images import Reading
 from sclip_core.drawing.colours import palette
-from sclip_core.exports import segment_in_parts, write_geotiffs, write_labels
+from sclip_core.exports import StoredRun, segment_in_parts, write_geotiffs, write_labels
 from sclip_core.exports.parts import Colours, spans
+from sclip_core.pipeline.pipeline import run_pipelines
+from sclip_core.pipeline.run import Run
 
 from ..conftest import TINY
 from ..pictures import scene
@@ -107,6 +110,23 @@ def test_of_a_stored_run(tmp_path, any_run):
             labels = raster.read(1).astype(int)
             assert raster.crs is None
         np.testing.assert_array_equal(np.where(labels == 255, -1, labels), image.labels)
+
+
+def test_a_run_over_georeferenced_images(tmp_path):
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    pixels, labels = (each[100:180, 100:200] for each in scene(1))
+    image = write_raster(tmp_path / "images" / "north.tif", np.ascontiguousarray(pixels))
+    cv2.imwrite(str(tmp_path / "labels" / "north.png"), labels % 3)
+    (tmp_path / "classes.txt").write_text("sky\ngrass\nroad")
+    data = {"images": tmp_path / "images", "labels": tmp_path / "labels"}
+    data |= {"classes": tmp_path / "classes.txt", "artifacts": tmp_path / "artifacts"}
+    run_pipelines([Run(resolve(**data, **TINY))])
+    run = StoredRun.open("latest", tmp_path / "artifacts")
+    write_geotiffs(run, tmp_path / "maps")
+    (stored,) = run
+    values = placed_as(tmp_path / "maps" / "north.tif", image)
+    np.testing.assert_array_equal(values, stored.labels)
 
 
 class TestParts:
