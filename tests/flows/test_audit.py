@@ -23,7 +23,7 @@ from sclip_core.segmentation import Refiner
 
 from .conftest import flags
 
-THRESHOLD = {"prob_thd": 0.25, "logit_scale": 40.0}
+THRESHOLD = {"prob_thd": 0.12, "logit_scale": 40.0}
 MINE = """sky; clouds
 lawn; grass
 sea; water
@@ -127,7 +127,7 @@ def test_the_score_by_a_loop_over_pixels(scenes, audited, name):
             lost = rival.max(axis=0) > sure
             guess = np.where(lost, -1, guess)
             sure = np.maximum(sure, rival.max(axis=0))
-        guess = np.where(sure < 0.25, 0, guess)
+        guess = np.where(sure < THRESHOLD["prob_thd"], 0, guess)
         truth = run.inputs.ground_truth(sample)
         for each in range(len(words)):
             counted = truth >= 0
