@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, overload
 
 import numpy as np
@@ -15,10 +16,8 @@ from sclip_core.config.methods import method_protocol, template_set
 from sclip_core.datasets import Vocabulary
 from sclip_core.encoder import TextBank, check_protocol, find_model
 from sclip_core.encoder.attention import register_own
-from sclip_core.encoder.clip import CLIP, default_batch_size
-from sclip_core.encoder.taps import Tap
+from sclip_core.encoder.clip import CLIP
 from sclip_core.encoder.text import TEMPLATES
-from sclip_core.encoder.views import VIEWS
 from sclip_core.given import (
     Classes,
     How,
@@ -34,10 +33,11 @@ from sclip_core.given import (
     vocabulary_of,
     warn_caller,
 )
-from sclip_core.masks import RULES, Evidence, Proposals, pooled_logits
+from sclip_core.masks import RULES, Proposals
+from sclip_core.masks.fill import filled
 from sclip_core.masks.id_maps import as_id_map, proposals_of
+from sclip_core.methods.attended import attended
 from sclip_core.methods.features import features_of
-from sclip_core.methods.method import Method
 from sclip_core.methods.networks import Networks
 from sclip_core.methods.registry import Chosen, check_cls, choose
 from sclip_core.segmentation import Refiner, Stitcher
@@ -158,7 +158,7 @@ class SCLIP(CLIP):
             raise unknown("templates", templates, TEMPLATES)
         vocabulary = vocabulary_of(classes)
         if isinstance(classes, TextBank):
-            return self._own(classes)
+            return classes.of_model(self._label, self.spec.width).to(self.device)
         for line in self.word_notes(vocabulary.named_words, templates):
             warn_caller(line)
         vectors = [self.encode_word(word, templates) for word in vocabulary.queries]
@@ -169,16 +169,6 @@ class SCLIP(CLIP):
             queries=tuple(vocabulary.queries),
             model=self._label,
         )
-
-    def _own(self, bank: TextBank) -> TextBank:
-        """A text bank on this model's device, if the model's features can be compared with it."""
-        width = bank.embeddings.shape[-1]
-        if width != self.spec.width or bank.model not in ("", self._label):
-            raise UserError(
-                f"the text bank is of {bank.model or 'another model'} with vectors of {width}, and "
-                f"this is {self._label} with {self.spec.width}: make it with this model's text_bank"
-            )
-        return bank.to(self.device)
 
     def dense_similarity(self, image: Picture, classes: Classes, **settings: Any) -> Tensor:
         """How alike every patch of the whole image is to every class.
@@ -288,31 +278,41 @@ class SCLIP(CLIP):
         if masks is not None and not chosen.reads_masks:
             if not isinstance(masks, Proposals):
                 masks = proposals_of(as_id_map(masks, image.shape[:2]))
-            labels = self._filled(image, labels, refiner, bank, masks, asked.rule)
+            crops = partial(self.mask_features, image, masks)
+            labels = filled(masks, labels, refiner, bank, asked.rule, crops)
         maps = refiner.best_of(list(groups.values())).numpy() if groups else ()
         return Segmentation(labels, bank.class_names, dict(zip(groups, maps, strict=True)))
 
-    def _filled(
+    def attention_of(
         self,
-        image: NDArray[np.uint8],
-        labels: NDArray[np.unsignedinteger],
-        refiner: Refiner,
-        bank: TextBank,
-        masks: Proposals,
-        rule: str,
-    ) -> NDArray[np.unsignedinteger]:
-        """Masks filled with labels."""
+        image: Picture,
+        point: tuple[int, int],
+        protocol: How = None,
+        heads: bool = False,
+        **settings: Any,
+    ) -> NDArray[np.float32]:
+        """What the patch at a point attends to in the last block, by the model's attention.
 
-        def scores() -> Tensor:
-            """A logit for each mask and word."""
-            if rule == "crop":
-                return (self.mask_features(image, masks) @ bank.embeddings.T).cpu()
-            stitcher = Stitcher(refiner.geometry)
-            return pooled_logits(masks, stitcher, refiner.features.cpu(), bank.embeddings.cpu())
+        Args:
+            image: as for ``segment``.
+            point: row and column of a pixel.
+            protocol: a benchmark's name or a ``Protocol``; None: the defaults.
+            heads: a map for each head, instead of their mean.
+            **settings: fields of ``Protocol`` to change, e.g. ``slide_crop=0``, or ``method``.
 
-        words = bank.query_class.cpu()
-        evidence = Evidence(masks, labels, words, bank.num_classes, refiner.protocol, scores)
-        return RULES[rule](evidence)
+        Returns:
+            (H, W) float32, or (heads, H, W): at each pixel the weight of its patch, bilinear
+            between patches. The weights of all tokens sum to 1 (CSA's two attentions are halved);
+            what CLS gets is in no pixel. Of several windows that contain the point it is the mean,
+            with 0 where one does not reach.
+
+        Raises:
+            UserError: a point outside of the image, or a method without such an attention.
+        """
+        resolved, pixels = self._protocol_of(protocol, settings), rgb_of(image)
+        geometry, windows = self.windows_of(pixels, resolved)
+        maps = attended(self.encoder, self._chosen(resolved), geometry, windows, point)
+        return np.asarray((maps if heads else maps.mean(dim=0)).numpy())
 
     def refiner(
         self,
@@ -347,7 +347,8 @@ class SCLIP(CLIP):
         else:
             windows = windows[:]  # which methods read as a whole
             extra = self.networks.extra(method, image, geometry, windows, bank.embeddings, regions)
-            taps = self.window_taps(windows, method)
+            wanted = method.taps(self.encoder.tower.layers)
+            taps = self.window_taps(windows, wanted, method.views, method.positions)
             features = features_of(method, self.encoder, geometry, taps, lambda: windows, extra)
         return Refiner(
             geometry=method.layout(geometry, extra.patch) if method else geometry,
@@ -358,14 +359,6 @@ class SCLIP(CLIP):
             refining=chosen.refiner,
             deciding=chosen.decision,
         )
-
-    def window_taps(self, windows: Tensor, method: Method) -> dict[Tap, Tensor]:
-        """What a method reads of the image tower: each (views·windows, 1+N, width)."""
-        wanted = method.taps(self.encoder.tower.layers)
-        views = torch.cat([VIEWS[view](windows) for view in method.views])
-        size = default_batch_size(self.device, views.shape, self.spec.patch)
-        passes = [self.encoder.taps(part, wanted, method.positions) for part in views.split(size)]
-        return {tap: torch.cat([one[tap] for one in passes]) for tap in wanted}
 
     def bank_of(self, words: Vocabulary | TextBank, protocol: Protocol) -> TextBank:
         """The words of a vocabulary in the templates that the method asks for; a bank as it is."""
@@ -384,11 +377,7 @@ class SCLIP(CLIP):
     ) -> tuple[Protocol, Vocabulary | TextBank]:
         """Protocol and words of a call."""
         classes, protocol = told_apart(given, classes, protocol)
-        if isinstance(protocol, str):
-            protocol = Protocol.named(protocol, self.method)
-        usual = protocol or Protocol.checked(method_protocol(self.method, None))
-        resolved = usual.replace(**settings)
-        check_protocol(resolved, self.spec.patch)
+        resolved = self._protocol_of(protocol, settings)
         if isinstance(classes, TextBank):
             return resolved, classes
         if classes is not None:
@@ -398,3 +387,12 @@ class SCLIP(CLIP):
                 'no words to look for: pass classes=["cat", "grass, lawn"], or protocol="voc21"'
             )
         return resolved, Vocabulary.named(resolved.vocabulary)
+
+    def _protocol_of(self, protocol: How, settings: dict[str, Any]) -> Protocol:
+        """The protocol of a call, with its settings."""
+        if isinstance(protocol, str):
+            protocol = Protocol.named(protocol, self.method)
+        usual = protocol or Protocol.checked(method_protocol(self.method, None))
+        resolved = usual.replace(**settings)
+        check_protocol(resolved, self.spec.patch)
+        return resolved

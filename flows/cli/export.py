@@ -13,7 +13,16 @@ from cyclopts.validators import Number
 from flows.cli.results import DEFAULT_ARTIFACTS, Artifacts, warnings_as_lines
 from sclip_core.config import printable
 
-Name = Literal["coco", "polygons", "geojson", "png", "hugging-face", "label-studio"]
+Name = Literal[
+    "coco",
+    "polygons",
+    "geojson",
+    "png",
+    "hugging-face",
+    "label-studio",
+    "geotiff",
+    "fiftyone",
+]
 Values = Literal["dataset", "classes", "label-ids"]
 FEW = 20  # images for which no bar is drawn
 
@@ -45,7 +54,7 @@ def export(
         Parameter(help="Of PNGs: the dataset's own, 0 to C-1, or Cityscapes' ids for its server."),
     ] = "dataset",
     with_images: Annotated[
-        bool, Parameter(help="Put the images into the Hugging Face dataset, too.", negative=())
+        bool, Parameter(help="Put the images into the folder, too.", negative=())
     ] = False,
     image_url: Annotated[
         str, Parameter(help="Put before the path of an image: where Label Studio finds it.")

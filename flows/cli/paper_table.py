@@ -29,6 +29,7 @@ PaperOutput = Annotated[
     Path | None,
     Parameter(name=("--output", "-o"), help="File to write: .md, .tex, .csv or .typ."),
 ]
+Score = Annotated[str, Parameter(help="miou, macc, aacc, fwiou, ... (docs/metrics.md).")]
 PlusMinus = Annotated[
     Literal["half", "se"] | None,
     Parameter(help="With ±: half the width of the 95 % interval, or the standard error."),
@@ -47,7 +48,9 @@ def table(
     *runs: Runs,
     format: PaperFormat = None,
     output: PaperOutput = None,
-    score: Annotated[str, Parameter(help="miou, macc or aacc.")] = "miou",
+    score: Annotated[
+        str, Parameter(help="miou, macc, aacc, fwiou, ... (docs/metrics.md).")
+    ] = "miou",
     digits: Annotated[
         int, Parameter(help="Behind the point.", validator=Number(gte=0, lte=12))
     ] = 2,

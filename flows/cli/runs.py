@@ -70,7 +70,7 @@ def _print(finished: list[Finished]) -> None:
     """The scores of a command's runs, and where they are."""
     from flows.cli.console import console
     from flows.cli.datasets import mean_line
-    from flows.cli.tables import comparison_table, saved_lines, summary_table
+    from flows.cli.tables import comparison_table, detail_lines, saved_lines, summary_table
     from sclip_core.pipeline.frozen import compare_after
 
     out, first = console(), finished[0]
@@ -79,7 +79,8 @@ def _print(finished: list[Finished]) -> None:
         out.print(printable(f"run {first.run_id}: {first.path}"), soft_wrap=True)
     mean = mean_line(finished)
     frozen = [line for each in finished for line in compare_after(each)]
-    for line in [*([mean] if mean else []), *saved_lines(finished), *frozen]:
+    details = [line for each in finished for line in detail_lines(each.run_id, each.settings)]
+    for line in [*details, *([mean] if mean else []), *saved_lines(finished), *frozen]:
         out.print(printable(line), soft_wrap=True)
 
 

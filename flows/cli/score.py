@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 OF_DATA = tuple(name for name, role in ROLES.items() if role.part == "data")
 SHOWN = ("run_id", "dataset", "name", "num_images", "num_failed", *SCORES)  # of the row
-READ = (*OF_DATA, "artifacts", "workers", "strict")
+READ = (*OF_DATA, "artifacts", "workers", "strict", "boundary", "object_sizes")
 
 
 Predictions = Annotated[
@@ -71,6 +71,7 @@ def score(
 ) -> int:
     """Score label maps that another tool made, into the same tables as runs."""
     from flows.cli.console import ConsoleReporter, console, report_left_out
+    from flows.cli.tables import detail_lines
     from sclip_core.datasets.predictions import PredictionOptions
     from sclip_core.pipeline.scoring import score_with
 
@@ -91,6 +92,8 @@ def score(
         out = console()
         out.print(printable(_headline(found)), soft_wrap=True)
         out.print(_table(found))
+        for line in detail_lines(found.run_id, settings):
+            out.print(printable(line), soft_wrap=True)
         out.print(printable(f"run {found.run_id}: {found.path}"), soft_wrap=True)
     return report_left_out(found.failures.values(), found.faults)
 

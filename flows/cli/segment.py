@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import Parameter
 
+from flows.cli.attention import attention_files, point_of, show_attention
+from flows.cli.heat import check_heat, save_heat
 from flows.cli.options import (
     Config,
     Pamr,
@@ -24,6 +26,7 @@ from flows.cli.options import (
     only_one,
     settings_of,
 )
+from flows.cli.raster import in_parts, is_geotiff, save_geotiff, segment_raster
 from flows.cli.targets import Job, one_job, save, several_jobs
 from flows.parameters import flag, with_settings
 from sclip_core.config import OF_MASKS, ImageError, Protocol, Settings, UserError, printable
@@ -58,7 +61,14 @@ Output = Annotated[
 ]
 LabelsOut = Annotated[
     Path | None,
-    Parameter(help="Label map to write: PNG, value k is class k; for several images, a folder."),
+    Parameter(
+        help="Label map to write: PNG, or GeoTIFF (.tif) with the image's georeference; value k is "
+        "class k; for several images, a folder."
+    ),
+]
+Classes = Annotated[
+    str | None,
+    Parameter(help="'cat, kitten; grass': classes by ';', synonyms by ', '; or a file."),
 ]
 Heat = Annotated[
     list[str] | None,
@@ -67,17 +77,37 @@ Heat = Annotated[
         negative=(),
     ),
 ]
+HeatOut = Annotated[
+    Path | None,
+    Parameter(
+        help="Heat maps to write: arrays by word (.npz), a figure (.pdf, .svg, .png), or a folder "
+        "for WORD.npy and WORD.png; for several images, a folder."
+    ),
+]
+AttentionOf = Annotated[
+    str | None,
+    Parameter(
+        help="Show instead what the pixel of row Y and column X attends to in the last block: Y,X. "
+        "Needs no --classes; -o is a .png, .pdf or .svg. [IMAGE.attention.sclip.png]"
+    ),
+]
+AttentionOut = Annotated[Path | None, Parameter(help="Its weights to write, (H, W) float32: .npy.")]
+AttentionHeads = Annotated[
+    bool, Parameter(help="Each head beside their mean; the array is (heads, H, W).", negative=())
+]
 
 
 @with_settings(flag, SEGMENT_SETTINGS)
 def segment(
     *images: Path,
-    classes: Annotated[
-        str, Parameter(help="'cat, kitten; grass': classes by ';', synonyms by ', '; or a file.")
-    ],
+    classes: Classes = None,
     output: Output = None,
     labels_out: LabelsOut = None,
     heat: Heat = None,
+    heat_out: HeatOut = None,
+    attention_of: AttentionOf = None,
+    attention_out: AttentionOut = None,
+    attention_heads: AttentionHeads = False,
     preset: Preset = None,
     config: Config = None,
     pamr: Pamr = None,
@@ -86,38 +116,95 @@ def segment(
     **given: Any,
 ) -> int:
     """Segment photographs, or a folder of them, with your own words."""
-    from sclip_core.datasets import Reading, Vocabulary, read_image
-    from sclip_core.datasets.thresholds import threshold_notes
+    from sclip_core.datasets import Vocabulary
 
     if not images:
         raise UserError("no image given: sclip segment photo.jpg --classes 'cat, kitten; grass'")
-    alone = len(images) == 1 and not os.path.isdir(images[0])
+    given = {"images": images[0].parent, **given}
+    if attention_of is not None:
+        words = {"--classes": classes, "--labels-out": labels_out, "--heat": heat}
+        needless = [flag for flag, value in {**words, "--heat-out": heat_out}.items() if value]
+        picture = attention_files(images, output, attention_out, needless)
+        point = point_of(attention_of)
+        settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
+        return _attend(images[0], point, settings, attention_heads, picture, attention_out)
+    if attention_out or attention_heads:
+        raise UserError("--attention-out and --attention-heads need --attention-of Y,X")
+    if classes is None:
+        raise UserError("no words to look for: pass --classes 'cat, kitten; grass', or a file")
     vocabulary = Vocabulary.given(classes, single=True)
     wanted = asked_heat(heat or [], vocabulary)
-    given = {"images": images[0].parent, **given}
     settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
-    pixels = read_image(images[0], Reading.of(settings)) if alone else None
+    return _segment(images, vocabulary, settings, wanted, (output, labels_out, heat_out))
+
+
+def _attend(
+    image: Path,
+    point: tuple[int, int],
+    settings: Settings,
+    heads: bool,
+    picture: Path,
+    array: Path | None,
+) -> int:
+    """Show what a pixel attends to."""
+    from sclip_core.datasets import Reading, read_image
+
+    with _without_garbage_collection():
+        from sclip_core.methods.attended import check_attends, check_point
+    pixels = read_image(image, Reading.of(settings))
+    check_point(point, (pixels.shape[0], pixels.shape[1]))  # before CLIP is loaded
+    check_attends(settings.method)
+    model = _loaded(settings)
+    show_attention(model, pixels, point, settings, heads, picture, array)
+    return 0
+
+
+def _segment(
+    images: Sequence[Path],
+    vocabulary: Vocabulary,
+    settings: Settings,
+    heat: Sequence[str],
+    targets: tuple[Path | None, Path | None, Path | None],
+) -> int:
+    """Segment images; the targets are pictures, label maps, heat maps."""
+    from sclip_core.datasets import Reading, read_image
+    from sclip_core.datasets.thresholds import threshold_notes
+
+    alone = len(images) == 1 and not os.path.isdir(images[0])
+    parts = alone and in_parts(settings, targets[1], heat)
+    pixels = read_image(images[0], Reading.of(settings)) if alone and not parts else None
     for line in (vocabulary.summary, *vocabulary.notes, *threshold_notes([settings], vocabulary)):
         note(line)
     if alone:
-        jobs = [one_job(images[0], output, labels_out)]
+        jobs = [one_job(images[0], targets[0], targets[1])._replace(heat=targets[2])]
     else:
-        jobs = several_jobs(images, output, labels_out)
+        jobs = several_jobs(images, *targets)
+    if targets[2] is not None:
+        taken = [file for job in jobs for file in job[:3] if file is not None]
+        check_heat(targets[2], heat, taken, alone)
     for line in _about_images(images, jobs, settings):
         note(line)
-    with _without_garbage_collection():
-        from sclip_core import SCLIP
-
     propose = _mask_source(settings)  # before CLIP is loaded: weights may be missing
-    model = SCLIP.load(**_model_of(settings))
+    model = _loaded(settings)
     _check_words(model, vocabulary, settings.template_set)
     for line in model.spec.notes:
         note(line)
-    work = Work(model, vocabulary, settings, propose, wanted)
+    if parts:
+        segment_raster(model, vocabulary, settings, jobs[0])
+        return 0
+    work = Work(model, vocabulary, settings, propose, heat)
     if pixels is None:
         return _do_all(work, jobs, images)
     work.do(jobs[0], pixels)
     return 0
+
+
+def _loaded(settings: Settings) -> SCLIP:
+    """The model."""
+    with _without_garbage_collection():
+        from sclip_core import SCLIP
+
+    return SCLIP.load(**_model_of(settings))
 
 
 @dataclass(frozen=True)
@@ -152,8 +239,14 @@ class Work:
         save(poster(pixels, found.labels, found.class_names, found.heat), job.picture)
         print(printable(str(job.picture)), flush=True)
         if job.labels is not None:
-            save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
+            if is_geotiff(job.labels):
+                save_geotiff(found.labels, self.vocabulary, job.image, job.labels)
+            else:
+                save(fromarray(self.vocabulary.as_values(found.labels)), job.labels)
             print(printable(str(job.labels)), flush=True)
+        if job.heat is not None:
+            save_heat(pixels, found.heat, job.heat)
+            print(printable(str(job.heat)), flush=True)
 
 
 def _check_words(model: SCLIP, vocabulary: Vocabulary, templates: str) -> None:

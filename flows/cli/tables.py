@@ -11,11 +11,13 @@ from rich.table import Table
 
 from flows.cli.console import TITLE, right, score, whole
 from flows.cli.output import plain, values_of
-from sclip_core.config import SEVERAL, STAGE_SPECS, printable, unread
+from sclip_core.config import SEVERAL, STAGE_SPECS, Settings, printable, unread
 from sclip_core.config.counts import number_of
+from sclip_core.evaluation.measures import MEASURES
 from sclip_core.progress import Status, duration
 from sclip_core.report.headline import UNSCORED, headline, unscored_row
 from sclip_core.report.summary import score_intervals
+from sclip_core.results.measured import STAGE_OF, scores
 from sclip_core.results.settings import method_name
 
 if TYPE_CHECKING:
@@ -89,6 +91,21 @@ def _scores(row: Mapping[str, Any], finished: Finished) -> tuple[str, str, str, 
     found = score_intervals(row["run_id"], finished.settings.artifacts)["mIoU"]
     _, _, interval = found.partition(" ")
     return score(row["miou"]), interval or "-", score(row["macc"]), score(row["aacc"])
+
+
+def detail_lines(run_id: str | None, settings: Settings) -> list[str]:
+    """Boundary IoU and accuracy by size of object, where they were asked for, with intervals."""
+    asked = [table for table, name in STAGE_OF.items() if name in settings.stages]
+    names = [name for name, each in MEASURES.items() if each.kind in asked]
+    if not names or run_id is None:
+        return []
+    found = scores(run_id, names, artifacts=settings.artifacts).to_pylist()
+    values = [
+        f"{row['name']} {score(row['value'] if row['value'] is not None else float('nan'))}"
+        + ("" if row["low"] is None else f" [{row['low']:.2f}, {row['high']:.2f}]")
+        for row in found
+    ]
+    return [f"{run_id}: {', '.join(values)}"]
 
 
 def computed_seconds(row: Mapping[str, Any], cost: str) -> float | None:

@@ -22,6 +22,7 @@ FORMATS = {"": "PNG", ".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "
 # Of PNG, and of the others. Pillow's own level 6 takes three times as long to save a twentieth.
 QUALITY = {"compress_level": 4, "quality": 95}
 EXACT = ("", ".png")  # of label maps: the other formats change pixels
+GEOTIFF = (".tif", ".tiff")  # of label maps, with the georeference of the image
 ELSEWHERE = "choose another path"
 
 
@@ -38,6 +39,7 @@ class Job(NamedTuple):
     image: Path
     picture: Path
     labels: Path | None
+    heat: Path | None = None
 
 
 def check_target(
@@ -107,17 +109,20 @@ def one_job(image: Path, picture: Path | None, labels: Path | None) -> Job:
     job = Job(image, picture or image.with_suffix(PICTURE), labels)
     check_target(job.picture, taken=[image])
     if labels is not None:
-        check_target(labels, EXACT, [image, job.picture], "a label map")
+        check_target(labels, (*EXACT, *GEOTIFF), [image, job.picture], "a label map")
     return job
 
 
-def several_jobs(given: Sequence[Path], pictures: Path | None, labels: Path | None) -> list[Job]:
+def several_jobs(
+    given: Sequence[Path], pictures: Path | None, labels: Path | None, heat: Path | None = None
+) -> list[Job]:
     """The files of images and of folders of images; folders that are missing are made.
 
     Args:
         given: images, and folders whose images are taken, with subfolders, in the order of names.
         pictures: the folder to write to; None: each picture beside its image.
         labels: the folder of the label maps; None: no label maps.
+        heat: the folder of the heat maps, a folder for each image; None: no heat maps.
 
     Raises:
         UserError: a folder without images, two files of one name, a file that cannot be written or
@@ -135,7 +140,8 @@ def several_jobs(given: Sequence[Path], pictures: Path | None, labels: Path | No
             )
     paths = [image.path for image in images]
     maps = _named(images, labels, LABELS) if labels else [None] * len(images)
-    jobs = list(map(Job, paths, _named(images, pictures, PICTURE), maps))
+    heats = _named(images, heat, "") if heat else [None] * len(images)
+    jobs = list(map(Job, paths, _named(images, pictures, PICTURE), maps, heats))
     _refuse_overwriting(jobs)
     targets = [(job.labels, "--labels-out") for job in jobs if job.labels is not None]
     # beside an image that is missing there may be no folder: that one is left out later

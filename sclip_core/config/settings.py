@@ -116,6 +116,10 @@ class Settings(DataSettings, MaskSettings, Protocol):
     """Stop at the first bad image."""
     force: StageNames = ()
     """Stages to compute again, with those that read them; trunk: only itself."""
+    boundary: Annotated[bool, HOW] = False
+    """Compute boundary IoU too, from the label maps."""
+    object_sizes: Annotated[bool, HOW] = False
+    """Compute accuracy by size of object too, from the label maps."""
     keep_trunk: Annotated[bool, HOW] = False
     """Store what the last block gets too: another attention then needs no encoder."""
     keep_embeddings: Annotated[bool, HOW_OF_MASKS] = False

@@ -100,6 +100,20 @@ STAGE_SPECS = {
             "metrics", "cheap", READ_BY_HYBRID, lambda settings: settings.scored, "without --labels"
         ),
         StageSpec(
+            "boundary",
+            "cheap",
+            READ_BY_HYBRID,
+            lambda settings: settings.scored and settings.boundary,
+            "without --boundary",
+        ),
+        StageSpec(
+            "object_sizes",
+            "cheap",
+            READ_BY_HYBRID,
+            lambda settings: settings.scored and settings.object_sizes,
+            "without --object-sizes",
+        ),
+        StageSpec(
             "results", "cheap", READ_BY_HYBRID, lambda settings: settings.scored, "without --labels"
         ),
     )

@@ -32,7 +32,7 @@ BESIDE = 0.5  # of the font size, between a swatch and its name
 APART = 1.4  # of the font size, between a name and the next swatch
 TALLEST = 1.0  # of a picture's width, its height: upright pictures are narrower
 MOST_PIXELS = 50_000  # of a side: matplotlib draws less than 65,536
-ELLIPSIS = "…"
+ELLIPSIS, MINUS = "…", "−"
 # Text stays text that can be searched and edited; most venues ask for TrueType in a PDF.
 EMBEDDED = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "sclip"}
 # After the chosen font, for the characters that it lacks; those that are installed.
@@ -138,18 +138,34 @@ class Layout:
         lines = [self._wrapped(text, width) for text in texts]
         most = max(map(len, lines), default=0)
         step = self.look.of_font(LINE)
-        for left, own in zip(lefts, lines, strict=True):
+        for left, own in zip(lefts, lines, strict=False):
             for number, line in enumerate(reversed(own)):
                 base = self._bottom + (most - number) * step - self.look.of_font(0.35)
                 self._text(line, left + width / 2, base, "center")
         self._bottom += most * step + self.look.of_font(0.15) * bool(most)
 
-    def pictures(self, row: Sequence[Image.Image], lefts: Sequence[int], width: int) -> None:
-        """Put a row of pictures on the page, each centred in its column."""
+    def pictures(
+        self,
+        row: Sequence[Image.Image],
+        lefts: Sequence[int],
+        width: int,
+        marked: tuple[float, float] | None = None,
+    ) -> None:
+        """Put a row of pictures on the page, each centred in its column.
+
+        Args:
+            row: the pictures.
+            lefts: of the columns.
+            width: of a column.
+            marked: a place in each, across and down from 0 to 1, that gets a small ring.
+        """
         high = max(picture.height for picture in row)
-        for picture, left in zip(row, lefts, strict=True):
+        for picture, left in zip(row, lefts, strict=False):
             place = left + (width - picture.width) // 2, self._bottom
             self._picture(np.asarray(picture), *place)
+            if marked is not None:
+                x, y = marked[0] * picture.width, marked[1] * picture.height
+                self._ring(place[0] + x, place[1] + y)
         self._bottom += high
 
     def legend(self, entries: Sequence[Swatch]) -> None:
@@ -172,21 +188,30 @@ class Layout:
             self._text(name, left + wide + look.of_font(BESIDE), base, "left")
         self._bottom += max(0, rows * step - (step - high))
 
-    def bar(self, colours: NDArray[np.uint8], left: int, width: int, ends: tuple[str, str]) -> None:
-        """Put a bar of colours (N, 3) on the page, a rectangle each, between two numbers."""
+    def bars(
+        self,
+        spans: Sequence[tuple[float, float] | None],
+        colours: NDArray[np.uint8],
+        lefts: Sequence[int],
+        width: int,
+    ) -> None:
+        """Put a bar of colours (N, 3), a rectangle each, between two numbers below each column."""
         high, space = self.look.of_font(0.8), self.look.of_font(0.4)
-        sides = [math.ceil(self.text_width(text)) + space for text in ends]
-        start, room = left + sides[0], width - sum(sides)
-        top = self._bottom + self.look.of_font(0.3)
-        for number, colour in enumerate(colours if room > 0 else ()):
-            first, last = (start + round(k * room / len(colours)) for k in (number, number + 1))
-            # one pixel wider, for viewers draw a thin white line between two that only touch
-            over = 1 if number + 1 < len(colours) else 0
-            self._rectangle(first, top, last - first + over, high, facecolor=_hex(colour))
-        base = top + high
-        self._text(ends[0], left, base, "left")
-        self._text(ends[1], left + width, base, "right")
-        self._bottom = base + self.look.of_font(0.3)
+        top = self._bottom + self.look.of_font(0.4)
+        for left, ends in zip(lefts, spans, strict=False):
+            if ends is None:
+                continue
+            low, upper = (f"{value:.3g}".replace("-", MINUS) for value in ends)
+            start = left + math.ceil(self.text_width(low)) + space
+            room = left + width - math.ceil(self.text_width(upper)) - space - start
+            for number, colour in enumerate(colours if room > 0 else ()):
+                edges = [start + round(k * room / len(colours)) for k in (number, number + 1)]
+                # a pixel into the next, for viewers draw a thin white line where two only touch
+                wide = edges[1] - edges[0] + (number + 1 < len(colours))
+                self._rectangle(edges[0], top, wide, high, facecolor=_hex(colour))
+            self._text(low, left, top + high, "left")
+            self._text(upper, left + width, top + high, "right")
+        self._bottom = top + high + self.look.of_font(0.2)
 
     def figure(self) -> Any:
         """The figure, of matplotlib.
@@ -267,6 +292,28 @@ class Layout:
 
         self._parts.append(draw)
 
+    def _ring(self, x: float, y: float) -> None:
+        """A white ring with a dark rim, seen on any picture."""
+        size, look = self.look.font_size, self.look
+
+        def draw(figure: Any, height: int) -> None:
+            lines = optional("matplotlib.lines", "plot")
+            for rim, wide in (("#000000", 0.16 * size), ("#ffffff", 0.08 * size)):
+                ring = lines.Line2D(
+                    [x / look.pixels],
+                    [1 - y / height],
+                    marker="o",
+                    markersize=0.6 * size,
+                    markerfacecolor="none",
+                    markeredgecolor=rim,
+                    markeredgewidth=wide,
+                    transform=figure.transFigure,
+                    zorder=9,
+                )
+                figure.add_artist(ring)
+
+        self._parts.append(draw)
+
     def _swatch(self, entry: Swatch, left: int, top: int, wide: int, high: int) -> None:
         if entry.hatched:
             self._rectangle(left, top, wide, high, **HATCH)
@@ -287,34 +334,6 @@ class Layout:
             figure.add_artist(shape)
 
         self._parts.append(draw)
-
-
-def panels(
-    rows: Sequence[Sequence[Image.Image]],
-    captions: Sequence[str],
-    entries: Sequence[Swatch],
-    look: Look,
-) -> Layout:
-    """Pictures in rows, a caption above each column and a legend below all.
-
-    Args:
-        rows: one or more, each with as many pictures as there are captions, of ``fitted`` size.
-        captions: of the columns.
-        entries: of the legend; none: no legend.
-        look: sizes and font.
-    """
-    layout, cell = Layout(look), look.cell(len(captions))
-    gap = round(GAP * look.dpi)
-    lefts = [k * (cell + gap) for k in range(len(captions))]
-    layout.captions(captions, lefts, cell)
-    for number, row in enumerate(rows):
-        layout.space(gap if number else 0)
-        layout.pictures(row, lefts, cell)
-    if entries:
-        layout.space(look.of_font(0.7))
-        layout.legend(entries)
-    layout.space(look.of_font(0.2))
-    return layout
 
 
 def _hex(colour: Sequence[int] | NDArray[np.uint8]) -> str:

@@ -21,7 +21,9 @@ from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.lazy import LazyWindows, is_worthwhile
 from sclip_core.encoder.loading import ModelSpec, load_model, load_tokenizer
 from sclip_core.encoder.pixels import check_protocol, cut_windows, normalise, resize
+from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.text import encode_word
+from sclip_core.encoder.views import VIEWS
 from sclip_core.encoder.words import Words, check_words
 from sclip_core.tensors.device import DTYPES
 
@@ -67,6 +69,11 @@ class CLIP:
         self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
         self._vectors: dict[tuple[str, str], Tensor] = {}
         self._seen_words: set[Any] = set()  # lists of classes, each with its templates
+
+    @property
+    def network(self) -> Any:
+        """Open_clip's model, both towers."""
+        return self._clip
 
     @property
     def device(self) -> torch.device:
@@ -152,6 +159,25 @@ class CLIP:
         size = batch_size or default_batch_size(self.device, windows.shape, self.spec.patch)
         parts = windows.split(size)
         return torch.cat([self.encoder.patch_features(part, attention) for part in parts])
+
+    def window_taps(
+        self, windows: Tensor, wanted: Sequence[Tap], views: Sequence[str], positions: str
+    ) -> dict[Tap, Tensor]:
+        """Outputs of the tower's blocks, of each view of each window.
+
+        Args:
+            windows: (B, 3, h, w), normalised.
+            wanted: the outputs.
+            views: of ``VIEWS``.
+            positions: as for ``DenseEncoder.taps``.
+
+        Returns:
+            Each (views·B, 1+N, width).
+        """
+        seen = torch.cat([VIEWS[view](windows) for view in views])
+        size = default_batch_size(self.device, seen.shape, self.spec.patch)
+        passes = [self.encoder.taps(part, wanted, positions) for part in seen.split(size)]
+        return {tap: torch.cat([one[tap] for one in passes]) for tap in wanted}
 
     def mask_features(
         self, image: NDArray[np.uint8], proposals: Masks, batch_size: int = 0

@@ -63,6 +63,24 @@ class TextBank:
         """The number of classes, C."""
         return len(self.class_names)
 
+    def of_model(self, label: str, width: int) -> TextBank:
+        """This bank, if the features of a model can be compared with it.
+
+        Args:
+            label: the model's architecture and weights.
+            width: of its features.
+
+        Raises:
+            UserError: they cannot.
+        """
+        own = self.embeddings.shape[-1]
+        if own != width or self.model not in ("", label):
+            raise UserError(
+                f"the text bank is of {self.model or 'another model'} with vectors of {own}, and "
+                f"this is {label} with {width}: make it with this model's text_bank"
+            )
+        return self
+
     def to(self, device: torch.device) -> TextBank:
         """The same bank on another device."""
         return replace(

@@ -68,7 +68,7 @@ def image_confusion(
     >>> found.label.tolist(), found.prediction.tolist(), found.pixels.tolist()
     ([0, 0], [0, 1], [1, 1])
     """
-    _check(prediction, label, num_classes, unlabelled)
+    check_maps(prediction, label, num_classes, unlabelled)
     width = num_classes + 1  # the last column: pixels without a prediction
     codes: list[NDArray[np.intp]] = []
     counts: list[NDArray[np.intp]] = []
@@ -166,12 +166,13 @@ def _row_blocks(shape: tuple[int, ...]) -> Iterator[slice]:
     return (slice(top, top + step) for top in range(0, height, step))
 
 
-def _check(
+def check_maps(
     prediction: NDArray[np.unsignedinteger[Any]],
     label: NDArray[np.int32],
     num_classes: int,
     unlabelled: int | None,
 ) -> None:
+    """Refuse maps that are not of one size or hold other values, as ``image_areas`` says."""
     if prediction.ndim != 2 or label.shape != prediction.shape:
         raise ImageError(
             f"a label map of shape {label.shape} for a prediction of shape {prediction.shape}: "

@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 from sclip_core.config import UserError, unknown
 from sclip_core.exports.coco import write_coco
+from sclip_core.exports.fiftyone import write_fiftyone
+from sclip_core.exports.geotiff import write_geotiffs
 from sclip_core.exports.hugging_face import write_dataset
 from sclip_core.exports.label_studio import LOCAL, write_label_studio
 from sclip_core.exports.places import check_file, check_folder
@@ -70,12 +72,22 @@ def _label_studio(run: StoredRun, path: Path, options: Options, each: Each) -> N
     write_label_studio(run, path, options.image_url, options.components, each)
 
 
+def _geotiff(run: StoredRun, path: Path, options: Options, each: Each) -> None:
+    write_geotiffs(run, path, each)
+
+
+def _fiftyone(run: StoredRun, path: Path, options: Options, each: Each) -> None:
+    write_fiftyone(run, path, options.with_images, each)
+
+
 FORMATS: Mapping[str, Format] = {
     "coco": Format(".json", ("components",), _coco),
     "polygons": Format(".json", ("components", "simplify"), _polygons),
     "geojson": Format(".geojson", ("components", "simplify"), _geojson),
     "png": Format("", ("values",), _png),
     "hugging-face": Format("", ("with_images",), _hugging_face),
+    "geotiff": Format("", (), _geotiff),
+    "fiftyone": Format("", ("with_images",), _fiftyone),
     "label-studio": Format("", ("components", "image_url"), _label_studio),
 }
 

@@ -16,6 +16,7 @@ from sclip_core.config.counts import number_of
 from sclip_core.datasets.drawn import MADE, MARKER
 from sclip_core.maintenance.check import artifacts_in, open_table
 from sclip_core.results.files import ON_DEMAND, TABLES, read_table, run_ids
+from sclip_core.results.measured import STAGE_OF
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import TEMPORARY, is_leftover
@@ -134,6 +135,10 @@ def referred_to(root: Path) -> set[str]:
             if name not in names:
                 names.add(name)
                 todo.append(name)
+    for folder in (path for stage in STAGE_OF.values() for path in root.glob(f"{stage}/*")):
+        upstream = _upstream(folder)
+        if upstream and upstream <= names:  # kept as long as the label maps that it is of
+            names.add(_name(folder))
     return names
 
 

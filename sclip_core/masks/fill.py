@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
+from typing import Protocol as Interface
 
 import numpy as np
 import torch
@@ -23,8 +24,25 @@ from torch import Tensor
 from sclip_core.config import Protocol, UserError
 from sclip_core.masks.proposals import Proposals
 from sclip_core.segmentation.decision import Below, Labels, apply_thresholds, decisions
+from sclip_core.segmentation.refiner import Refiner
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
+
+
+class Bank(Interface):
+    """What a rule reads of the words, such as ``sclip_core.TextBank``."""
+
+    @property
+    def embeddings(self) -> Tensor:
+        """(Q, D)."""
+
+    @property
+    def query_class(self) -> Tensor:
+        """(Q,)."""
+
+    @property
+    def num_classes(self) -> int:
+        """Of the vocabulary."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +112,37 @@ def by_scores(evidence: Evidence) -> Labels:
         return unsure, fill(classes[:, 0], evidence.base)
 
     return apply_thresholds(of_pixels, evidence.num_classes, evidence.protocol)
+
+
+def filled(
+    proposals: Proposals,
+    labels: Labels,
+    refiner: Refiner,
+    bank: Bank,
+    rule: str,
+    of_crops: Callable[[], Tensor],
+) -> Labels:
+    """The labels of an image with its masks filled by a rule.
+
+    Args:
+        proposals: the masks.
+        labels: (H, W) of its pixels.
+        refiner: what the labels were made with.
+        bank: of the words.
+        rule: of ``RULES``.
+        of_crops: gives CLIP's features (M, D) of the masks' crops.
+    """
+
+    def scores() -> Tensor:
+        """A logit for each mask and word."""
+        if rule == "crop":
+            return (of_crops() @ bank.embeddings.T).cpu()
+        stitcher = Stitcher(refiner.geometry)
+        return pooled_logits(proposals, stitcher, refiner.features.cpu(), bank.embeddings.cpu())
+
+    words = bank.query_class.cpu()
+    evidence = Evidence(proposals, labels, words, bank.num_classes, refiner.protocol, scores)
+    return RULES[rule](evidence)
 
 
 def painted(proposals: Proposals, values: NDArray[Any], base: NDArray[Any]) -> NDArray[Any]:

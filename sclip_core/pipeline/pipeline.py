@@ -5,8 +5,8 @@ images, ground truth, vocabulary
     ▼
 text_bank ──────────┐
     │               ▼
-dense_features ──► refine ─────────┬──► metrics ──► results
-    ▲                              ▼       ▲
+dense_features ──► refine ─────────┬──► metrics ──► results ◄── boundary, object_sizes, which
+    ▲                              ▼       ▲                    read what metrics does, if asked for
   trunk, where it is kept       hybrid ────┘   where there are masks
                                    ▲
 proposals ─────────────────────────┤
@@ -37,6 +37,7 @@ from sclip_core.pipeline.sharing import share_fresh, share_passes
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.crop_features import CropFeaturesStage
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
+from sclip_core.pipeline.stages.details import BoundaryStage, ObjectSizesStage
 from sclip_core.pipeline.stages.hybrid import HybridStage
 from sclip_core.pipeline.stages.label_maps import LabelMapStage
 from sclip_core.pipeline.stages.metrics import MetricsStage
@@ -72,6 +73,8 @@ class Pipeline:
     crop_features: CropFeaturesStage
     hybrid: HybridStage
     metrics: MetricsStage
+    boundary: BoundaryStage
+    object_sizes: ObjectSizesStage
     results: ResultsStage
 
     @classmethod
@@ -88,8 +91,10 @@ class Pipeline:
         dense = RefineStage(run, features, bank, proposals)
         crops = CropFeaturesStage(run, proposals)
         hybrid = HybridStage(run, proposals, bank, features, dense, crops)
-        areas = MetricsStage(run, dense if run.settings.mode == "dense" else hybrid)
-        results = ResultsStage(run, areas)
+        labels = dense if run.settings.mode == "dense" else hybrid
+        areas = MetricsStage(run, labels)
+        boundary, sizes = BoundaryStage(run, labels), ObjectSizesStage(run, labels)
+        results = ResultsStage(run, areas, [boundary, sizes])
         return cls(
             text_bank=bank,
             trunk=trunk,
@@ -102,6 +107,8 @@ class Pipeline:
             crop_features=crops,
             hybrid=hybrid,
             metrics=areas,
+            boundary=boundary,
+            object_sizes=sizes,
             results=results,
         )
 
@@ -117,8 +124,10 @@ class Pipeline:
         if len(pipelines) > 1:
             stages = (stage for pipeline in pipelines for stage in pipeline)
             share_fresh(stage for stage in stages if isinstance(stage, Stage))
+            share_passes(pipeline.text_bank for pipeline in pipelines)
             share_passes(pipeline.dense_features for pipeline in dense)
             share_passes(pipeline.refine for pipeline in dense)
+            share_passes(pipeline.metrics for pipeline in pipelines if pipeline.run.settings.scored)
         share_passes(stage for pipeline in dense for stage in pipeline.taps)
         share_passes(stage for pipeline in dense for stage in pipeline.proxy_features)
         return pipelines
@@ -248,7 +257,7 @@ def run_pipelines(
 
 
 def first_stages(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
-    """What the features of any of several runs depend on, of each artifact the first's stage."""
+    """What a pass for several runs depends on, of each artifact the first run's stage."""
     if len(pipelines) == 1:
         return []
     first: dict[str, AnyStage] = {}
@@ -257,6 +266,9 @@ def first_stages(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
             if isinstance(stage, Stage):  # the key of results depends on what will be there
                 first.setdefault(stage.key, stage)
     wanted = {stage.key for pipeline in pipelines for stage in pipeline.read_by_features}
+    banks = {pipeline.text_bank.key for pipeline in pipelines}
+    if len(banks) > 1:  # one pass labels an image by the words of all
+        wanted |= banks
     return [stage for key, stage in first.items() if key in wanted]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, get_args
@@ -17,7 +18,9 @@ from sclip_core.datasets.predictions.values import CLASSES
 from sclip_core.pipeline.run import Run
 from sclip_core.pipeline.stages.predictions import (
     Missing,
+    PredictedBoundary,
     PredictedMetrics,
+    PredictedObjectSizes,
     PredictedResults,
     Scoring,
 )
@@ -25,6 +28,13 @@ from sclip_core.progress import Reporter
 from sclip_core.store.places import writable
 
 LONGEST_NAME = 100  # characters
+SHIFTED = 3.0  # how often more pixels are called a neighbour of their class than their class
+SHIFTS = {  # from the class in the label map to the one that was predicted
+    1: "the class after their own, as of predictions that count classes from 1: if so, pass "
+    "--prediction-values raw, or 1,2,3,... up to the number of classes",
+    -1: "the class before their own, as of predictions without the first class, or from which 1 "
+    "was taken away: if so, pass the number of each class to --prediction-values",
+}
 
 
 @dataclass(frozen=True)
@@ -100,15 +110,21 @@ def score_with(
     named = options.path.absolute()
     scoring = Scoring(name or named.stem or str(named), options, missing, found)
     metrics = PredictedMetrics(run, scoring)
-    results = PredictedResults(run, metrics, scoring)
+    boundary, sizes = PredictedBoundary(run, scoring), PredictedObjectSizes(run, scoring)
+    results = PredictedResults(run, metrics, scoring, [boundary, sizes])
     writable(run.root)
     try:
         in_use = folders_of(run.inputs.dataset, settings.local_artifacts)
-        run.lease.use([metrics.artifact.path, *in_use])
-        metrics.execute()
+        stages = results.reads
+        run.lease.use([*(stage.artifact.path for stage in stages), *in_use])
+        for stage in stages:
+            stage.execute()
         results.execute()
     finally:
         run.lease.close()
+    suspicion = shifted(results.read("confusion"))
+    if suspicion is not None:
+        run.reporter.note(suspicion)
     return ScoredPredictions(
         run_id=results.run_id,
         path=results.path,
@@ -121,6 +137,28 @@ def score_with(
         failures=dict(run.journal.failures),
         faults=tuple(run.journal.faults),
     )
+
+
+def shifted(confusion: Iterable[Mapping[str, Any]]) -> str | None:
+    """A line where most pixels are called a neighbour of their class; None: they are not.
+
+    Args:
+        confusion: rows of that table.
+
+    >>> pairs = [(0, 1, 60), (1, 2, 30), (1, 1, 10)]
+    >>> keys = ("label_id", "prediction_id", "pixels")
+    >>> shifted(dict(zip(keys, pair)) for pair in pairs)[:57]
+    '90.0 % of the pixels are called the class after their own'
+    """
+    by_shift: Counter[int | None] = Counter()
+    for row in confusion:
+        found = row["prediction_id"]
+        by_shift[None if found is None else found - row["label_id"]] += row["pixels"]
+    total = max(1, by_shift.total())
+    for shift, why in SHIFTS.items():
+        if 2 * by_shift[shift] > total and by_shift[shift] > SHIFTED * by_shift[0]:
+            return f"{100 * by_shift[shift] / total:.1f} % of the pixels are called {why}"
+    return None
 
 
 @dataclass(frozen=True)

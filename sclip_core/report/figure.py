@@ -16,10 +16,12 @@ from PIL import Image
 from sclip_core.config import ImageError, UserError
 from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few
+from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
 from sclip_core.datasets.known_colours import KNOWN, class_colours
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted, panels
+from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted
+from sclip_core.drawing.figures import panels
 from sclip_core.drawing.panels import ALPHA, WRONG, mistaken, painted
 from sclip_core.evaluation.areas import class_shares
 from sclip_core.report.pictures import Shown, image_scores, ranked, read_shown
@@ -31,6 +33,7 @@ from sclip_core.store.files import write_whole, written_to
 
 IMAGE, TRUTH, ERRORS = "image", "truth", "errors:"  # columns beside the runs'
 CHOICE = re.compile(r"(worst|best|random|changed):([0-9]{1,6})")
+PLAIN = {("mode", "dense"), ("mode", "predictions")}  # say nothing beside a method's name
 NAMELESS = ("mode", "method", "attention")  # settings whose value says enough in a caption
 LEGEND = 24  # entries, the largest classes
 MID_GREY = 153  # of a photo in grey (``in_grey``)
@@ -98,6 +101,7 @@ def write_panels(
     style, target, root = style or Style(), Path(target), root_of(artifacts)
     if target.suffix.lower() not in FORMATS:
         raise UserError(f"{target}: a figure is written as {', '.join(FORMATS)}")
+    optional("matplotlib.figure", "plot")
     ids = list(dict.fromkeys(find_run(name, root) for name in runs))
     columns = _columns(style, ids, root)
     pairs = paired(ids, root)
@@ -214,10 +218,11 @@ def run_captions(rows: Sequence[Row]) -> list[str]:
     names = [name for name in names if name != "ingredients"] or names
     found = []
     for row in rows:
+        values = {name: setting(row, name) for name in names}
         parts = [
-            setting(row, name) if name in NAMELESS else f"{name} {setting(row, name)}"
-            for name in names
-            if setting(row, name) != "-"
+            value if name in NAMELESS else f"{name} {value}"
+            for name, value in values.items()
+            if value != "-" and (name, value) not in PLAIN
         ]
         found.append(", ".join(parts) or method_name(row) or str(row["mode"]))
     return found

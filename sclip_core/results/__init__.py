@@ -7,6 +7,7 @@ Where all runs are read, files that cannot be read are left out with a ``Results
 0
 """
 
+from sclip_core.results.audits import audits
 from sclip_core.results.comparison import compare
 from sclip_core.results.files import ResultsWarning
 from sclip_core.results.matrices.build import matrix
@@ -22,10 +23,13 @@ from sclip_core.results.tables import (
     paired,
     runs,
 )
+from sclip_core.results.tuning import Tuned, tuned
 
 __all__ = [
     "Paired",
     "ResultsWarning",
+    "Tuned",
+    "audits",
     "class_iou",
     "compare",
     "confusion",
@@ -37,4 +41,5 @@ __all__ = [
     "query",
     "runs",
     "scores",
+    "tuned",
 ]

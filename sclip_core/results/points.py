@@ -86,8 +86,13 @@ class Points:
     @property
     def usual(self) -> int | None:
         """The point with the protocol's own values, if it is one of them."""
-        for point, settings in enumerate(self.settings):
-            read = set(self.varied) - unread(settings)
-            if all(getattr(settings, n) == usual_value(settings, n) for n in read):
-                return point
-        return None
+        return usual_point(self.settings, self.varied)
+
+
+def usual_point(settings: Sequence[Settings], varied: Sequence[str]) -> int | None:
+    """The first of some points whose varied settings are the protocol's own, as far as it reads."""
+    for point, each in enumerate(settings):
+        read = set(varied) - unread(each)
+        if all(getattr(each, n) == usual_value(each, n) for n in read):
+            return point
+    return None

@@ -70,4 +70,5 @@ def recorded(settings: Settings) -> dict[str, Any]:
 
 def recorded_data(settings: Settings) -> dict[str, Any]:
     """The same with the settings of the data alone: of label maps that another tool made."""
-    return {k: v if ROLES[k].part == "data" else None for k, v in recorded(settings).items()}
+    of_data = {name for name, role in ROLES.items() if role.part == "data"}
+    return {k: v if k in of_data else None for k, v in recorded(settings).items()}

@@ -8,6 +8,7 @@ Any block of rows can be computed without the others.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import lru_cache
 
 import torch
@@ -52,17 +53,45 @@ def axis_matrix(
     Returns:
         (original, windows·tokens) float32; remembered, as most photographs have a common size.
     """
-    before, after = padding
-    patch_to_pixel = bilinear_matrix(tokens, before + window + after)[before : before + window]
-    stitched = torch.zeros(resized, len(starts) * tokens, dtype=torch.float64)
     coverage = torch.zeros(resized, 1, dtype=torch.float64)
-    for i, start in enumerate(starts):
-        stitched[start : start + window, i * tokens : (i + 1) * tokens] = patch_to_pixel
+    for start in starts:
         coverage[start : start + window] += 1
-    averaged = stitched / coverage
+    averaged = _placed(starts, window, tokens, resized, padding) / coverage
     if resized != original:  # else the matrix is the identity, of hundreds of MB for a large image
         averaged = bilinear_matrix(resized, original) @ averaged
     return averaged.float().to(device)
+
+
+def _placed(
+    starts: Sequence[int], window: int, tokens: int, resized: int, padding: Sequence[int]
+) -> Tensor:
+    """Each window's patches interpolated to its pixels, 0 outside: (resized, windows·tokens)."""
+    before, after = padding
+    patch_to_pixel = bilinear_matrix(tokens, before + window + after)[before : before + window]
+    placed = torch.zeros(resized, len(starts) * tokens, dtype=torch.float64)
+    for i, start in enumerate(starts):
+        placed[start : start + window, i * tokens : (i + 1) * tokens] = patch_to_pixel
+    return placed
+
+
+def spread_matrix(geometry: Geometry, axis: int, windows: Sequence[int]) -> Tensor:
+    """The matrix that puts patches of some windows at their pixels, added up where they overlap.
+
+    Args:
+        geometry: of the image.
+        axis: 0: rows; 1: columns.
+        windows: numbers of windows along that axis.
+
+    Returns:
+        (original, windows·tokens) float32.
+    """
+    tokens, resized = geometry.tokens[axis], geometry.resized[axis]
+    if geometry.whole:
+        return bilinear_matrix(tokens, geometry.original[axis]).float()
+    starts = [(geometry.tops, geometry.lefts)[axis][number] for number in windows]
+    padding = geometry.padding[2 * axis : 2 * axis + 2]
+    placed = _placed(starts, geometry.window[axis], tokens, resized, padding)
+    return (bilinear_matrix(resized, geometry.original[axis]) @ placed).float()
 
 
 class Stitcher:

@@ -8,6 +8,8 @@ from sclip_core.config import CHEAP, OF_MASKS, ROLES, SEVERAL, STAGES, Settings,
 from sclip_core.config.masks import MaskSettings
 
 HOW = {
+    "boundary",
+    "object_sizes",
     *(
         "device",
         "batch_size",
@@ -24,7 +26,8 @@ HOW = {
     *("keep_trunk", "save_vis", "plugins"),
 }
 ALL = ("text_bank", "trunk", "proxy_features", "dense_features", "refine", "sam_embeddings",
-       "proposals", "crop_features", "hybrid", "metrics", "results")  # fmt: skip
+       "proposals", "crop_features", "hybrid", "metrics", "boundary", "object_sizes",
+       "results")  # fmt: skip
 FIRST_MASKS = ("text_bank", "proxy_features", "proposals", *ALL[3:5])
 DENSE = ("text_bank", "dense_features", "refine", "metrics", "results")
 SAM = {"mode": "hybrid", "proposals": "sam"}
@@ -71,7 +74,8 @@ def test_settings_that_change_no_label(given, names):
         ({}, DENSE),
         ({"images": "a"}, DENSE[:3]),  # not scored
         ({"images": "a", "labels": "b", "keep_trunk": True}, ("text_bank", "trunk", *DENSE[1:])),
-        ({**SAM, "keep_trunk": True, "keep_embeddings": True, "hybrid_rule": "crop"},
+        ({**SAM, "keep_trunk": True, "keep_embeddings": True, "hybrid_rule": "crop",
+          "boundary": True, "object_sizes": True},
          (*ALL[:2], *ALL[3:])),
         ({"method": "sc-clip"}, DENSE),
         ({"method": "proxyclip"}, ("text_bank", "proxy_features", *DENSE[1:])),

@@ -88,3 +88,17 @@ def test_the_parameters_of_the_flow(frozen, small):
     assert settings.frozen == frozen
     assert settings.classes == frozen
     assert in_parameters("add --allow-changes to run it") == "add allow_changes to run it"
+
+
+def test_bibtex_of_runs(scenes_runs, tmp_path, sclip):
+    artifacts = ["--artifacts", scenes_runs]
+    code, printed, _ = sclip("cite", "latest", *artifacts)
+    assert code == 0
+    assert printed.startswith("@misc{sclip-benchmark,\n")
+    assert "@article{achanta2012slic,\n" in printed
+    code, out, _ = sclip("cite", "-o", tmp_path / "used.bib", *artifacts)
+    assert (code, out) == (0, f"{tmp_path / 'used.bib'}\n")
+    assert (tmp_path / "used.bib").read_text("utf-8") == printed
+    code, _, err = sclip("cite", "-o", tmp_path / "used.txt", *artifacts)
+    assert (code, err.count("\n")) == (2, 1)
+    assert "BibTeX is written as .bib" in err

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import sys
+
+import numpy as np
 import pytest
 from PIL import Image
 
 from flows.cli.panels import inches
 from sclip_core import UserError
+from sclip_core.drawing.figure import GAP, Look
+from sclip_core.report.figure import run_captions
+from sclip_core.results.files import read_run
+from sclip_core.results.tables import find_run
+
+from .conftest import flags
+
+DATA = ("--images", "--labels", "--classes", "--artifacts")
 
 
 def test_a_figure(scenes_runs, tmp_path, sclip):
@@ -39,6 +50,36 @@ def test_a_mistake_is_one_line(scenes_runs, tmp_path, sclip, flags, line):
     code, out, err = sclip("panels", "latest", *words, "--artifacts", scenes_runs)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert line in err
+
+
+def test_what_another_tool_predicted_is_beside_a_run(small, tmp_path, sclip):
+    """Its label maps here are the ground truth, and look like it."""
+    artifacts, file = tmp_path / "artifacts", tmp_path / "figure.png"
+    data = [word for word in flags(small, artifacts) if word.startswith(DATA)]
+    assert sclip("run", "--direct", *flags(small, artifacts))[0] == 0
+    predicted = ["--predictions", small / "labels", "--name", "Their model"]
+    code, _, err = sclip("score", *predicted, *data)
+    assert code == 0, err
+    look = ["--alpha", 1, "--dpi", 60, "--width", "4in", "--legend", 0]
+    columns = ["--columns", "truth,latest,latest~1"]
+    shown = ["--images", "0", *look, *columns, "--artifacts", artifacts]
+    code, _, err = sclip("panels", "latest~1", "latest", "-o", file, *shown)
+    assert code == 0, err
+    picture = np.asarray(Image.open(file).convert("RGB"))
+    wide, step = Look(width=4, dpi=60).cell(3), Look(width=4, dpi=60).cell(3) + round(GAP * 60)
+    truth, theirs, ours = (picture[20:, k * step : k * step + wide] for k in range(3))
+    np.testing.assert_array_equal(theirs, truth)
+    assert (ours != truth).any()
+    rows = [read_run(artifacts, find_run(name, artifacts))[0] for name in ("latest~1", "latest")]
+    assert run_captions(rows) == ["csa", "Their model"]
+
+
+def test_without_matplotlib(scenes_runs, tmp_path, sclip, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    where = ["-o", tmp_path / "f.pdf", "--artifacts", scenes_runs]
+    code, _, err = sclip("panels", "latest", "--images", "worst:1", *where)
+    expected = "sclip: matplotlib is not installed: pip install 'sclip-benchmark[plot]'\n"
+    assert (code, err) == (2, expected)
 
 
 def test_widths():

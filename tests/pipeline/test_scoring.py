@@ -14,8 +14,14 @@ from PIL import Image
 from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex
 
 from sclip_core import results
-from sclip_core.config import UserError
-from sclip_core.pipeline.scoring import ScoredPredictions, score
+from sclip_core.acquire.coco import stuff_table
+from sclip_core.config import UserError, resolve
+from sclip_core.datasets import Vocabulary
+from sclip_core.datasets.official_ids import category_ids, pixel_values
+from sclip_core.datasets.palettes import VOC_VOID, voc_colours
+from sclip_core.datasets.predictions import PredictionOptions
+from sclip_core.pipeline.scoring import ScoredPredictions, score, score_with
+from sclip_core.progress import Silent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scored.npz"
 LAYOUT = {
@@ -111,7 +117,7 @@ def test_a_published_figure_of_its_name_stands_beside_it(cityscapes, tmp_path):
 def own(root: Path, truth: np.ndarray, predicted: np.ndarray) -> dict[str, Any]:
     """A dataset of one's own with these label maps, and their predictions."""
     for k, (values, guess) in enumerate(zip(truth, predicted, strict=True)):
-        save(root / "images" / f"{k}.png", np.zeros((*values.shape, 3), np.uint8))
+        save(root / "images" / f"{k}.png", np.zeros((*values.shape[:2], 3), np.uint8))
         save(root / "labels" / f"{k}.png", values)
         save(root / "out" / f"{k}.png", guess)
     (root / "classes.txt").write_text("a\nb\nc\nd\ne")
@@ -177,3 +183,71 @@ def test_files_that_were_scored_are_not_read_again(tmp_path, monkeypatch):
     monkeypatch.setattr("sclip_core.datasets.predictions.files.PredictedFiles.read", refuse)
     second = score(tmp_path / "out", **given)
     assert (second.run_id, second.row["created_at"]) == (first.run_id, first.row["created_at"])
+
+
+def test_numbers_that_count_from_one_are_noted(tmp_path):
+    """No value is beyond the classes, so that only the scores can tell."""
+    truth = np.tile(np.arange(4, dtype=np.uint8), (2, 4, 2))
+    lines: list[str] = []
+
+    class Told(Silent):
+        def note(self, line: str) -> None:
+            lines.append(line)
+
+    given = own(tmp_path, truth, truth + np.uint8(1))
+    assert score(tmp_path / "out", **given, reporter=Told()).row["aacc"] == 0
+    assert lines[-1].startswith("100.0 % of the pixels are called the class after their own")
+    lines.clear()
+    found = score(tmp_path / "out", **given, values=[1, 2, 3, 4, 5], reporter=Told())
+    assert found.row["aacc"] == 100
+    assert not any("called" in line for line in lines)
+
+
+def test_colours_are_those_of_the_label_maps(tmp_path):
+    """Own data with label maps in colours, and predictions in the same, also the void one."""
+    colours = np.uint8([(9, 9, 9), (0, 0, 0), (1, 2, 3), (4, 5, 6), (7, 8, 9), (99, 99, 0)])
+    rng = np.random.default_rng(0)
+    truth, predicted = rng.integers(0, 6, (2, 2, 8, 8))
+    names = [*"abcde", "void"]
+    lines = (f"{n}:{','.join(map(str, c))}" for n, c in zip(names, colours.tolist(), strict=True))
+    (tmp_path / "colours.txt").write_text("\n".join(lines))
+    given = own(tmp_path, colours[truth], colours[predicted])
+    options = PredictionOptions(tmp_path / "out")
+    found = score_with(resolve(**given, palette=tmp_path / "colours.txt"), options)
+    evaluated = truth < 5
+    assert found.row["aacc"] == pytest.approx(100 * (truth == predicted)[evaluated].mean())
+    nothing = (predicted == 5)[evaluated].sum()
+    rows = results.confusion(found.run_id, tmp_path / "artifacts").to_pylist()
+    assert sum(row["pixels"] for row in rows if row["prediction_id"] is None) == nothing
+
+
+def test_colours_of_voc(voc, tmp_path):
+    """PASCAL VOC's, of a benchmark whose label maps have indices."""
+    labels = sorted((voc / "SegmentationClass").iterdir())
+    codes = np.array([*voc_colours()[:255], VOC_VOID])
+    for path in labels:
+        values = codes[np.asarray(Image.open(path))]
+        rgb = np.stack([values >> 16, values >> 8 & 255, values & 255], axis=-1)
+        save(tmp_path / "out" / path.name, rgb.astype(np.uint8))
+    data = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path / "artifacts"}
+    assert score(tmp_path / "out", palette="voc", **data).row["aacc"] == 100
+    with pytest.raises(UserError, match="--palette voc"):
+        score(tmp_path / "out", **data)
+
+
+def test_categories_of_coco_are_classes_of_coco_object():
+    """1 is a person and 90 the last thing; 12 was never used, and the background has none."""
+    found = category_ids("coco_object")
+    assert found is not None
+    names = Vocabulary.named("coco_object").class_names
+    named = {number: names[k] for k, number in enumerate(found.of_classes)}
+    assert (named[None], named[1], named[13], named[90]) == (
+        "background",
+        "person",
+        "stop sign",
+        "toothbrush",
+    )
+    assert 12 not in named
+    stuff = pixel_values("coco_stuff")
+    assert stuff is not None
+    assert [stuff_table()[i] for i in stuff.of_classes if i is not None] == list(range(171))

@@ -80,6 +80,24 @@ def test_numbers_are_slow_sums_and_means_are_of_complete_rows(root):
     ]
 
 
+def test_other_scores_are_of_the_same_areas(root):
+    rows = results.class_iou("a_1-csa", root).to_pylist()
+    areas = results.image_areas("a_1-csa", root).to_pylist()
+    weighted = 0.0
+    for row in rows:
+        own = [each for each in areas if each["class_id"] == row["class_id"]]
+        union = sum(e["prediction"] + e["label"] - e["intersect"] for e in own)
+        weighted += row["label"] * 100 * sum(e["intersect"] for e in own) / union
+    expected = weighted / sum(row["label"] for row in rows)
+    plain = results.matrix("a_1-csa", "a_1-kk", score="fwIoU", artifacts=root)
+    drawn = results.matrix("a_1-csa", "a_1-kk", score="fwiou", spread="se", artifacts=root)
+    assert plain.cells[0][0].value == pytest.approx(expected)
+    assert drawn.cells[0][0].value == pytest.approx(expected)
+    assert np.isnan(plain.cells[0][0].error)
+    assert drawn.cells[0][0].error > 0
+    assert plain.legend[0].startswith("fwIoU in percent")
+
+
 def test_equal_digits_share_a_mark(tmp_path):
     for name, right in (("csa", 500), ("kk", 501), ("naclip", 400), ("vanilla", 300)):
         areas = {"0": [(right, 1000, 1000)] + [(0, 0, 0)] * 2}
@@ -276,3 +294,10 @@ def test_typst_compiles(marked):
     text = WRITERS["typst"](marked)
     assert typst.compile(text.encode(), format="pdf").startswith(b"%PDF")
     assert text.count("strong(") == 3
+
+
+def test_datasets_of_equally_many_images_are_drawn_apart(tmp_path):
+    for dataset in ("a", "b"):  # the same draws would give the mean the error of one
+        made_run(tmp_path, f"{dataset}-x", images(1), dataset=dataset)
+    first, _, mean = results.matrix("a-x", "b-x", spread="se", artifacts=tmp_path).cells[0]
+    assert mean.error == pytest.approx(first.error / np.sqrt(2), rel=0.05)

@@ -22,6 +22,7 @@ from sclip_core.datasets.predictions import (
 )
 from sclip_core.datasets.record import made_from
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.stages.details import BoundaryStage, DetailStage, ObjectSizesStage
 from sclip_core.pipeline.stages.label_maps import LabelMap
 from sclip_core.pipeline.stages.metrics import MetricsStage, Predicted, Shape
 from sclip_core.pipeline.stages.results import ResultsStage, key_of
@@ -105,12 +106,26 @@ class PredictedMetrics(MetricsStage):
         return read
 
 
+class PredictedBoundary(PredictedMetrics, BoundaryStage):
+    """The areas near boundaries of predictions."""
+
+
+class PredictedObjectSizes(PredictedMetrics, ObjectSizesStage):
+    """What predictions find of small, medium and large objects."""
+
+
 class PredictedResults(ResultsStage):
     """Scores of predictions, in the tables of the runs."""
 
-    def __init__(self, run: Run, metrics: PredictedMetrics, scoring: Scoring) -> None:
-        """Connect the stage to the areas that it sums up."""
-        super().__init__(run, metrics)
+    def __init__(
+        self,
+        run: Run,
+        metrics: PredictedMetrics,
+        scoring: Scoring,
+        details: Sequence[DetailStage] = (),
+    ) -> None:
+        """Connect the stage to the areas that it sums up, and to what may be asked for beside."""
+        super().__init__(run, metrics, details)
         self._scoring = scoring
 
     @cached_property

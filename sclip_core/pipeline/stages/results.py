@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import UTC, datetime
 from functools import cached_property
 from pathlib import Path
@@ -25,6 +25,7 @@ from sclip_core.datasets.vocabulary import Vocabulary
 from sclip_core.datasets.word_files import words_sha256
 from sclip_core.evaluation import Scores, scores
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.stages.details import DetailStage
 from sclip_core.pipeline.stages.metrics import MetricsStage, Scored
 from sclip_core.pipeline.work import Work
 from sclip_core.progress import Outcome, Status
@@ -39,6 +40,7 @@ from sclip_core.results.files import (
     read_run,
     write_run,
 )
+from sclip_core.results.on_demand import fault_of, has_table, write_table
 from sclip_core.results.recorded import recorded, typed
 from sclip_core.results.settings import ingredients
 from sclip_core.store.keys import artifact_key_of_many
@@ -55,15 +57,18 @@ class ResultsStage:
     label: ClassVar[str] = name
     work: Work
 
-    def __init__(self, run: Run, metrics: MetricsStage) -> None:
-        """Connect the stage to the areas that it sums up."""
+    def __init__(
+        self, run: Run, metrics: MetricsStage, details: Sequence[DetailStage] = ()
+    ) -> None:
+        """Connect the stage to the areas that it sums up, and to what may be asked for beside."""
         self.run = run
         self.metrics = metrics
+        self.details = [each for each in details if each.name in run.settings.stages]
 
     @property
     def reads(self) -> tuple[MetricsStage, ...]:
-        """The stage whose rows this one reads."""
-        return (self.metrics,)
+        """The stages whose rows this one reads."""
+        return (self.metrics, *self.details)
 
     @cached_property
     def key(self) -> str:
@@ -103,6 +108,8 @@ class ResultsStage:
             waits = "not written yet"
         elif self.forced:
             waits = "asked for by --force"
+        elif lacking := self._lacking():
+            waits = f"no {lacking[0].table_name} yet"
         elif fault := self._fault():
             waits = str(fault) if fault.later else f"{fault.what}: written again"
         else:
@@ -137,12 +144,46 @@ class ResultsStage:
         if not there:
             writable(self.run.root)
             write_run(self.run.root, self.run_id, self._tables(scored))
+        lacking = self._lacking()
+        for detail in lacking:
+            self._write_detail(detail)
+        there = there and not lacking
         seconds = time.perf_counter() - started
         outcome = Outcome(
             self.name, self.key, self.path, int(there), int(not there), seconds, self.unit
         )
         self.run.journal.finished(outcome)
         return outcome
+
+    def _lacking(self) -> list[DetailStage]:
+        """What was asked for, and has no table in the results that can be used."""
+        root, run_id = self.run.root, self.run_id
+        return [
+            each
+            for each in self.details
+            if each.forced
+            or self.forced
+            or not has_table(root, each.table_name, run_id)
+            or fault_of(root, each.table_name, run_id)
+        ]
+
+    def _write_detail(self, detail: DetailStage) -> None:
+        """Write its table, of the images that were scored.
+
+        Raises:
+            UserError: some of them have no row, nor an error that says why.
+        """
+        ids = list(self._scored_images())
+        pairs = zip(self.run.inputs.samples, detail.scored(), strict=True)
+        there = {sample.image_id for sample, has in pairs if has}
+        lost = [image_id for image_id in ids if image_id not in there]
+        if lost:
+            raise UserError(
+                f"{len(lost):,} of {len(ids):,} images have no row in {detail.name}, {lost[0]} is "
+                "the first: run again, which computes what is missing"
+            )
+        writable(self.run.root)
+        write_table(self.run.root, self.run_id, detail.table_name, detail.tables(self.run_id, ids))
 
     def _there(self) -> bool:
         """Whether nothing has to be written; says so where it is because of damage.

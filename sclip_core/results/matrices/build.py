@@ -15,15 +15,16 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import Settings, UserError
-from sclip_core.config.errors import printable, unknown
+from sclip_core.config import UserError
+from sclip_core.config.errors import printable
 from sclip_core.config.places import Place
-from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, Resampled, bootstrap, interval
+from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, interval
 from sclip_core.results.comparison import FEW, FEWEST, SCORES
 from sclip_core.results.files import ARTIFACTS, read_run, read_runs, root_of, some_run_ids
 from sclip_core.results.matrices.comparable import Classes, Note, notes_of
 from sclip_core.results.matrices.rows import Grid, Row, Run, grid_of
-from sclip_core.results.tables import find_run, paired
+from sclip_core.results.measured import drawn_measures, measures_of, score_label
+from sclip_core.results.tables import Paired, find_run, paired
 
 Spread = Literal["none", "interval", "half", "se"]
 MEAN = "mean"
@@ -85,7 +86,7 @@ def matrix(
 
     Args:
         *named: runs, as ``find_run`` takes them; ``all`` or none: every run, oldest first.
-        score: a column of ``runs``: ``miou``, ``macc``, ``aacc``.
+        score: ``miou``, ``macc``, ``aacc``, ``fwiou``, ... (docs/metrics.md).
         spread: ``interval``: the 95 % interval; ``half``: half its width; ``se``: the bootstrap's
             standard error; ``none``.
         reference: a run, or the method of one row, that the other rows are compared with.
@@ -101,7 +102,7 @@ def matrix(
     """
     root = root_of(artifacts)
     runs = _runs(named, root)
-    _check_score(score, runs, spread != "none" or reference is not None)
+    (score,) = measures_of([score])
     grid = grid_of(runs, rows)
     against = None if reference is None else _reference(reference, grid, root)
     classes: dict[str, Classes] = {}
@@ -123,27 +124,6 @@ def _runs(named: Sequence[str], root: Place) -> list[Run]:
         some_run_ids(root)
         return list(reversed(read_runs(root)))
     return [read_run(root, run_id)[0] for run_id in dict.fromkeys(find_run(n, root) for n in named)]
-
-
-def _check_score(score: str, runs: Sequence[Run], drawn: bool) -> None:
-    """Raise where runs have no such score, or none that can be drawn again."""
-    known = [n for n in {**SCORES, **dict.fromkeys(runs[0])} if _is_score(n, runs)]
-    if score not in known:
-        raise unknown("score", score, known)
-    if drawn and score not in SCORES:
-        raise UserError(
-            f"{score} has no interval: pass --score {', '.join(SCORES)}, or leave out --intervals, "
-            "--plus-minus and --reference"
-        )
-
-
-def _is_score(name: str, runs: Sequence[Run]) -> bool:
-    """Whether a column of ``runs`` may be a score: percent, and no setting."""
-    values = [run.get(name) for run in runs]
-    if name in SCORES:
-        return True
-    of_stages = name.startswith("seconds_") or name in Settings.model_fields
-    return not of_stages and any(isinstance(value, float) for value in values)
 
 
 def _classes(root: Place, run_id: str) -> Classes:
@@ -201,17 +181,16 @@ class _Maker:
         run = self.grid.runs.get((row, dataset))
         if run is None:
             return Cell()
-        value = run.get(self.score)
-        cell = Cell(
-            value=UNDEFINED if value is None else float(value),
-            run_id=run["run_id"],
-            images=run["num_images"],
-        )
-        if self.spread != "none" and run["num_images"] >= FEWEST:
-            pairs = paired([run["run_id"]], self._root)
-            drawn = bootstrap(pairs.sparse, self.resamples, self._seed)
-            self._own[row, dataset] = self._values(drawn, 0)
-            cell = _with_spread(cell, self._own[row, dataset])
+        cell = Cell(run_id=run["run_id"], images=run["num_images"])
+        is_drawn = self.spread != "none" and run["num_images"] >= FEWEST
+        if is_drawn or self.score not in SCORES:
+            drawn = self._drawn(paired([run["run_id"]], self._root), is_drawn)[0]
+            cell = replace(cell, value=float(drawn[0]))
+            if is_drawn:
+                self._own[row, dataset] = drawn
+                cell = _with_spread(cell, drawn)
+        elif (value := run.get(self.score)) is not None:
+            cell = replace(cell, value=float(value))
         return replace(cell, difference=self._difference(row, dataset, run))
 
     def mean(self, row: Row, cells: Sequence[Cell]) -> Cell:
@@ -221,7 +200,7 @@ class _Maker:
         value = float(np.mean([cell.value for cell in cells]))
         cell, datasets = Cell(value=value), self.grid.datasets
         if all((row, name) in self._own for name in datasets):
-            cell = _with_spread(cell, _mean([self._own[row, name] for name in datasets]), value)
+            cell = _with_spread(cell, _mean([self._own[row, name] for name in datasets]))
         if all((row, name) in self._gains for name in datasets):
             gain = interval(_mean([self._gains[row, name] for name in datasets]))
             cell = replace(cell, difference=gain)
@@ -239,9 +218,11 @@ class _Maker:
             return f"no score on {', '.join(undefined)}"
         return f"marked on {', '.join(marked)}" if marked else None
 
-    def _values(self, drawn: Resampled, run: int) -> NDArray[np.float64]:
-        values: NDArray[np.float64] = getattr(drawn, self.score)[run]
-        return values
+    def _drawn(self, pairs: Paired, again: bool = True) -> NDArray[np.float64]:
+        """The score of runs (K, 1 + R), of the dataset first; without ``again`` (K, 1)."""
+        resamples = self.resamples if again else 0
+        measures = measures_of([self.score])
+        return drawn_measures(pairs, measures, self._root, resamples, self._seed)[self.score]
 
     def _difference(self, row: Row, dataset: str, run: Run) -> Interval | None:
         """To the reference on the images that both have; None: it cannot be told."""
@@ -255,15 +236,17 @@ class _Maker:
             return None
         if len(pairs) < FEWEST:
             return None
-        drawn = bootstrap(pairs.sparse, self.resamples, self._seed)
-        self._gains[row, dataset] = self._values(drawn, 1) - self._values(drawn, 0)
+        base_drawn, drawn = self._drawn(pairs)
+        self._gains[row, dataset] = drawn - base_drawn
         return interval(self._gains[row, dataset])
 
 
-def _with_spread(cell: Cell, drawn: NDArray[np.float64], value: float | None = None) -> Cell:
+def _with_spread(cell: Cell, drawn: NDArray[np.float64]) -> Cell:
     """A cell with its interval and standard error, of draws the first of which is the score."""
     _, low, high = interval(drawn)
-    return replace(cell, low=low, high=high, error=float(np.nanstd(drawn[1:], ddof=1)))
+    known = drawn[1:][~np.isnan(drawn[1:])]
+    error = float(np.std(known, ddof=1)) if len(known) > 1 else UNDEFINED
+    return replace(cell, low=low, high=high, error=error)
 
 
 def _mean(drawn: Sequence[NDArray[np.float64]]) -> NDArray[np.float64]:
@@ -342,7 +325,7 @@ def _letter(place: int) -> str:
 def _legend(made: _Maker, lines: Sequence[Sequence[Cell]], digits: int) -> list[str]:
     """What the numbers and marks mean, a sentence each."""
     cells = [cell for line in lines for cell in line]
-    name = SCORES.get(made.score, made.score)
+    name = score_label(made.score)
     images = _images(made.grid)
     ranked = "; best of each column bold, second underlined" if any(c.rank for c in cells) else ""
     said = [f"{name} in percent{ranked}. Images: {images}."]
