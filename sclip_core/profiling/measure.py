@@ -37,8 +37,8 @@ class Stage:
 
     seconds: tuple[float, ...]
     """Of each image and repetition."""
-    memory: float | None
-    """The peak in MB, of the first image; None: this system does not say it."""
+    memory: float
+    """The peak in MB, of the first image; see `peak_mb`."""
 
     @property
     def median(self) -> float:
@@ -198,7 +198,7 @@ def _method(
     return MethodCost(
         name=settings.method or settings.attention,
         windows=geometry.num_windows * run.views,
-        stages={name: Stage(tuple(s), memory.get(name)) for name, s in seconds.items()},
+        stages={name: Stage(tuple(s), memory[name]) for name, s in seconds.items()},
         flops=flops_of(lambda: run.encode(images[0])),
     )
 
@@ -261,7 +261,7 @@ class _Measured:
         found["total"] = sum(found.values())
         return found
 
-    def memory(self, image: NDArray[np.uint8]) -> dict[str, float | None]:
+    def memory(self, image: NDArray[np.uint8]) -> dict[str, float]:
         """Peak memory of each stage."""
         device = self.model.device
         masks = self.masks(image) if self.has_masks else None
@@ -275,5 +275,5 @@ class _Measured:
             found["pamr"] = peak_mb(partial(self.labels, refiner, steps), device)
         if masks is not None:
             found["masks"] = peak_mb(partial(self.masks, image), device)
-        found["total"] = max((v for v in found.values() if v is not None), default=None)
+        found["total"] = max(found.values())
         return found

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import ctypes
-import gc
-import threading
+import os
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
+import tracemalloc
+from collections.abc import Callable
+from typing import Any
 
 import torch
+from torch.profiler import ProfilerActivity, profile
 
-INTERVAL = 0.002  # seconds between two samples of the resident memory
-
-
-def resident_mb(name: str = "VmRSS") -> float | None:
-    """Resident memory of this process in MB; None: this system does not say it.
-
-    Args:
-        name: ``VmRSS``, of now, or ``VmHWM``, the highest.
-    """
-    try:
-        lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
-        return None
-    found = next((line for line in lines if line.startswith(name)), None)
-    return int(found.split()[1]) / 1024 if found else None
+MB = 1 << 20
+# The profiler writes lines of its own to standard error when it first runs, unless this is set.
+QUIET = ("KINETO_LOG_LEVEL", "99")
+ALLOCATION = "[memory]"  # the profiler's name for an event of PyTorch's allocator
 
 
 def seconds_of(call: Callable[[], object], device: torch.device) -> float:
@@ -39,62 +26,47 @@ def seconds_of(call: Callable[[], object], device: torch.device) -> float:
     return time.perf_counter() - begun
 
 
-def peak_mb(call: Callable[[], object], device: torch.device) -> float | None:
-    """The peak memory of a call in MB; None: this system does not say it.
+def peak_mb(call: Callable[[], object], device: torch.device) -> float:
+    """The peak memory of a call in MB (2^20 bytes).
+
+    The allocators are asked, not the system: the resident memory of a process depends on what
+    earlier calls have left, so that the second method measured would look smaller than the first.
 
     Returns:
-        On a GPU the highest memory that PyTorch had allocated during the call, weights among it;
-        on a CPU how far the call raised the resident memory of this process.
+        On a GPU the highest memory that PyTorch had allocated during the call, weights among it.
+        On a CPU the most that PyTorch held of what the call allocated, plus the most that NumPy
+        and Python held; buffers inside oneDNN and Numba's kernels are not counted.
     """
     if device.type == "cuda":
         _wait(device)
         torch.cuda.reset_peak_memory_stats(device)
         call()
         _wait(device)
-        return torch.cuda.max_memory_allocated(device) / 2**20
-    _give_back_free_memory()
-    before = resident_mb()
-    if before is None:
-        call()
-        return None
-    with _watched() as peak, ThreadPoolExecutor(1) as thread:
-        # a new thread: buffers that one keeps for its next call are counted, none is reused
-        thread.submit(call).result()
-    return max(0.0, peak[0] - before)
-
-
-def _give_back_free_memory() -> None:
-    """Let the allocator give back what earlier calls have left, so that it is not reused."""
-    gc.collect()
+        return torch.cuda.max_memory_allocated(device) / MB
+    os.environ.setdefault(*QUIET)
+    tracemalloc.start()
     try:
-        ctypes.CDLL("libc.so.6").malloc_trim(0)
-    except (OSError, AttributeError):  # another C library
-        return
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as watched:
+            before = tracemalloc.get_traced_memory()[0]
+            tracemalloc.reset_peak()
+            call()
+            python = tracemalloc.get_traced_memory()[1] - before
+    finally:
+        tracemalloc.stop()
+    return (_highest(watched) + max(0, python)) / MB
 
 
-@contextmanager
-def _watched() -> Iterator[list[float]]:
-    """A list whose one number is the peak of the resident memory when the block has ended."""
-    peak = [0.0]
-    try:
-        Path("/proc/self/clear_refs").write_text("5")  # resets the kernel's own high-water mark
-    except OSError:
-        done = threading.Event()
-        thread = threading.Thread(target=_sample, args=(peak, done), daemon=True)
-        thread.start()
-        try:
-            yield peak
-        finally:
-            done.set()
-            thread.join()
-        return
-    yield peak
-    peak[0] = resident_mb("VmHWM") or 0.0
-
-
-def _sample(peak: list[float], done: threading.Event) -> None:
-    while not done.wait(INTERVAL):
-        peak[0] = max(peak[0], resident_mb() or 0.0)
+def _highest(watched: profile) -> int:
+    """The most bytes of PyTorch's that were allocated and not yet freed, of a profiled call."""
+    results = watched.profiler and watched.profiler.kineto_results
+    assert results
+    # PyTorch's stubs of these events lack ``nbytes``, which it reads itself.
+    events: list[Any] = [event for event in results.events() if event.name() == ALLOCATION]
+    held = highest = 0
+    for event in sorted(events, key=lambda event: int(event.start_ns())):
+        held += event.nbytes()
+        highest = max(highest, held)
+    return highest
 
 
 def _wait(device: torch.device) -> None:
