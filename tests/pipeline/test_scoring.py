@@ -20,7 +20,7 @@ from sclip_core.datasets import Vocabulary
 from sclip_core.datasets.official_ids import category_ids, pixel_values
 from sclip_core.datasets.palettes import VOC_VOID, voc_colours
 from sclip_core.datasets.predictions import PredictionOptions
-from sclip_core.pipeline.scoring import score, shifted
+from sclip_core.pipeline.scoring import ScoredPredictions, score, score_with, shifted
 from sclip_core.progress import Silent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scored.npz"
