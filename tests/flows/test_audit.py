@@ -10,12 +10,13 @@ import pytest
 import torch
 
 from sclip_core import results
-from sclip_core.config import resolve
+from sclip_core.config import UserError, resolve
 from sclip_core.datasets import Vocabulary
 from sclip_core.datasets.other_words import audited_lists, distracting, drawn
 from sclip_core.demo.scenes.files import write_scenes
 from sclip_core.encoder.clip import CLIP
 from sclip_core.pipeline.audit import Asked, Audited, audit
+from sclip_core.pipeline.freezing import freeze
 from sclip_core.pipeline.pipeline import Pipeline, run_pipeline
 from sclip_core.pipeline.run import Run
 from sclip_core.report import write_report
@@ -23,7 +24,7 @@ from sclip_core.segmentation import Refiner
 
 from .conftest import flags
 
-THRESHOLD = {"prob_thd": 0.25, "logit_scale": 40.0}
+THRESHOLD = {"prob_thd": 0.12, "logit_scale": 40.0}
 MINE = """sky; clouds
 lawn; grass
 sea; water
@@ -127,7 +128,7 @@ def test_the_score_by_a_loop_over_pixels(scenes, audited, name):
             lost = rival.max(axis=0) > sure
             guess = np.where(lost, -1, guess)
             sure = np.maximum(sure, rival.max(axis=0))
-        guess = np.where(sure < 0.25, 0, guess)
+        guess = np.where(sure < THRESHOLD["prob_thd"], 0, guess)
         truth = run.inputs.ground_truth(sample)
         for each in range(len(words)):
             counted = truth >= 0
@@ -213,6 +214,11 @@ def test_the_report_has_a_section_of_words(tmp_path, audited):
     assert f"Worst case: {audited.worst['list']}" in words
     assert audited.moved()[0].class_name in words
     assert f"spread over {len(audited.rows)} lists: {audited.spread:.2f}" in words
+
+
+def test_a_run_with_distractors_is_not_frozen(audited):
+    with pytest.raises(UserError, match=r"with distractors \(3 open\), which no `sclip run` has"):
+        freeze(by_name(audited)["open"]["run_id"], audited.artifacts)
 
 
 def test_again_nothing_is_computed_and_a_word_is_encoded_once(tmp_path, scenes, monkeypatch):

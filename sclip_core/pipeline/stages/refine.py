@@ -182,7 +182,8 @@ class RefineStage(SharingStage, LabelMapStage):
             return labels
         distracted = labels >= self.run.inputs.dataset.vocabulary.num_classes
         labels = labels.astype(self.dtype)
-        labels[distracted] = self.unlabelled or 0
+        if self.unlabelled is not None:
+            labels[distracted] = self.unlabelled
         return labels
 
     def _pixels(self, digest: str, geometry: Geometry) -> Callable[[], Tensor]:
