@@ -36,6 +36,7 @@ from sclip_core.progress import Silent
 from sclip_core.results import find_run
 from sclip_core.results.build import run_name
 from sclip_core.results.files import ARTIFACTS, read_run, root_of
+from sclip_core.results.past_run import USUALLY_IGNORED
 from sclip_core.store.artifact import Identity, identity_in
 from sclip_core.store.files import write_whole
 from sclip_core.store.tables import artifact_of
@@ -48,7 +49,6 @@ WEIGHTS = {  # columns of ``runs``, by the names of the file
 }
 SCORES = ("miou", "macc", "aacc")
 MOST_INSIDE = 10_000  # images; the list of more is a file of its own
-USUALLY_IGNORED = "255"
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
 HEAD = """\
 # The run {run_id}, as `sclip freeze` wrote it down. To run it again and compare:
