@@ -39,6 +39,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "mask_rows": ("masks",),
     "method_rows": ("methods", "methods-pass", "methods-memory"),
     "data_rows": ("data", "drawing"),
+    "audit_rows": ("audit",),
     "results_rows": ("bootstrap", "bootstrap-million", "report"),
     "store_rows": ("store",),
     "runner_rows": ("processes",),

@@ -26,7 +26,12 @@ LAYERS = (
     ("sclip_core.methods", "sclip_core.given"),
     ("sclip_core.results", "sclip_core.acquire", "sclip_core.demo", "sclip_core.model"),
     ("sclip_core.pipeline",),
-    ("sclip_core.report", "sclip_core.maintenance", "sclip_core.exports"),
+    (
+        "sclip_core.report",
+        "sclip_core.maintenance",
+        "sclip_core.exports",
+        "sclip_core.profiling",
+    ),
     ("flows.parameters", "flows.pulling", "flows.signals", "flows.server"),
     ("flows.benchmark",),
     ("flows.shards",),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cyclopts import App, Parameter
 
+from flows.cli.audit import audit
 from flows.cli.cite import cite
 from flows.cli.data import app as data
 from flows.cli.demo import demo
@@ -13,6 +14,7 @@ from flows.cli.gc import gc
 from flows.cli.options import only_local
 from flows.cli.panels import panels
 from flows.cli.paper_table import table
+from flows.cli.profile import profile
 from flows.cli.results import compare, query, report, results
 from flows.cli.runs import plan, run
 from flows.cli.score import score
@@ -29,11 +31,19 @@ app = App(
     suppress_keyboard_interrupt=False,  # main handles it
     help="Training-free open-vocabulary segmentation with CLIP, benchmarked.",
 )
-READ_ONLY = ("plan", "results", "compare", "table", "query", "cite")  # they change nothing
+READ_ONLY = (
+    "plan",
+    "results",
+    "compare",
+    "table",
+    "query",
+    "cite",
+    "profile",
+)  # they change nothing
 
 # in the order of `sclip --help`
 for command in (
-    *(run, plan, sweep, tune, segment, score, demo, results, compare, table, report, query),
-    *(panels, export, freeze, cite, gc, data),
+    *(run, plan, sweep, tune, audit, segment, score, demo, results, compare, table, report, query),
+    *(panels, export, freeze, cite, profile, gc, data),
 ):
     app.command(command)

@@ -34,7 +34,6 @@ def run_settings(
     Raises:
         UserError: what is wrong with the input; it shows before Prefect starts.
     """
-    from sclip_core.pipeline.pipeline import run_pipelines
     from sclip_core.pipeline.run import Run
 
     reporter = reporter or ConsoleReporter()
@@ -45,9 +44,16 @@ def run_settings(
             run.check()
         if say_classes:
             print(printable(runs[0].inputs.dataset.vocabulary.summary), flush=True)
-        return run_pipelines(runs) if direct else _run_flow(runs)
+        return run_opened(runs, direct)
     finally:
         reporter.close()
+
+
+def run_opened(runs: list[Run], direct: bool) -> list[Finished]:
+    """Run the pipelines of runs that are open already; ``direct`` as of ``run_settings``."""
+    from sclip_core.pipeline.pipeline import run_pipelines
+
+    return run_pipelines(runs) if direct else _run_flow(runs)
 
 
 def run_shards(datasets: Iterable[Sequence[Settings]], shard: str) -> int:

@@ -71,6 +71,11 @@ class CLIP:
         self._seen_words: set[Any] = set()  # lists of classes, each with its templates
 
     @property
+    def network(self) -> Any:
+        """Open_clip's model, both towers."""
+        return self._clip
+
+    @property
     def device(self) -> torch.device:
         """Where the model is."""
         return self.encoder.device

@@ -34,6 +34,7 @@ from sclip_core.tensors import one_line
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
 EMBEDDED_TAG = "scenes"
+UNTRAINED = "none"  # in place of a tag
 EMBEDDED_FILES = Path(__file__).parents[1] / "demo" / "sclip_demo"
 FETCH_TOKENIZER = "fetch it on a machine with a network, or take a model with CLIP's own tokenizer"
 SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
@@ -156,15 +157,34 @@ def _of_file(
     return ModelSpec(name, path.name, config, path, tower, mean, std, (*notes, *more))
 
 
+def find_untrained(model: str) -> ModelSpec:
+    """An architecture, to be built with random weights: for what it costs, not for what it finds.
+
+    Raises:
+        UserError: the name is unknown, or the image tower gives no dense features.
+    """
+    name, config, _ = _architecture(model)
+    tower = _facts(name, config)
+    config["vision_cfg"]["patch_size"] = tower.patch
+    return ModelSpec(name, UNTRAINED, config, Path(os.devnull), tower)
+
+
 def load_model(spec: ModelSpec, device: torch.device) -> Any:
     """Build the model and fill it, in fp32 and eval mode. Pickled code is never executed.
+
+    Args:
+        spec: of ``find_model``; of ``find_untrained``, random weights stay, each time the same.
+        device: where to.
 
     Raises:
         UserError: open_clip cannot build the config; the file is corrupt, of another architecture,
             or holds pickled code.
     """
-    model = _build(spec.name, spec.config)
-    fill(model, spec.weights, spec.name)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        model = _build(spec.name, spec.config)
+    if spec.pretrained != UNTRAINED:
+        fill(model, spec.weights, spec.name)
     return model.eval().requires_grad_(False).to(device)
 
 

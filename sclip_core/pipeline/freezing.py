@@ -208,13 +208,18 @@ def _refuse(row: Mapping[str, Any]) -> None:
     """See that there is a run to write down.
 
     Raises:
-        UserError: its label maps were given, or its version recorded too little.
+        UserError: its label maps were given, it has distractors, or too little was recorded.
     """
     run_id = row["run_id"]
     if row["mode"] == "predictions":
         raise UserError(
             f"{run_id} scored label maps that were given: no settings made them, so there is "
             "nothing to freeze"
+        )
+    if row.get("distractors"):
+        raise UserError(
+            f"{run_id} is of an audit, with distractors ({row['distractors']}), which no "
+            "`sclip run` has: freeze the run of its own words, and repeat the audit with its --seed"
         )
     needed = ("model", "pretrained", "weights_sha256", "key_metrics", "dtype")
     lacking = [name for name in needed if not row.get(name)]

@@ -6,9 +6,10 @@ import hashlib
 import os
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import replace
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -30,6 +31,7 @@ from sclip_core.datasets.drawn import folders_of, opened
 from sclip_core.datasets.sample_columns import image_files, label_files
 from sclip_core.datasets.samples import ANNOTATION_SUFFIXES, folders_called_images, skipped_below
 from sclip_core.datasets.survey import spread, survey
+from sclip_core.datasets.vocabulary import Vocabulary
 from sclip_core.pipeline.journal import Journal
 from sclip_core.pipeline.preflight import look_at
 from sclip_core.progress import Reporter, WhereLong
@@ -105,6 +107,13 @@ class Inputs:
             for line in look_at(dataset, settings.takes_all, self.reading):
                 note(line)
         return dataset
+
+    def with_words(self, vocabulary: Vocabulary) -> Self:
+        """The same files with other words for the same classes."""
+        other = copy(self)
+        own = (self.dataset, self._digested, self.image_ids)  # read once for both
+        other.__dict__["dataset"] = replace(own[0], vocabulary=vocabulary)
+        return other
 
     def only(self, ids: Collection[str]) -> None:
         """Leave the other images out, before any file is read."""

@@ -124,8 +124,10 @@ class Pipeline:
         if len(pipelines) > 1:
             stages = (stage for pipeline in pipelines for stage in pipeline)
             share_fresh(stage for stage in stages if isinstance(stage, Stage))
+            share_passes(pipeline.text_bank for pipeline in pipelines)
             share_passes(pipeline.dense_features for pipeline in dense)
             share_passes(pipeline.refine for pipeline in dense)
+            share_passes(pipeline.metrics for pipeline in pipelines if pipeline.run.settings.scored)
         share_passes(stage for pipeline in dense for stage in pipeline.taps)
         share_passes(stage for pipeline in dense for stage in pipeline.proxy_features)
         return pipelines
@@ -255,7 +257,7 @@ def run_pipelines(
 
 
 def first_stages(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
-    """What the features of any of several runs depend on, of each artifact the first's stage."""
+    """What a pass for several runs depends on, of each artifact the first run's stage."""
     if len(pipelines) == 1:
         return []
     first: dict[str, AnyStage] = {}
@@ -264,6 +266,9 @@ def first_stages(pipelines: Sequence[Pipeline]) -> list[AnyStage]:
             if isinstance(stage, Stage):  # the key of results depends on what will be there
                 first.setdefault(stage.key, stage)
     wanted = {stage.key for pipeline in pipelines for stage in pipeline.read_by_features}
+    banks = {pipeline.text_bank.key for pipeline in pipelines}
+    if len(banks) > 1:  # one pass labels an image by the words of all
+        wanted |= banks
     return [stage for key, stage in first.items() if key in wanted]
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from sclip_core.config import STAGE_SPECS, STAGES, Settings, UserError
 from sclip_core.config.plugins import load_plugins
+from sclip_core.datasets.vocabulary import Vocabulary
 from sclip_core.masks.sources import MaskFiles
 from sclip_core.methods.registry import check_cls, choose
 from sclip_core.pipeline.frozen import compare_before
@@ -47,6 +48,7 @@ class Run:
         reporter: Reporter | None = None,
         download: bool = True,
         beside: Run | None = None,
+        vocabulary: Vocabulary | None = None,
     ) -> None:
         """Check what can be checked at once; open, draw and write nothing.
 
@@ -56,6 +58,7 @@ class Run:
             download: whether weights named by a tag may be fetched; False: nothing is written
                 either, to look at what a run would do.
             beside: another run of the same command, which shares what it has.
+            vocabulary: other words for the same classes, of a run beside another one; None: its.
 
         Raises:
             UserError: an attention or a device that there is not.
@@ -75,6 +78,8 @@ class Run:
             self.stages = set(settings.stages)
         else:
             self.reporter, self.inputs, self.models = beside.reporter, beside.inputs, beside.models
+            if vocabulary is not None:
+                self.inputs = beside.inputs.with_words(vocabulary)
             self.lease, self.stop, self.lock = beside.lease, beside.stop, beside.lock
             self.runner = beside.runner
             self.stages = beside.stages

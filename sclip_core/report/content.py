@@ -15,6 +15,7 @@ from sclip_core.evaluation.bootstrap import Interval, Resampled, bootstrap, inte
 from sclip_core.evaluation.measures import MEASURES, group_measures
 from sclip_core.report.confusion import Confused, confused_run
 from sclip_core.report.pictures import hex_colour
+from sclip_core.report.words import Words, words_of
 from sclip_core.results.comparison import SCORES, few_images, groups_note, sure
 from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import read_run
@@ -100,6 +101,7 @@ class Content:
     settings: list[Setting]
     provenance: list[Setting]
     literature: list[tuple[str, list[int]]]  # a sentence, and which runs it is about
+    words: Words | None  # the audit that the runs belong to
     notes: list[str] = field(default_factory=list)
 
 
@@ -130,6 +132,7 @@ def gather(names: Sequence[str], artifacts: Place) -> Content:
         settings=settings,
         provenance=_provenance(rows),
         literature=_literature(rows),
+        words=words_of(pairs.run_ids, artifacts),
     )
     content.notes += _warnings(pairs, content.classes)
     if len(confused) < len(rows):

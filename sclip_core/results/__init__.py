@@ -7,6 +7,7 @@ Where all runs are read, files that cannot be read are left out with a ``Results
 0
 """
 
+from sclip_core.results.audits import audits
 from sclip_core.results.comparison import compare
 from sclip_core.results.files import ResultsWarning
 from sclip_core.results.matrices.build import matrix
@@ -28,6 +29,7 @@ __all__ = [
     "Paired",
     "ResultsWarning",
     "Tuned",
+    "audits",
     "class_iou",
     "compare",
     "confusion",

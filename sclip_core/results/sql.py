@@ -12,6 +12,7 @@ from sclip_core.config import UserError
 from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
 from sclip_core.datasets.grouping import benchmark_groups
+from sclip_core.results.audits import AUDIT, audits
 from sclip_core.results.files import (
     ARTIFACTS,
     ON_DEMAND,
@@ -43,9 +44,9 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     Runs whose files cannot be read are left out with a ``ResultsWarning``.
 
     Args:
-        sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``class_groups`` and
-            ``image_areas``, which has a column ``iou`` in percent here; of runs that have them
-            also ``boundary_areas`` and ``size_areas``. It may read other files too.
+        sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``class_groups``,
+            ``audit`` and ``image_areas``, which has a column ``iou`` in percent here; of runs that
+            have them also ``boundary_areas`` and ``size_areas``. It may read other files too.
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -58,7 +59,7 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     connection = duckdb.connect(config=OFFLINE)
     try:
         _check(connection, sql)
-        for table in (*TABLES, *ON_DEMAND, CLASS_GROUPS):
+        for table in (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT):
             if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
                 _register(connection, table, _rows_of(root, table))
         answer: pa.Table = connection.sql(sql).to_arrow_table()
@@ -75,7 +76,7 @@ def described_tables(root: Place) -> pa.Table:
     """
     some_run_ids(root)
     rows = []
-    for table in sorted((*TABLES, *tables_there(root), CLASS_GROUPS)):
+    for table in sorted((*TABLES, *tables_there(root), CLASS_GROUPS, AUDIT)):
         columns = [f"{field.name} {field.type}" for field in _rows_of(root, table).schema]
         columns += ["iou double"] if table == "image_areas" else []
         rows.append({"table": table, "columns": ", ".join(columns)})
@@ -84,6 +85,8 @@ def described_tables(root: Place) -> pa.Table:
 
 def _rows_of(root: Place, table: str) -> pa.Table:
     """The rows of a table of all runs that can be read."""
+    if table == AUDIT:
+        return audits(artifacts=root)
     if table == CLASS_GROUPS:
         return class_groups(root)
     found = read_table(root, table)
@@ -147,7 +150,7 @@ def _hint(error: Exception, sql: str) -> str:
     """A hint for a table that there is not, and for the two columns that are also SQL keywords."""
     absent = ABSENT.search(str(error))
     if absent:
-        known = (*TABLES, *ON_DEMAND, CLASS_GROUPS)
+        known = (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT)
         close = difflib.get_close_matches(absent[1].lower(), known, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}? The" if close else "the"
         return f"; {meant} tables are {', '.join(sorted(known))}"

@@ -101,6 +101,16 @@ def apply_thresholds(decision: Decision, num_classes: int, protocol: Protocol) -
     return labels
 
 
+def without(decision: Decision, barred: NDArray[np.bool_]) -> Decision:
+    """A decision among fewer classes: the queries of the others stay in the softmax.
+
+    Args:
+        decision: among all classes.
+        barred: (C,) classes that may not win.
+    """
+    return lambda excluded: decision(barred if excluded is None else barred | excluded)
+
+
 class _SharedDecisions:
     """The best class of every pixel, and its probability by each ``logit_scale`` that needs it.
 
@@ -134,7 +144,7 @@ class _SharedDecisions:
     def _decided(self, excluded: NDArray[np.bool_] | None) -> tuple[Probabilities, Labels]:
         """Decide all blocks, in one pass."""
         kind = np.uint8 if self._num_classes <= 256 else np.uint16
-        asking = [p for p in self._protocols if p.prob_thd > 0 and (excluded is None or p.area_thd)]
+        asking = [p for p in self._protocols if p.prob_thd > 0]
         by_scale: dict[float, list[NDArray[np.float32]]] = {p.logit_scale: [] for p in asking}
         labels: list[Labels] = []
         for logits in _parts(self._blocks()):

@@ -8,13 +8,20 @@ from functools import partial
 from itertools import groupby
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol, UserError
 from sclip_core.segmentation import backends
-from sclip_core.segmentation.decision import Decision, Labels, apply_thresholds, decisions
+from sclip_core.segmentation.decision import (
+    Decision,
+    Labels,
+    apply_thresholds,
+    decisions,
+    without,
+)
 from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.refiners import Deciding, Refining, is_whole
 from sclip_core.segmentation.stitch import Stitcher
@@ -74,7 +81,11 @@ class Refiner:
         return self.labels_at([self.protocol], query_class, num_classes)[0]
 
     def labels_at(
-        self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
+        self,
+        protocols: Sequence[Protocol],
+        query_class: Tensor,
+        num_classes: int,
+        may_win: int | None = None,
     ) -> list[Labels]:
         """Labels (H, W) by each of several protocols; what they have in common is done once.
 
@@ -83,11 +94,17 @@ class Refiner:
                 ``area_thd``; in any order.
             query_class: (Q,) int64, the class of each query.
             num_classes: C.
+            may_win: only the first so many classes may; the queries of the others count in the
+                softmax alone, and so only where there is a ``prob_thd``. None: all.
         """
+        barred = np.arange(num_classes) >= (num_classes if may_win is None else may_win)
         if self.deciding is not None:  # which reads no threshold
+            asked = torch.from_numpy(~barred).to(query_class.device)[query_class]
             by_steps = {
                 steps: self.deciding.labels(
-                    replace(self, protocol=protocol).logits(), query_class, num_classes
+                    replace(self, protocol=protocol).logits()[asked],
+                    query_class[asked],
+                    num_classes - int(barred.sum()),
                 )
                 for steps, protocol in {p.pamr_steps: p for p in protocols}.items()
             }
@@ -101,7 +118,11 @@ class Refiner:
         implementation = self._numba_decisions if by_numba else self._portable_decisions
         each = implementation(ordered, query_class, num_classes)
         labels = {
-            place: apply_thresholds(decision, num_classes, protocols[place])
+            place: apply_thresholds(
+                without(decision, barred) if barred.any() else decision,
+                num_classes,
+                protocols[place],
+            )
             for place, decision in zip(order, each, strict=True)
         }
         return [labels[place] for place in range(len(protocols))]

@@ -55,6 +55,7 @@ class SamTrunk:
 
     def __init__(self, encoder: Any) -> None:
         """Wrap ``segment_anything.modeling.ImageEncoderViT``; see ``trunk_loading.load_trunk``."""
+        self.network = encoder
         self._encoder = SamEncoder(encoder.eval().requires_grad_(False))
         self._last = encoder.blocks[-1]
 

@@ -29,7 +29,7 @@ class HybridStage(LabelMapStage):
 
     name = "hybrid"
     version = 1
-    spare = True
+    spare = True  # of any mode
 
     def __init__(
         self,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +22,11 @@ class LabelMapStage(Stage):
 
     shardable = True
     batch_rows = 8
-    spare: ClassVar[bool]  # whether the highest value is kept for pixels without a label
+
+    @property
+    def spare(self) -> bool:
+        """Whether the highest value is kept for pixels without a label."""
+        return False
 
     @property
     def unlabelled(self) -> int | None:

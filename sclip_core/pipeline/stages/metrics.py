@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from sclip_core.config import ImageError
 from sclip_core.datasets import Sample, check_sizes
 from sclip_core.datasets.sample_columns import without_labels
 from sclip_core.evaluation import Confusion, SparseAreas, Tally, image_confusion
 from sclip_core.pipeline.inputs import grouped
 from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
 from sclip_core.pipeline.stages.label_maps import LabelMap, LabelMapStage
-from sclip_core.store.arrays import DamagedRow, NewRow
+from sclip_core.store.arrays import DamagedRow, NewRow, RowGone
 from sclip_core.store.hex_columns import Hex
 from sclip_core.store.ledger import Row
 from sclip_core.store.ledger_rows import there
@@ -38,7 +41,7 @@ class Scored(NamedTuple):
     confusion: Confusion  # over all of them
 
 
-class MetricsStage(Stage):
+class MetricsStage(SharingStage):
     """One row an image and its ground truth: pixels by class and by what they were called."""
 
     name = "metrics"
@@ -113,19 +116,38 @@ class MetricsStage(Stage):
         """What is stored of an image, (rows, columns); arguments as of ``image_areas``."""
         return np.stack(image_confusion(prediction, truth, num_classes, unlabelled), axis=1)
 
-    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Compare label maps with ground truth, in the threads that read."""
-        classes = self.run.inputs.dataset.vocabulary.num_classes
-        predicted = self.predicted()
+    def pass_settings(self) -> dict[str, Any]:
+        """How ground truth is read."""
+        return self.settings()
 
-        def compare(row_id: str) -> NDArray[np.int64]:
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """Compare label maps with ground truth, which is read once, in the threads that read."""
+        stages: list[Any] = [self, *others]
+        predictions = {stage: stage.predicted() for stage in stages}
+
+        def compare(row_id: str) -> dict[MetricsStage, NDArray[np.int64]]:
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
-            prediction, unlabelled = predicted(row_id, sample, truth.shape)
-            return self.measure(prediction, truth, classes, unlabelled)
+            found = {self: self._compared(row_id, truth, predictions[self])}
+            for stage in (other for other, lacking in others.items() if row_id in lacking):
+                assert isinstance(stage, MetricsStage)
+                with suppress(ImageError, DamagedRow, RowGone):  # it then finds this out itself
+                    found[stage] = stage._compared(row_id, truth, predictions[stage])
+            return found
 
         for row_id, found in self.loaded(compare, ids):
-            yield NewRow(row_id, found)
+            for stage, values in found.items():
+                yield stage, [NewRow(row_id, values)]
+
+    def _compared(
+        self, row_id: str, truth: NDArray[np.int32], predicted: Predicted
+    ) -> NDArray[np.int64]:
+        """What is stored of an image by the label maps of this run."""
+        prediction, unlabelled = predicted(row_id, self._samples[row_id], truth.shape)
+        classes = self.run.inputs.dataset.vocabulary.num_classes
+        return self.measure(prediction, truth, classes, unlabelled)
 
     def predicted(self) -> Predicted:
         """What gives the label map of an image, and the value of its pixels without a label."""

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from sclip_core.encoder import TextBank
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.text import TEMPLATES
 from sclip_core.encoder.words import check_words
+from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
-from sclip_core.store.arrays import ArrayTable, NewRow
+from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow, RowGone
+from sclip_core.store.ledger import Row
 from sclip_core.store.tables import array_table
 
 
-class TextBankStage(Stage):
+class TextBankStage(SharingStage):
     """The vectors of the vocabulary's words, fp32."""
 
     name = "text_bank"
@@ -43,6 +47,10 @@ class TextBankStage(Stage):
             "words": list(self.run.inputs.dataset.vocabulary.queries),
         }
 
+    def pass_settings(self) -> dict[str, Any]:
+        """All but the words: a word of several lists is encoded once."""
+        return {name: value for name, value in self.settings().items() if name != "words"}
+
     def weights_sha256(self) -> str:
         """The digest of CLIP's weights."""
         return self.run.models.weights_sha256
@@ -55,14 +63,29 @@ class TextBankStage(Stage):
         """The words of the vocabulary, without repetitions."""
         return list(dict.fromkeys(self.run.inputs.dataset.vocabulary.queries))
 
-    def compute(self, ids: Iterable[str], shard: int) -> Iterator[NewRow]:
-        """Encode words, each in all templates."""
+    def compute_shared(
+        self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
+    ) -> Iterator[tuple[Stage, list[NewRow]]]:
+        """Encode words, each in all templates, but for those that another list has already."""
+        kept = [_kept_rows(stage, self.forced) for stage in self.together]
+        asking = {other: lacking & {*other.wanted()} for other, lacking in others.items()}
+        encode: Callable[[str], NDArray[np.float32]] | None = None
+        for word in ids:
+            vector = _kept(word, kept)
+            if vector is None:
+                encode = encode or self._encoded(shard)  # loads the model
+                vector = encode(word)
+            row = NewRow(word, vector)
+            yield self, [row]
+            for other in (stage for stage, lacking in asking.items() if word in lacking):
+                yield other, [row]
+
+    def _encoded(self, shard: int) -> Callable[[str], NDArray[np.float32]]:
+        """What encodes a word, (1, D)."""
         clip, templates = self.run.models.clip(shard), self.run.settings.template_set
         with self.run.lock:
             self._say_of_hub()
-        for word in ids:
-            vector = clip.encode_word(word, templates)
-            yield NewRow(word, vector.float().cpu().numpy()[None])
+        return lambda word: clip.encode_word(word, templates).float().cpu().numpy()[None]
 
     def _say_of_hub(self) -> None:
         """Say, the first time, what is to be known of the words of a tokenizer of the hub."""
@@ -91,6 +114,25 @@ class TextBankStage(Stage):
         )
 
 
+def _kept_rows(stage: Stage, forced: bool) -> tuple[Stage, Mapping[str, Row]]:
+    """The words that another list has; where all are made anew, those that were so already."""
+    rows = stage.rows()
+    return stage, {w: rows[w] for w in stage.fresh if w in rows} if forced else rows
+
+
+def _kept(
+    word: str, stages: Iterable[tuple[Stage, Mapping[str, Row]]]
+) -> NDArray[np.float32] | None:
+    """The vector of a word that another list has; None: none has."""
+    for stage, rows in stages:
+        if word in rows:
+            with suppress(DamagedRow, RowGone):
+                table: Any = stage.table
+                vector: NDArray[np.float32] = table.read(rows[word])
+                return vector
+    return None
+
+
 def word_notes(stages: Sequence[TextBankStage]) -> list[str]:
     """What a user should know of the words of a command's runs, a line each.
 
@@ -109,7 +151,8 @@ def _has_own_tokenizer(stage: TextBankStage) -> bool:
 
 def _checked(stages: Sequence[TextBankStage]) -> list[str]:
     run = stages[0].run
-    classes = run.inputs.dataset.vocabulary.named_words
+    vocabulary = run.inputs.dataset.vocabulary
+    classes = [*vocabulary.named_words, *((word, (word,)) for word in vocabulary.distractors)]
     templates = dict.fromkeys(stage.run.settings.template_set for stage in stages)
     spec = run.models.spec
     return check_words(load_tokenizer(spec), classes, templates, Path(spec.weights))
