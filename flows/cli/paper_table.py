@@ -48,9 +48,7 @@ def table(
     *runs: Runs,
     format: PaperFormat = None,
     output: PaperOutput = None,
-    score: Annotated[
-        str, Parameter(help="miou, macc, aacc, fwiou, ... (docs/metrics.md).")
-    ] = "miou",
+    score: Score = "miou",
     digits: Annotated[
         int, Parameter(help="Behind the point.", validator=Number(gte=0, lte=12))
     ] = 2,
@@ -75,7 +73,9 @@ def table(
             score=score,
             spread="interval" if intervals else plus_minus or "none",
             reference=reference,
-            rows=None if rows is None else [name for name in rows.split(",") if name],
+            rows=None
+            if rows is None
+            else [name.strip() for name in rows.split(",") if name.strip()],
             digits=digits,
             artifacts=artifacts,
             resamples=resamples,

@@ -55,9 +55,12 @@ class Tuned:
 
     @property
     def name(self) -> str:
-        """A name for files; the same runs, share and seed give the same."""
+        """A name for files; the same runs, candidates, share and seed give the same."""
         runs = list(self.pairs.run_ids)
-        identity = {"stage": "tune", "runs": runs, "part": self.part, "seed": self.seed}
+        identity: dict[str, Any] = {"stage": "tune", "runs": runs}
+        identity |= {"part": self.part, "seed": self.seed}
+        if len(self.candidates) < len(runs):
+            identity["candidates"] = list(self.candidates)
         return run_name(self.rows[0]["dataset"], artifact_key(identity))
 
     @property

@@ -144,3 +144,22 @@ def test_sparse_areas_and_groups_of_images_give_the_same(areas):
         np.testing.assert_array_equal(dense[name], sparse[name])
         assert grouped[name][0, 0] == pytest.approx(dense[name][0, 0])
         assert np.isnan(grouped[name][0, 1:]).all() == (name in ("miou_i5", "miou_c5"))
+
+
+@pytest.mark.parametrize(
+    ("name", "first"),
+    [
+        *((name, 0) for name in ("miou", "macc", "mprec", "mdice", "miou_c", "miou_c5", "biou")),
+        ("acc_small", 0),
+        ("acc_medium", 2),
+        ("acc_large", 4),
+    ],
+)
+def test_a_class_that_no_drawn_image_has_counts_as_in_the_dataset(name, first):
+    """Two images; one class is right in both, the other one is in the second alone."""
+    areas = np.zeros((3, 2, 6), np.int64)  # intersect, prediction, label; images; classes
+    areas[:, :, first] = 10
+    areas[:, 1, first + 1] = 5, 20, 10
+    drawn = resample([Areas(*areas)], {name: MEASURES[name]}, 20)[name][0]
+    assert drawn[0] < 100
+    np.testing.assert_array_equal(drawn, drawn[0])

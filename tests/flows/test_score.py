@@ -304,11 +304,36 @@ def test_the_higher_score_is_on_top(small, tmp_path, sclip):
     ]
     (tmp_path / "r.json").write_text(json.dumps(found))
     words = ("score", "--predictions", tmp_path / "r.json", *data(small, tmp_path / "a"))
+    assert predicted_by(sclip, words, tmp_path / "a") == {1}
+    for entry in found:
+        entry["score"] = 1 - entry["score"]
+    (tmp_path / "r.json").write_text(json.dumps(found))  # the same segments in another order
+    assert predicted_by(sclip, words, tmp_path / "a") == {0, 1}
+
+
+def predicted_by(sclip, words, artifacts) -> set[int | None]:
+    """The classes that the newest row says were predicted."""
     assert sclip(*words)[0] == 0
-    predicted = {
-        row["prediction_id"] for row in results.confusion("latest", tmp_path / "a").to_pylist()
-    }
-    assert predicted == {1}
+    rows = results.confusion("latest", artifacts).to_pylist()
+    return {row["prediction_id"] for row in rows}
+
+
+def test_other_classes_of_the_same_pngs_are_scored_again(small, tmp_path, sclip):
+    folder = tmp_path / "out"
+    folder.mkdir()
+    panoptic({str(n): np.full((48, 64), n % 2) for n in range(3)}, folder)
+    words = ("score", "--predictions", folder, *data(small, tmp_path / "a"))
+    assert predicted_by(sclip, words, tmp_path / "a") == {0, 1}
+    content = json.loads((folder / "pan.json").read_text())
+    for segment in (each for entry in content["annotations"] for each in entry["segments_info"]):
+        segment["category_id"] = 2
+    (folder / "pan.json").write_text(json.dumps(content))
+    assert predicted_by(sclip, words, tmp_path / "a") == {2}
+    with Image.open(folder / "pan" / "0.png") as image:
+        colours = np.array(image)
+    colours[:10] = 0  # of no segment
+    Image.fromarray(colours).save(folder / "pan" / "0.png")
+    assert predicted_by(sclip, words, tmp_path / "a") == {2, None}
 
 
 def test_segments_of_other_images_are_noted(small, tmp_path, sclip):

@@ -20,7 +20,7 @@ from sclip_core.datasets import Vocabulary
 from sclip_core.datasets.official_ids import category_ids, pixel_values
 from sclip_core.datasets.palettes import VOC_VOID, voc_colours
 from sclip_core.datasets.predictions import PredictionOptions
-from sclip_core.pipeline.scoring import ScoredPredictions, score, score_with
+from sclip_core.pipeline.scoring import ScoredPredictions, score, score_with, shifted
 from sclip_core.progress import Silent
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "scored.npz"
@@ -251,3 +251,15 @@ def test_categories_of_coco_are_classes_of_coco_object():
     stuff = pixel_values("coco_stuff")
     assert stuff is not None
     assert [stuff_table()[i] for i in stuff.of_classes if i is not None] == list(range(171))
+
+
+@pytest.mark.parametrize(
+    ("right", "after", "said"), [(20, 80, True), (40, 60, False), (10, 45, False)]
+)
+def test_a_shift_is_said_where_most_pixels_have_it_and_few_are_right(right, after, said):
+    pixels = {(0, 0): right, (0, 1): after, (0, None): 100 - right - after}
+    rows = [
+        {"label_id": label, "prediction_id": found, "pixels": count}
+        for (label, found), count in pixels.items()
+    ]
+    assert (shifted(rows) is not None) == said

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import io
+import json
 import re
 from decimal import Decimal
 from itertools import pairwise
@@ -21,6 +22,7 @@ from .runs import made_run
 
 CLASSES = 3
 SEED = {"csa": 1, "naclip": 2, "kk": 3}
+ODD = '$x$~%#"\\'  # a method's name in which each letter needs care
 
 
 def images(seed: int, count: int = 40, truth: int = 0, right: float = 0.6) -> dict[str, list]:
@@ -149,6 +151,10 @@ def test_the_mean_of_datasets_has_the_error_of_independent_draws(root):
         ({"num_failed": 2}, "own: 2 images failed, not 0; not as csa"),
         ({"split": "train"}, "own: split train, not val; not as csa"),
         ({"images_list": "easy.txt"}, "own: list of images easy.txt, not all; not as csa"),
+        ({"ground_truth": "b" * 8}, "own: ground_truth bbbbbbbb, not -; not as csa"),
+        ({"ignore_label": "0,255"}, "own: ignore_label 0,255, not -; not as csa"),
+        ({"exif": "ignore"}, "own: exif ignore, not -; not as csa"),
+        ({"distractors": "5 open"}, "own: distractors 5 open, not none; not as csa"),
     ],
 )
 def test_what_was_measured_on_something_else_is_marked(tmp_path, other, words):
@@ -176,6 +182,22 @@ def test_other_weights_in_a_row_are_marked_and_not_averaged(tmp_path):
         "no mean: marked on c",
     ]
     assert third.notes == ("a",)
+
+
+@pytest.mark.parametrize(
+    ("digest", "said"),
+    [
+        ("proxy_sha256", "c: second network (99999999), on a (00000000)"),
+        ("sam_encoder_sha256", "c: SAM (99999999), on a (00000000)"),
+        ("sam_sha256", "c: SAM (99999999), on a (00000000)"),
+    ],
+)
+def test_other_networks_beside_clip_are_marked(tmp_path, digest, said):
+    for dataset, letter in (("a", "0"), ("b", "0"), ("c", "9")):
+        made_run(tmp_path, f"{dataset}-x", images(1), dataset=dataset, **{digest: letter * 64})
+    table = results.matrix("a-x", "b-x", "c-x", artifacts=tmp_path)
+    assert table.notes[0][1] == said
+    assert np.isnan(table.cells[0][-1].value)
 
 
 def test_a_value_chosen_for_one_dataset_is_marked(tmp_path):
@@ -225,7 +247,7 @@ def test_refused(root, given, words):
 def marked(tmp_path_factory):
     """A table with every kind of mark, and names that need care."""
     root = tmp_path_factory.mktemp("marked")
-    for age, (method, right) in enumerate((("c_s*a", 0.5), ("<b>|&", 0.9), ("$x$~%#", 0.7))):
+    for age, (method, right) in enumerate((("c_s*a", 0.5), ("<b>|&", 0.9), (ODD, 0.7))):
         for place, dataset in enumerate(("d_1", "e|2")):
             count = 30 if (age, dataset) == (0, "e|2") else 40
             made_run(root, f"{dataset[0]}-{age}", images(age, count, right=right),
@@ -237,7 +259,7 @@ def marked(tmp_path_factory):
 
 def test_csv_holds_the_numbers(marked):
     rows = list(csv.DictReader(io.StringIO(WRITERS["csv"](marked))))
-    assert [row["method"] for row in rows] == ["c_s*a", "<b>|&", "$x$~%#"]
+    assert [row["method"] for row in rows] == ["c_s*a", "<b>|&", ODD]
     for row, line in zip(rows, marked.cells, strict=True):
         for column, cell in zip(marked.columns, line, strict=True):
             for name, number in (("", cell.value), ("_low", cell.low), ("_se", cell.error)):
@@ -256,7 +278,7 @@ def test_markdown_is_one_table_for_its_parser(marked):
              for cell in cells]  # fmt: skip
     assert texts[:4] == ["method", "d_1", "e|2", "mean"]
     lines = [texts[i : i + 4] for i in range(4, len(texts), 4)]
-    assert [line[0] for line in lines] == ["c_s*a", "<b>|&", "$x$~%#"]
+    assert [line[0] for line in lines] == ["c_s*a", "<b>|&", ODD]
     for line, found in zip(marked.cells, lines, strict=True):
         for cell, text in zip(line, found[1:], strict=True):
             assert text.startswith(marked.text(cell.value))
@@ -275,7 +297,8 @@ def test_latex_has_the_structure_of_a_table(marked):
     rows = [line.removesuffix(r" \\").split(" & ") for line in body.splitlines()[1:]]
     assert [len(row) for row in rows] == [4] * 3
     assert [row[0] for row in rows] == [
-        "c\\_s*a", r"\textless{}b\textgreater{}\textbar{}\&", r"\$x\$\textasciitilde{}\%\#"
+        "c\\_s*a", r"\textless{}b\textgreater{}\textbar{}\&",
+        r"\$x\$\textasciitilde{}\%\#{\char34}\textbackslash{}",
     ]  # fmt: skip
     assert [row[1].count(r"\textbf{") for row in rows] == [0, 1, 0]
     assert [row[1].count(r"\underline{") for row in rows] == [0, 0, 1]
@@ -300,7 +323,7 @@ def test_no_line_of_latex_is_the_option_of_the_break_before_it(marked):
     assert not re.search(r"\\\\\s*[*\[]", text)
     assert "\n{}[ ]: 95 \\% bootstrap" in text
     assert [line.split(" & ")[0] for line in text.splitlines() if " & " in line][1:] == [
-        "{}*a", "{}[2pt]", r"-{}-b-{}-{}-\char34{}"  # \textquotedbl is not in TeX's first encoding
+        "{}*a", "{}[2pt]", r"-{}-b-{}-{}-{\char34}"  # \textquotedbl is not in TeX's first encoding
     ]  # fmt: skip
 
 
@@ -312,6 +335,26 @@ def test_no_name_in_csv_is_a_formula(marked):
     found = list(csv.reader(io.StringIO(WRITERS["csv"](table))))
     assert [row[0] for row in found[1:]] == ["'=cmd|x", "'+a", "'-b", "'@c", "-", "-0.5", "1e-3"]
     assert found[0][1:3] == ["'=x", "'=x_low"]
+
+
+@pytest.mark.parametrize("form", ["markdown", "latex", "typst"])
+def test_what_stands_behind_a_plus_minus(root, form):
+    for spread in ("half", "se"):
+        table = results.matrix("a_1-csa", "b-csa", spread=spread, artifacts=root, resamples=200)
+        text = WRITERS[form](table).replace(r"$\pm$", "±")
+        for cell in table.cells[0]:
+            width = (cell.high - cell.low) / 2 if spread == "half" else cell.error
+            assert f"± {width:.2f}" in text
+        ways = ("half the width of the 95 %", "bootstrap standard error")
+        assert ways[spread == "se"] in text.replace("\\%", "%")
+        assert ways[spread != "se"] not in text.replace("\\%", "%")
+
+
+def test_names_are_strings_of_typst(marked):
+    found = re.findall(r'"(?:\\.|[^"\\])*"', WRITERS["typst"](marked))
+    texts = [json.loads(each) for each in found]
+    assert texts[:4] == ["method", "d_1", "e|2", "mean"]
+    assert {"c_s*a", "<b>|&", ODD, marked.text(marked.cells[0][0].value)} <= set(texts)
 
 
 def test_typst_compiles(marked):

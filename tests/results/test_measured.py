@@ -5,6 +5,7 @@ import pyarrow as pa
 import pytest
 
 from sclip_core import UserError, results
+from sclip_core.evaluation import bootstrap
 from sclip_core.results import files
 from sclip_core.results.derived import OF_CLASSES, OF_IMAGES, OF_RUNS
 
@@ -68,6 +69,31 @@ def test_scores_with_intervals(store):
     assert found["miou_c"]["value"] == pytest.approx(MIOU_C)
     assert found["miou_i5"]["value"] == pytest.approx(100 * (5 / 10 + 1 / 7) / 2)  # the worst
     assert found["miou"]["low"] is None  # three images
+
+
+@pytest.mark.parametrize("count", [4, 5])
+def test_five_images_have_an_interval(tmp_path, count):
+    made_run(tmp_path, "few", {f"{k}": [(3 + k, 9, 8), (1, 4, 5), (0, 0, 0)] for k in range(count)})
+    (row,) = results.scores("few", "miou", artifacts=tmp_path).to_pylist()
+    assert row["images"] == count
+    assert (row["low"] is not None) == (count == 5)
+
+
+def test_draws_are_those_of_the_bootstrap_with_the_same_seed(scenes_runs):
+    names = [results.find_run(name, scenes_runs) for name in ("latest~3", "latest~2")]
+    drawn = bootstrap(results.paired(names, scenes_runs).sparse, 100, seed=5)
+    given = {"artifacts": scenes_runs, "resamples": 100, "seed": 5}
+    for run, name in enumerate(names):
+        (row,) = results.scores(name, "macc", **given).to_pylist()
+        assert (row["value"], row["low"], row["high"]) == pytest.approx(drawn.of("macc", run))
+    row = results.compare(*names, scores="macc", **given).to_pylist()[0]
+    found = row["difference"], row["low"], row["high"]
+    assert found == pytest.approx(drawn.difference("macc", 1))
+    (gain,) = results.matrix(*names, score="macc", reference=names[0], **given).cells[1]
+    assert gain.difference == pytest.approx(drawn.difference("macc", 1))
+    (spread,) = results.matrix(*names, score="macc", spread="se", **given).cells[1]
+    assert (spread.value, spread.low, spread.high) == pytest.approx(drawn.of("macc", 1))
+    assert spread.error == pytest.approx(np.std(drawn.macc[1, 1:], ddof=1))
 
 
 def test_groups_in_scores_comparisons_and_queries(scenes_runs):

@@ -157,6 +157,17 @@ def test_of_equal_points_the_one_with_fewer_steps_wins(tmp_path):
     assert chosen.winner == 2
 
 
+def test_a_run_that_is_no_candidate_is_not_chosen_anywhere(tmp_path):
+    for name, right in (("a", 90), ("b", 50), ("c", 70)):
+        made_run(tmp_path, f"own-{name}", {i: two_class_image(right) for i in IDS})
+    runs = ["own-a", "own-b", "own-c"]
+    found = results.tuned(runs, default="own-a", artifacts=tmp_path, digests=DIGEST_OF,
+                          candidates=["own-b", "own-c"])  # fmt: skip
+    assert (found.winner, found.naive, found.best_of_rest) == (2, 2, 2)
+    assert found.optimism == 0
+    assert found.gain(found.winner, found.default).value == -10  # IoU of two classes, one of them 0
+
+
 def test_small_parts_and_absent_classes_are_said(tmp_path):
     tuning = [i for i in IDS if in_part(DIGEST_OF[i], 0.5)][:3]
     rest = [i for i in IDS if not in_part(DIGEST_OF[i], 0.5)][:6]
@@ -189,6 +200,22 @@ def test_the_file_of_a_tuning(noisy):
     ).to_pylist()
     assert [row["pamr_steps"] for row in joined] == [1, 2]
     assert all(row["miou_all"] == pytest.approx(row["miou"]) for row in joined)
+
+
+def test_another_tuning_is_another_file(noisy):
+    runs = ["own-1", "own-2", "own-3"]
+    ways = [
+        {},
+        {"part": 0.4},
+        {"seed": 1},
+        {"candidates": runs[1:]},
+        {"candidates": runs[:2]},
+    ]
+    found = [results.tuned(runs, **way, artifacts=noisy, digests=DIGEST_OF).name for way in ways]
+    found.append(results.tuned(runs[:2], artifacts=noisy, digests=DIGEST_OF).name)
+    assert len(set(found)) == len(found)
+    again = results.tuned(runs, candidates=runs, artifacts=noisy, digests=DIGEST_OF)
+    assert again.name == found[0]
 
 
 def test_refused(noisy):

@@ -65,17 +65,11 @@ class Values:
         Raises:
             UserError: a value is neither a class nor "no prediction".
         """
-        known = [n for n in self.numbers.of_classes if n is not None]
-        order = [k for k, n in enumerate(self.numbers.of_classes) if n is not None]
+        known = [n for n in self.numbers.of_classes if n is not None]  # all: pixels have no None
         try:
-            found = label_classes(
-                stored, len(known), False, self.numbers.of_none, name, None, known
-            )
+            return label_classes(stored, len(known), False, self.numbers.of_none, name, None, known)
         except StrayValueError:
             raise self._stray(stored, name) from None
-        if order != list(range(len(order))):
-            found = np.array([*order, NONE], np.int32)[found]
-        return found
 
     def of_colours(self, stored: NDArray[np.int32], name: str) -> NDArray[np.int32]:
         """The classes (H, W) of colours, 0xRRGGBB; `NONE` of those that the palette calls void.

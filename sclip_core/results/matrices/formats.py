@@ -14,7 +14,7 @@ DAGGER = "†"
 LATEX = {
     "\\": r"\textbackslash{}", "{": r"\{", "}": r"\}", "$": r"\$", "&": r"\&", "#": r"\#",
     "%": r"\%", "_": r"\_", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\char34{}",
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\char34}",
     "†": r"$\dagger$", "±": r"$\pm$", "−": r"$-$", "×": r"$\times$",
 }  # fmt: skip
 FORMULA = re.compile(r"[=+\-@\t\r]")  # how a cell begins that spreadsheets execute
