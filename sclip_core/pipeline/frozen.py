@@ -129,7 +129,7 @@ def _of_words(here: Vocabulary, frozen: Frozen, path: Path) -> Iterator[str]:
     if tuple(one.value for one in there) != here.numbers:
         yield "the classes have other values in the label maps"
     if (frozen.distractors, frozen.closed) != (here.distractors, here.closed):
-        yield f"it has {number_of(len(frozen.distractors), 'distractor')}: {advice}"
+        yield f"its distractors, or how they are read, are not those here: {advice}"
 
 
 def _of_weights(run: Run, frozen: Frozen, path: Path) -> Iterator[str]:

@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from sclip_core.config import UserError, resolve
 from sclip_core.config.frozen import FrozenImage, digest_of, read_frozen
 from sclip_core.pipeline import freezing
 from sclip_core.pipeline.freezing import freeze
-from sclip_core.pipeline.frozen import compare_after, compare_before
+from sclip_core.pipeline.frozen import _of_weights, compare_after, compare_before
 from sclip_core.pipeline.pipeline import Finished, run_pipeline
 from sclip_core.pipeline.run import Run
 from sclip_core.progress import Silent
@@ -382,3 +383,52 @@ def test_a_file_that_holds_no_run(tmp_path):
         read_frozen(tmp_path / "pipeline.yaml")
     with pytest.raises(UserError, match=r"gone.yaml cannot be read: No such file"):
         read_frozen(tmp_path / "gone.yaml")
+
+
+@pytest.mark.parametrize(
+    ("change", "line"),
+    [
+        (
+            {"distractors": ["sand"]},
+            "its distractors, or how they are read, are not those here: pass --cl",
+        ),
+        ({"closed": True}, "its distractors, or how they are read"),
+        ({"classes": None}, "the classes have other values in the label maps"),
+    ],
+)
+def test_other_words_than_the_classes_names_tell(change, line, file, voc, tmp_path):
+    def edit(content: Any) -> None:
+        if change.get("classes", True) is None:
+            content["frozen"]["classes"][3]["value"] += 100
+        else:
+            content["frozen"].update(change)
+
+    changed(file, edit)
+    with pytest.raises(UserError, match=line):
+        again(file, tmp_path / "a", data_root=voc)
+
+
+def test_the_weights_of_every_network_are_compared(file):
+    own = {name: f"{k}" * 64 for k, name in enumerate(("clip", "second", "sam", "masks"), 1)}
+    run: Any = SimpleNamespace(
+        settings=SimpleNamespace(mode="hybrid", stages=("proposals",)),
+        chosen=SimpleNamespace(method=SimpleNamespace(second_taps=(1,), reads_sam=True)),
+        models=SimpleNamespace(
+            weights_sha256=own["clip"],
+            second_sha256=lambda settings: own["second"],
+            sam_trunk_sha256=lambda settings: own["sam"],
+            masks_sha256=own["masks"],
+        ),
+    )
+    frozen = read_frozen(file)
+    same = frozen.model_copy(update={"weights": own})
+    assert list(_of_weights(run, same, file)) == []
+    for name, words in (
+        ("clip", "weights"),
+        ("second", "weights of the second network"),
+        ("sam", "weights of SAM's encoder"),
+        ("masks", "weights of SAM"),
+    ):
+        other = frozen.model_copy(update={"weights": {**own, name: "f" * 64}})
+        (line,) = _of_weights(run, other, file)
+        assert line.startswith(f"{words}: sha256 {'f' * 16} in run.yaml, {own[name][:16]} here")
