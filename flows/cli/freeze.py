@@ -38,8 +38,10 @@ def freeze(
     """
     from flows.cli.results import warnings_as_lines
     from sclip_core.pipeline.freezing import freeze as frozen
+    from sclip_core.pipeline.freezing import refuse_other
 
     check_target(output, (".yaml", ".yml"), what="the frozen run")
+    refuse_other(output)
     moved = {"data_root": data_root, "images": images, "labels": labels, "classes": classes}
     with warnings_as_lines():
         found = frozen(run, artifacts, **moved)

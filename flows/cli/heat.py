@@ -7,6 +7,7 @@ import re
 import zipfile
 from collections.abc import Iterable, Mapping
 from functools import partial
+from itertools import chain, count
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 ARRAYS = ".npz"
 FIGURES = (".pdf", ".svg", ".png")
+LONGEST = 200  # bytes of a file's name; systems take 255, endings included
 
 
 def check_heat(target: Path, asked: Iterable[str], taken: Iterable[Path], single: bool) -> None:
@@ -95,9 +97,11 @@ def file_names(words: Iterable[str]) -> list[str]:
     """
     found: list[str] = []
     for word in words:
-        name = re.sub(r"[^\w -]", "_", word)[:100].strip() or "_"
-        times = sum(other == name or other.startswith(f"{name}-") for other in found)
-        found.append(f"{name}-{times + 1}" if name in found else name)
+        name = (
+            re.sub(r"[^\w -]", "_", word).encode()[:LONGEST].decode(errors="ignore").strip() or "_"
+        )
+        others = (f"{name}-{number}" for number in count(2))
+        found.append(next(each for each in chain([name], others) if each not in found))
     return found
 
 

@@ -42,6 +42,10 @@ def score_columns(
     for run in runs:
         try:
             pairs = paired([run["run_id"]], artifacts)
+        except UserError as error:  # its tables are damaged or gone
+            refused.append(error)
+            continue
+        try:
             grouped = measures_of((), groups, pairs.class_names)
         except UserError as error:
             refused.append(error)

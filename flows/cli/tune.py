@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Part = Annotated[
     float, Parameter(help="Share of the images to choose on; an image's part follows from it.")
 ]
-Seed = Annotated[int, Parameter(help="Of the parts, and of the trials.", validator=Number(gte=0))]
+Seed = Annotated[
+    int, Parameter(help="Of the parts, and of the trials.", validator=Number(gte=0, lt=1 << 63))
+]
 Trials = Annotated[
     int | None,
     Parameter(

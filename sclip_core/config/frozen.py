@@ -8,12 +8,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, NamedTuple, Self
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from sclip_core.config.errors import UserError, shown
 from sclip_core.config.yaml_file import load_yaml
@@ -27,6 +28,10 @@ PLACES = (
     "data_root", "images", "labels", "classes", "vocabulary", "images_list", "palette", "masks",
     "sam_checkpoint", "proxy_weights",
 )  # fmt: skip
+HIGHEST = (1 << 16) - 1  # value of a class in label maps
+Value = Annotated[int, Field(ge=0, le=HIGHEST)]
+Word = Annotated[str, Field(pattern=r"\S")]
+Score = Literal["miou", "macc", "aacc"]
 
 
 class FrozenImage(NamedTuple):
@@ -70,9 +75,9 @@ class _Part(BaseModel):
 class FrozenClass(_Part):
     """A class: its name, its words, and its value in label maps."""
 
-    name: str
-    words: tuple[str, ...]
-    value: int
+    name: Word
+    words: Annotated[tuple[Word, ...], Field(min_length=1)]
+    value: Value
 
 
 class FrozenImages(_Part):
@@ -94,16 +99,16 @@ class Frozen(_Part):
     created_at: str
     num_images: int
     num_failed: int
-    scores: dict[str, float]
+    scores: dict[Score, Annotated[float, Field(allow_inf_nan=False)]]
     """mIoU, mAcc and aAcc in percent, to the last digit."""
     weights: dict[str, str]
     """The sha256 of each file of weights: clip, second, sam, masks."""
     classes: tuple[FrozenClass, ...]
     built_in_words: bool = False
     """Whether the words are those that come with the benchmark."""
-    unlabelled: dict[int, str] = {}
+    unlabelled: dict[Value, str] = {}
     """Values of label maps that are no class, with their names."""
-    distractors: tuple[str, ...] = ()
+    distractors: tuple[Word, ...] = ()
     """Words of no class."""
     closed: bool = False
     """Whether no pixel may become one of them."""
@@ -114,6 +119,22 @@ class Frozen(_Part):
     """Of the artifact of each stage."""
     versions: dict[str, str] = {}
 
+    @model_validator(mode="after")
+    def _is_whole(self) -> Self:
+        """See that no class is there twice, and that only files are asked for.
+
+        Raises:
+            ValueError: one is, or the name of another setting.
+        """
+        names = [one.name for one in self.classes]
+        values = [*(one.value for one in self.classes), *self.unlabelled]
+        for what, found in (("name", names), ("value", values)):
+            if twice := [each for each, times in Counter(found).items() if times > 1]:
+                raise ValueError(f"classes: two have the {what} {shown(twice[0])}")
+        if others := [name for name in self.needs if name not in (*PLACES, "model", "pretrained")]:
+            raise ValueError(f"needs: {shown(others[0])} is no setting that is a file")
+        return self
+
     def listed(self, path: Path) -> tuple[FrozenImage, ...]:
         """The images, of the file that this was read from.
 
@@ -122,7 +143,13 @@ class Frozen(_Part):
         """
         text = self.images.list
         if text is None:
-            beside = path.parent / (self.images.file or "")
+            name = self.images.file or ""
+            if name != os.path.basename(name) or name in ("", ".", ".."):
+                raise UserError(
+                    f"{path}, section {SECTION}: images.file is {shown(name)}: expected the name "
+                    "of a file beside it; freeze the run again"
+                )
+            beside = path.parent / name
             try:
                 text = beside.read_text("utf-8")
             except (OSError, ValueError):
@@ -202,10 +229,9 @@ def frozen_of(section: Any, path: Path) -> Frozen:
         return Frozen.model_validate(section)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(map(str, first["loc"])) or SECTION
-        raise UserError(
-            f"{path}, section {SECTION}: {name}: {first['msg']}; freeze the run again"
-        ) from None
+        name = ".".join(map(str, first["loc"]))
+        said = f"{name}: {first['msg']}" if name else first["msg"].removeprefix("Value error, ")
+        raise UserError(f"{path}, section {SECTION}: {said}; freeze the run again") from None
 
 
 def implied(path: Path, section: Any) -> dict[str, Any]:

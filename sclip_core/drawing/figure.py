@@ -19,7 +19,7 @@ from PIL import Image
 
 from sclip_core.config import UserError
 from sclip_core.config.optional import optional
-from sclip_core.drawing.panels import resized
+from sclip_core.drawing.panels import resized, resized_size
 
 FORMATS = (".pdf", ".svg", ".png")
 INK = "#000000"
@@ -32,6 +32,7 @@ BESIDE = 0.5  # of the font size, between a swatch and its name
 APART = 1.4  # of the font size, between a name and the next swatch
 TALLEST = 1.0  # of a picture's width, its height: upright pictures are narrower
 MOST_PIXELS = 50_000  # of a side: matplotlib draws less than 65,536
+MOST_AREA = 150_000_000  # pixels of the pictures together; each takes a dozen bytes while drawn
 ELLIPSIS, MINUS = "…", "−"
 # Text stays text that can be searched and edited; most venues ask for TrueType in a PDF.
 EMBEDDED = {"pdf.fonttype": 42, "svg.fonttype": "none", "svg.hashsalt": "sclip"}
@@ -73,8 +74,13 @@ class Look:
         """Pixels that a picture is wide where there are so many in a row.
 
         Raises:
-            UserError: less than 20.
+            UserError: less than 20, or a wider row than can be drawn.
         """
+        if self.pixels > MOST_PIXELS:
+            raise UserError(
+                f"a figure {self.pixels:,} pixels wide: at most {MOST_PIXELS:,} can be drawn; pass "
+                "a smaller --dpi or --width"
+            )
         gap = round(GAP * self.dpi)
         wide = (self.pixels - (columns - 1) * gap) // columns
         if wide < 20:
@@ -102,9 +108,14 @@ class Look:
 
 def fitted(image: NDArray[np.uint8], width: int) -> Image.Image:
     """The image (H, W, 3) at the size of a cell: of its width, and at most ``TALLEST`` as high."""
-    height = round(TALLEST * width)
-    factor = min(width / image.shape[1], height / image.shape[0])
-    return resized(image, max(1, round(factor * max(image.shape[:2]))))
+    return resized(image, max(fitted_size(image, width)))
+
+
+def fitted_size(image: NDArray[np.uint8], width: int) -> tuple[int, int]:
+    """Width and height of an image (H, W, 3) in a cell of this width."""
+    high, wide = image.shape[:2]
+    factor = min(width / wide, round(TALLEST * width) / high)
+    return resized_size(wide, high, max(1, round(factor * max(high, wide))))
 
 
 class Layout:

@@ -18,6 +18,7 @@ from sclip_core.exports.png import write_png
 from sclip_core.exports.polygons import write_geojson
 from sclip_core.exports.stored import Segmented, StoredRun
 
+FARTHEST = 10_000  # pixels by which a polygon may leave the edges
 Each = Callable[[Segmented], object]
 
 
@@ -107,6 +108,8 @@ def check_export(format: str, path: Path, options: Options) -> None:
             known = ", ".join(key for key, each in FORMATS.items() if name in each.reads)
             flag = name.replace("_", "-")
             raise UserError(f"--{flag} is for the formats {known}: {format} does not read it")
+    if not 0 <= options.simplify <= FARTHEST:
+        raise UserError(f"--simplify {options.simplify:g}: expected 0 to {FARTHEST:,} pixels")
     if chosen.ending:
         check_file(path, chosen.ending)
     else:

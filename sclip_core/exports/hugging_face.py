@@ -190,5 +190,6 @@ def _two(value: float | None) -> str:
 
 
 def _cell(value: object) -> str:
-    """A value in a table of Markdown."""
-    return str(value).replace("|", "\\|").replace("\n", " ")
+    """A value in a table of Markdown, without a tag of HTML."""
+    text = str(value).replace("&", "&amp;").replace("<", "&lt;")
+    return text.replace("|", "\\|").replace("\n", " ")

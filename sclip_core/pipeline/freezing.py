@@ -7,6 +7,8 @@ written only after the data that is here has given the same id.
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,6 +18,7 @@ import yaml
 
 from sclip_core.config import ROLES, STAGES, Settings, UserError, resolve, tables
 from sclip_core.config.frozen import (
+    DIGITS,
     FORMAT,
     PLACES,
     SECTION,
@@ -50,6 +53,7 @@ WEIGHTS = {  # columns of ``runs``, by the names of the file
 SCORES = ("miou", "macc", "aacc")
 MOST_INSIDE = 10_000  # images; the list of more is a file of its own
 WEIGHT_FILES = (".safetensors", ".pt", ".pth", ".bin", ".ckpt")
+LISTED = re.compile(rf"([0-9a-f]{{{DIGITS}}}|{UNREAD}) ([0-9a-z]+|{UNREAD}) .")  # an image's line
 HEAD = """\
 # The run {run_id}, as `sclip freeze` wrote it down. To run it again and compare:
 #   sclip run --config {name} {flags}
@@ -72,8 +76,10 @@ class FrozenRun(NamedTuple):
             What was written.
 
         Raises:
+            UserError: a file of another kind is there.
             DiskError: a file could not be written.
         """
+        refuse_other(path)
         lines = "".join(f"{image.line}\n" for image in self.images)
         about: dict[str, Any] = {"count": len(self.images), "sha256": digest_of(self.images)}
         about |= {"some": True} if self.some else {}
@@ -87,9 +93,38 @@ class FrozenRun(NamedTuple):
         text = HEAD.format(run_id=self.run_id, name=path.name, flags=" ".join(flags))
         text += yaml.dump(content, Dumper=_Plain, sort_keys=False, allow_unicode=True, width=10**6)
         if large:
+            _refuse_other_list(beside)
             write_whole(beside, lambda target: target.write_text(lines, "utf-8"))
         write_whole(path, lambda target: target.write_text(text, "utf-8"))
         return [path, beside] if large else [path]
+
+
+def refuse_other(path: Path) -> None:
+    """See that a frozen run replaces no settings file of a user's own.
+
+    Raises:
+        UserError: there is a file that `sclip freeze` did not write.
+    """
+    if os.path.lexists(path) and f"\n{SECTION}:" not in f"\n{_content(path)}":
+        raise UserError(f"{path} is there and holds no frozen run: choose another name")
+
+
+def _refuse_other_list(path: Path) -> None:
+    """The same for the list of images beside it, whose lines begin with two digests."""
+    lines = _content(path).splitlines() if os.path.lexists(path) else []
+    if not all(map(LISTED.match, lines)):
+        raise UserError(
+            f"{path} is there and is no list of a frozen run's images: choose another name for "
+            "the frozen run"
+        )
+
+
+def _content(path: Path) -> str:
+    """What is in a file; nothing where that is no text or cannot be read."""
+    try:
+        return path.read_text("utf-8")
+    except (OSError, ValueError):
+        return "-"
 
 
 class _Line(dict[str, Any]):

@@ -197,7 +197,8 @@ def compare_after(finished: Finished) -> list[str]:
     names = {"miou": "mIoU", "macc": "mAcc", "aacc": "aAcc"}
     if finished.run_id == frozen.run_id:
         if not apart:
-            return [f"same run as frozen: {frozen.run_id}, mIoU equal to the last digit"]
+            equal = ", mIoU equal to the last digit" if "miou" in frozen.scores else ""
+            return [f"same run as frozen: {frozen.run_id}{equal}"]
         told = "; ".join(
             f"{names[n]} {scores[n]!r} here, {frozen.scores[n]!r} there" for n in apart
         )
@@ -206,8 +207,10 @@ def compare_after(finished: Finished) -> list[str]:
             "versions round otherwise"
         ]
     here = {name: outcome.key for name, outcome in finished.outcomes.items()}
-    first = next(name for name in STAGES if here.get(name) != frozen.keys.get(name))
+    first = next((name for name in STAGES if here.get(name) != frozen.keys.get(name)), None)
+    why = f"the key of {first} is the first that differs" if first else "no key differs"
+    there = frozen.scores.get("miou", float("nan"))
     return [
-        f"not the run of {path.name}, {frozen.run_id}: the key of {first} is the first that "
-        f"differs; mIoU {row['miou']:.2f} here, {frozen.scores.get('miou', float('nan')):.2f} there"
+        f"not the run of {path.name}, {frozen.run_id}: {why}; mIoU {row['miou']:.2f} here, "
+        f"{there:.2f} there"
     ]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,7 +22,15 @@ from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
 from sclip_core.datasets.known_colours import KNOWN, class_colours
 from sclip_core.drawing.colours import palette
-from sclip_core.drawing.figure import FORMATS, Layout, Look, Swatch, fitted
+from sclip_core.drawing.figure import (
+    FORMATS,
+    MOST_AREA,
+    Layout,
+    Look,
+    Swatch,
+    fitted,
+    fitted_size,
+)
 from sclip_core.drawing.figures import panels
 from sclip_core.drawing.panels import ALPHA, WRONG, mistaken, painted
 from sclip_core.evaluation.areas import class_shares
@@ -110,7 +120,10 @@ def write_panels(
     colours = colours_of(style.palette, pairs.class_names)
     chosen = chosen_images(images, pairs, seed)
     maps = [LabelMaps(root, row, data_root) for row in rows]
-    shown = _read(chosen, pairs, Source(root, rows[0], data_root), maps)
+    source = Source(root, rows[0], data_root)
+    if os.path.exists(target) and source.has_file(target):
+        raise UserError(f"{target} is an image or a label map of the dataset: choose another path")
+    shown = _read(chosen, pairs, source, maps)
     layout = _laid_out(shown, columns, captions, pairs.class_names, colours, style)
     with written_to(target, "choose another path"):
         write_whole(target, partial(_save, layout, target))
@@ -254,8 +267,14 @@ def _laid_out(
 ) -> Layout:
     """The figure."""
     cell = style.look.cell(len(columns))
-    rows = []
+    rows, area = [], 0
     for image_id, each in shown.items():
+        area += len(columns) * math.prod(fitted_size(each.image, cell))
+        if area > MOST_AREA:
+            raise UserError(
+                f"pictures of more than {MOST_AREA:,} pixels together: pass fewer images, or a "
+                "smaller --dpi or --width"
+            )
         photo = fitted(each.image, cell)
         try:
             rows.append([_drawn(column, each, photo, colours, style.alpha) for column in columns])

@@ -6,6 +6,7 @@ Its images and ground truth are where they were then; its label maps are in the 
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
@@ -197,6 +198,12 @@ class Source:
     def __contains__(self, image_id: str) -> bool:
         """Whether the dataset still has an image."""
         return image_id in self._samples
+
+    def has_file(self, path: Path) -> bool:
+        """Whether a file that is there is one of its images or label maps."""
+        files = (file for each in self._samples.values() for file in (each.image, each.label))
+        local = (os.path.realpath(file) for file in files if isinstance(file, Path))
+        return os.path.realpath(path) in local
 
     def digest(self, image_id: str) -> str:
         """Of the bytes of an image.

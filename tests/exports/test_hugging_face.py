@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 
@@ -12,6 +13,7 @@ from huggingface_hub import DatasetCard
 from sclip_core import UserError
 from sclip_core.config import ImageError
 from sclip_core.exports import to_dataset, write_dataset
+from sclip_core.exports.hugging_face import card
 from sclip_core.results import image_areas
 
 
@@ -101,3 +103,8 @@ def test_without_the_library(tmp_path, dense, monkeypatch):
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UserError, match=r"^datasets is not installed: .*\[hub\]'$"):
         write_dataset(dense, tmp_path / "run")
+
+
+def test_no_name_is_a_tag_in_the_card(dense):
+    named = dataclasses.replace(dense, class_names=("<b>a|b</b> & c", *dense.class_names[1:]))
+    assert "\n0. &lt;b>a\\|b&lt;/b> &amp; c\n" in card(named)

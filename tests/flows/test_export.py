@@ -127,6 +127,15 @@ def test_an_empty_folder_is_taken(sclip, scenes_runs, tmp_path):
     assert len(list((tmp_path / "maps").iterdir())) == 8
 
 
+@pytest.mark.parametrize("pixels", ["inf", "1e300", "-1", "nan"])
+def test_a_distance_that_no_polygon_has(sclip, scenes_runs, tmp_path, pixels):
+    given = ("--format", "polygons", "-o", tmp_path / "p.json", "--artifacts", scenes_runs)
+    code, out, err = sclip("export", "latest", *given, f"--simplify={pixels}")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--simplify" in err
+    assert not list(tmp_path.iterdir())
+
+
 def test_components_and_simplify_reach_the_file(sclip, scenes_runs, tmp_path):
     given = ("--format", "polygons", "-o", tmp_path / "run.json", "--artifacts", scenes_runs)
     assert sclip("export", "latest~3", *given, "--components", "--simplify", "2")[0] == 0

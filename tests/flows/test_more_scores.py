@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import pytest
 
 from sclip_core import results
@@ -23,6 +25,24 @@ def test_results_have_the_columns_that_are_asked_for(sclip, scenes_runs):
     assert f"{newest['fwiou']:.2f}" in cells
     assert f"{newest['miou_i']:.2f}" in cells
     assert "-" in cells  # nobody asked for its boundaries
+
+
+def test_a_run_whose_tables_are_damaged_has_no_score(sclip, scenes_runs, tmp_path):
+    """Not those of the run before it; where no run has any, a line says why."""
+    artifacts = shutil.copytree(scenes_runs, tmp_path / "a")
+    rows = results.runs(artifacts).to_pylist()
+    words = ("results", "--scores", "mdice", "--artifacts", artifacts)
+    for row in rows[1:]:
+        (artifacts / "results" / "class_iou" / f"{row['run_id']}.parquet").write_bytes(b"x")
+    code, out, _ = sclip(*words)
+    assert code == 0
+    for row in rows:
+        line = next(line for line in out.splitlines() if row["run_id"] in line)
+        assert (line.split("│")[-2].strip() == "-") == (row is not rows[0])
+    (artifacts / "results" / "class_iou" / f"{rows[0]['run_id']}.parquet").write_bytes(b"x")
+    code, out, err = sclip(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "cannot be read" in err
 
 
 def test_a_comparison_of_other_scores(sclip, scenes_runs, tmp_path):

@@ -43,6 +43,8 @@ def test_a_figure(scenes_runs, tmp_path, sclip):
         ("--images worst:1 -o {}/f.pdf --palette vok", "sclip: no palette 'vok'"),
         ("--images changed:1 -o {}/f.pdf", "pass two or more"),
         ("--images worst:1 -o {}/f.pdf --alpha 2", "--alpha"),
+        ("--images worst:1 -o {}/f.png --width 100in --dpi 1200", "a figure 120,000 pixels wide"),
+        ("--images worst:9 -o {}/f.png --width 41in --dpi 1200", "pictures of more than 150,000,"),
     ],
 )
 def test_a_mistake_is_one_line(scenes_runs, tmp_path, sclip, flags, line):
@@ -50,6 +52,18 @@ def test_a_mistake_is_one_line(scenes_runs, tmp_path, sclip, flags, line):
     code, out, err = sclip("panels", "latest", *words, "--artifacts", scenes_runs)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert line in err
+
+
+def test_no_file_of_the_dataset_is_replaced(small, tmp_path, sclip):
+    artifacts, label = tmp_path / "artifacts", small / "labels" / "0.png"
+    assert sclip("run", "--direct", *flags(small, artifacts))[0] == 0
+    (tmp_path / "link.png").symlink_to(small / "images" / "0.png")
+    for file in (label, small / "images" / "0.png", tmp_path / "link.png"):
+        before = file.read_bytes()
+        words = ("panels", "--images", "0", "-o", file, "--artifacts", artifacts)
+        line = f"sclip: {file} is an image or a label map of the dataset: choose another path\n"
+        assert sclip(*words) == (2, "", line)
+        assert file.read_bytes() == before
 
 
 def test_what_another_tool_predicted_is_beside_a_run(small, tmp_path, sclip):

@@ -336,6 +336,18 @@ def test_other_classes_of_the_same_pngs_are_scored_again(small, tmp_path, sclip)
     assert predicted_by(sclip, words, tmp_path / "a") == {2, None}
 
 
+def test_segments_of_other_images_are_noted(small, tmp_path, sclip):
+    one = {"category_id": 1, "segmentation": rle(np.ones((48, 64), np.uint8), 1)}
+    found = [{"image_id": i, **one} for i in (0, 1, 2, 77, 77, 78)]
+    (tmp_path / "r.json").write_text(json.dumps(found))
+    words = ("score", "--predictions", tmp_path / "r.json", *data(small, tmp_path / "a"))
+    code, _, err = sclip(*words)
+    assert code == 0
+    assert "r.json: 3 segments of 2 images that the data does not have left out: 77, 78" in err
+    (tmp_path / "r.json").write_text(json.dumps(found[:3]))
+    assert "left out" not in sclip(*words)[2]
+
+
 def test_results_have_the_numbers_of_the_annotations_that_are_the_truth(small, tmp_path, sclip):
     """As pycocotools' ``loadRes``: neither images nor categories are named in the results."""
     listed = {

@@ -143,6 +143,15 @@ BAD: dict[str, tuple[Callable[[Path], None], str]] = {
         only_json(segments(segmentation={"size": [4, 4], "counts": [16]})),
         "a mask of 4x4 pixels (width x height), the image has 64x48",
     ),
+    "a score that is no number": (
+        only_json(segments(score="0.5")),
+        "segment 0: 'score' is '0.5'; expected a number, or no score in the whole file",
+    ),
+    "a score that none is compared with": (
+        only_json(segments(score=float("nan"))),
+        "segment 0: 'score' is nan; expected a number",
+    ),
+    "a score beyond floats": (only_json(segments(score=10**400)), "segment 0: 'score' is 1000"),
     "boxes alone": (only_json(segments(segmentation=None)), "boxes alone do not tell"),
     "no PNGs": (
         only_json([{"image_id": 0, "file_name": "0.png", "segments_info": []}]),

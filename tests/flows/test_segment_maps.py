@@ -92,6 +92,14 @@ class TestHeat:
 
     def test_file_names_differ(self):
         assert file_names(["a/b", "a:b", "a b", ""]) == ["a_b", "a_b-2", "a b", "_"]
+        assert file_names(["a?b", "a_b-2", "a!b"]) == ["a_b", "a_b-2", "a_b-3"]
+        assert file_names(["a?b", "a_b-3", "a!b"]) == ["a_b", "a_b-3", "a_b-2"]
+
+    def test_no_name_is_longer_than_a_file_system_takes(self):
+        long = ["碗" * 300, "碗" * 301]
+        first, second = file_names(long)
+        assert first != second
+        assert all(len(f"{name}.npy".encode()) <= 255 for name in (first, second))
 
 
 class TestAttention:

@@ -130,3 +130,11 @@ def test_refused(many, tmp_path, sclip, options, words):
     code, _, err = sclip("tune", "--direct", *flags(many, tmp_path / "artifacts"), *options)
     assert code == 2
     assert words in err.splitlines()[-1]
+
+
+def test_a_seed_that_no_table_holds_is_refused_first(many, tmp_path, sclip):
+    words = [*flags(many, tmp_path / "a", pamr_steps="0,1"), "--seed", str(1 << 63)]
+    code, out, err = sclip("tune", "--direct", *words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert "--seed" in err
+    assert not (tmp_path / "a").exists()

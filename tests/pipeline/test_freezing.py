@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import shutil
 from pathlib import Path
@@ -312,16 +313,68 @@ def test_names_in_the_list(name):
     [
         (lambda c: c["frozen"].update(format=2), "has format 2, this sclip reads 1: update it"),
         (lambda c: c["frozen"].pop("weights"), "section frozen: weights: Field required"),
-        (lambda c: c.update(frozen=3), "section frozen: frozen: Input should be"),
+        (lambda c: c.update(frozen=3), "section frozen: Input should be"),
         (lambda c: c.update(frosen=c.pop("frozen")), "unknown key in .* 'frosen'. Did you mean 'f"),
         (lambda c: c["frozen"]["images"].update(list="a b c\n"), "expected 4 images, found 1"),
         (lambda c: c["frozen"]["images"].update(list="a\n"), "expected 4 images, found 0"),
+        (
+            lambda c: c["frozen"]["images"].update(list=None, file="../run.yaml"),
+            "images.file is '../run.yaml': expected the name of a file beside it",
+        ),
+        (lambda c: c["frozen"]["classes"][1].update(value=-5), r"frozen: classes.1.value: Input"),
+        (lambda c: c["frozen"]["classes"][1].update(value=1 << 16), r"frozen: classes.1.value: In"),
+        (lambda c: c["frozen"]["classes"][1].update(value=0), "classes: two have the value 0;"),
+        (lambda c: c["frozen"]["classes"][1].update(name=" "), r"classes.1.name: String should"),
+        (lambda c: c["frozen"]["classes"][1].update(words=[]), r"classes.1.words: Tuple should"),
+        (lambda c: c["frozen"].update(needs=["nosuch"]), "needs: 'nosuch' is no setting that is"),
+        (lambda c: c["frozen"]["scores"].update(miou=float("nan")), r"scores.miou: Input should"),
+        (lambda c: c["frozen"]["scores"].update(best=1.0), r"scores.best.\[key\]: Input should"),
     ],
 )
 def test_a_file_that_was_spoilt(change, line, file, voc, tmp_path):
     changed(file, change)
     with pytest.raises(UserError, match=line):
         again(file, tmp_path / "a", data_root=voc)
+
+
+def test_classes_of_one_name(file):
+    def twice(content):
+        classes = content["frozen"]["classes"]
+        classes[1]["name"] = classes[0]["name"]
+
+    with pytest.raises(UserError, match="frozen: classes: two have the name '"):
+        read_frozen(changed(file, twice))
+
+
+def test_a_changed_id_and_a_missing_score(file, finished_once):
+    """What is compared after the run, with files that no run gives."""
+    finished = finished_once[1]
+    before = finished.settings.model_copy(update={"frozen": file})
+    finished = dataclasses.replace(finished, settings=before)
+    changed(file, lambda c: c["frozen"]["scores"].clear())
+    assert compare_after(finished) == [f"same run as frozen: {finished.run_id}"]
+    changed(file, lambda c: c["frozen"].update(run_id="another"))
+    assert "run.yaml, another: no key differs; mIoU " in compare_after(finished)[0]
+
+
+def test_no_file_of_another_kind_is_replaced(artifacts, voc, tmp_path, monkeypatch):
+    monkeypatch.setattr(freezing, "MOST_INSIDE", 3)
+    found, file, beside = (
+        freeze("latest", artifacts),
+        tmp_path / "a.yaml",
+        tmp_path / "a.images.txt",
+    )
+    file.write_text("sclip:\n  model: ViT-B-16\n")
+    with pytest.raises(UserError, match=r"a.yaml is there and holds no frozen run"):
+        found.write(file)
+    file.unlink()
+    beside.write_text("a list of\nimages of mine\n")
+    with pytest.raises(UserError, match=r"a.images.txt is there and is no list"):
+        found.write(file)
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.images.txt"]
+    assert beside.read_text() == "a list of\nimages of mine\n"
+    beside.unlink()
+    assert found.write(file) == found.write(file) == [file, beside]
 
 
 def test_a_file_that_holds_no_run(tmp_path):

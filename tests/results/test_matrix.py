@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import re
@@ -310,6 +311,30 @@ def test_latex_has_the_structure_of_a_table(marked):
         notes = text[text.index(r"\raggedright") :]
         bare = re.findall(rf"(?<!\\){re.escape(letter)}", re.sub(r"\$(\\|\^)[^$]*\$", "", notes))
         assert not bare, letter
+
+
+def test_no_line_of_latex_is_the_option_of_the_break_before_it(marked):
+    r"""``\\\\`` takes a star and a length in brackets, behind a line end too."""
+    table = dataclasses.replace(
+        marked, rows=(("*a",), ("[2pt]",), ('--b---"',)), legend=(*marked.legend, "* of it")
+    )
+    assert any(line.startswith("[ ]: 95 %") for line in table.legend)
+    text = WRITERS["latex"](table)
+    assert not re.search(r"\\\\\s*[*\[]", text)
+    assert "\n{}[ ]: 95 \\% bootstrap" in text
+    assert [line.split(" & ")[0] for line in text.splitlines() if " & " in line][1:] == [
+        "{}*a", "{}[2pt]", r"-{}-b-{}-{}-{\char34}"  # \textquotedbl is not in TeX's first encoding
+    ]  # fmt: skip
+
+
+def test_no_name_in_csv_is_a_formula(marked):
+    names = ("=cmd|x", "+a", "-b", "@c", "-", "-0.5", "1e-3")
+    rows = tuple((name,) for name in names)
+    cells = tuple(marked.cells[0] for _ in names)
+    table = dataclasses.replace(marked, rows=rows, cells=cells, columns=("=x", *marked.columns[1:]))
+    found = list(csv.reader(io.StringIO(WRITERS["csv"](table))))
+    assert [row[0] for row in found[1:]] == ["'=cmd|x", "'+a", "'-b", "'@c", "-", "-0.5", "1e-3"]
+    assert found[0][1:3] == ["'=x", "'=x_low"]
 
 
 @pytest.mark.parametrize("form", ["markdown", "latex", "typst"])

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import few, shown
 from sclip_core.config.json_file import read_json
 from sclip_core.datasets.annotations import reading
@@ -121,7 +122,19 @@ def by_image(coco: Coco, ids: Sequence[str]) -> tuple[dict[str, list[Entry]], tu
         of_name.setdefault(name, []).extend(entries)
     if not of_name:
         raise UserError(f"{coco.path} holds no segment: {EXPECTED}")
-    return _known(of_name, ids, str(coco.path))
+    found, notes = _known(of_name, ids, str(coco.path))
+    lost = {name: len(of) for name, of in of_name.items() if of}
+    kept = sum(map(len, found.values()))
+    if kept == sum(lost.values()):
+        return found, notes
+    used = {id(entries) for entries in found.values()}
+    names = [name for name in lost if id(of_name[name]) not in used]
+    segments = number_of(sum(lost.values()) - kept, "segment")
+    return found, (
+        *notes,
+        f"{coco.path}: {segments} of {number_of(len(names), 'image')} that the data does not have "
+        f"left out: {few(names)}",
+    )
 
 
 def _known(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 
 from sclip_core.config import UserError
 from sclip_core.config.counts import number_of
+from sclip_core.config.errors import shown
 from sclip_core.datasets.annotations import reading, shapes
 from sclip_core.datasets.annotations.categories import NOT_EVALUATED
 from sclip_core.datasets.annotations.panoptic import classes_of_segments, segment_numbers
@@ -20,6 +22,8 @@ from sclip_core.datasets.dataset import Dataset
 from sclip_core.datasets.labels import IGNORED
 from sclip_core.datasets.predictions.coco import Categories, Coco, Entry, by_image
 from sclip_core.datasets.predictions.values import NONE, Values
+
+LARGEST = sys.float_info.max
 
 
 class Segments:
@@ -87,7 +91,7 @@ class Segments:
             mask = shapes.mask_of(entry.get("segmentation"), size_hw, where)
             label = self._categories[reading.identity(entry, "category_id", where)]
             layers.append(shapes.Layer(mask, NOT_EVALUATED if label == NONE else label))
-            scores.append(_score(entry))
+            scores.append(_score(entry, where))
         if layers and None not in scores:
             order = sorted(range(len(layers)), key=lambda k: scores[k] or 0.0)
             layers = [layers[k] for k in order]
@@ -200,10 +204,21 @@ def _folder_of(coco: Coco) -> Path:
     )
 
 
-def _score(entry: Entry) -> float | None:
-    """How sure the tool is of a segment; None: it does not say."""
+def _score(entry: Entry, where: str) -> float | None:
+    """How sure the tool is of a segment; None: it does not say.
+
+    Raises:
+        UserError: it is no number, or none that others can be compared with.
+    """
     score = entry.get("score")
-    return float(score) if isinstance(score, int | float) else None
+    if score is None:
+        return None
+    is_number = isinstance(score, int | float) and not isinstance(score, bool)
+    if not is_number or not -LARGEST <= score <= LARGEST:
+        raise UserError(
+            f"{where}: 'score' is {shown(score)}; expected a number, or no score in the whole file"
+        )
+    return float(score)
 
 
 def _sha256(plain: object) -> str:

@@ -17,6 +17,8 @@ LATEX = {
     "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"{\char34}",
     "†": r"$\dagger$", "±": r"$\pm$", "−": r"$-$", "×": r"$\times$",
 }  # fmt: skip
+FORMULA = re.compile(r"[=+\-@\t\r]")  # how a cell begins that spreadsheets execute
+NUMBER = re.compile(r"[+-]?[0-9.,eE+-]*")  # those are none
 BOOKTABS = "% in the preamble: \\usepackage{booktabs}"
 SMALLEST = 4  # cells of a column of Markdown are padded to at least this width
 
@@ -54,7 +56,7 @@ def latex(table: Matrix) -> str:
         names = ["--" if text == "-" else _tex(text) for text in left]
         lines.append(_tex_row([*names, *(_tex_cell(table, cell) for cell in cells)]))
     lines += [r"\bottomrule", r"\end{tabular}"]
-    below = [_tex(line) for line in table.legend]
+    below = [_after_break(_tex(line)) for line in table.legend]
     below += [rf"$^{{\mathrm{{{mark}}}}}$ {_tex(sentence)}" for mark, sentence in table.notes]
     lines += ["", r"\par\smallskip", r"{\footnotesize\raggedright", *_broken(below, r" \\")]
     return "\n".join([*lines, r"\par}"]) + "\n"
@@ -92,10 +94,10 @@ def comma_separated(table: Matrix) -> str:
     heads = [f"{column}{name}" for column in table.columns for name in (*names, "_run", "_note")]
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow([*table.heads, *heads])
+    writer.writerow(map(_plain, [*table.heads, *heads]))
     sentences = dict(table.notes)
     for left, cells in zip(table.rows, table.cells, strict=True):
-        line: list[str] = [*left]
+        line = list(map(_plain, left))
         for cell in cells:
             numbers = [cell.value, *([cell.low, cell.high, cell.error] if spread else [])]
             numbers += (cell.difference or [math.nan] * 3) if compared else []
@@ -111,6 +113,11 @@ WRITERS: dict[str, Callable[[Matrix], str]] = {
     "csv": comma_separated,
     "typst": typst,
 }
+
+
+def _plain(name: str) -> str:
+    """A name before which an apostrophe stands where spreadsheets would execute it."""
+    return f"'{name}" if FORMULA.match(name) and not NUMBER.fullmatch(name) else name
 
 
 def _compared(table: Matrix) -> bool:
@@ -135,7 +142,7 @@ def _broken(lines: Sequence[str], by: str) -> Iterable[str]:
 def _md(text: str) -> str:
     """Text in which GitHub sees no markup."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-    return re.sub(r"([\\`*_|~\[\]])", r"\\\1", text)
+    return re.sub(r"([\\`*_|~$\[\]])", r"\\\1", text)
 
 
 def _md_cell(table: Matrix, cell: Cell) -> str:
@@ -155,8 +162,8 @@ def _piped(cells: Sequence[str], widths: Sequence[int], first: int) -> str:
 
 
 def _tex(text: str) -> str:
-    """Text in which TeX sees no command."""
-    return "".join(LATEX.get(letter, letter) for letter in text)
+    """Text in which TeX sees no command, nor a dash in two hyphens."""
+    return re.sub("-(?=-)", "-{}", "".join(LATEX.get(letter, letter) for letter in text))
 
 
 def _tex_cell(table: Matrix, cell: Cell) -> str:
@@ -169,8 +176,13 @@ def _tex_cell(table: Matrix, cell: Cell) -> str:
 
 
 def _tex_row(cells: Sequence[str]) -> str:
-    """A row; one that began with a bracket would be read as the option of the row before."""
-    return " & ".join(f"{{}}{cell}" if cell.startswith("[") else cell for cell in cells) + r" \\"
+    """A row."""
+    return " & ".join(map(_after_break, cells)) + r" \\"
+
+
+def _after_break(text: str) -> str:
+    """Text that is not read as the option or the star of the line break before it."""
+    return f"{{}}{text}" if text.startswith(("[", "*")) else text
 
 
 def _string(text: str) -> str:
