@@ -123,14 +123,14 @@ def test_mistakes_are_not_retried(own, tmp_path):
 def test_faults_that_may_pass_are_tried_again(own, tmp_path, monkeypatch):
     from sclip_core.pipeline.stages.metrics import MetricsStage
 
-    compute, faults = MetricsStage.compute, [OSError("the disk was away")]
+    compute, faults = MetricsStage.compute_shared, [OSError("the disk was away")]
 
-    def faulty(self, ids, shard):
+    def faulty(self, ids, others, shard):
         if faults:
             raise faults.pop()
-        return compute(self, ids, shard)
+        return compute(self, ids, others, shard)
 
-    monkeypatch.setattr(MetricsStage, "compute", faulty)
+    monkeypatch.setattr(MetricsStage, "compute_shared", faulty)
     flow = sclip_benchmark.with_options(flow_run_name="faulty")
     finished = flow(**settings(own, tmp_path / "artifacts"))
     assert finished.outcomes["metrics"].computed == 3
