@@ -65,7 +65,7 @@ def test_quick_prints_and_writes_every_row(tmp_path, monkeypatch, capsys):
     found = json.loads(target.read_text("utf-8"))
     assert found["quick"] is True
     assert {"cores", "cpu", "torch", "matmul_gflops", "copy_gbs"} <= found["machine"].keys()
-    assert len(found["rows"]) == 61
+    assert len(found["rows"]) == 62
     for row in found["rows"]:
         assert row.keys() == FIELDS
         assert row["measured"]
