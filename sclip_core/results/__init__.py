@@ -23,7 +23,7 @@ from sclip_core.results.tables import (
     paired,
     runs,
 )
-from sclip_core.results.tuning import Tuned, tuned
+from sclip_core.results.tuning import Tuned, tuned, tunings
 
 __all__ = [
     "Paired",
@@ -42,4 +42,5 @@ __all__ = [
     "runs",
     "scores",
     "tuned",
+    "tunings",
 ]

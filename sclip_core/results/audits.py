@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -16,24 +15,15 @@ from sclip_core.config import UserError
 from sclip_core.config.places import Place
 from sclip_core.evaluation import scores
 from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, bootstrap
+from sclip_core.results.by_command import files_of, read_files, read_one, write_table
 from sclip_core.results.comparison import sure
-from sclip_core.results.files import (
-    ADVICE,
-    ARTIFACTS,
-    SCHEMA_VERSION,
-    VERSION_KEY,
-    ResultsError,
-    open_file,
-    path_of,
-    root_of,
-)
-from sclip_core.results.sealed import seal
+from sclip_core.results.files import ARTIFACTS, root_of
 from sclip_core.results.tables import class_iou, paired
-from sclip_core.store import places
 from sclip_core.store.keys import artifact_key
 
 Row = dict[str, Any]
 AUDIT = "audit"  # the table, which has a file for each audit
+NEEDED = ("audit_id", "list", "run_id", "miou")
 SCHEMA = pa.schema(
     {
         **dict.fromkeys(("audit_id", "list", "kind", "run_id", "dataset"), pa.string()),
@@ -157,10 +147,7 @@ def write_audit(table: pa.Table, artifacts: Place | str = ARTIFACTS) -> Place:
     Raises:
         DiskError: it could not be written.
     """
-    path = path_of(root_of(artifacts), AUDIT, table["audit_id"][0].as_py())
-    data = seal([table.replace_schema_metadata({VERSION_KEY: str(SCHEMA_VERSION)})])
-    places.write(path, data)
-    return path
+    return write_table(root_of(artifacts), AUDIT, table["audit_id"][0].as_py(), table)
 
 
 def audits(named: str | None = None, artifacts: Place | str = ARTIFACTS) -> pa.Table:
@@ -174,35 +161,17 @@ def audits(named: str | None = None, artifacts: Place | str = ARTIFACTS) -> pa.T
     Raises:
         UserError: no such audit, or a file that cannot be read.
     """
-    folder = root_of(artifacts) / "results" / AUDIT
-    files = sorted(places.children(folder, "*.parquet"), key=str)
-    files = [path for path in files if not path.name.startswith(".")]
-    if named is not None:
+    files = files_of(root_of(artifacts), AUDIT)
+    if named is None:
+        found = read_files(files, SCHEMA, NEEDED)
+    else:
         files = [path for path in files if path.stem.startswith(named)]
         if len(files) != 1:
             raise UserError(
                 f"{len(files)} audits match {named}: `sclip query 'from audit'` has all"
             )
-    read = []
-    for path in files:
-        try:
-            read.append(_read(path))
-        except ResultsError as error:
-            if named is not None:
-                raise
-            warnings.warn(error.warning, stacklevel=2)
-    if not read:
-        return SCHEMA.empty_table()
-    found = pa.concat_tables(read, promote_options="permissive")
+        found = read_one(files[0], NEEDED)
     return found.sort_by([("created_at", "descending"), ("position", "ascending")])
-
-
-def _read(path: Place) -> pa.Table:
-    _, table = open_file(path)
-    missing = {"audit_id", "list", "run_id", "miou"} - set(table.column_names)
-    if missing:
-        raise ResultsError(f"{path} has no column {', '.join(sorted(missing))}", ADVICE)
-    return table
 
 
 def moved(

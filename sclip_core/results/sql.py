@@ -23,6 +23,7 @@ from sclip_core.results.files import (
 )
 from sclip_core.results.on_demand import tables_there
 from sclip_core.results.tables import with_scores
+from sclip_core.results.tuning import TUNE, tunings
 
 CLASS_GROUPS = "class_groups"  # a table of lists, which is not stored
 
@@ -34,6 +35,7 @@ READING_WORDS = {
 COMMENT = re.compile(r"\s+|--[^\n]*(\n|$)|/\*.*?\*/", re.DOTALL)
 EXPLAIN = re.compile(r"explain\s+(analyze\s+|\([^)]*\)\s*)?", re.IGNORECASE)
 OFFLINE = dict.fromkeys(("autoinstall_known_extensions", "autoload_known_extensions"), "false")
+BY_COMMAND = {AUDIT: lambda root: audits(artifacts=root), TUNE: tunings}
 ABSENT = re.compile(r"Table with name (\S+) does not exist")
 RESERVED = re.compile(r'(?<!")\b(intersect|union)\b(?!")', re.IGNORECASE)
 
@@ -45,8 +47,9 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
 
     Args:
         sql: one statement over ``runs``, ``class_iou``, ``confusion``, ``class_groups``,
-            ``audit`` and ``image_areas``, which has a column ``iou`` in percent here; of runs that
-            have them also ``boundary_areas`` and ``size_areas``. It may read other files too.
+            ``audit``, ``tune`` and ``image_areas``, which has a column ``iou`` in percent here; of
+            runs that have them also ``boundary_areas`` and ``size_areas``. It may read other files
+            too.
         artifacts: the folder of all artifacts.
 
     Raises:
@@ -59,7 +62,7 @@ def query(sql: str, artifacts: Place | str = ARTIFACTS) -> pa.Table:
     connection = duckdb.connect(config=OFFLINE)
     try:
         _check(connection, sql)
-        for table in (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT):
+        for table in (*TABLES, *ON_DEMAND, CLASS_GROUPS, *BY_COMMAND):
             if re.search(rf"\b{table}\b", sql, re.IGNORECASE):
                 _register(connection, table, _rows_of(root, table))
         answer: pa.Table = connection.sql(sql).to_arrow_table()
@@ -76,7 +79,7 @@ def described_tables(root: Place) -> pa.Table:
     """
     some_run_ids(root)
     rows = []
-    for table in sorted((*TABLES, *tables_there(root), CLASS_GROUPS, AUDIT)):
+    for table in sorted((*TABLES, *tables_there(root), CLASS_GROUPS, *BY_COMMAND)):
         columns = [f"{field.name} {field.type}" for field in _rows_of(root, table).schema]
         columns += ["iou double"] if table == "image_areas" else []
         rows.append({"table": table, "columns": ", ".join(columns)})
@@ -85,8 +88,8 @@ def described_tables(root: Place) -> pa.Table:
 
 def _rows_of(root: Place, table: str) -> pa.Table:
     """The rows of a table of all runs that can be read."""
-    if table == AUDIT:
-        return audits(artifacts=root)
+    if table in BY_COMMAND:
+        return BY_COMMAND[table](root)
     if table == CLASS_GROUPS:
         return class_groups(root)
     found = read_table(root, table)
@@ -150,7 +153,7 @@ def _hint(error: Exception, sql: str) -> str:
     """A hint for a table that there is not, and for the two columns that are also SQL keywords."""
     absent = ABSENT.search(str(error))
     if absent:
-        known = (*TABLES, *ON_DEMAND, CLASS_GROUPS, AUDIT)
+        known = (*TABLES, *ON_DEMAND, CLASS_GROUPS, *BY_COMMAND)
         close = difflib.get_close_matches(absent[1].lower(), known, n=1, cutoff=0.5)
         meant = f"did you mean {close[0]}? The" if close else "the"
         return f"; {meant} tables are {', '.join(sorted(known))}"

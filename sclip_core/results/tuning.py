@@ -23,15 +23,26 @@ from sclip_core.config.places import Place
 from sclip_core.evaluation import Interval, SparseAreas, bootstrap, scores
 from sclip_core.evaluation.bootstrap import RESAMPLES
 from sclip_core.results.build import run_name
+from sclip_core.results.by_command import files_of, read_files, write_table
 from sclip_core.results.comparison import FEW, sure
 from sclip_core.results.files import ARTIFACTS, read_run, root_of
-from sclip_core.results.sealed import seal
 from sclip_core.results.split import digests_of, parts_of
 from sclip_core.results.tables import Paired, paired
-from sclip_core.store import places
 from sclip_core.store.keys import artifact_key
 
 Values = NDArray[np.float64]
+TUNE = "tune"  # the table, which has a file for each tuning
+SCHEMA = pa.schema(
+    {
+        "tune_id": pa.string(),
+        "run_id": pa.string(),
+        "point": pa.int64(),
+        **dict.fromkeys(("is_candidate", "is_default", "is_winner"), pa.bool_()),
+        "part": pa.float64(),
+        **dict.fromkeys(("seed", "images_tuning", "images_rest"), pa.int64()),
+        **dict.fromkeys(("miou_tuning", "miou_rest", "miou_all"), pa.float64()),
+    }
+)
 
 
 @dataclass(frozen=True, eq=False)
@@ -167,7 +178,8 @@ class Tuned:
                 "miou_tuning": pa.array(self.tuning, from_pandas=True),
                 "miou_rest": pa.array(self.rest, from_pandas=True),
                 "miou_all": pa.array(self.whole, from_pandas=True),
-            }
+            },
+            schema=SCHEMA,
         )
 
 
@@ -242,6 +254,14 @@ def write_tuning(found: Tuned, artifacts: Place | str = ARTIFACTS) -> Place:
     Raises:
         DiskError: it could not be written.
     """
-    path = root_of(artifacts) / "results" / "tune" / f"{found.name}.parquet"
-    places.write(path, seal(found.table()))
-    return path
+    return write_table(root_of(artifacts), TUNE, found.name, found.table())
+
+
+def tunings(artifacts: Place | str = ARTIFACTS) -> pa.Table:
+    """The table ``tune``: a row for each run of each tuning, its mIoU on both parts and on all.
+
+    Files that cannot be read are left out (a ``ResultsWarning`` each).
+    """
+    files = files_of(root_of(artifacts), TUNE)
+    found = read_files(files, SCHEMA, ("tune_id", "run_id", "is_winner"))
+    return found.sort_by([("tune_id", "ascending"), ("point", "ascending")])

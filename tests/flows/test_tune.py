@@ -96,7 +96,13 @@ def test_what_is_printed(many, tmp_path, sclip):
     assert "optimism: " in out
     assert "so few say little" in out
     assert re.search(r"tuning part: \d+ of 12 images, other part: \d+ \(--part 0.5 --seed 3; ", out)
-    assert (tmp_path / "artifacts" / "results" / "tune").is_dir()
+    asked = "select pamr_steps, miou_rest from tune join runs using (run_id) where is_winner"
+    (found,) = results.query(asked, tmp_path / "artifacts").to_pylist()
+    assert found["pamr_steps"] == int(steps)
+    assert f"{found['miou_rest']:.2f}" == winner[2].strip("* ")
+    assert results.tunings(tmp_path / "artifacts")["tune_id"].unique().to_pylist() == [
+        path.stem for path in (tmp_path / "artifacts" / "results" / "tune").iterdir()
+    ]
     assert sclip("results", "--artifacts", tmp_path / "artifacts")[0] == 0
 
 

@@ -11,6 +11,7 @@ from sclip_core.results.audits import AUDIT
 from sclip_core.results.derived import OF_IMAGES, OF_RUNS
 from sclip_core.results.files import TABLES, ResultsWarning, write_run
 from sclip_core.results.sql import described_tables, query
+from sclip_core.results.tuning import TUNE
 
 from .test_files import tables, with_an_old_one
 
@@ -181,7 +182,7 @@ def test_one_damaged_file_costs_only_its_run(tmp_path):
         answer = query("select distinct run_id from class_iou", tmp_path)
     assert answer["run_id"].to_pylist() == ["two"]
     with pytest.warns(ResultsWarning, match="one"):
-        assert described_tables(tmp_path).num_rows == 6
+        assert described_tables(tmp_path).num_rows == 7
 
 
 def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):
@@ -196,6 +197,6 @@ def test_a_file_of_a_later_version_is_in_no_answer(tmp_path):
 def test_what_can_be_asked(tmp_path):
     write_run(tmp_path, "one", tables("one"))
     found = {row["table"]: row["columns"] for row in described_tables(tmp_path).to_pylist()}
-    assert sorted(found) == sorted((*TABLES, AUDIT, "class_groups"))
+    assert sorted(found) == sorted((*TABLES, AUDIT, TUNE, "class_groups"))
     assert "miou double" in found["runs"]
     assert found["image_areas"].endswith("iou double")

@@ -5,7 +5,6 @@ Each is read from the label maps that ``metrics`` scores, and becomes a table of
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
@@ -28,9 +27,9 @@ class DetailStage(MetricsStage):
     version = 1
     table_name: ClassVar[str]  # in the results
 
-    @abstractmethod
     def named(self, column: str, values: NDArray[np.int64]) -> pa.Array:
-        """A column of the table in the results."""
+        """A column (R,) of the table in the results; class numbers have 32 bits."""
+        return pa.array(values, pa.int32() if column == "class_id" else pa.int64())
 
     def tables(self, run_id: str, image_ids: Sequence[str]) -> Iterator[pa.Table]:
         """The table of the results in parts, some thousand images each.
@@ -101,10 +100,6 @@ class BoundaryStage(DetailStage):
         there = np.flatnonzero(areas.prediction + areas.label)
         return np.stack([there, *(area[there] for area in areas)], axis=1)
 
-    def named(self, column: str, values: NDArray[np.int64]) -> pa.Array:
-        """Class numbers in 32 bits."""
-        return pa.array(values, pa.int32() if column == "class_id" else pa.int64())
-
 
 class ObjectSizesStage(DetailStage):
     """Pixels of small, medium and large objects, for each class that has them."""
@@ -128,7 +123,7 @@ class ObjectSizesStage(DetailStage):
         return np.stack(size_areas(prediction, truth, num_classes, unlabelled), axis=1)
 
     def named(self, column: str, values: NDArray[np.int64]) -> pa.Array:
-        """Class numbers in 32 bits, sizes by name."""
+        """As of any details, sizes by name."""
         if column == "size":
             return pa.array(SIZES).take(pa.array(values))
-        return pa.array(values, pa.int32() if column == "class_id" else pa.int64())
+        return super().named(column, values)
