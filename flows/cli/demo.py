@@ -241,6 +241,8 @@ def next_commands(demo: Demo, runs: Sequence[str]) -> list[str]:
         f"{sclip} query '{HARDEST}'{artifacts}",
         "# what PAMR does, on a page: scores, classes, confusions, pictures",
         f"{sclip} report {' '.join(runs)}{artifacts}",
+        "# the methods as a table for a paper; docs/paper.md goes on from here",
+        f"{sclip} table all --format latex{artifacts}",
         "# your photograph, your words, real weights (fetched once, 600 MB)",
         f'{sclip} segment photo.jpg --classes "cat, kitten; grass, lawn; sky"',
     ]

@@ -174,6 +174,13 @@ def audits(named: str | None = None, artifacts: Place | str = ARTIFACTS) -> pa.T
     return found.sort_by([("created_at", "descending"), ("position", "ascending")])
 
 
+def of_other_words(artifacts: Place | str = ARTIFACTS) -> set[str]:
+    """The ids of runs that stand in audits under other words than the benchmark's own alone."""
+    rows = audits(artifacts=artifacts).select(["run_id", "kind"]).to_pylist()
+    own = {row["run_id"] for row in rows if row["kind"] == "own"}
+    return {row["run_id"] for row in rows} - own
+
+
 def moved(
     own: Mapping[str, Any], other: Mapping[str, Any], artifacts: Place | str = ARTIFACTS
 ) -> list[Moved]:

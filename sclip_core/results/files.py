@@ -41,7 +41,7 @@ ADVICE = f"move it away; {AGAIN}"
 
 
 class ResultsWarning(UserWarning):
-    """A file of results was left out; one line says which, why and what to do."""
+    """Results were left out; one line says which, why and what to do."""
 
 
 class ResultsError(UserError):

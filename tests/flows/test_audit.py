@@ -204,6 +204,18 @@ def test_the_table_is_queried_and_joined(audited):
     assert results.audits(artifacts=audited.artifacts).equals(audited.table)
 
 
+def test_a_table_of_all_runs_leaves_out_other_words(audited):
+    others = {row["run_id"] for row in audited.rows} - {audited.rows[0]["run_id"]}
+    left_out = f"{len(others)} runs of audits, under other words, left out of all"
+    with pytest.warns(results.ResultsWarning, match=left_out):
+        ((cell,),) = results.matrix("all", artifacts=audited.artifacts).cells
+    assert cell.run_id == audited.rows[0]["run_id"]
+    assert cell.value == pytest.approx(audited.rows[0]["miou"])
+    named = by_name(audited)["plain"]["run_id"]
+    ((cell,),) = results.matrix(named, artifacts=audited.artifacts).cells
+    assert cell.run_id == named
+
+
 def test_the_report_has_a_section_of_words(tmp_path, audited):
     names = [by_name(audited)[name]["run_id"] for name in ("own", "open", "mine")]
     page, _ = write_report(names, tmp_path / "page", audited.artifacts)

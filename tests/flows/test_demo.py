@@ -60,14 +60,15 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     assert re.fullmatch(expected, ran["CSA + PAMR"])
 
     commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
-    assert len(commands) == 4
+    assert len(commands) == 5
     said = []
-    for typed in commands[:3]:  # the last fetches weights
+    for typed in commands[:4]:  # the last fetches weights
         code, out, err = sclip(*shlex.split(typed)[1:])
         assert code == 0, err
         said.append(out)
     assert "wooden wall" in said[1]
     assert "pamr_steps 10" in Path(said[2].strip()).read_text("utf-8")
+    assert all(f"\n{method} & " in said[3] for method in ("vanilla", "csa", "sc-clip", "gem"))
 
 
 @pytest.mark.slow

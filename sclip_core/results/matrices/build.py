@@ -7,6 +7,7 @@ which are put into another order for each: images of two datasets are drawn inde
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import ROUND_HALF_EVEN, Decimal
@@ -16,11 +17,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from sclip_core.config import UserError
+from sclip_core.config.counts import number_of
 from sclip_core.config.errors import printable
 from sclip_core.config.places import Place
 from sclip_core.evaluation.bootstrap import RESAMPLES, Interval, interval
+from sclip_core.results.audits import of_other_words
 from sclip_core.results.comparison import FEW, FEWEST, SCORES
-from sclip_core.results.files import ARTIFACTS, read_run, read_runs, root_of, some_run_ids
+from sclip_core.results.files import (
+    ARTIFACTS,
+    ResultsWarning,
+    read_run,
+    read_runs,
+    root_of,
+    some_run_ids,
+)
 from sclip_core.results.matrices.comparable import Classes, Note, notes_of
 from sclip_core.results.matrices.rows import Grid, Row, Run, grid_of
 from sclip_core.results.measured import drawn_measures, measures_of, score_label
@@ -85,7 +95,8 @@ def matrix(
     """The table of methods × datasets of scored runs.
 
     Args:
-        *named: runs, as ``find_run`` takes them; ``all`` or none: every run, oldest first.
+        *named: runs, as ``find_run`` takes them; ``all`` or none: every run, oldest first,
+            but for those of audits under other words (a ``ResultsWarning`` says how many).
         score: ``miou``, ``macc``, ``aacc``, ``fwiou``, ... (docs/metrics.md).
         spread: ``interval``: the 95 % interval; ``half``: half its width; ``se``: the bootstrap's
             standard error; ``none``.
@@ -122,7 +133,13 @@ def _runs(named: Sequence[str], root: Place) -> list[Run]:
     """The rows of the named runs, in their order."""
     if not named or tuple(named) == ("all",):
         some_run_ids(root)
-        return list(reversed(read_runs(root)))
+        runs, left_out = list(reversed(read_runs(root))), of_other_words(root)
+        kept = [run for run in runs if run["run_id"] not in left_out]
+        if len(kept) < len(runs):
+            count = number_of(len(runs) - len(kept), "run")
+            said = f"{count} of audits, under other words, left out of all: name runs to show them"
+            warnings.warn(ResultsWarning(said), stacklevel=3)
+        return kept
     return [read_run(root, run_id)[0] for run_id in dict.fromkeys(find_run(n, root) for n in named)]
 
 
