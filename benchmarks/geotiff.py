@@ -59,6 +59,7 @@ def peak() -> float:
 
 
 def main() -> None:
+    """Print the peak memory in MB and the seconds of each way, of images of each side."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--sides", default="3000,6000", help="pixels of the images")
     parser.add_argument("--one", nargs=3, help=argparse.SUPPRESS)

@@ -209,7 +209,7 @@ def _read_frozen(path: str, modified: int, size: int) -> Frozen | None:
     if f"\n{SECTION}:" not in f"\n{text}":
         return None
     try:
-        loaded = load_yaml(text)
+        loaded = load_yaml(text, unique=True)
     except ValueError:
         return None
     section = loaded.get(SECTION) if isinstance(loaded, dict) else None

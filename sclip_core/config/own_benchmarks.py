@@ -74,7 +74,7 @@ class _Named:
 def _read(path: Path, data: bytes) -> dict[str, Any]:
     """The row of a file, checked."""
     try:
-        row = load_yaml(data)
+        row = load_yaml(data, unique=True)
     except ValueError as error:
         raise UserError(f"plugin {path} is not valid YAML: {error}") from None
     if not isinstance(row, dict) or not isinstance(row.get("protocol", {}), dict):

@@ -174,7 +174,7 @@ def read_pipeline(path: Path) -> dict[str, Any]:
     if not os.path.isfile(local(path)):
         raise UserError(f"no settings file at {path}: pass the path of a pipeline.yaml")
     try:
-        loaded = load_yaml(path.read_text("utf-8")) or {}
+        loaded = load_yaml(path.read_text("utf-8"), unique=True) or {}
     except OSError as error:
         raise UserError(f"settings file {path} cannot be read: {error.strerror}") from None
     except ValueError as error:

@@ -14,19 +14,21 @@ import yaml
 MOST_VALUES = 100_000  # in a file, aliases expanded
 DEEPEST = 100  # levels of nesting
 INT = "tag:yaml.org,2002:int"
+MERGE = "tag:yaml.org,2002:merge"  # the key <<, which may stand several times
 LONGEST = 400  # characters of a whole number; Python refuses to print one of 4,300 digits
 
 
-def load_yaml(text: str | bytes, typed: bool = True) -> Any:
+def load_yaml(text: str | bytes, typed: bool = True, unique: bool = False) -> Any:
     """The one document in a text, as ``yaml.safe_load`` returns it; tags are never executed.
 
     Args:
         text: of a file.
         typed: False: each value is its text, ``on`` too, which else is a truth value.
+        unique: refuse a key that stands twice in a mapping, of which PyYAML takes the last.
 
     Raises:
         ValueError: not YAML, a tag that is not one of YAML's own, aliases that expand to too much,
-            or a number of too many digits.
+            a number of too many digits, or a key twice.
     """
     try:
         loader = yaml.SafeLoader(text) if typed else yaml.BaseLoader(text)
@@ -39,6 +41,8 @@ def load_yaml(text: str | bytes, typed: bool = True) -> Any:
                 f"its aliases stand for more than {MOST_VALUES:,} values, or {DEEPEST} within "
                 "each other: write it without"
             )
+        if unique:
+            _refuse_doubled(node, set())
         return loader.construct_document(node)
     except Exception as error:  # PyYAML's constructors raise a dozen kinds, of "!!bool x" KeyError
         kind = "" if isinstance(error, yaml.YAMLError | ValueError) else f"{type(error).__name__}: "
@@ -59,3 +63,25 @@ def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, 
     depth = 1 + max((depth for _, depth in measures), default=0)
     known[id(node)] = min(size, MOST_VALUES + 1), min(depth, DEEPEST + 1)
     return known[id(node)]
+
+
+def _refuse_doubled(node: yaml.Node, seen: set[int]) -> None:
+    """See that no mapping has a key twice; visits each node once."""
+    if id(node) in seen or not isinstance(node, yaml.CollectionNode):
+        return
+    seen.add(id(node))
+    keys: dict[str, int] = {}
+    for part in node.value:
+        if not isinstance(part, tuple):
+            _refuse_doubled(part, seen)
+            continue
+        key, value = part
+        if isinstance(key, yaml.ScalarNode) and key.tag != MERGE:
+            line = key.start_mark.line + 1
+            if key.value in keys:
+                raise ValueError(
+                    f"'{key.value}' stands twice, in lines {keys[key.value]} and {line}: "
+                    "leave one out"
+                )
+            keys[key.value] = line
+        _refuse_doubled(value, seen)

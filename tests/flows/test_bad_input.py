@@ -143,6 +143,11 @@ def test_conflicting_or_unknown_switches(refused_run, arguments, words):
         ("- a\n- b", ["expected keys and values", "found list"]),
         ("hello", ["expected keys and values", "found str"]),
         ("sclip: hello", ["'sclip' should hold keys and values", "model: ViT-B-16"]),
+        (
+            "sclip:\n  prob_thd: 0.1\n  prob_thd: 0.2",
+            ["'prob_thd' stands twice, in lines 2 and 3: leave one out"],
+        ),
+        ("sclip:\n  model: a\nsclip:\n  model: a", ["'sclip' stands twice, in lines 1 and 3"]),
         (bytes(range(256)), ["is not valid YAML"]),
         ("[" * 5000, ["is not valid YAML"]),
         ("sclip: {save_vis: 2026-13-45}", ["is not valid YAML", "month"]),
