@@ -77,7 +77,8 @@ def test_refused_in_a_file(tmp_path, url, name):
 def test_images_of_another_kind(tmp_path, url, name):
     """Images and label maps may be in object storage, and nowhere else."""
     file = tmp_path / "pipeline.yaml"
-    file.write_text(f"sclip:\n  images: i\n  {name}: {url}\n")
+    given = {"images": "i", name: url}
+    file.write_text("sclip:\n" + "".join(f"  {key}: {value}\n" for key, value in given.items()))
     with pytest.raises(UserError, match=f"section sclip: {name}='.*' *: is a URL of a kind that"):
         resolve(file)
 
