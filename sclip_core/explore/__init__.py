@@ -1,0 +1,1 @@
+"""A local page on runs and on images: type words, see where they are."""
