@@ -1,1 +1,1 @@
-"""A local page on runs and on images: type words, see where they are."""
+"""``sclip explore``: a local page that shows what a model sees, on stored features."""

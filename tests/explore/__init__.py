@@ -1,1 +1,1 @@
-"""Tests of the page on runs and images."""
+"""Tests of sclip_core.explore."""
