@@ -32,7 +32,6 @@ LAYERS = (
         "sclip_core.maintenance",
         "sclip_core.exports",
         "sclip_core.profiling",
-        "sclip_core.explore",
     ),
     ("flows.parameters", "flows.pulling", "flows.signals", "flows.server"),
     ("flows.benchmark",),
