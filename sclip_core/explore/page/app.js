@@ -13,12 +13,10 @@ import { fail, say, setUpStatus, succeed } from "./status.js";
 import { createViewer } from "./viewer.js";
 import { createWords } from "./words.js";
 
+const WHERE = { stored: "features from the store", memory: "features in memory", now: "encoded now" };
+
 setUpStatus();
-try {
-  start(await api.get("about"));
-} catch (error) {
-  fail(error);
-}
+api.get("about").then(start, fail);
 
 function start(about) {
   const state = createState(about);
@@ -174,8 +172,6 @@ function start(about) {
     return Boolean(by) || key === "Enter";
   }
 }
-
-const WHERE = { stored: "features from the store", memory: "features in memory", now: "encoded now" };
 
 /** What was computed, how fast, and what is missing for the chosen map. */
 function tellStatus({ a, b }, state, tell) {

@@ -57,7 +57,9 @@ export function createState(about) {
   }
 
   /** Whether the address has the key, and not only its default. */
-  const has = (key) => values.has(key);
+  function has(key) {
+    return values.has(key);
+  }
 
   /** Changes keys; null: the default. A new collection drops settings and words of the last one. */
   function set(changes, { push = false } = {}) {
@@ -120,7 +122,9 @@ export function createState(about) {
   }
 
   /** The address of this view, to be sent. */
-  const link = () => new URL(addressOf(values), location.href).href;
+  function link() {
+    return new URL(addressOf(values), location.href).href;
+  }
 
   function read() {
     const known = new Set(["c", "w", ...Object.keys(SHARED), ...Object.keys(SETTINGS)]);
