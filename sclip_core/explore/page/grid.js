@@ -21,8 +21,8 @@ export function createGrid(container, { state, api, onOpen }) {
   const bar = createBar({ state, search });
   const scroller = el("div", { class: "grid-scroll", role: "listbox", "aria-label": "Images" });
   const nothing = el("p", { class: "grid-nothing", hidden: true });
-  container.classList.add("grid");
-  container.append(bar.el, el("div", { class: "grid-body" }, scroller, nothing));
+  const body = el("div", { class: "grid-body" }, scroller, nothing);
+  container.append(el("div", { class: "grid" }, bar.el, body));
 
   let pages = null;
   let opened = -1; // the place of the image that was opened last

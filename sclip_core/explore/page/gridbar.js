@@ -1,4 +1,4 @@
-// The bar above the grid: which collection, which images, in which order, and the runs on them.
+// The bar above the grid: which images, in which order, and the runs on them.
 
 import { debounced, el } from "./dom.js";
 import { sentence } from "./search.js";
@@ -44,7 +44,7 @@ export function createBar({ state, search }) {
   const runs = () => state.collection()?.runs ?? [];
   const parts = makeParts(state, set, runs);
   const status = makeStatus(search);
-  const { collection, find, word, kind, first, second, chips, more } = parts;
+  const { find, word, kind, first, second, chips, more } = parts;
   const label = (text, control, name) =>
     el("label", { class: `grid-field ${name}` }, el("span", {}, text), control);
   const changed = el("span", { class: "grid-pair" }, first, el("span", {}, "and"), second);
@@ -52,24 +52,18 @@ export function createBar({ state, search }) {
   const filters = el(
     "div",
     { class: "grid-filters", id: "grid-filters" },
-    label("Collection", collection, "collection"),
     label("Find by name", find, "find"),
     orders,
-    chips,
   );
   const bar = el(
     "div",
     { class: "grid-bar" },
     el("div", { class: "grid-top" }, label("Search by word", word, "word"), more),
     filters,
-    status.el,
+    el("div", { class: "grid-second" }, chips, status.el),
   );
 
   function draw() {
-    const about = state.about.collections;
-    options(collection, about.map((c) => [c.id, `${c.title} (${c.images.toLocaleString("en")})`]));
-    collection.value = state.get("c");
-    collection.parentElement.hidden = about.length < 2;
     for (const [input, key] of [[find, "find"], [word, "q"]]) {
       if (document.activeElement !== input || !input.dirty) input.value = state.get(key);
     }
@@ -110,7 +104,6 @@ function makeParts(state, set, runs) {
     return made;
   };
   const menu = (name, onchange) => el("select", { "aria-label": name, onchange });
-  const collection = el("select", { onchange: () => set({ c: collection.value }, true) });
   const order = () => {
     if (kind.value === "search") return;
     const [one, other] = [first.value, second.value];
@@ -144,7 +137,7 @@ function makeParts(state, set, runs) {
   }, "Order, runs");
   const find = input("part of a name", "find", 250);
   const word = input("a word, such as cat", "q", 450);
-  return { collection, find, word, kind, first, second, chips, more };
+  return { find, word, kind, first, second, chips, more };
 }
 
 function drawChips(chips, list, chosen) {
