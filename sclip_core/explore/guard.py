@@ -8,23 +8,24 @@ import html
 import ipaddress
 import secrets
 import sys
+import time
 import traceback
 from dataclasses import dataclass, field
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import parse_qsl, urlencode, urlsplit
 
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import MutableHeaders
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from sclip_core.explore.uploads import MOST_BYTES
 from sclip_core.explore.wire import parsed, said
 
 MOST_JSON = 64 << 10  # bytes of a body
-MOST_UPLOAD = 50 << 20  # bytes of an image file
 MOST_AT_ONCE = 64  # requests
 SECONDS_JSON, SECONDS_UPLOAD = 30, 300  # until a body has to be there
+SECONDS_ONCE = 60.0  # that a token for one use holds
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
@@ -82,12 +83,23 @@ class Guard:
     def __post_init__(self) -> None:
         """Count from none."""
         self._at_once = 0
+        self._once: dict[str, float] = {}  # tokens for one use, and until when
 
     @property
     def address(self) -> str:
         """What to open, with the token."""
+        return f"{self._base}?token={self.token}"
+
+    def address_once(self) -> str:
+        """What can be opened once, soon: other users of the machine see a browser's arguments."""
+        token = secrets.token_urlsafe(24)
+        self._once[token] = time.monotonic() + SECONDS_ONCE
+        return f"{self._base}?token={token}"
+
+    @property
+    def _base(self) -> str:
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"http://{host}:{self.port}/?token={self.token}"
+        return f"http://{host}:{self.port}/"
 
     @property
     def cookie(self) -> str:
@@ -158,7 +170,7 @@ class Guard:
         """
         host = request.headers.get("host", "")
         if not self._serves(host):
-            raise Refused(403, f"not served under this name: open http://{self.host}:{self.port}/")
+            raise Refused(403, f"not served under this name: open {self._base}")
         origin = request.headers.get("origin")
         if origin is not None and origin.lower() != f"http://{host}".lower():
             raise Refused(403, "asked by a page of another origin")
@@ -191,7 +203,7 @@ class Guard:
         again = f"/?{urlencode(rest)}" if rest else "/"
         if token is None and self._known(request):
             return None
-        if token is not None and self._is_token(token):
+        if token is not None and self._opens(token):
             answer = RedirectResponse(again, 303)
             answer.set_cookie(self.cookie, self.token, httponly=True, samesite="strict")
             return answer
@@ -204,17 +216,15 @@ class Guard:
 
     def _known(self, request: Request) -> bool:
         """Whether the cookie holds the token."""
-        return self._is_token(_cookies(request.headers).get(self.cookie, ""))
+        return self._is_token(request.cookies.get(self.cookie, ""))
+
+    def _opens(self, token: str) -> bool:
+        """Whether it is the token, or one for one use, which it then was."""
+        until = self._once.pop(token, float("-inf"))
+        return self._is_token(token) or time.monotonic() < until
 
     def _is_token(self, text: str) -> bool:
         return hmac.compare_digest(text.encode("utf-8", "replace"), self.token.encode())
-
-
-def _cookies(headers: Headers) -> dict[str, str]:
-    try:
-        return {name: morsel.value for name, morsel in SimpleCookie(headers["cookie"]).items()}
-    except (KeyError, CookieError):
-        return {}
 
 
 def _is_address(name: str) -> bool:
@@ -245,7 +255,7 @@ async def body_of(request: Request) -> bytes:
     Raises:
         Refused: there are too many, or they do not come.
     """
-    return await _read(request, MOST_UPLOAD, SECONDS_UPLOAD)
+    return await _read(request, MOST_BYTES, SECONDS_UPLOAD)
 
 
 async def _read(request: Request, most: int, seconds: float) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -82,7 +83,7 @@ class Routes:
         self._desk = desk
         self._quick = CapacityLimiter(4)  # what a hand that moves the mouse waits for
         self._pictures = CapacityLimiter(max(2, os.cpu_count() or 1))
-        self._uploads = CapacityLimiter(1)  # each takes memory
+        self._uploads = asyncio.Semaphore(2)
 
     def all(self) -> Sequence[Route]:
         """The table of routes."""
@@ -177,9 +178,10 @@ class Routes:
     async def upload(self, request: Request) -> Response:
         """Take an image."""
         name = _asked(request, "name", "upload")
-        data = await body_of(request)
-        call = partial(self._explorer.upload, name, data)
-        return _json(await run_sync(call, limiter=self._uploads))
+        async with self._uploads:  # those that wait are not in memory yet
+            data = await body_of(request)
+            call = partial(self._explorer.upload, name, data)
+            return _json(await run_sync(call))
 
     def _heavy(self, kind: str, work: Callable[[dict[str, Any]], Work]) -> Any:
         async def answer(request: Request) -> Response:

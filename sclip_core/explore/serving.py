@@ -74,7 +74,7 @@ def listening(host: str, port: int | None) -> socket.socket:
 
 
 def serve(
-    explorer: Served, host: str, listener: socket.socket, ready: Callable[[str], None]
+    explorer: Served, host: str, listener: socket.socket, ready: Callable[[Guard], None]
 ) -> bool:
     """Serve until a signal comes.
 
@@ -82,7 +82,7 @@ def serve(
         explorer: what answers.
         host: what the address shows.
         listener: where requests come in; see ``listening``.
-        ready: called with the address once it can be opened.
+        ready: called once the addresses of the guard can be opened.
 
     Returns:
         Whether no computation runs any more.
@@ -92,6 +92,7 @@ def serve(
     config = uvicorn.Config(
         application(explorer, desk, guard),
         log_config=None,
+        log_level="critical",  # the guard prints what goes wrong
         access_log=False,
         server_header=False,
         date_header=False,
@@ -100,5 +101,5 @@ def serve(
         lifespan="on",
         timeout_graceful_shutdown=GRACE,
     )
-    Server(config, desk, lambda: ready(guard.address)).run(sockets=[listener])
+    Server(config, desk, lambda: ready(guard)).run(sockets=[listener])
     return desk.close(0.5)

@@ -363,7 +363,7 @@ def main() -> None:
     parser.add_argument("--count", type=int, default=COUNT)
     given = parser.parse_args()
     listener = listening("127.0.0.1", given.port)
-    serve(Fake(given.count), "127.0.0.1", listener, lambda address: print(address, flush=True))
+    serve(Fake(given.count), "127.0.0.1", listener, lambda guard: print(guard.address, flush=True))
 
 
 if __name__ == "__main__":
