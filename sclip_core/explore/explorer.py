@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import io
+from functools import cached_property
+from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
+from PIL import Image
 
-from sclip_core.config import Settings
+from sclip_core.config import Settings, UserError
 from sclip_core.drawing.colours import palette
 from sclip_core.evaluation.areas import image_areas
 from sclip_core.evaluation.scores import scores as scores_of
 from sclip_core.explore import maps
+from sclip_core.explore.about import collection_about, methods_about
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.features import FeatureSource
 from sclip_core.explore.gallery import Collection, find
 from sclip_core.explore.kept import Kept
 from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
-from sclip_core.explore.view import Point, View, shown_size
-from sclip_core.explore.words import WordBank
+from sclip_core.explore.orders import Orders
+from sclip_core.explore.uploaded import UploadedCollection
+from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
+from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
+from sclip_core.explore.words import MOST_CLASSES, WordBank
+from sclip_core.provenance import versions
 from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
@@ -43,6 +52,9 @@ class Explorer:
         self.bank = WordBank(self.source)
         self.labeller = Labeller(self.source, self.bank)
         self._scenes: Kept[Scene] = Kept(SCENES)
+        self._orders: dict[str, Orders] = {}
+        self._uploads = Uploads()
+        self._uploaded = UploadedCollection(self.collections[0], self._uploads)
 
     @classmethod
     def open(cls, settings: Settings, own: bool) -> Self:
@@ -64,7 +76,80 @@ class Explorer:
         Raises:
             UserError: there is none.
         """
-        return find(self.collections, name)
+        return find([*self.collections, self._uploaded], name)
+
+    def about(self) -> dict[str, Any]:
+        """Collections, methods, limits and colours."""
+        return {
+            "version": versions()["sclip-benchmark"],
+            "collections": [collection_about(each) for each in self._shown()],
+            "methods": self._methods,
+            "limits": {
+                "classes": MOST_CLASSES,
+                "upload_bytes": MOST_BYTES,
+                "upload_pixels": MOST_PIXELS,
+                "pamr_steps": MOST_STEPS,
+            },
+            "colours": ["#{:02x}{:02x}{:02x}".format(*each) for each in palette(256).tolist()],
+        }
+
+    @cached_property
+    def _methods(self) -> list[dict[str, Any]]:
+        return methods_about(self.collections)
+
+    def _shown(self) -> list[Collection]:
+        """The collections, with the images that were sent if there are any."""
+        return [*self.collections, *([self._uploaded] if len(self._uploads) else [])]
+
+    def images(
+        self, collection: str, order: str, find: str, start: int, count: int
+    ) -> dict[str, Any]:
+        """Some images of a collection, in an order."""
+        found = self.collection(collection)
+        return self._orders_of(found).page(order, find, start, count)
+
+    def _orders_of(self, collection: Collection) -> Orders:
+        if collection is self._uploaded:  # which grows
+            return Orders(collection)
+        return self._orders.setdefault(collection.id, Orders(collection))
+
+    def image(self, collection: str, image: str) -> dict[str, Any]:
+        """What is known of an image."""
+        found = self.collection(collection)
+        size = found.size(image)
+        return {
+            "id": image,
+            "size": list(size),
+            "shown": list(shown_size(size)),
+            "has_truth": found.has_truth,
+            "encoded": self._is_encoded(found, image),
+            "file": PurePath(str(found.file(image))).name,
+        }
+
+    def _is_encoded(self, collection: Collection, image: str) -> bool:
+        try:
+            return self.source.is_stored(collection, image, collection.settings)
+        except UserError:  # the model is not there: told where it is needed
+            return False
+
+    def thumbnail(self, collection: str, image: str) -> tuple[bytes, str]:
+        """A WebP file, and its ETag."""
+        return self._file(collection, image, 256), f'"t-{image}"'
+
+    def picture(self, collection: str, image: str) -> tuple[bytes, str, str]:
+        """A file of the shown size, its ETag and its media type."""
+        return self._file(collection, image, 4096), f'"p-{image}"', "image/webp"
+
+    def _file(self, collection: str, image: str, side: int) -> bytes:
+        found = Image.fromarray(self.collection(collection).pixels(image))
+        found.thumbnail((side, side))
+        out = io.BytesIO()
+        found.save(out, "WEBP", quality=90)
+        return out.getvalue()
+
+    def upload(self, name: str, data: bytes) -> dict[str, Any]:
+        """Take an image that the page sends; it is kept in memory alone."""
+        return {"collection": self._uploaded.id, "image": self._uploads.add(name, data)}
 
     def labels(self, view: View, task: Task) -> Answer:
         """The labels of a view, uint16 row by row, 65535 where there is none."""

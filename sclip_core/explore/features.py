@@ -23,7 +23,7 @@ from sclip_core.encoder.second import SecondNetwork
 from sclip_core.explore.desk import Task
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.kept import Kept, room
-from sclip_core.explore.view import method_of
+from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.methods.features import features_of
 from sclip_core.methods.method import Method
 from sclip_core.methods.networks import Networks
@@ -161,7 +161,7 @@ class FeatureSource:
             self._check_size(collection, image, settings, pipeline)
             encoding = _Encoding(self.clip(collection, task), pipeline, task)
             geometry, values = encoding.of(collection.pixels(image), vectors)
-            if collection.runs or collection.writable:  # as it would be stored for a run
+            if not isinstance(collection, UploadedCollection):  # as a run would store it
                 values = values.to(stage.stored_as).float()
             found = Features(key, geometry, values, "memory")
         self._kept.put(key, found, found.values.nbytes)
@@ -327,8 +327,3 @@ def _needs_masks(method: str) -> UserError:
         f"method '{method}' needs masks, which are not made here: run `sclip run --method {method}`"
         " over these images first, or take another method"
     )
-
-
-def title_of(settings: Settings) -> str:
-    """What makes features by some settings, for people."""
-    return f"{method_of(settings)}, short side {settings.short_side}"
