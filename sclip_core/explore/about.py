@@ -82,7 +82,7 @@ def _run_about(row: RunRow) -> dict[str, Any]:
     steps = row.get("pamr_steps") or 0
     parts = [str(method), *([f"PAMR {steps}"] if steps else []), *_mode(row)]
     view = {name: row[name] for name in VIEWED if row.get(name) is not None}
-    if "pamr_dilations" in view:
+    if not isinstance(view.get("pamr_dilations", ""), str):
         view["pamr_dilations"] = ",".join(map(str, view["pamr_dilations"]))
     miou, created = row.get("miou"), row.get("created_at")
     return {

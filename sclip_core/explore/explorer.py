@@ -28,6 +28,7 @@ from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
 from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
 from sclip_core.explore.words import MOST_CLASSES, WordBank
 from sclip_core.provenance import versions
+from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
@@ -68,6 +69,7 @@ class Explorer:
             UserError: there is nothing to explore.
         """
         opening = open_collections(settings, own)
+        backends.warm_up()  # the first labels would wait for it
         return cls(opening.collections, opening.notes)
 
     def collection(self, name: str) -> Collection:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,22 +16,24 @@ from torch import Tensor
 from sclip_core.config import Settings, UserError
 from sclip_core.encoder import TextBank
 from sclip_core.encoder.clip import resized_pixels
+from sclip_core.explore.deciding import Deciding, of_refiner
 from sclip_core.explore.desk import Task
 from sclip_core.explore.features import Features, FeatureSource
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.kept import Kept
-from sclip_core.explore.refined import Logits, bytes_of, classes_of, refined
+from sclip_core.explore.refined import Arrays, Logits, bytes_of, refined, watching
 from sclip_core.explore.view import View, settings_of
 from sclip_core.explore.words import WordBank, Words, words_of
 from sclip_core.methods.registry import Chosen
-from sclip_core.segmentation import Refiner
+from sclip_core.segmentation import Refiner, backends
 from sclip_core.segmentation.backends import compile_for
-from sclip_core.segmentation.decision import Labels, apply_thresholds
+from sclip_core.segmentation.decision import Labels, apply_thresholds, decisions, without
 from sclip_core.segmentation.refiners import is_whole
 
 NO_LABEL = 65_535  # in label maps that are sent
 LOGITS = 2**29  # bytes of refined logits that are kept
 MAPS = 2**26  # bytes of label maps
+DECISIONS = 2**28  # bytes of decisions
 COSINES = 2**26  # bytes of what the scores of a pixel are made of
 
 
@@ -139,6 +141,7 @@ class Labeller:
         self.logits: Kept[Logits] = Kept(LOGITS)
         self.maps: Kept[Labels] = Kept(MAPS)
         self.cosines: Kept[Cosines] = Kept(COSINES)
+        self._decidings: Kept[Deciding] = Kept(DECISIONS)
 
     def scene(self, collection: Collection, view: View, task: Task) -> Scene:
         """The image of a view, with its words and features.
@@ -190,6 +193,7 @@ class Labeller:
         """
         found = self.maps.get(scene.of_labels)
         if found is None:
+            task.check()
             compile_for(scene.bank.embeddings.device)
             started, before = time.perf_counter(), scene.seconds.get("pamr", 0.0)
             found = self._finished(scene, self._decided(scene, task))
@@ -226,23 +230,41 @@ class Labeller:
     def _decided(self, scene: Scene, task: Task) -> Labels:
         """The classes (H, W), before the method's last steps."""
         s, bank = scene.settings, scene.bank
-        if s.pamr_steps or is_whole(scene.chosen.refiner):
-            compile_for(bank.embeddings.device)
+        refiner, count = scene.refiner, scene.num_classes
         logits = self.refined(scene, task)
+        task.check()
+        own = scene.chosen.decision is not None
+        steps_left = s.pamr_steps and logits is None
+        by_numba = backends.decides_by_numba(refiner.features.device) and not steps_left
+        if not own and by_numba and not (logits is None and is_whole(scene.chosen.refiner)):
+            return self._deciding(scene, logits).labels(s, scene.may_win)
         if logits is None:
-            task.check()
-            several = scene.refiner.labels_at(
-                [s], bank.query_class, scene.num_classes, scene.may_win
-            )
-            return several[0]
-        barred = np.arange(scene.num_classes) >= scene.may_win
+            with watching(scene.refiner, s.pamr_steps, task):
+                return refiner.labels_at([s], bank.query_class, count, scene.may_win)[0]
+        barred = np.arange(count) >= scene.may_win
         if scene.chosen.decision is not None:
             asked = torch.from_numpy(~barred).to(bank.query_class.device)[bank.query_class]
-            classes = scene.num_classes - int(barred.sum())
-            given = logits.tensor()[asked].contiguous(), bank.query_class[asked], classes
-            return scene.chosen.decision.labels(*given)
-        decision = logits.decision(bank.query_class, scene.num_classes, s)
-        return apply_thresholds(classes_of(decision, barred), scene.num_classes, s)
+            given = logits.tensor()[asked].contiguous(), bank.query_class[asked]
+            return scene.chosen.decision.labels(*given, count - int(barred.sum()))
+        blocks = partial(iter, [logits.tensor()])
+        decision = decisions(blocks, bank.query_class, count, [s])[0]
+        return apply_thresholds(without(decision, barred) if barred.any() else decision, count, s)
+
+    def _deciding(self, scene: Scene, logits: Logits | None) -> Deciding:
+        """The decision among the words, in which scale and thresholds may change."""
+        vocabulary, steps = scene.words.vocabulary, scene.settings.pamr_steps
+        of = (*scene.of_refined, steps) if steps else scene.of_logits
+        key = of, vocabulary.query_class
+        found = self._decidings.get(key)
+        if found is None:
+            classes = np.array(vocabulary.query_class, np.int64)
+            if isinstance(logits, Arrays):
+                found = Deciding.of_pixels(logits.values, classes, scene.num_classes)
+            else:
+                found = of_refiner(scene.refiner, classes, scene.num_classes)
+            held = 0 if logits is None else logits.nbytes
+            self._decidings.put(key, found, found.nbytes + held)
+        return found
 
     def _finished(self, scene: Scene, labels: Labels) -> Labels:
         """The labels after the method's last steps; distractors have none."""

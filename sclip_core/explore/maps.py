@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.labels import Labeller, Scene, reduced
+from sclip_core.explore.refined import watching
 from sclip_core.explore.view import Point, shown_size
 from sclip_core.methods.attended import attended, check_attends, check_point
 from sclip_core.segmentation import Stitcher
@@ -46,7 +47,8 @@ def heat(labeller: Labeller, scene: Scene, word: str, task: Task) -> NDArray[np.
     if logits is not None:
         return logits.best_of(queries)
     task.progress(0, 1, "heat")
-    return np.asarray(scene.refiner.best_of([queries])[0].numpy())
+    with watching(scene.refiner, scene.settings.pamr_steps, task):
+        return np.asarray(scene.refiner.best_of([queries])[0].numpy())
 
 
 def likeness(scene: Scene, point: Point, task: Task) -> NDArray[np.float32]:

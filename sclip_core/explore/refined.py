@@ -6,25 +6,21 @@ PAMR is linear and takes each query by itself.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING, Any, Protocol
+from itertools import count
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from sclip_core.config import Protocol as Settings
 from sclip_core.explore.desk import Task
 from sclip_core.segmentation import Refiner, backends
-from sclip_core.segmentation.decision import Below, Decision, Labels, decisions
 from sclip_core.segmentation.pamr import pamr
 from sclip_core.segmentation.refiners import is_whole
-
-if TYPE_CHECKING:  # Numba is an extra
-    from sclip_core.segmentation.backends.numba_stitch import Taps
 
 CHUNK = 32  # queries that are refined together
 AT_ONCE = 2**21  # pixels, times steps, of a chunk between two looks at the task
@@ -40,9 +36,6 @@ class Logits(Protocol):
 
     def further(self, refiner: Refiner, steps: int, task: Task) -> Logits:
         """After more steps; new ones."""
-
-    def decision(self, query_class: Tensor, num_classes: int, protocol: Settings) -> Decision:
-        """As of ``decision.decisions``."""
 
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:
         """The highest of some queries' logits (H, W)."""
@@ -60,6 +53,35 @@ def bytes_of(refiner: Refiner) -> int:
     return 4 * (len(refiner.embeddings) + 7) * height * width
 
 
+@contextmanager
+def watching(refiner: Refiner, steps: int, task: Task) -> Iterator[None]:
+    """Stop where a task is cancelled, between two passes of Numba's kernels over an image.
+
+    Args:
+        refiner: of the image.
+        steps: of PAMR.
+        task: is told how far PAMR is, about: queries that win nowhere take no time.
+    """
+    if not steps or not backends.decides_by_numba(refiner.features.device):
+        yield
+        return
+    from sclip_core.segmentation.backends.numba_jit import watched
+    from sclip_core.segmentation.backends.numba_pamr import queries_at_once, row_blocks
+
+    (height, width), dilations = refiner.geometry.original, refiner.protocol.pamr_dilations
+    queries = len(refiner.embeddings)
+    at_once = queries_at_once(height, width, dilations, queries)
+    blocks = len(list(row_blocks(height, width, steps, dilations, at_once)))
+    total = blocks * (1 + -(-queries // at_once) * (1 + steps))
+    passes = count()
+
+    def between() -> None:
+        task.progress(min(next(passes), total - 1), total, WHAT)
+
+    with watched(between):
+        yield
+
+
 def refined(refiner: Refiner, steps: int, task: Task) -> Logits:
     """Logits after so many steps of PAMR.
 
@@ -72,8 +94,8 @@ def refined(refiner: Refiner, steps: int, task: Task) -> Logits:
     if not backends.decides_by_numba(refiner.features.device):
         return _Tensors(plain.logits()).further(refiner, steps, task)
     if is_whole(refiner.refining):
-        return _Arrays.of(plain.logits()).further(refiner, steps, task)
-    return _Arrays.stitched(plain).further(refiner, steps, task)
+        return Arrays.of(plain.logits()).further(refiner, steps, task)
+    return Arrays.stitched(plain).further(refiner, steps, task)
 
 
 @dataclass(frozen=True)
@@ -100,10 +122,6 @@ class _Tensors:
             found[first : first + CHUNK] = chunk
         return _Tensors(found)
 
-    def decision(self, query_class: Tensor, num_classes: int, protocol: Settings) -> Decision:
-        blocks = partial(iter, [self.values])
-        return decisions(blocks, query_class, num_classes, [protocol])[0]
-
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:
         best: NDArray[np.float32] = self.values[list(queries)].amax(dim=0).cpu().numpy()
         return best
@@ -117,14 +135,15 @@ class _Tensors:
 
 
 @dataclass(frozen=True)
-class _Arrays:
+class Arrays:
     """On a CPU with Numba: a pixel's queries lie side by side, as its kernels want them."""
 
     values: NDArray[np.float32]  # (H, W, at least Q), the rest 0
     queries: int
 
     @classmethod
-    def empty(cls, size: tuple[int, int], queries: int) -> _Arrays:
+    def empty(cls, size: tuple[int, int], queries: int) -> Arrays:
+        """Room for the logits of an image, not yet filled."""
         from sclip_core.segmentation.backends.numba_decision_kernels import LANES
 
         padded = -(-queries // LANES) * LANES
@@ -133,14 +152,14 @@ class _Arrays:
         return cls(values, queries)
 
     @classmethod
-    def of(cls, logits: Tensor) -> _Arrays:
+    def of(cls, logits: Tensor) -> Arrays:
         """Of logits (Q, H, W)."""
         found = cls.empty((logits.shape[1], logits.shape[2]), len(logits))
         found.values[..., : len(logits)] = logits.permute(1, 2, 0).numpy()
         return found
 
     @classmethod
-    def stitched(cls, refiner: Refiner) -> _Arrays:
+    def stitched(cls, refiner: Refiner) -> Arrays:
         """The logits of an image before PAMR."""
         from sclip_core.segmentation.backends.numba_jit import on_rows
         from sclip_core.segmentation.backends.numba_stitch import stitch_rows
@@ -157,9 +176,11 @@ class _Arrays:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory."""
         return self.values.nbytes
 
-    def further(self, refiner: Refiner, steps: int, task: Task) -> _Arrays:
+    def further(self, refiner: Refiner, steps: int, task: Task) -> Arrays:
+        """After more steps; new ones."""
         from sclip_core.segmentation.backends.numba_pamr import (
             BUFFER_BYTES,
             WeightedImage,
@@ -175,8 +196,7 @@ class _Arrays:
         image = refiner.image_at_original_size()
         weighted = WeightedImage.of(colours_of(image), dilations, at_once)
         inside = slice(weighted.border, weighted.border + width)
-        together = max(1, AT_ONCE // (height * width))
-        found = _Arrays.empty((height, width), self.queries)
+        found = Arrays.empty((height, width), self.queries)
         chunks = range(0, self.queries, at_once)
         for number, first in enumerate(chunks):
             chunk = slice(first, min(first + at_once, self.queries))
@@ -185,74 +205,21 @@ class _Arrays:
             filled[:, inside] = self.values[..., chunk]
             filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
             filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
-            for done in range(0, steps, together):
+            for done in range(steps):
                 task.progress(number * steps + done, len(chunks) * steps, WHAT)
-                buffers = weighted.iterate(buffers, min(together, steps - done))
+                buffers = weighted.iterate(buffers, 1)
             found.values[..., chunk] = buffers[0][:, inside]
         return found
 
-    def decision(self, query_class: Tensor, num_classes: int, protocol: Settings) -> Decision:
-        return _Decision(self, query_class.numpy(), num_classes, protocol)
-
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:
+        """The highest of some queries' logits (H, W)."""
         best: NDArray[np.float32] = self.values[..., list(queries)].max(axis=-1)
         return best
 
     def at(self, row: int, column: int) -> NDArray[np.float32]:
+        """Logits (Q,) of a pixel."""
         return self.values[row, column, : self.queries]
 
     def tensor(self) -> Tensor:
+        """All of them (Q, H, W), a view."""
         return torch.from_numpy(self.values[..., : self.queries]).permute(2, 0, 1)
-
-
-@dataclass(frozen=True)
-class _Decision:
-    """By the kernel that stitches and decides, of logits that need no stitching any more."""
-
-    logits: _Arrays
-    query_class: NDArray[np.int64]
-    num_classes: int
-    protocol: Settings
-
-    def __call__(self, excluded: NDArray[np.bool_] | None = None) -> tuple[Below, Labels]:
-        """Decide; arguments and result as of ``decision.Decision``."""
-        from sclip_core.segmentation.backends.numba_decision_kernels import (
-            RunningArgmax,
-            decide_rows,
-        )
-        from sclip_core.segmentation.backends.numba_jit import on_rows
-
-        values, queries = self.logits.values, self.logits.queries
-        height, width, padded = values.shape
-        may_not = np.full(padded, -np.inf, np.float32)
-        may_not[:queries] = 0
-        if excluded is not None:
-            may_not[:queries][excluded[self.query_class]] = -np.inf
-        classes = np.pad(self.query_class, (0, padded - queries))
-        asked = self.protocol.prob_thd > 0
-        scale = self.protocol.logit_scale if asked else None
-        running = RunningArgmax.empty((height, width), self.num_classes, scale)
-        places = _identity(height), _identity(width)
-        on_rows(height, decide_rows, values, *places, queries, classes, may_not, running)
-        if not asked:
-            return None, running.labels
-        gap = np.float32(self.protocol.logit_scale) * (running.best - running.top)
-        below: NDArray[np.bool_] = np.exp(gap) / running.total < self.protocol.prob_thd
-        return below, running.labels
-
-
-def _identity(size: int) -> Taps:
-    """The matrix that takes every row from itself."""
-    from sclip_core.segmentation.backends.numba_stitch import Taps
-
-    columns = np.zeros((size, 4), np.int64)
-    weights = np.zeros((size, 4), np.float32)
-    columns[:, 0], weights[:, 0] = np.arange(size), 1
-    return Taps(columns, weights)
-
-
-def classes_of(decision: Any, barred: NDArray[np.bool_]) -> Decision:
-    """A decision in which some classes may not win; ``barred`` (C,)."""
-    from sclip_core.segmentation.decision import without
-
-    return without(decision, barred) if barred.any() else decision

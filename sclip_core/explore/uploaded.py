@@ -1,4 +1,4 @@
-"""Images that the page sent, as a collection: they belong to no run, and nothing of them is kept."""
+"""Images that the page sent, as a collection: they belong to no run, and nothing is stored."""
 
 from __future__ import annotations
 
