@@ -29,8 +29,6 @@ from sclip_core.config import UserError
 from sclip_core.config.settings import preset_values, read_pipeline
 
 if TYPE_CHECKING:
-    from sclip_core.explore.explorer import Explorer
-
     from sclip_core.config import Settings
 
 LOOPBACK = "127.0.0.1"
@@ -113,11 +111,17 @@ def names_images(preset: str | None, config: Path | None, given: Mapping[str, An
     return not named.isdisjoint(OWN)
 
 
-def opened(settings: Settings, own: bool) -> Explorer:
-    """What the page asks."""
+def opened(settings: Settings, own: bool) -> Any:
+    """What the page asks; weights are fetched now, since later somebody waits for them."""
+    from sclip_core.encoder.loading import find_model
     from sclip_core.explore.explorer import Explorer
 
-    return Explorer.open(settings, own)
+    explorer = Explorer.open(settings, own)
+    if own:
+        find_model(settings.model, settings.pretrained)
+    for line in explorer.notes:
+        note(line)
+    return explorer
 
 
 def open_browser(address: str) -> None:
