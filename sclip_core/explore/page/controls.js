@@ -68,7 +68,7 @@ export function createControls(state) {
     const fill = () => {
       row.hidden = !runs().length;
       select.replaceChildren(el("option", { value: "" }, "own settings"), ...runs().map(({ run_id: id, title, miou }) =>
-        el("option", { value: id }, `${title} · mIoU ${miou === null ? "–" : miou.toFixed(1)}`)));
+        el("option", { value: id }, `${title} · ${miou === null ? "–" : miou.toFixed(1)}`)));
     };
     select.onchange = () => {
       const run = runs().find(({ run_id: id }) => id === select.value);
