@@ -182,7 +182,9 @@ def test_a_click_shows_what_the_patch_is_like_or_attends_to(opened, first_map):
         "(kind) => document.querySelector('#scale-title').textContent === kind", arg=kind
     )
     tab.wait_for_function("() => location.search.includes('at=')")
-    row, column = map(int, tab.evaluate("new URLSearchParams(location.search).get('at')").split(","))
+    row, column = map(
+        int, tab.evaluate("new URLSearchParams(location.search).get('at')").split(",")
+    )
     assert abs(row - 320) <= 2
     assert abs(column - 107) <= 2
     shown = pixels(tab)[..., :3].sum(axis=-1)
