@@ -19,8 +19,9 @@ from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
 from sclip_core.report import plots
 from sclip_core.report.content import Content, gather
-from sclip_core.report.pictures import BUDGET, Choice, Painter, choose, image_scores
+from sclip_core.report.pictures import BUDGET, Choice, Painter, choose
 from sclip_core.results.past_run import LabelMaps, Source
+from sclip_core.results.ranking import image_scores
 from sclip_core.store.files import writable_folder, write_whole
 
 PAGE = "index.html"
