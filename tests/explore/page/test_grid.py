@@ -41,7 +41,8 @@ FRAMES = """(pixels) => new Promise((done) => {
 })"""
 # What is in view: the place, the name, and the image's number that the pixels of the thumbnail say.
 IN_VIEW = """() => {
-  const list = document.querySelector(".grid-scroll").getBoundingClientRect();
+  const list = document.querySelector(".grid-scroll")?.getBoundingClientRect();
+  if (!list) return [];
   const canvas = document.createElement("canvas").getContext("2d", { willReadFrequently: true });
   return [...document.querySelectorAll(".grid-cell:not([hidden])")].flatMap((cell) => {
     const box = cell.getBoundingClientRect();
