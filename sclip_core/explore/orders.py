@@ -191,10 +191,10 @@ class Orders:
     def _stage(self) -> DenseFeaturesStage | None:
         """The features of the collection's own settings; None: their key cannot be known here."""
         with self._lock:
-            settings = self._collection.settings
+            settings, run = self._collection.settings, self._collection.run
             try:
-                find_model(settings.model, settings.pretrained, download=False)
-                stage = Pipeline.of(self._collection.run).dense_features
+                find_model(settings.model, settings.pretrained, False, run.inputs.digests.of)
+                stage = Pipeline.of(run).dense_features
                 stage.rows()
             except UserError:  # told where something is to be encoded
                 return None

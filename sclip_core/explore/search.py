@@ -22,7 +22,7 @@ from sclip_core.explore.orders import Order
 from sclip_core.pipeline.stages.dense_features import DenseFeaturesStage
 from sclip_core.store.ledger import Row
 
-THREADS = 2  # that read; reading and unpacking take most of the time
+THREADS = 3  # that read and unpack, which takes most of the time
 AHEAD = 8  # images that are read before they are asked for
 LOOKED_UP = 256  # images whose digests are looked up together
 KEPT = 8  # searches that are remembered
