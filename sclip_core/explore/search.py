@@ -26,6 +26,7 @@ THREADS = 3  # that read and unpack, which takes most of the time
 AHEAD = 8  # images that are read before they are asked for
 LOOKED_UP = 256  # images whose digests are looked up together
 KEPT = 8  # searches that are remembered
+MOST_FAILED = 20  # images that cannot be encoded, none before that can, end an encoding
 MARGIN = 2e-3  # by which a product in fp16 is off by far
 
 
@@ -124,7 +125,9 @@ class Searches:
                         search.places[place] = digest
                 skipped += hit is None
                 done += 1
-                task.progress(done, count, "images searched", id=search.id, skipped=skipped)
+                task.progress(
+                    done, count, "images searched", id=search.id, skipped_not_encoded=skipped
+                )
                 task.give_way()
         about = {
             "id": search.id,
@@ -258,6 +261,19 @@ def pixel_of(geometry: Geometry, patch: int) -> tuple[int, int]:
     return found[0], found[1]
 
 
+class Quiet(Task):
+    """A task within another one: it is cancelled with it, and tells nobody."""
+
+    def __init__(self, task: Task) -> None:
+        """Ask that task."""
+        super().__init__()
+        self._task = task
+
+    def check(self) -> None:
+        """As of the other task."""
+        self._task.check()
+
+
 def encode_missing(
     collection: Collection,
     stage: DenseFeaturesStage,
@@ -279,9 +295,13 @@ def encode_missing(
         UserError: the features cannot be stored.
     """
     _refuse_words(stage)
+    if stage.method is not None and stage.method.reads_masks:
+        raise UserError(
+            f"method '{stage.method.name}' needs masks, which are not made here: run `sclip run "
+            f"--method {stage.method.name}` over these images"
+        )
     if not collection.writable:
-        where = collection.settings.artifacts
-        raise UserError(f"{where} cannot be written, so no features can be kept: make it writable")
+        raise _cannot_be_kept(collection)
     names, failed = collection.ids(), list[str]()
     there = encoded = 0
     for done, (place, digest) in enumerate(_todo(collection), 1):
@@ -294,8 +314,19 @@ def encode_missing(
                 encoded += 1
             except UserError as error:
                 failed.append(str(error))
-        task.progress(done, len(names), "images encoded", encoded=encoded, failed=len(failed))
+                if not encoded and len(failed) >= MOST_FAILED:
+                    raise
+            else:
+                if collection.digest(names[place]) not in stage.rows():
+                    raise _cannot_be_kept(collection)
+        what = "images encoded"
+        task.progress(done, len(names), what, encoded=encoded, failed=len(failed))
         task.give_way()
-    about = {"encoded": encoded, "of": len(names), "there": there, "failed": failed[:20],
+    about = {"encoded": encoded, "of": len(names), "there": there, "failed": failed[:MOST_FAILED],
              "num_failed": len(failed)}  # fmt: skip
     return Answer(about)
+
+
+def _cannot_be_kept(collection: Collection) -> UserError:
+    where = collection.settings.artifacts
+    return UserError(f"{where} cannot be written, so no features can be kept: make it writable")
