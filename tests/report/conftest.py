@@ -50,6 +50,25 @@ def page_of_three(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def page_of_two(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two runs on a page."""
+    page, notes = write_report(
+        ["latest~3", "latest~2"], tmp_path_factory.mktemp("two"), scenes_runs
+    )
+    assert notes == []
+    return page
+
+
+@pytest.fixture(scope="session")
+def page_of_six(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Six runs on a page."""
+    names = [f"latest~{k}" for k in range(1, 7)]
+    page, notes = write_report(names, tmp_path_factory.mktemp("six"), scenes_runs)
+    assert notes == []
+    return page
+
+
+@pytest.fixture(scope="session")
 def page_of_one(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The baseline, some of whose pixels have no label."""
     page, notes = write_report(["latest"], tmp_path_factory.mktemp("one"), scenes_runs)
