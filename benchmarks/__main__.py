@@ -34,7 +34,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
         "skipping",
         "sweep",
     ),
-    "encoder_rows": ("encoder", "policies"),
+    "encoder_rows": ("encoder", "policies", "text"),
     "pipeline_rows": ("tuning", "cached", "memory", "prefect_share"),
     "mask_rows": ("masks",),
     "method_rows": ("methods", "methods-pass", "methods-memory"),

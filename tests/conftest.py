@@ -29,6 +29,8 @@ from sclip_core import SCLIP
 from sclip_core.config.places import ObjectPath
 from sclip_core.encoder import DenseEncoder, loading
 
+from .browser import browser  # noqa: F401  a fixture
+
 HERE = Path(__file__).parent
 GOLDEN = HERE / "golden"
 SHARED = HERE.parent.parent / "shared" / "data"

@@ -28,6 +28,7 @@ LAYERS = (
     ("sclip_core.pipeline",),
     (
         "sclip_core.report",
+        "sclip_core.explore",
         "sclip_core.maintenance",
         "sclip_core.exports",
         "sclip_core.profiling",

@@ -16,6 +16,7 @@ from torch.nn.functional import interpolate
 
 from sclip_core.config import Geometry, Protocol
 from sclip_core.encoder.attention import Attention
+from sclip_core.encoder.beginnings import Beginnings
 from sclip_core.encoder.crops import masked_crop
 from sclip_core.encoder.dense import DenseEncoder
 from sclip_core.encoder.lazy import LazyWindows, is_worthwhile
@@ -68,6 +69,7 @@ class CLIP:
         # Text in fp32: it is encoded once. Only the image tower is cast.
         self.encoder = DenseEncoder(self._clip.visual.to(DTYPES[dtype]), attention)
         self._vectors: dict[tuple[str, str], Tensor] = {}
+        self._beginnings = Beginnings()
         self._seen_words: set[Any] = set()  # lists of classes, each with its templates
 
     @property
@@ -84,7 +86,8 @@ class CLIP:
         """The vector (D,) of one word; remembered."""
         named = word, templates
         if named not in self._vectors:
-            self._vectors[named] = encode_word(self._clip, self._tokenizer, word, templates)
+            given = self._clip, self._tokenizer, word, templates, self._beginnings
+            self._vectors[named] = encode_word(*given)
         return self._vectors[named]
 
     def word_notes(self, classes: Words, templates: str = "openai") -> list[str]:

@@ -17,6 +17,7 @@ from torch.nn.functional import normalize
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
+from sclip_core.encoder.beginnings import Beginnings, is_causal
 from sclip_core.tensors import is_finite
 
 # By name: OpenAI's 80 for ImageNet; four plain ones, usual in methods that classify crops; one.
@@ -89,7 +90,13 @@ class TextBank:
 
 
 @torch.no_grad()
-def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai") -> Tensor:
+def encode_word(
+    model: Any,
+    tokenizer: Any,
+    word: str,
+    templates: str = "openai",
+    beginnings: Beginnings | None = None,
+) -> Tensor:
     """The vector of one query: the mean of its prompts' unit-length vectors, at unit length.
 
     Args:
@@ -97,6 +104,7 @@ def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai"
         tokenizer: its tokenizer.
         word: the query.
         templates: a name in ``TEMPLATES``.
+        beginnings: of prompts to this model, kept from word to word; None: of none.
 
     Returns:
         (D,) float32, unit length, on the model's device.
@@ -105,8 +113,17 @@ def encode_word(model: Any, tokenizer: Any, word: str, templates: str = "openai"
         UserError: the vector is not finite.
     """
     device = next(model.parameters()).device
-    prompts = tokenizer([template(word) for template in TEMPLATES[templates]]).to(device)
-    features = normalize(encode_prompts(model, prompts).float(), dim=-1)
+
+    def prompts_of(word: str) -> Tensor:
+        tokens: Tensor = tokenizer([template(word) for template in TEMPLATES[templates]])
+        return tokens.to(device)
+
+    if is_causal(model):
+        kept = beginnings or Beginnings()
+        encoded = kept.features(model, prompts_of, word, templates)
+    else:
+        encoded = encode_prompts(model, prompts_of(word))
+    features = normalize(encoded.float(), dim=-1)
     vector = normalize(features.mean(dim=0), dim=-1)
     if not is_finite(vector):
         raise _not_finite(word)

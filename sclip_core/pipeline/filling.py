@@ -11,7 +11,6 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from contextlib import ExitStack
 from typing import TYPE_CHECKING
 
-from sclip_core.config import UserError
 from sclip_core.pipeline.rows import Batch
 from sclip_core.store.arrays import DamagedRow, RowGone
 from sclip_core.store.places import writable
@@ -168,11 +167,7 @@ class Filling:
             }
             for each, rows in stage.compute_shared(claims, others, self._shard):
                 batches[each].add(rows)
-                self._stop_if_asked()
-
-    def _stop_if_asked(self) -> None:
-        if self._stage.run.stop.is_set():
-            raise UserError(f"{self._stage.name} was stopped; what was computed is kept")
+                stage.stop_if_asked()
 
     def _mend(self) -> None:
         """Compute the damaged rows again that this pass has found."""
@@ -194,4 +189,4 @@ class Filling:
             )
         time.sleep(self._waited)
         self._waited = min(1.5 * self._waited, LONGEST)
-        self._stop_if_asked()
+        stage.stop_if_asked()

@@ -14,7 +14,7 @@ from dataclasses import replace
 from functools import cached_property
 from typing import Any, ClassVar, TypeVar
 
-from sclip_core.config import ImageError
+from sclip_core.config import ImageError, UserError
 from sclip_core.datasets import Sample
 from sclip_core.pipeline.filling import Filling
 from sclip_core.pipeline.mending import Mending
@@ -178,6 +178,15 @@ class Stage(ABC):
         self.run.lease.release(self.artifact.path, [row_id])
         self.run.journal.fail(self.samples_of(row_id), error)
         self.run.reporter.advance(self.name, 1)
+
+    def stop_if_asked(self) -> None:
+        """Between two passes or batches.
+
+        Raises:
+            UserError: the run is to stop.
+        """
+        if self.run.stop.is_set():
+            raise UserError(f"{self.name} was stopped; what was computed is kept")
 
     def row(self, row_id: str, rows: Mapping[str, Row]) -> Row:
         """One of the rows of this stage.

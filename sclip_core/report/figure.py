@@ -34,9 +34,10 @@ from sclip_core.drawing.figure import (
 from sclip_core.drawing.figures import panels
 from sclip_core.drawing.panels import ALPHA, WRONG, mistaken, painted
 from sclip_core.evaluation.areas import class_shares
-from sclip_core.report.pictures import Shown, image_scores, ranked, read_shown
+from sclip_core.report.pictures import Shown, read_shown
 from sclip_core.results.files import ARTIFACTS, read_run, root_of
 from sclip_core.results.past_run import LabelMaps, Source
+from sclip_core.results.ranking import image_scores, ranked
 from sclip_core.results.settings import differing_settings, method_name, setting
 from sclip_core.results.tables import Paired, find_run, paired
 from sclip_core.store.files import write_whole, written_to

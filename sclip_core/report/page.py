@@ -25,10 +25,10 @@ from sclip_core.report.pictures import (
     Choice,
     Painter,
     choose,
-    image_scores,
     pairs_abreast,
 )
 from sclip_core.results.past_run import LabelMaps, Source
+from sclip_core.results.ranking import image_scores
 from sclip_core.store.files import writable_folder, write_whole
 
 PAGE = "index.html"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from io import BytesIO
 from itertools import zip_longest
@@ -17,10 +17,9 @@ from PIL import Image
 from sclip_core.config import ImageError
 from sclip_core.drawing.colours import palette
 from sclip_core.drawing.panels import ALPHA, mistaken, painted, resized
-from sclip_core.evaluation.areas import Areas, class_shares
-from sclip_core.evaluation.scores import mean_defined, percent
-from sclip_core.evaluation.sparse import SparseAreas
+from sclip_core.evaluation.areas import class_shares
 from sclip_core.results.past_run import LabelMaps, Source
+from sclip_core.results.ranking import ranked
 
 SIDE = 320  # pixels, the long side of a picture
 EACH = 5  # images in each choice
@@ -73,16 +72,6 @@ def pairs_abreast(pairs: int, most: int) -> int:
     return next(even, -(-pairs // rows))
 
 
-def image_scores(areas: Sequence[Areas | SparseAreas]) -> NDArray[np.float64]:
-    """The mIoU (K, N) of single images in percent, for K runs of N images."""
-    blocks = ([each] if isinstance(each, Areas) else each.blocks() for each in areas)
-    return np.stack([np.concatenate([_scores_of(block) for block in run]) for run in blocks])
-
-
-def _scores_of(areas: Areas) -> NDArray[np.float64]:
-    return mean_defined(percent(areas.intersect, areas.union))
-
-
 def choose(
     images: Sequence[str] | pa.StringArray, scores: NDArray[np.float64], seed: int = 0
 ) -> list[Choice]:
@@ -106,31 +95,6 @@ def choose(
         for title, places in chosen.items()
         if places
     ]
-
-
-def ranked(
-    kind: str, scores: NDArray[np.float64], seed: int = 0, taken: Collection[int] = ()
-) -> NDArray[np.intp]:
-    """The places of images, the first to look at first; those without a score are left out.
-
-    Args:
-        kind: ``worst`` or ``best`` of the first run; ``changed``: by the distance between the
-            highest and the lowest score, without those that did not change; or ``random``.
-        scores: (K, N) mIoU of each, in percent.
-        seed: of ``random``.
-        taken: places that ``random`` leaves out.
-    """
-    known = np.flatnonzero(~np.isnan(scores).any(axis=0))
-    if kind == "changed":
-        moved = np.ptp(scores[:, known], axis=0)
-        order = known[np.argsort(-moved, kind="stable")][: int((moved > 0).sum())]
-    elif kind == "random":
-        rest = known[~np.isin(known, list(taken))]
-        order = rest[np.random.default_rng(seed).permutation(len(rest))]
-    else:
-        order = known[np.argsort(scores[0, known], kind="stable")]
-        order = order[::-1] if kind == "best" else order
-    return order
 
 
 class Shown(NamedTuple):

@@ -13,11 +13,12 @@ from sclip_core.config import UserError
 from sclip_core.config.places import Place
 from sclip_core.drawing.panels import panel
 from sclip_core.evaluation.bootstrap import bootstrap
-from sclip_core.report.pictures import data_uri, image_scores
+from sclip_core.report.pictures import data_uri
 from sclip_core.results.comparison import SCORES, sure
 from sclip_core.results.files import read_run
 from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.results.published import beside
+from sclip_core.results.ranking import image_scores
 from sclip_core.results.tables import paired
 
 WIDTH = 900  # pixels of the picture

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -26,6 +26,9 @@ from sclip_core.segmentation.pamr import pamr, receptive_field
 from sclip_core.segmentation.refiners import Deciding, Refining, is_whole
 from sclip_core.segmentation.stitch import Stitcher
 from sclip_core.tensors import is_finite
+
+if TYPE_CHECKING:  # Numba is an extra
+    from sclip_core.segmentation.backends.numba_stitch import Stitching
 
 BLOCK_ELEMENTS = 2**28  # of everything that a block of rows needs at once: 1 GB
 
@@ -132,18 +135,22 @@ class Refiner:
     ) -> Iterator[Decision]:
         """The decisions by ``backends.numba_decision``; the protocols by ascending steps."""
         from sclip_core.segmentation.backends import numba_decision
+
+        image = self.image_at_original_size() if protocols[-1].pamr_steps else None
+        arguments = image, query_class.numpy(), num_classes, protocols
+        yield from numba_decision.decisions(self.stitching(), *arguments)
+
+    def stitching(self) -> Stitching:
+        """The logits before PAMR as Numba's kernels take them, not yet computed; on a CPU."""
         from sclip_core.segmentation.backends.numba_stitch import Stitching
 
-        if self.refining is None:
-            stitcher = Stitcher(self.geometry)
-            patches = stitcher.mosaic(self.features)
-            stitching = Stitching.of(patches, self.embeddings, stitcher.rows, stitcher.columns)
-            self._check_finite(torch.from_numpy(stitching.cosines))
-        else:
-            stitching = Stitching.of_factors(*self._factors())
-        image = self._image_at_original_size() if protocols[-1].pamr_steps else None
-        classes = query_class.numpy()
-        yield from numba_decision.decisions(stitching, image, classes, num_classes, protocols)
+        if self.refining is not None:
+            return Stitching.of_factors(*self.factors())
+        stitcher = Stitcher(self.geometry)
+        patches = stitcher.mosaic(self.features)
+        stitching = Stitching.of(patches, self.embeddings, stitcher.rows, stitcher.columns)
+        self._check_finite(torch.from_numpy(stitching.cosines))
+        return stitching
 
     def _portable_decisions(
         self, protocols: Sequence[Protocol], query_class: Tensor, num_classes: int
@@ -165,7 +172,7 @@ class Refiner:
                 logits = next(now._blocks())
             elif steps > done:
                 dilations = self.protocol.pamr_dilations
-                logits = pamr(last._image_at_original_size(), logits, steps - done, dilations)
+                logits = pamr(last.image_at_original_size(), logits, steps - done, dilations)
             done = steps
             yield from decisions(partial(iter, [logits]), query_class, num_classes, together)
 
@@ -182,7 +189,7 @@ class Refiner:
             return height
         return max(fitting - 2 * self._halo(), self._halo() // 2, 16)
 
-    def _factors(self) -> tuple[Tensor, Tensor, Tensor]:
+    def factors(self) -> tuple[Tensor, Tensor, Tensor]:
         """The logits as ``rows @ L[q] @ columns.T``: L (Q, h, w), rows (H, h), columns (W, w)."""
         stitcher = Stitcher(self.geometry, self.features.device)
         cosines = stitcher.side_by_side(self.features, self.embeddings)
@@ -193,7 +200,7 @@ class Refiner:
             cosines,
             stitcher.rows,
             stitcher.columns,
-            self._image_at_original_size(),
+            self.image_at_original_size(),
             self.embeddings,
         )
         if not is_finite(found[0]):
@@ -224,10 +231,10 @@ class Refiner:
         some = self
         if queries is not None and self.refining is None:
             some = replace(self, embeddings=self.embeddings[queries])
-        factor, down, across = some._factors()
+        factor, down, across = some.factors()
         if queries is not None and self.refining is not None:  # which reads all words
             factor = factor[queries]
-        image = self._image_at_original_size() if self.protocol.pamr_steps else None
+        image = self.image_at_original_size() if self.protocol.pamr_steps else None
         rows, halo = self._rows_per_block(len(factor)), self._halo()
         for top in range(0, height, rows):
             bottom = min(top + rows, height)
@@ -241,7 +248,7 @@ class Refiner:
     def _refined_blocks(self, queries: Sequence[int] | None) -> Iterator[Tensor]:
         """Logits as of ``_blocks``, by a user's refiner: it reads all words and all pixels."""
         refining: Any = self.refining
-        image = self._image_at_original_size()
+        image = self.image_at_original_size()
         blocks = replace(
             self, refining=None, protocol=self.protocol.replace(pamr_steps=0)
         )._blocks()
@@ -266,7 +273,7 @@ class Refiner:
             "the cosines of patches and words overflow float32; expected vectors of unit length"
         )
 
-    def _image_at_original_size(self) -> Tensor:
+    def image_at_original_size(self) -> Tensor:
         """The normalised resized image, bilinear to the original size: (3, H, W)."""
         if self.pixels is None:
             raise ValueError("the protocol has PAMR steps, but no pixels were given")

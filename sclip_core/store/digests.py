@@ -206,6 +206,15 @@ class Digests:
         record = None if found else self._files.of_path(hash_of(path))
         return _of_record(record) if record else found
 
+    def remembered(self, path: Path | str) -> str | None:
+        """The digest of a file that is as it was when it was read; the file is not read."""
+        name = absolute(path)
+        known = self.known(name)
+        with suppress(OSError):
+            if known and known.sha256 and known.state == State.of(os.stat(name)):
+                return known.sha256
+        return None
+
     def _look_at_each(self, paths: Sequence[str]) -> list[Known | ImageError]:
         return list(map(self._look_at, paths))
 

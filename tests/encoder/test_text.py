@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from sclip_core.encoder import encode_word, find_model
+from sclip_core.encoder.beginnings import Beginnings
 from sclip_core.encoder.loading import load_tokenizer
 from sclip_core.encoder.text import TEMPLATES, TextBank
 
@@ -59,12 +60,31 @@ def test_padding_has_a_say_in_both_directions(tmp_path):
     assert (whole - cut).abs().max() > 1e-4
 
 
-def test_padding_is_cut_where_it_has_none(tmp_path):
+def test_only_what_follows_a_templates_beginning_runs(tmp_path):
     made = make(tmp_path, KINDS["plain"])
-    lengths = []
-    made.clip.transformer.register_forward_pre_hook(lambda m, inputs: lengths.append(inputs[0]))
-    encode_word(made.clip, open_clip.SimpleTokenizer(), "cat")
-    assert lengths[0].shape[1] < 25
+    tokenizer, kept = open_clip.SimpleTokenizer(), Beginnings()
+    rows = []
+    first = made.clip.transformer.resblocks[0]
+    first.mlp.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    for word in ("cat", "dog"):
+        encode_word(made.clip, tokenizer, word, beginnings=kept)
+    prompts = [template("cat") for template in TEMPLATES["openai"]]
+    whole = sum(len(tokenizer.encode(prompt)) + 2 for prompt in prompts)
+    after = sum(len(tokenizer.encode(prompt.split("cat")[1])) + 2 for prompt in prompts)
+    assert rows == [whole - after, after, after]  # the beginnings once, then two words
+
+
+@pytest.mark.parametrize("kind", ["plain", "layer scale", "projection with a bias"])
+def test_beginnings_that_are_kept_change_nothing(tmp_path, kind):
+    made = make(tmp_path, KINDS[kind])
+    tokenizer, kept = open_clip.SimpleTokenizer(), Beginnings()
+    for word in [*WORDS, "x", "1", "'s", ".", "x x", "of a", "cat"]:
+        for templates in ("openai", "photo", "simple"):
+            ours = encode_word(made.clip, tokenizer, word, templates, kept)
+            prompts = tokenizer([template(word) for template in TEMPLATES[templates]])
+            whole = torch.nn.functional.normalize(made.clip.encode_text(prompts), dim=-1)
+            expected = torch.nn.functional.normalize(whole.mean(dim=0), dim=-1)
+            assert (ours - expected).abs().max() < 1e-6, word
 
 
 def test_eighty_templates():

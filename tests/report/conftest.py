@@ -1,43 +1,19 @@
-"""A real browser, and pages of real runs to open in it."""
+"""Pages of real runs, to open in a browser."""
 
 from __future__ import annotations
 
-import os
 import shutil
-import subprocess
 from pathlib import Path
 
 import pytest
 
+from sclip_core import results
+from sclip_core.config import resolve
+from sclip_core.pipeline.pipeline import run_pipelines
+from sclip_core.pipeline.run import Run
 from sclip_core.report import write_report
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome", "chrome")
-
-
-def runs(path: str) -> bool:
-    """Whether it is a browser, and no stub that tells where to get one."""
-    return subprocess.run([path, "--version"], capture_output=True, check=False).returncode == 0
-
-
-@pytest.fixture(scope="session")
-def browser():
-    """Headless Chromium.
-
-    Where there is none the tests are skipped, but for where SCLIP_BROWSER says that there must be.
-    """
-    from playwright.sync_api import sync_playwright
-
-    found = next(filter(runs, filter(None, map(shutil.which, BROWSERS))), None)
-    with sync_playwright() as playwright:
-        own = playwright.chromium.executable_path
-        path = found or (own if os.path.exists(own) else None)
-        if path is None:
-            assert not os.environ.get("SCLIP_BROWSER"), "no browser, and SCLIP_BROWSER asks for one"
-            pytest.skip(f"no browser: none of {', '.join(BROWSERS)} is installed")
-        arguments = ["--no-sandbox", "--disable-gpu"]  # as root there is no sandbox
-        opened = playwright.chromium.launch(executable_path=path, args=arguments)
-        yield opened
-        opened.close()
+from ..results.runs import SCENES
 
 
 @pytest.fixture(scope="session")
@@ -61,9 +37,16 @@ def page_of_two(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> 
 
 @pytest.fixture(scope="session")
 def page_of_six(scenes_runs: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six runs on a page."""
-    names = [f"latest~{k}" for k in range(1, 7)]
-    page, notes = write_report(names, tmp_path_factory.mktemp("six"), scenes_runs)
+    """Six runs on a page: three, and the same with less PAMR."""
+    folder = tmp_path_factory.mktemp("six")
+    artifacts = shutil.copytree(scenes_runs, folder / "artifacts")
+    row = results.runs(artifacts).to_pylist()[0]
+    given = {"preset": "demo", "dataset": "scenes", "data_root": Path(row["data_root"])}
+    for steps in (1, 2, 4):
+        settings = resolve(**given, artifacts=artifacts, num_samples=SCENES, pamr_steps=steps)
+        run_pipelines([Run(settings)])
+    names = [f"latest~{k}" for k in (6, 5, 4, 2, 1, 0)]  # latest~3 is the baseline
+    page, notes = write_report(names, folder, artifacts)
     assert notes == []
     return page
 

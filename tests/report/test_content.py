@@ -11,10 +11,11 @@ from sclip_core import results
 from sclip_core.evaluation import Areas, image_areas, scores
 from sclip_core.report.confusion import confused_run
 from sclip_core.report.content import gather
-from sclip_core.report.pictures import EACH, Painter, choose, image_scores
+from sclip_core.report.pictures import EACH, Painter, choose
 from sclip_core.results import paired
 from sclip_core.results.files import read_run
 from sclip_core.results.past_run import LabelMaps, Source
+from sclip_core.results.ranking import image_scores
 
 from ..results.runs import made_run
 

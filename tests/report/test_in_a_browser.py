@@ -63,7 +63,7 @@ def test_every_picture_is_there_and_nothing_sticks_out(browser, request, which, 
         assert len(pictures) == 8 * each  # of all eight images: they are few
         assert min(pictures) > 100
         assert tab.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0
-        # plots: of several runs the intervals too, and a matrix each, of which the first is unfolded
+        # plots: of several runs the intervals too, and a matrix of each
         tab.evaluate("dispatchEvent(new Event('beforeprint'))")
         runs = each // 2 - 1
         assert len(boxes(tab, "svg.plot")) == (3 if runs == 1 else 3 + runs)

@@ -40,6 +40,7 @@ def made_run(
     root: Path,
     run_id: str,
     images: Mapping[str, Sequence[Sequence[int]]],
+    /,
     names: Sequence[str] = ("sky", "grass", "cat"),
     age: int = 0,
     **row: object,

@@ -90,11 +90,11 @@ class DenseFeaturesStage(EncodingStage):
     @cached_property
     def table(self) -> ArrayTable:  # type: ignore[override]
         """(patches, D) an image."""
-        dtype = "float32" if self._stored == torch.float32 else "float16"
+        dtype = "float32" if self.stored_as == torch.float32 else "float16"
         return array_table(self.artifact, dtype, self.run.models.spec.width, compress=False)
 
     @property
-    def _stored(self) -> torch.dtype:
+    def stored_as(self) -> torch.dtype:
         """fp16; of a method in fp32 just that.
 
         In fp16 up to 4 in 10,000 pixels of the methods' golden images have another label.
@@ -134,7 +134,7 @@ class DenseFeaturesStage(EncodingStage):
         (tap,) = plain[0].needed
         attentions = [stage.run.chosen.attention for stage in plain]
         features = clip.encoder.features_from(taps[tap], grid, attentions)
-        return {stage: one.to(stage._stored) for stage, one in zip(plain, features, strict=True)}
+        return {stage: one.to(stage.stored_as) for stage, one in zip(plain, features, strict=True)}
 
     def of_image(self, clip: CLIP, windows: Windows, taps: Taps) -> tuple[Tensor, Geometry] | None:
         """Features of an image by the method."""
@@ -154,7 +154,7 @@ class DenseFeaturesStage(EncodingStage):
         except ImageError as error:
             self.leave_out(windows.digest, error)
             return None
-        return found.to(self._stored), geometry
+        return found.to(self.stored_as), geometry
 
     def _extra(self, digest: str, device: torch.device) -> Extra:
         """What else the method reads of an image; networks on the device of CLIP."""

@@ -19,6 +19,7 @@ from sclip_core.encoder.text import TEMPLATES
 from sclip_core.encoder.words import check_words
 from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
+from sclip_core.pipeline.stages.known_words import KnownWords
 from sclip_core.store.arrays import ArrayTable, DamagedRow, NewRow, RowGone
 from sclip_core.store.ledger import Row
 from sclip_core.store.tables import array_table
@@ -66,12 +67,15 @@ class TextBankStage(SharingStage):
     def compute_shared(
         self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
-        """Encode words, each in all templates, but for those that another list has already."""
+        """Encode words, each in all templates, but for those that any list has already."""
         kept = [_kept_rows(stage, self.forced) for stage in self.together]
         asking = {other: lacking & {*other.wanted()} for other, lacking in others.items()}
         encode: Callable[[str], NDArray[np.float32]] | None = None
+        known = None if self.forced else self.known_words()
         for word in ids:
             vector = _kept(word, kept)
+            if vector is None and known is not None:
+                vector = known.vector(word)
             if vector is None:
                 encode = encode or self._encoded(shard)  # loads the model
                 vector = encode(word)
@@ -79,6 +83,10 @@ class TextBankStage(SharingStage):
             yield self, [row]
             for other in (stage for stage, lacking in asking.items() if word in lacking):
                 yield other, [row]
+
+    def known_words(self) -> KnownWords:
+        """The words of all lists in the store that the same tower has encoded."""
+        return KnownWords(self.run.root, self.artifact.identity, self.run.models.spec.width)
 
     def _encoded(self, shard: int) -> Callable[[str], NDArray[np.float32]]:
         """What encodes a word, (1, D)."""

@@ -7,8 +7,10 @@ comparison is a vector. They work on a range of rows and hold no lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from contextvars import ContextVar
 from functools import cache
 from itertools import pairwise
 from pathlib import Path
@@ -22,6 +24,7 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
+_BETWEEN: ContextVar[Callable[[], None] | None] = ContextVar("between", default=None)
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
@@ -58,6 +61,19 @@ def _pool(threads: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(threads, thread_name_prefix="sclip-rows")
 
 
+@contextmanager
+def watched(between: Callable[[], None]) -> Iterator[None]:
+    """Before each pass of a kernel over rows in this context, call a function: it may raise.
+
+    A pass takes half a second at most, and all of them a minute for a large photograph.
+    """
+    token = _BETWEEN.set(between)
+    try:
+        yield
+    finally:
+        _BETWEEN.reset(token)
+
+
 def on_rows(height: int, kernel: Callable[..., None], *arguments: Any) -> None:
     """Run a kernel on all rows, a range of them on each of PyTorch's threads.
 
@@ -66,6 +82,8 @@ def on_rows(height: int, kernel: Callable[..., None], *arguments: Any) -> None:
         kernel: takes the arguments, the first row and the row to stop before.
         arguments: of the kernel.
     """
+    if between := _BETWEEN.get():
+        between()
     threads = min(torch.get_num_threads(), height)
     if threads == 1:
         kernel(*arguments, 0, height)

@@ -98,6 +98,19 @@ class ObjectDigests:
                 told.finish()
         return found
 
+    def remembered(self, paths: Iterable[ObjectPath]) -> dict[ObjectPath, str]:
+        """The sha256 of objects that are known; none is read.
+
+        Raises:
+            StorageError: the storage cannot be reached.
+        """
+        entries = [
+            each for each in entries_of(dict.fromkeys(paths)).values() if isinstance(each, Entry)
+        ]
+        self._refresh()
+        known = zip(entries, self._remembered(entries), strict=True)
+        return {entry.path: digest for entry, digest in known if digest}
+
     def forget(self, path: ObjectPath) -> None:
         """Read an object again the next time."""
         entry = entries_of([path])[path]
@@ -235,6 +248,20 @@ class DataDigests:
         if isinstance(digest, ImageError):
             raise digest
         return digest
+
+    def remembered(self, paths: Iterable[Place | str]) -> list[str | None]:
+        """The sha256 of each, in order, as far as it is known; nothing is read.
+
+        Raises:
+            StorageError: object storage cannot be reached.
+        """
+        listed = [_object_or_file(path) for path in paths]
+        objects = [path for path in listed if isinstance(path, ObjectPath)]
+        of_objects = self._objects.remembered(objects) if objects else {}
+        return [
+            of_objects.get(p) if isinstance(p, ObjectPath) else self._files.remembered(p)
+            for p in listed
+        ]
 
     def forget(self, path: Place) -> None:
         """Read it again the next time, even if it seems unchanged."""

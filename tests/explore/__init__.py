@@ -1,0 +1,1 @@
+"""Tests of sclip_core.explore."""

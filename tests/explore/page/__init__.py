@@ -1,0 +1,1 @@
+"""Tests of the page of sclip explore, in a browser."""
