@@ -149,7 +149,7 @@ def test_a_class_shows_every_run_on_a_phone(browser, request, which):
                 (bars[0]["left"], bars[0]["width"])
             }
             assert bars[0]["width"] > 80  # of the same length, so that they can be compared
-            assert rows.nth(index).bounding_box()["height"] <= (runs + 2) * LINE
+            assert rows.nth(index).bounding_box()["height"] <= (runs + 2) * LINE + 10
         letters = "(e) => getComputedStyle(e, '::before').content"
         cells = rows.first.locator("td.of-run")
         said = [cells.nth(k).evaluate(letters) for k in range(runs)]
