@@ -16,6 +16,7 @@ from sclip_core.evaluation.areas import image_areas
 from sclip_core.evaluation.scores import scores as scores_of
 from sclip_core.explore import maps
 from sclip_core.explore.about import collection_about, methods_about
+from sclip_core.explore.commands import commands
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.features import FeatureSource
 from sclip_core.explore.gallery import Collection, find
@@ -23,6 +24,7 @@ from sclip_core.explore.kept import Kept
 from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
 from sclip_core.explore.orders import Orders
+from sclip_core.explore.saving import saved
 from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
 from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
@@ -196,6 +198,14 @@ class Explorer:
             label = names[labels[point]]
         scored = maps.score_list(scene, found)
         return {"ready": True, "label": label, "refined": found.refined, "scores": scored}
+
+    def save(self, view: View, what: str, word: str, task: Task) -> Answer:
+        """A file of what is shown: ``picture``, ``labels`` or ``heat`` of a word."""
+        return saved(self.labeller, self._scene(view, task), what, word, task)
+
+    def commands(self, view: View) -> dict[str, Any]:
+        """The same as a command, and in Python."""
+        return commands(self.collection(view.collection), view)
 
     def close(self) -> None:
         """Let go of what is kept."""
