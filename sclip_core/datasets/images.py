@@ -27,6 +27,12 @@ from sclip_core.datasets.headers import UPRIGHT, Header, is_heic, open_other, re
 from sclip_core.datasets.integrity import refuse_damaged
 from sclip_core.datasets.suffixes import HEIC_ADVICE
 
+_REDUCED = {  # by the part of a side that is decoded, for which JPEG skips most of its work
+    8: cv2.IMREAD_REDUCED_COLOR_8,
+    4: cv2.IMREAD_REDUCED_COLOR_4,
+    2: cv2.IMREAD_REDUCED_COLOR_2,
+}
+BLOCK = 8  # pixels of a block of JPEG: where a side has few, those beyond it count too much
 CLASSIC = ("JPEG", "PNG", "BMP", "WEBP")  # the formats that OpenCV alone reads
 EXPECTED = "JPEG, PNG, BMP, TIFF, WebP, GIF, JPEG 2000, AVIF, HEIC, PPM or PGM"
 
@@ -104,6 +110,34 @@ def decode_image(data: bytes, name: str = "image", reading: Reading = USUAL) -> 
     return np.ascontiguousarray(image)
 
 
+def decode_smaller(
+    data: bytes, side: int, name: str = "image", reading: Reading = USUAL
+) -> NDArray[np.uint8]:
+    """As ``decode_image``, for a thumbnail: a JPEG is decoded at an eighth, a quarter or a half.
+
+    Args:
+        data: the file's bytes.
+        side: pixels of the long side, which the result has at least, or the image's own.
+        name: what to call it in an error, e.g. its path.
+        reading: as there.
+
+    Raises:
+        ImageError: as there.
+    """
+    header = read_header(data)
+    size = header.size if header and header.kind == "JPEG" and not header.deep else (0, 0)
+    fits = (f for p, f in _REDUCED.items() if max(size) >= p * side and min(size) >= p * BLOCK)
+    flags = next(fits, None)
+    if header is None or flags is None:
+        return decode_image(data, name, reading)
+    refuse_damaged(data, name)
+    image = _by_opencv(data, name, flags)
+    if image is None:
+        return decode_image(data, name, reading)
+    turn = header.orientation if reading.exif == "apply" else UPRIGHT
+    return np.ascontiguousarray(turned(image, turn))
+
+
 def _decoded(
     data: bytes, header: Header | None, name: str, reading: Reading
 ) -> tuple[NDArray[np.uint8], bool]:
@@ -138,9 +172,9 @@ def _converted(
     return (scaled(raw, whole) if image is None else image), is_turned
 
 
-def _by_opencv(data: bytes, name: str) -> NDArray[np.uint8] | None:
+def _by_opencv(data: bytes, name: str, flags: int = cv2.IMREAD_COLOR) -> NDArray[np.uint8] | None:
     """The colours as they are stored, of a TIFF as its tag turns them; None: not decoded."""
-    flags = cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION
+    flags |= cv2.IMREAD_IGNORE_ORIENTATION
     try:
         image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
     except cv2.error as error:

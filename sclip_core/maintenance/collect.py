@@ -19,6 +19,7 @@ from sclip_core.results.files import ON_DEMAND, TABLES, read_table, run_ids
 from sclip_core.results.measured import STAGE_OF
 from sclip_core.store.arrays import ArrayTable
 from sclip_core.store.artifact import Artifact
+from sclip_core.store.file_cache import THUMBNAILS
 from sclip_core.store.files import TEMPORARY, is_leftover
 from sclip_core.store.leases import ARTIFACT, Lease, is_free
 
@@ -71,10 +72,24 @@ def find_garbage(root: Path, lease: Lease, older_than: float) -> Iterator[Garbag
         size = sum(_size(path) for path in folder.rglob("*"))
         why = f"no run has used it for {number_of(int(unused_for // DAY), 'day')}"
         yield Garbage(folder, why, (), size, changed)
+    yield from _thumbnails(root, older_than)
     for folder in [root, *(root / "results" / table for table in (*TABLES, *ON_DEMAND))]:
         left = tuple(path for path in folder.glob(f"{TEMPORARY}*") if is_leftover(path))
         if left:
             yield Garbage(folder, "temporary files", left, sum(map(_size, left)))
+
+
+def _thumbnails(root: Path, older_than: float) -> Iterator[Garbage]:
+    """Those of ``sclip explore``, if no page has shown one for so many days: the whole folder."""
+    folder = root / THUMBNAILS
+    if folder.is_symlink() or not folder.is_dir():
+        return
+    changed = _last_change(folder)
+    unused_for = time.time() - changed
+    if unused_for >= max(older_than * DAY, HOUR * 2):  # a page writes its use down once an hour
+        size = sum(_size(path) for path in folder.rglob("*"))
+        why = f"no page has used it for {number_of(int(unused_for // DAY), 'day')}"
+        yield Garbage(folder, why, (), size, changed)
 
 
 def remove(garbage: Garbage, root: Path, lease: Lease) -> bool:

@@ -212,3 +212,20 @@ def test_an_artifact_that_was_used_since_is_kept(tmp_path):
         writer.commit(random_rows("uint8", None, [9], 2), 1)
     assert not remove(found, tmp_path, Lease(tmp_path))
     assert artifact.path.exists()
+
+
+def test_thumbnails_that_no_page_uses_are_garbage(store):
+    folder = store / "explore" / "thumbnails"
+    (folder / "ab").mkdir(parents=True)
+    (folder / "ab" / "abcd.webp").write_bytes(b"RIFF")
+    assert garbage(store) == []  # a page shows them now
+    assert list(check_store(store)) == []
+    long_ago = time.time() - 10 * 86_400
+    os.utime(folder, (long_ago, long_ago))
+    assert garbage(store, older_than=11) == []
+    (found,) = garbage(store, older_than=7)
+    assert (found.path, found.size) == (folder, 4)
+    assert "10 days" in found.why
+    before = {path: data for path, data in files(store).items() if folder not in path.parents}
+    assert remove(found, store, Lease(store))
+    assert files(store) == before

@@ -45,7 +45,8 @@ export class Rows {
   /** Make this place the stop of the Tab key, bring it into view and, if asked, focus it. */
   go(index, focus) {
     this.active = Math.max(0, Math.min(index, this.total - 1));
-    if (!this.view) return;
+    this.missed = !this.view; // hidden: it is brought into view when there is one
+    if (this.missed) return;
     const row = Math.floor(this.active / this.columns);
     const above = row * this.height;
     const below = above + this.height - this.view;
@@ -114,16 +115,21 @@ export class Rows {
   }
 
   #resized() {
+    const [top, view, height, before] = [this.top ?? 0, this.view, this.height, this.columns];
     this.view = this.scroller.clientHeight;
     if (!this.view || !this.scroller.clientWidth) return; // what it showed is kept for later
-    const index = Math.floor((this.top ?? 0) / this.height) * this.columns;
-    const before = this.columns;
     this.#measure();
     for (const [number, row] of this.shown) this.#release(number, row);
     if (before !== this.columns) this.spare = [];
-    // What was at the top stays there, in however many columns.
-    this.#scrollTo(Math.floor(index / this.columns) * this.height);
-    this.draw();
+    // The active cell stays in view if it was, at its height; else what was at the top stays there.
+    const above = Math.floor(this.active / before) * height - top;
+    const kept = above > -height && above < view;
+    const index = kept ? this.active : Math.floor(top / height) * before;
+    const room = Math.max(0, Math.min(above, this.view - this.height));
+    this.#scrollTo(Math.floor(index / this.columns) * this.height - (kept ? room : 0));
+    if (this.missed) this.go(this.active, false);
+    else this.draw();
+    this.missed = false;
   }
 
   // A list higher than any element may be is scrolled in proportion.
