@@ -25,6 +25,7 @@ from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
 from sclip_core.explore.orders import Orders
 from sclip_core.explore.saving import saved
+from sclip_core.explore.thumbnails import Thumbnails
 from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
 from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
@@ -34,6 +35,7 @@ from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
+THUMBNAIL = 256, 256  # pixels, at most
 SCENES = 64  # views whose scores can be asked for
 
 
@@ -56,8 +58,10 @@ class Explorer:
         self.labeller = Labeller(self.source, self.bank)
         self._scenes: Kept[Scene] = Kept(SCENES)
         self._orders: dict[str, Orders] = {}
+        first = self.collections[0]
+        self._thumbnails = Thumbnails(first.settings.local_artifacts, first.writable)
         self._uploads = Uploads()
-        self._uploaded = UploadedCollection(self.collections[0], self._uploads)
+        self._uploaded = UploadedCollection(first, self._uploads)
 
     @classmethod
     def open(cls, settings: Settings, own: bool) -> Self:
@@ -138,18 +142,24 @@ class Explorer:
 
     def thumbnail(self, collection: str, image: str) -> tuple[bytes, str]:
         """A WebP file, and its ETag."""
-        return self._file(collection, image, 256), f'"t-{image}"'
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, THUMBNAIL), f'"t-{image}"'
+        return self._thumbnails.thumbnail(found, image)
 
     def picture(self, collection: str, image: str) -> tuple[bytes, str, str]:
         """A file of the shown size, its ETag and its media type."""
-        return self._file(collection, image, 4096), f'"p-{image}"', "image/webp"
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, shown_size(found.size(image))), f'"p-{image}"', "image/webp"
+        return self._thumbnails.picture(found, image)
 
-    def _file(self, collection: str, image: str, side: int) -> bytes:
-        found = Image.fromarray(self.collection(collection).pixels(image))
-        found.thumbnail((side, side))
-        out = io.BytesIO()
-        found.save(out, "WEBP", quality=90)
-        return out.getvalue()
+    def _file(self, image: str, size: tuple[int, int]) -> bytes:
+        """An image that was sent, within a height and a width, as WebP."""
+        found, into = Image.fromarray(self._uploaded.pixels(image)), io.BytesIO()
+        found.thumbnail(size[::-1])
+        found.save(into, "WEBP", quality=90)
+        return into.getvalue()
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Take an image that the page sends; it is kept in memory alone."""
