@@ -124,6 +124,11 @@ class Watch:
         return 128 + (signal.SIGTERM if unseen else self._number)
 
     @property
+    def raised(self) -> bool:
+        """Whether the command was told to stop."""
+        return self._raised is not None
+
+    @property
     def takes(self) -> tuple[int, ...]:
         """The signals that are handled."""
         return tuple(self._before)
@@ -159,6 +164,20 @@ def taken_back() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+def end_within(number: int, seconds: float) -> None:
+    """See that the process has ended by then, with the exit code of a signal.
+
+    For a command whose threads may compute on: nothing interrupts a kernel.
+    """
+
+    def end() -> None:
+        _end(number, told=Watch.current is not None and Watch.current.raised)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def _later(number: int) -> None:
