@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
+import torch
 from PIL import Image
 
 from sclip_core.config import Settings, UserError
@@ -16,6 +17,7 @@ from sclip_core.evaluation.areas import image_areas
 from sclip_core.evaluation.scores import scores as scores_of
 from sclip_core.explore import maps
 from sclip_core.explore.about import collection_about, methods_about
+from sclip_core.explore.commands import commands
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.features import FeatureSource
 from sclip_core.explore.gallery import Collection, find
@@ -23,15 +25,20 @@ from sclip_core.explore.kept import Kept
 from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
 from sclip_core.explore.orders import Orders
+from sclip_core.explore.saving import saved
+from sclip_core.explore.search import Quiet, Searches, encode_missing
+from sclip_core.explore.thumbnails import Thumbnails
+from sclip_core.explore.truth import classes_about, truth_answer
 from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
-from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
-from sclip_core.explore.words import MOST_CLASSES, WordBank
+from sclip_core.explore.view import MOST_STEPS, Point, View, settings_of, shown_size
+from sclip_core.explore.words import MOST_CLASSES, WordBank, parsed
 from sclip_core.provenance import versions
 from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
+THUMBNAIL = 256, 256  # pixels, at most
 SCENES = 64  # views whose scores can be asked for
 
 
@@ -54,8 +61,11 @@ class Explorer:
         self.labeller = Labeller(self.source, self.bank)
         self._scenes: Kept[Scene] = Kept(SCENES)
         self._orders: dict[str, Orders] = {}
+        first = self.collections[0]
+        self._thumbnails = Thumbnails(first.settings.local_artifacts, first.writable)
+        self._searches = Searches()
         self._uploads = Uploads()
-        self._uploaded = UploadedCollection(self.collections[0], self._uploads)
+        self._uploaded = UploadedCollection(first, self._uploads)
 
     @classmethod
     def open(cls, settings: Settings, own: bool) -> Self:
@@ -112,8 +122,11 @@ class Explorer:
 
     def _orders_of(self, collection: Collection) -> Orders:
         if collection is self._uploaded:  # which grows
-            return Orders(collection)
-        return self._orders.setdefault(collection.id, Orders(collection))
+            return Orders(collection, self._searches.ranking)
+        if collection.id not in self._orders:
+            orders = Orders(collection, self._searches.ranking)
+            self._orders.setdefault(collection.id, orders)  # of another thread, if it was first
+        return self._orders[collection.id]
 
     def image(self, collection: str, image: str) -> dict[str, Any]:
         """What is known of an image."""
@@ -136,18 +149,24 @@ class Explorer:
 
     def thumbnail(self, collection: str, image: str) -> tuple[bytes, str]:
         """A WebP file, and its ETag."""
-        return self._file(collection, image, 256), f'"t-{image}"'
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, THUMBNAIL), f'"t-{image}"'
+        return self._thumbnails.thumbnail(found, image)
 
     def picture(self, collection: str, image: str) -> tuple[bytes, str, str]:
         """A file of the shown size, its ETag and its media type."""
-        return self._file(collection, image, 4096), f'"p-{image}"', "image/webp"
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, shown_size(found.size(image))), f'"p-{image}"', "image/webp"
+        return self._thumbnails.picture(found, image)
 
-    def _file(self, collection: str, image: str, side: int) -> bytes:
-        found = Image.fromarray(self.collection(collection).pixels(image))
-        found.thumbnail((side, side))
-        out = io.BytesIO()
-        found.save(out, "WEBP", quality=90)
-        return out.getvalue()
+    def _file(self, image: str, size: tuple[int, int]) -> bytes:
+        """An image that was sent, within a height and a width, as WebP."""
+        found, into = Image.fromarray(self._uploaded.pixels(image)), io.BytesIO()
+        found.thumbnail(size[::-1])
+        found.save(into, "WEBP", quality=90)
+        return into.getvalue()
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Take an image that the page sends; it is kept in memory alone."""
@@ -184,6 +203,34 @@ class Explorer:
         values, total = maps.attention(self.labeller, scene, point, task)
         return maps.ranged(values, sum=round(total, 4))
 
+    def truth(self, view: View, task: Task) -> Answer:
+        """The ground truth of an image, as ``labels``; 65535 where it is not evaluated."""
+        return truth_answer(self.collection(view.collection), view)
+
+    def search(self, view: View, word: str, task: Task) -> Answer:
+        """Rank the images of a collection by where a word, or one of several, is strongest."""
+        collection = self.collection(view.collection)
+        settings = settings_of(view, collection.settings)
+        vocabulary = parsed(word).vocabulary
+        bank = self.bank.bank(collection, vocabulary, settings.template_set, Quiet(task))
+        stage = self.source.pipeline(collection, settings).dense_features
+        name = f"{settings.template_set}: {', '.join(vocabulary.queries)}"
+        return self._searches.search(collection, stage, name, bank.embeddings, task)
+
+    def encode(self, view: View, task: Task) -> Answer:
+        """Encode the images of a collection that are not, one after the other."""
+        collection = self.collection(view.collection)
+        settings = settings_of(view, collection.settings)
+        words, quiet = collection.dataset.vocabulary, Quiet(task)
+        self.source.clip(collection, task)
+        stage = self.source.pipeline(collection, settings).dense_features
+
+        def encode(image: str) -> None:
+            none = torch.empty(0)  # the methods that read words are refused
+            self.source.of(collection, image, settings, words, lambda: none, quiet)
+
+        return encode_missing(collection, stage, encode, task)
+
     def scores(self, view: View, point: Point) -> dict[str, Any]:
         """The scores of the words at a pixel of a view whose labels were asked for just now."""
         scene = self._scenes.get(view)
@@ -197,6 +244,14 @@ class Explorer:
         scored = maps.score_list(scene, found)
         return {"ready": True, "label": label, "refined": found.refined, "scores": scored}
 
+    def save(self, view: View, what: str, word: str, task: Task) -> Answer:
+        """A file of what is shown: ``picture``, ``labels`` or ``heat`` of a word."""
+        return saved(self.labeller, self._scene(view, task), what, word, task)
+
+    def commands(self, view: View) -> dict[str, Any]:
+        """The same as a command, and in Python."""
+        return commands(self.collection(view.collection), view)
+
     def close(self) -> None:
         """Let go of what is kept."""
         self._scenes = Kept(SCENES)
@@ -208,19 +263,7 @@ class Explorer:
     def _classes(self, scene: Scene, labels: Labels) -> list[dict[str, Any]]:
         """The classes with their words, colours and shares."""
         vocabulary = scene.words.vocabulary
-        parts = shares(labels, vocabulary.num_classes)
-        colours = palette(vocabulary.num_classes)
-        return [
-            {
-                "name": name,
-                "words": list(words),
-                "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-                "share": share,
-            }
-            for (name, words), colour, share in zip(
-                vocabulary.named_words, colours.tolist(), parts, strict=True
-            )
-        ]
+        return classes_about(vocabulary, shares(labels, vocabulary.num_classes))
 
     def _score(self, scene: Scene, labels: Labels) -> dict[str, Any] | None:
         """The scores of the image, where the words are the collection's and there is truth."""
