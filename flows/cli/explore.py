@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -24,7 +25,7 @@ from flows.cli.options import (
     settings_of,
 )
 from flows.parameters import flag, with_settings
-from flows.signals import end_within
+from flows.signals import end_within, ending_at_once
 from sclip_core.config import UserError
 from sclip_core.config.settings import preset_values, read_pipeline
 
@@ -88,10 +89,8 @@ def explore(
 
     with listening(host, port) as listener:  # before a model is loaded: it may be taken
         explorer = opened(settings, own)
-        try:
+        with ending_at_once(), closing(explorer):
             serve(explorer, host, listener, ready, lambda number: end_within(number, END))
-        finally:
-            explorer.close()
     return 0
 
 

@@ -147,7 +147,4 @@ def serve(
     desk = Desk()
     guard = Guard(host, listener.getsockname()[1])
     config = configured(application(explorer, desk, guard))
-    try:
-        Server(config, desk, lambda: ready(guard), stopping).run(sockets=[listener])
-    finally:
-        desk.close(0.5)
+    Server(config, desk, lambda: ready(guard), stopping).run(sockets=[listener])
