@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 from functools import cached_property
 from pathlib import PurePath
-from threading import Thread
 from typing import Any, Self
 
 import numpy as np
@@ -81,10 +80,7 @@ class Explorer:
         """
         opening = open_collections(settings, own)
         backends.warm_up()  # the first labels would wait for it
-        found = cls(opening.collections, opening.notes)
-        # The page begins with what methods need, and to look at that takes a second.
-        Thread(target=lambda: found._methods, name="sclip-methods", daemon=True).start()
-        return found
+        return cls(opening.collections, opening.notes)
 
     def collection(self, name: str) -> Collection:
         """A collection by its id.
