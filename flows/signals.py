@@ -124,6 +124,11 @@ class Watch:
         return 128 + (signal.SIGTERM if unseen else self._number)
 
     @property
+    def own_process(self) -> bool:
+        """Whether the process ends with the command."""
+        return self._own_process
+
+    @property
     def takes(self) -> tuple[int, ...]:
         """The signals that are handled."""
         return tuple(self._before)
@@ -159,6 +164,29 @@ def taken_back() -> Iterator[None]:
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@contextmanager
+def ending_at_once() -> Iterator[None]:
+    """The signal that stops what is within ends the process, whatever its threads still do.
+
+    For a command whose threads have nothing to keep: nothing interrupts a kernel, and a large
+    interpreter takes seconds to shut down.
+    """
+    try:
+        yield
+    except Stopped as stop:
+        if Watch.current is None or not Watch.current.own_process:
+            raise
+        _end(stop.number, told=False)
+
+
+def end_within(number: int, seconds: float) -> None:
+    """See that the process has ended by then, as if by a signal that nothing handles."""
+    if Watch.current is not None and Watch.current.own_process:
+        timer = threading.Timer(seconds, _end, (number, False))
+        timer.daemon = True
+        timer.start()
 
 
 def _later(number: int) -> None:

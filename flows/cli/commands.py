@@ -8,6 +8,7 @@ from flows.cli.audit import audit
 from flows.cli.cite import cite
 from flows.cli.data import app as data
 from flows.cli.demo import demo
+from flows.cli.explore import explore
 from flows.cli.export import export
 from flows.cli.freeze import freeze
 from flows.cli.gc import gc
@@ -44,6 +45,6 @@ READ_ONLY = (
 # in the order of `sclip --help`
 for command in (
     *(run, plan, sweep, tune, audit, segment, score, demo, results, compare, table, report, query),
-    *(panels, export, freeze, cite, profile, gc, data),
+    *(explore, panels, export, freeze, cite, profile, gc, data),
 ):
     app.command(command)

@@ -164,6 +164,11 @@ class Desk:
         self._thread = threading.Thread(target=self._serve, name="desk", daemon=True)
         self._thread.start()
 
+    @property
+    def waiting(self) -> int:
+        """How many computations wait."""
+        return len(self._urgent) + len(self._patient)
+
     def run(self, work: Work, slot: str, patient: bool = False) -> Running:
         """Queue a computation; to be called within a running event loop.
 
@@ -188,7 +193,7 @@ class Desk:
         job.task = Task(put, self._serve_urgent if patient else None)
         with self._changed:
             self._drop(self._of_slot.get(slot))
-            if self._closed or len(self._urgent) + len(self._patient) >= self._most:
+            if self._closed or self.waiting >= self._most:
                 raise Busy
             (self._patient if patient else self._urgent).append(job)
             self._of_slot[slot] = job

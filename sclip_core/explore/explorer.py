@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any, Self
 
 import numpy as np
+import torch
 from PIL import Image
 
 from sclip_core.config import Settings, UserError
@@ -23,10 +24,12 @@ from sclip_core.explore.kept import Kept
 from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
 from sclip_core.explore.orders import Orders
+from sclip_core.explore.search import Quiet, Searches, encode_missing
+from sclip_core.explore.truth import classes_about, truth_answer
 from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
-from sclip_core.explore.view import MOST_STEPS, Point, View, shown_size
-from sclip_core.explore.words import MOST_CLASSES, WordBank
+from sclip_core.explore.view import MOST_STEPS, Point, View, settings_of, shown_size
+from sclip_core.explore.words import MOST_CLASSES, WordBank, parsed
 from sclip_core.provenance import versions
 from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Labels
@@ -54,6 +57,7 @@ class Explorer:
         self.labeller = Labeller(self.source, self.bank)
         self._scenes: Kept[Scene] = Kept(SCENES)
         self._orders: dict[str, Orders] = {}
+        self._searches = Searches()
         self._uploads = Uploads()
         self._uploaded = UploadedCollection(self.collections[0], self._uploads)
 
@@ -112,8 +116,11 @@ class Explorer:
 
     def _orders_of(self, collection: Collection) -> Orders:
         if collection is self._uploaded:  # which grows
-            return Orders(collection)
-        return self._orders.setdefault(collection.id, Orders(collection))
+            return Orders(collection, self._searches.ranking)
+        if collection.id not in self._orders:
+            orders = Orders(collection, self._searches.ranking)
+            self._orders.setdefault(collection.id, orders)  # of another thread, if it was first
+        return self._orders[collection.id]
 
     def image(self, collection: str, image: str) -> dict[str, Any]:
         """What is known of an image."""
@@ -184,6 +191,34 @@ class Explorer:
         values, total = maps.attention(self.labeller, scene, point, task)
         return maps.ranged(values, sum=round(total, 4))
 
+    def truth(self, view: View, task: Task) -> Answer:
+        """The ground truth of an image, as ``labels``; 65535 where it is not evaluated."""
+        return truth_answer(self.collection(view.collection), view)
+
+    def search(self, view: View, word: str, task: Task) -> Answer:
+        """Rank the images of a collection by where a word, or one of several, is strongest."""
+        collection = self.collection(view.collection)
+        settings = settings_of(view, collection.settings)
+        vocabulary = parsed(word).vocabulary
+        bank = self.bank.bank(collection, vocabulary, settings.template_set, Quiet(task))
+        stage = self.source.pipeline(collection, settings).dense_features
+        name = f"{settings.template_set}: {', '.join(vocabulary.queries)}"
+        return self._searches.search(collection, stage, name, bank.embeddings, task)
+
+    def encode(self, view: View, task: Task) -> Answer:
+        """Encode the images of a collection that are not, one after the other."""
+        collection = self.collection(view.collection)
+        settings = settings_of(view, collection.settings)
+        words, quiet = collection.dataset.vocabulary, Quiet(task)
+        self.source.clip(collection, task)
+        stage = self.source.pipeline(collection, settings).dense_features
+
+        def encode(image: str) -> None:
+            none = torch.empty(0)  # the methods that read words are refused
+            self.source.of(collection, image, settings, words, lambda: none, quiet)
+
+        return encode_missing(collection, stage, encode, task)
+
     def scores(self, view: View, point: Point) -> dict[str, Any]:
         """The scores of the words at a pixel of a view whose labels were asked for just now."""
         scene = self._scenes.get(view)
@@ -208,19 +243,7 @@ class Explorer:
     def _classes(self, scene: Scene, labels: Labels) -> list[dict[str, Any]]:
         """The classes with their words, colours and shares."""
         vocabulary = scene.words.vocabulary
-        parts = shares(labels, vocabulary.num_classes)
-        colours = palette(vocabulary.num_classes)
-        return [
-            {
-                "name": name,
-                "words": list(words),
-                "colour": "#{:02x}{:02x}{:02x}".format(*colour),
-                "share": share,
-            }
-            for (name, words), colour, share in zip(
-                vocabulary.named_words, colours.tolist(), parts, strict=True
-            )
-        ]
+        return classes_about(vocabulary, shares(labels, vocabulary.num_classes))
 
     def _score(self, scene: Scene, labels: Labels) -> dict[str, Any] | None:
         """The scores of the image, where the words are the collection's and there is truth."""

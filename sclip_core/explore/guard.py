@@ -7,6 +7,7 @@ import hmac
 import html
 import ipaddress
 import secrets
+import socket
 import sys
 import time
 import traceback
@@ -27,6 +28,7 @@ MOST_AT_ONCE = 64  # requests
 SECONDS_JSON, SECONDS_UPLOAD = 30, 300  # until a body has to be there
 SECONDS_ONCE = 60.0  # that a token for one use holds
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
+EVERY = ("0.0.0.0", "::")  # all addresses of a machine
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
@@ -97,8 +99,19 @@ class Guard:
         return f"{self._base}?token={token}"
 
     @property
+    def is_local(self) -> bool:
+        """Whether this machine alone can reach it."""
+        return self.host in LOOPBACK or (_is_address(self.host) and _is_loopback(self.host))
+
+    @property
+    def names(self) -> str:
+        """The name that other machines use."""
+        return socket.gethostname() if self.host in EVERY else self.host
+
+    @property
     def _base(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
+        host = LOOPBACK[0] if self.host in EVERY else self.host
+        host = f"[{host}]" if ":" in host else host
         return f"http://{host}:{self.port}/"
 
     @property
@@ -110,9 +123,7 @@ class Guard:
         """The application with this guard before it."""
 
         async def guarded(scope: Scope, receive: Receive, send: Send) -> None:
-            if scope["type"] == "lifespan":
-                await app(scope, receive, send)
-            elif scope["type"] == "http":
+            if scope["type"] == "http":
                 await self._answer(app, scope, receive, send)
             else:  # a WebSocket: closed before it is opened, which is an answer 403
                 await send({"type": "websocket.close"})
@@ -193,7 +204,7 @@ class Guard:
             return False
         if name in LOOPBACK or name == self.host.lower():
             return True
-        return self.host not in LOOPBACK and _is_address(name)
+        return not self.is_local and (_is_address(name) or name == self.names.lower())
 
     def _at_the_door(self, request: Request) -> Response | None:
         """Take the token of an address; ask for it where there is none; None: come in."""
@@ -234,6 +245,10 @@ def _is_address(name: str) -> bool:
     except ValueError:
         return False
     return True
+
+
+def _is_loopback(address: str) -> bool:
+    return ipaddress.ip_address(address).is_loopback
 
 
 async def json_body(request: Request) -> dict[str, Any]:

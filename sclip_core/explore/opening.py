@@ -22,6 +22,7 @@ from sclip_core.explore.gallery import Collection, RunRow
 from sclip_core.pipeline.freezing import settings_of
 from sclip_core.results.files import read_runs, run_ids
 from sclip_core.results.settings import is_of_tool
+from sclip_core.store.digests import Digests
 from sclip_core.store.files import DiskError, writable_folder
 
 # What tells the images of two runs apart. How many of them were taken does not.
@@ -103,6 +104,7 @@ class _Stored:
         """Take the settings of the command, and where lines on what is left out go."""
         self._command, self._notes = command, notes
         self._writable = _is_writable(command.local_artifacts)
+        self._digests = Digests(command.local_artifacts / "digests.jsonl", keep=self._writable)
         self._datasets: dict[tuple[str, ...], Dataset | UserError] = {}
         self._weights: dict[tuple[str, ...], UserError | None] = {}
 
@@ -133,7 +135,7 @@ class _Stored:
         settings = self._settings(runs).replace(num_samples=most)
         weights = _values(runs[0], OF_MODEL)
         if weights not in self._weights:
-            self._weights[weights] = _lacking(settings)
+            self._weights[weights] = _lacking(settings, self._digests)
         if error := self._weights[weights]:
             raise error
         data = (*_values(runs[0], (*OF_IMAGES, *OF_TRUTH)), str(most))
@@ -170,10 +172,10 @@ class _Stored:
             return error
 
 
-def _lacking(settings: Settings) -> UserError | None:
+def _lacking(settings: Settings, digests: Digests) -> UserError | None:
     """Why the weights of a model cannot be used; nothing is fetched or loaded."""
     try:
-        find_model(settings.model, settings.pretrained, download=False)
+        find_model(settings.model, settings.pretrained, False, digests.of)
     except UserError as error:
         return error
     return None

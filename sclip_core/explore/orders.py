@@ -27,7 +27,7 @@ MOST_FIND = 200  # characters
 KEPT = 16  # orders of a collection that are remembered
 SEED = 0  # of the random order, the same each time so that a view can be sent
 
-Point = tuple[int, int]  # row and column of the original image
+UNREAD = (192, 256)  # height and width of the placeholder of an image that cannot be read
 
 
 @dataclass(frozen=True, eq=False)
@@ -103,8 +103,8 @@ class Orders:
                 "id": name,
                 "score": _score(found.scores, start + k),
                 "point": None if found.points is None else found.points[start + k].tolist(),
-                "size": self._size(name),
                 "encoded": encoded[k],
+                **self._size(name),
             }
             for k, name in enumerate(names)
         ]
@@ -169,12 +169,12 @@ class Orders:
         """Which images have a text in their names."""
         return np.fromiter((text in name for name in self._lower), np.bool_, len(self._lower))
 
-    def _size(self, image_id: str) -> list[int] | None:
-        """Height and width; None: the file cannot be read."""
+    def _size(self, image_id: str) -> dict[str, Any]:
+        """Height and width; of a file that cannot be read those of its placeholder."""
         try:
-            return list(self._collection.size(image_id))
+            return {"size": list(self._collection.size(image_id)), "broken": False}
         except ImageError:
-            return None
+            return {"size": list(UNREAD), "broken": True}
 
     def _encoded(self, names: Sequence[str]) -> list[bool]:
         """Whether the features of images by the collection's own settings are in the store."""
@@ -191,10 +191,10 @@ class Orders:
     def _stage(self) -> DenseFeaturesStage | None:
         """The features of the collection's own settings; None: their key cannot be known here."""
         with self._lock:
-            settings = self._collection.settings
+            settings, run = self._collection.settings, self._collection.run
             try:
-                find_model(settings.model, settings.pretrained, download=False)
-                stage = Pipeline.of(self._collection.run).dense_features
+                find_model(settings.model, settings.pretrained, False, run.inputs.digests.of)
+                stage = Pipeline.of(run).dense_features
                 stage.rows()
             except UserError:  # told where something is to be encoded
                 return None

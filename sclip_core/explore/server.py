@@ -5,8 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ from sclip_core.config.errors import shown
 from sclip_core.explore.desk import Busy, Desk, Running, Work
 from sclip_core.explore.guard import Guard, Refused, body_of, json_body
 from sclip_core.explore.served import Served
-from sclip_core.explore.wire import frames, point_of, said, slot_of, text_of, view_of
+from sclip_core.explore.wire import frames, line_of, point_of, slot_of, text_of, view_of
 
 PAGE = Path(__file__).parent / "page"
 TYPES = {
@@ -194,28 +193,21 @@ class Routes:
 
 def application(explorer: Served, desk: Desk, guard: Guard) -> Any:
     """The ASGI application."""
-
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        desk.close(0)
-
     handlers: dict[Any, Any] = {
         UserError: _user_error,
         Refused: lambda request, error: _error(error.status, str(error)),
         Busy: lambda request, error: _error(503, BUSY),
+        Exception: lambda request, error: _error(500, line_of(error)),  # the guard prints it
         404: lambda request, error: _error(404, "no such address"),
         405: lambda request, error: _error(405, f"{request.method} is not answered here"),
     }
-    app = Starlette(
-        routes=Routes(explorer, desk).all(), exception_handlers=handlers, lifespan=lifespan
-    )
+    app = Starlette(routes=Routes(explorer, desk).all(), exception_handlers=handlers)
     app.router.redirect_slashes = False
     return guard.around(app)
 
 
 async def _user_error(request: Request, error: Exception) -> Response:
-    return _error(404 if request.method == "GET" else 400, said(error))
+    return _error(404 if request.method == "GET" else 400, line_of(error))
 
 
 def _error(status: int, line: str) -> Response:

@@ -21,6 +21,7 @@ from sclip_core.datasets import Reading, read_sample
 from sclip_core.datasets.images import decode_smaller
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.kept import Kept
+from sclip_core.explore.orders import UNREAD
 from sclip_core.explore.view import shown_size
 from sclip_core.store.file_cache import THUMBNAILS, FileCache
 
@@ -165,7 +166,7 @@ def _is_whole(data: bytes) -> bool:
 @cache
 def placeholder() -> bytes:
     """A WebP file in place of the thumbnail of an image that cannot be read."""
-    image = Image.new("RGB", (SIDE, SIDE * 3 // 4), BACK)
+    image = Image.new("RGB", UNREAD[::-1], BACK)
     draw, (width, height) = ImageDraw.Draw(image), image.size
     draw.line((0, 0, width, height), FRONT, 3)
     draw.line((0, height, width, 0), FRONT, 3)

@@ -129,7 +129,10 @@ def check_bounds(data: bytes, name: str) -> None:
         raise UserError(f"{name} has {len(data):,} bytes: expected at most {MOST_BYTES:,}")
     header = read_header(data)
     if header is None or min(header.size) < 1:
-        raise ImageError(f"{name} is damaged or not an image: expected {EXPECTED}")
+        raise ImageError(
+            f"{name} is damaged, far too large, or not an image: expected {EXPECTED} "
+            f"of at most {MOST_PIXELS:,} pixels"
+        )
     height, width = header.size
     if height * width > MOST_PIXELS:
         raise UserError(

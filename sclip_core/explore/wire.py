@@ -113,11 +113,20 @@ def _line(kind: str, **values: Any) -> bytes:
 
 def said(error: BaseException) -> str:
     """One line about an error for the page; of one that nothing foresaw, the rest is printed."""
+    if not isinstance(error, UserError) and not refused_by_system(error):
+        traceback.print_exception(error, file=sys.stderr)
+    return line_of(error)
+
+
+def line_of(error: BaseException) -> str:
+    """One line about an error for the page."""
     if isinstance(error, UserError):
         return str(error)
-    if refused_by_system(error) == "not enough memory":
+    refused = refused_by_system(error)
+    if refused == "not enough memory":
         return "not enough memory: take a smaller image or fewer words, or close other programs"
-    traceback.print_exception(error, file=sys.stderr)
+    if refused:
+        return printable(f"{refused}: {error}")
     name, words = type(error).__name__, " ".join(str(error).split())
     line = (
         f"internal error: {name}{': ' if words else ''}{words}; see the terminal of sclip explore"

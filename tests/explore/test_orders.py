@@ -55,7 +55,8 @@ def test_by_name_with_their_sizes(three):
     page = Orders(three).page("name", "", 0, 10)
     assert page["total"] == 4
     assert ids(page) == ["D broken", "a", "b", "c"]
-    assert [image["size"] for image in page["images"]] == [None, *[[20, 30]] * 3]
+    assert [image["size"] for image in page["images"]] == [[192, 256], *[[20, 30]] * 3]
+    assert [image["broken"] for image in page["images"]] == [True, False, False, False]
     assert all(i["score"] is None and i["point"] is None for i in page["images"])
 
 

@@ -35,13 +35,21 @@ function start(about) {
   update();
 
   function painted(side) {
-    if (side.name === "a") words.showLegend();
+    words.showLegend();
     viewer.onPainted();
     tellStatus(sides, state, say);
   }
 
+  /** Opens an image; found by a word, it is shown with the word, or with the patch that is most like it. */
   function open(id, { point = null } = {}) {
-    state.set({ i: id, ...(point ? { at: point.join(",") } : {}) }, { push: true });
+    const found = state.get("q");
+    const asked = new Set(state.get("w").split(/[;,]/).map((word) => word.trim()));
+    const changes = { i: id, at: null, low: null, high: null };
+    if (["likeness", "attention"].includes(state.get("map"))) changes.map = null;
+    if (point && found && asked.has(found)) Object.assign(changes, { map: "heat", word: found });
+    else if (point) Object.assign(changes, { map: "likeness", at: point.join(",") });
+    state.set(changes, { push: true });
+    if (!byId("grid").offsetParent) byId("image-name").focus();
   }
 
   async function update() {
@@ -117,7 +125,7 @@ function start(about) {
     byId("to-grid").onclick = toGrid;
     byId("previous").onclick = () => walk(-1);
     byId("next").onclick = () => walk(1);
-    if (matchMedia("(max-width: 799px)").matches) byId("settings-part").open = false;
+    if (matchMedia("(max-width: 699px)").matches) byId("settings-part").open = false;
   }
 
   function toGrid() {
@@ -180,8 +188,9 @@ function tellStatus({ a, b }, state, tell) {
   const parts = [];
   if (a.labels) {
     const count = a.labels.classes.length;
-    const times = [a, ...(two ? [b] : [])].map(({ ms }) => Math.round(ms)).join(" and ");
-    parts.push(`${count} ${count === 1 ? "class" : "classes"}, ${times} ms`);
+    const time = ({ ms }) => `${Math.round(ms)} ms`;
+    const times = two ? `A ${time(a)}, B ${time(b)}` : time(a);
+    parts.push(`${count} ${count === 1 ? "class" : "classes"}, ${times}`);
     parts.push(WHERE[a.labels.encoded] ?? "");
   } else if (!state.get("w").trim()) parts.push("Type words to label the picture");
   if (map === "heat" && !state.get("word")) parts.push("click a class for its heat map");
@@ -193,6 +202,6 @@ function tellStatus({ a, b }, state, tell) {
     const { right, wrong: bad } = side.counts;
     return `${((100 * bad) / Math.max(1, right + bad)).toFixed(1)} %`;
   };
-  if (a.counts) parts.push(`wrong pixels: ${wrong(a)}${two && b.counts ? ` and ${wrong(b)}` : ""}`);
+  if (a.counts) parts.push(`wrong pixels: ${two && b.counts ? `A ${wrong(a)}, B ${wrong(b)}` : wrong(a)}`);
   tell(parts.filter(Boolean).join(" · "));
 }

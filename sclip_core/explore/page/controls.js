@@ -50,7 +50,9 @@ export function createControls(state) {
     const show = () => {
       select.value = state.get(keyOf("m"));
       const one = state.about.methods.find(({ name }) => name === select.value);
-      hint.textContent = one ? [`needs ${one.needs}`, one.why_not].filter(Boolean).join("; ") : "";
+      const needs = one && one.needs !== "CLIP alone" ? `needs CLIP ${one.needs}` : "";
+      hint.textContent = [needs, one?.why_not].filter(Boolean).join("; ");
+      hint.hidden = !hint.textContent;
     };
     inputs.set("m", show);
     return { row };
@@ -59,13 +61,14 @@ export function createControls(state) {
   /** The settings of a run of this collection, in one choice. */
   function runSelect() {
     const select = el("select", { id: "run" });
-    const worst = el("button", { type: "button", id: "worst", title: "The images where this run is worst" }, "Worst images");
+    const worst = el("button", { type: "button", id: "worst", title: "The images where this run is worst",
+      "aria-label": "Worst images of this run" }, "Worst");
     const row = el("div", { class: "control run" }, el("label", { for: "run" }, "Run"), select, worst);
     const runs = () => state.collection()?.runs ?? [];
     const fill = () => {
       row.hidden = !runs().length;
       select.replaceChildren(el("option", { value: "" }, "own settings"), ...runs().map(({ run_id: id, title, miou }) =>
-        el("option", { value: id }, `${title} · mIoU ${miou === null ? "–" : miou.toFixed(1)}`)));
+        el("option", { value: id }, `${title} · ${miou === null ? "–" : miou.toFixed(1)}`)));
     };
     select.onchange = () => {
       const run = runs().find(({ run_id: id }) => id === select.value);
@@ -84,7 +87,8 @@ export function createControls(state) {
 
   function changesOf(view) {
     const fields = Object.entries(SETTINGS).filter(([, field]) => field in view);
-    return Object.fromEntries(fields.map(([key, field]) => [keyOf(key), view[field]]));
+    const changes = Object.fromEntries(fields.map(([key, field]) => [keyOf(key), view[field]]));
+    return view.words === undefined ? changes : { ...changes, w: view.words };
   }
 
   function slider({ key, title, min, max, step, about }) {

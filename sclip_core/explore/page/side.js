@@ -54,28 +54,31 @@ export function createSide(name, state, layer, onChange) {
     if (!image) return;
     const view = state.view(name);
     const map = state.get("map");
-    if (view.words.trim()) want(lanes.labels, "labels", { view });
+    if (view.words.trim()) want(lanes.labels, "labels", { view }, view);
     else {
       forget(lanes.labels);
       side.labels = null;
     }
-    if (map === "truth" || map === "errors") want(lanes.truth, "truth", { view });
+    if (map === "truth" || map === "errors") want(lanes.truth, "truth", { view }, [view.words]);
     const point = pointOf(state.get("at"));
     const word = state.get("word");
-    if (map === "heat" && word) want(lanes.heat, "heat", { view: coarse(view), word });
+    if (map === "heat" && word) want(lanes.heat, "heat", { view, word }, [word, ofHeat(view)]);
     else if ((map === "likeness" || map === "attention") && point) {
-      want(lanes.heat, map, { view: coarse(view), point });
+      want(lanes.heat, map, { view, point }, [point, ofFeatures(view)]);
     }
     side.paint();
   };
 
-  /** Steps and thresholds of the decision change no heat map: the same view for all of them. */
-  function coarse(view) {
-    return { ...view, pamr_steps: 0, prob_thd: 0, area_thd: 0 };
-  }
+  /** What a heat map of a word depends on: not on the decision. */
+  const ofHeat = ({ logit_scale: _, prob_thd: _p, area_thd: _a, ...rest }) => rest;
 
-  function want(each, path, body) {
-    const asked = JSON.stringify([path, body]);
+  /** What a map of one patch depends on. */
+  const ofFeatures = (view) =>
+    ["method", "short_side", "slide_crop", "slide_stride"].map((field) => view[field]);
+
+  /** Asks for a map unless it is there, or asked for: `key` is all that it depends on. */
+  function want(each, path, body, key) {
+    const asked = JSON.stringify([path, key]);
     if (asked === each.asked) return;
     each.asked = asked;
     if (asked === each.has) { // back to what is shown: what runs is not wanted any more

@@ -104,8 +104,9 @@ export function createState(about) {
   }
 
   function addressOf(entries) {
-    // Commas, colons and slashes may stand in a query; unescaped they can be read.
-    const query = new URLSearchParams([...entries]).toString().replace(/%2C/g, ",").replace(/%3A/g, ":");
+    // These may stand in a query, and unescaped they can be read.
+    const query = new URLSearchParams([...entries]).toString()
+      .replace(/%(2C|3A|3B)/g, (escaped) => decodeURIComponent(escaped));
     return query ? `?${query}` : location.pathname;
   }
 

@@ -32,6 +32,7 @@ export function progress(who, line) {
   const last = [...at.values()].pop();
   const bar = byId("progress");
   bar.hidden = !last;
+  byId("progress-text").hidden = !last;
   if (!last) return;
   bar.max = last.total || 1;
   bar.value = last.done;

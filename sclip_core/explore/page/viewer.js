@@ -27,6 +27,7 @@ export function createViewer(state, sides) {
   let image = null;
   let cursor = null; // the cross moved by keys, [row, column] of the map
   let hovered = null;
+  let ofPatch = "likeness"; // what a click shows: likeness, or attention
   let timer = 0;
   let asking = null;
 
@@ -36,6 +37,7 @@ export function createViewer(state, sides) {
   for (const [value, title, about] of MAPS) {
     const input = el("input", { type: "radio", name: "map", value });
     input.onchange = () => show(value);
+    input.onclick = (event) => event.detail && input.blur(); // by mouse: arrow keys walk on
     byId("maps").append(el("label", { title: about }, input, el("span", {}, title)));
   }
   const inputs = new Map([...byId("maps").querySelectorAll("input")].map((one) => [one.value, one]));
@@ -63,6 +65,7 @@ export function createViewer(state, sides) {
   function update() {
     const map = state.get("map");
     if (inputs.has(map)) inputs.get(map).checked = true;
+    if (["likeness", "attention"].includes(map)) ofPatch = map;
     for (const name of ["truth", "errors"]) {
       inputs.get(name).disabled = !image?.has_truth;
       inputs.get(name).parentElement.hidden = !state.collection()?.has_truth;
@@ -93,10 +96,8 @@ export function createViewer(state, sides) {
     const pixel = stage.toPixel(where);
     if (!pixel || !image) return;
     cursor = null;
-    const map = state.get("map");
-    const asked = ["likeness", "attention"].includes(map) ? map : "likeness";
     const at = toOriginal(pixel).join(",");
-    state.set({ at, map: asked, low: null, high: null }, { push: map !== asked });
+    state.set({ at, map: ofPatch, low: null, high: null }, { push: state.get("map") !== ofPatch });
   }
 
   function sideAt({ x }) {

@@ -73,16 +73,20 @@ export function createWords(state, sides) {
   /** Draws the rows anew where what they say has changed. */
   function showLegend(anew = false) {
     const from = source();
-    const said = JSON.stringify([from?.classes, from?.score, byId("legend-order").value]);
+    const second = secondOf();
+    const said = JSON.stringify([from?.classes, from?.score, second?.classes, second?.score, byId("legend-order").value]);
     if (said === shown && !anew) return;
     shown = said;
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.word : null;
-    const iou = new Map((from?.score?.classes ?? []).map(({ name, iou: value }) => [name, value]));
+    const iou = iousOf(from);
     const rows = ordered(from?.classes ?? [], iou);
-    list.replaceChildren(...rows.slice(0, ROWS).map((one) => rowOf(one, iou)));
+    const beside = new Map((second?.classes ?? []).map(({ name, share }) => [name, share]));
+    const other = { shares: second ? beside : null, iou: iousOf(second) };
+    list.replaceChildren(...rows.slice(0, ROWS).map((one) => rowOf(one, iou, other)));
+    byId("legend-sides").hidden = !second;
     byId("legend-more").hidden = rows.length <= ROWS;
     byId("legend-more").textContent = `and ${rows.length - ROWS} more classes`;
-    byId("score").textContent = from?.score ? `mIoU ${from.score.miou.toFixed(1)}` : "";
+    byId("score").textContent = scoreText(from?.score, second?.score);
     byId("notes").replaceChildren(...(sides.a.labels?.notes ?? []).map((note) => el("li", {}, note)));
     if (focused) [...list.querySelectorAll("button")].find((row) => row.dataset.word === focused)?.focus();
     update();
@@ -90,6 +94,11 @@ export function createWords(state, sides) {
 
   function source() {
     return state.get("map") === "truth" && sides.a.truth ? sides.a.truth : sides.a.labels;
+  }
+
+  /** The labels of the second side, where two are compared. */
+  function secondOf() {
+    return state.get("split") !== "" && state.get("map") !== "truth" ? sides.b.labels : null;
   }
 
   function ordered(classes, iou) {
@@ -101,24 +110,37 @@ export function createWords(state, sides) {
     return rows;
   }
 
-  function rowOf({ name, words = [], colour, share }, iou) {
-    const bar = el("span", { class: "share-bar" });
-    bar.style.width = `${share}%`;
-    bar.style.backgroundColor = colour;
-    const synonyms = words.length > 1 ? words.join(", ") : null;
-    const value = iou.get(name);
-    return el("li", {},
-      el("button", { type: "button", "data-word": name, title: synonyms, class: share ? null : "absent",
-        "aria-pressed": "false" },
-      swatch(colour),
-      el("span", { class: "class-name" }, name),
-      value === undefined || value === null ? null
-        : el("span", { class: "iou", title: "IoU in this image" }, `IoU ${value.toFixed(0)}`),
-      el("span", { class: "share" }, `${share ? share.toFixed(1) : "0"} %`),
-      el("span", { class: "share-track", "aria-hidden": "true" }, bar)));
-  }
-
   return self;
+}
+
+const iousOf = (map) => new Map((map?.score?.classes ?? []).map(({ name, iou }) => [name, iou]));
+
+function scoreText(one, other) {
+  if (!one) return "";
+  const text = (score) => score.miou?.toFixed(1) ?? "–";
+  return other ? `mIoU ${text(one)} · ${text(other)}` : `mIoU ${text(one)}`;
+}
+
+const percent = (share) => `${share ? share.toFixed(1) : "0"} %`;
+
+/** A class: colour, name, IoU and share; of two sides where `other` has the shares of the second. */
+function rowOf({ name, words = [], colour, share }, iou, other) {
+  const bar = el("span", { class: "share-bar" });
+  bar.style.width = `${share}%`;
+  bar.style.backgroundColor = colour;
+  const synonyms = words.length > 1 ? words.join(", ") : null;
+  const values = [iou.get(name), ...(other.shares ? [other.iou.get(name)] : [])];
+  const told = values.some((value) => typeof value === "number");
+  const ious = values.map((value) => (typeof value === "number" ? value.toFixed(0) : "–")).join(" · ");
+  return el("li", {},
+    el("button", { type: "button", "data-word": name, title: synonyms, class: share ? null : "absent",
+      "aria-pressed": "false" },
+    swatch(colour),
+    el("span", { class: "class-name" }, name),
+    told ? el("span", { class: "iou", title: "IoU in this image" }, `IoU ${ious}`) : null,
+    el("span", { class: "share" }, percent(share)),
+    other.shares ? el("span", { class: "share" }, percent(other.shares.get(name))) : null,
+    el("span", { class: "share-track", "aria-hidden": "true" }, bar)));
 }
 
 /** Lines of a pasted list are classes. */
