@@ -35,6 +35,7 @@ KNOWN = ("coco_stuff", "context59", "ade20k")  # whose words are encoded before
 GOALS = {20: 0.150, 171: 0.400}  # seconds, by the number of words
 FEW = (2, 4)  # words of --quick
 SLIDER_GOAL = 0.100  # seconds
+MORE = 29  # known words that are not in the longest list
 TURNS, FEW_TURNS = 21, 3  # that are timed
 START_S, ENCODE_S, TURN_S = 180, 900, 60  # seconds until something is given up
 # An input is a key Enter in the words (which does not wait for more typing) or a step of a slider.
@@ -85,7 +86,7 @@ def explore_rows(quick: bool) -> Iterator[Row]:
         return
     size = TINY if quick else VGA
     with Workplace(quick) as place, _served(place, size) as address, _tab(browser) as tab:
-        pool = _words(max(goals) + 5 if quick else None)
+        pool = _words(max(goals) + MORE)
         _open(tab, address, pool)
         draw = random.Random(0)
         for count, goal in goals.items():
@@ -114,7 +115,7 @@ def _goal(goals: dict[int, float]) -> str:
     return ", ".join(f"{count} words ≤ {seconds(goal)}" for count, goal in goals.items())
 
 
-def _words(most: int | None) -> list[str]:
+def _words(most: int) -> list[str]:
     """Different words, each of which can be a class."""
     names = [name for known in KNOWN for name in Vocabulary.named(known).class_names]
     return list(dict.fromkeys(n for n in names if not set(n) & set(",;")))[:most]
