@@ -15,7 +15,7 @@ from PIL import Image
 from sclip_core.explore.desk import Answer, Cancelled
 
 from ..fake import Fake
-from .conftest import served
+from ..serving import serving
 
 MANY = 50_000
 NODES = 900  # elements below #grid at 1200×800: no more than a few rows of them
@@ -149,8 +149,8 @@ def many():
 
 @pytest.fixture
 def address(many):
-    with served(many) as found:
-        yield found
+    with serving(many) as guard:
+        yield guard.address
 
 
 def until(tab, condition: str, seconds: float = 15.0) -> None:
