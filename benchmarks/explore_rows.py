@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -91,10 +92,10 @@ def explore_rows(quick: bool) -> Iterator[Row]:
         draw = random.Random(0)
         for count, goal in goals.items():
             lists = ["; ".join(draw.sample(pool, count)) for _ in range(turns + 1)]
-            taken = [_timed(tab, lambda text=text: _type(tab, text)) for text in lists][1:]
+            taken = [_timed(tab, partial(_type, tab, text)) for text in lists][1:]
             name = f"page: new list of {count} known words → painted, {size[0]}×{size[1]}"
             yield _row(name, goal, taken, "typing's wait of 120 ms excluded")
-            taken = [_timed(tab, lambda: _step(tab)) for _ in range(turns + 1)][1:]
+            taken = [_timed(tab, partial(_step, tab)) for _ in range(turns + 1)][1:]
             name = f"page: probability threshold → painted, {count} words, {size[0]}×{size[1]}"
             yield _row(name, SLIDER_GOAL, taken, "each step of the slider")
 
@@ -178,8 +179,8 @@ def _open(tab: Page, address: str, pool: list[str]) -> None:
     image = tab.locator(".grid-cell .grid-name").first.inner_text()
     tab.goto(f"{address.split('?')[0]}?i={quote(image)}")
     tab.wait_for_selector("#words")
-    _timed(tab, lambda: _type(tab, "; ".join(pool)), ENCODE_S)
-    _timed(tab, lambda: _type(tab, "; ".join(pool[:-1])))
+    _timed(tab, partial(_type, tab, "; ".join(pool)), ENCODE_S)
+    _timed(tab, partial(_type, tab, "; ".join(pool[:-1])))
 
 
 def _type(tab: Page, text: str) -> None:
