@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from functools import cached_property
 from pathlib import PurePath
+from threading import Thread
 from typing import Any, Self
 
 import numpy as np
@@ -39,7 +40,7 @@ from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
 THUMBNAIL = 256, 256  # pixels, at most
-SCENES = 64  # views whose scores can be asked for
+SCENES = 2**28  # bytes of the views whose scores can be asked for
 
 
 class Explorer:
@@ -80,7 +81,10 @@ class Explorer:
         """
         opening = open_collections(settings, own)
         backends.warm_up()  # the first labels would wait for it
-        return cls(opening.collections, opening.notes)
+        found = cls(opening.collections, opening.notes)
+        # The page begins with what methods need, and to look at that takes a second.
+        Thread(target=lambda: found._methods, name="sclip-methods", daemon=True).start()
+        return found
 
     def collection(self, name: str) -> Collection:
         """A collection by its id.
@@ -260,7 +264,8 @@ class Explorer:
 
     def _scene(self, view: View, task: Task) -> Scene:
         scene = self.labeller.scene(self.collection(view.collection), view, task)
-        return self._scenes.put(view, scene, 1)
+        size = scene.features.values.nbytes + scene.bank.embeddings.nbytes
+        return self._scenes.put(view, scene, size)
 
     def _classes(self, scene: Scene, labels: Labels) -> list[dict[str, Any]]:
         """The classes with their words, colours and shares."""
