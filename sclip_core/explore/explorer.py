@@ -215,7 +215,9 @@ class Explorer:
         bank = self.bank.bank(collection, vocabulary, settings.template_set, Quiet(task))
         stage = self.source.pipeline(collection, settings).dense_features
         name = f"{settings.template_set}: {', '.join(vocabulary.queries)}"
-        return self._searches.search(collection, stage, name, bank.embeddings, task)
+        found = self._searches.search(collection, stage, name, bank.embeddings, task)
+        notes = self.bank.notes(collection, vocabulary, settings.template_set)
+        return Answer({**found.about, "notes": notes})
 
     def encode(self, view: View, task: Task) -> Answer:
         """Encode the images of a collection that are not, one after the other."""
