@@ -17,6 +17,7 @@ from sclip_core.evaluation.areas import image_areas
 from sclip_core.evaluation.scores import scores as scores_of
 from sclip_core.explore import maps
 from sclip_core.explore.about import collection_about, methods_about
+from sclip_core.explore.commands import commands
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.features import FeatureSource
 from sclip_core.explore.gallery import Collection, find
@@ -24,7 +25,9 @@ from sclip_core.explore.kept import Kept
 from sclip_core.explore.labels import NO_LABEL, Labeller, Scene, sent, shares
 from sclip_core.explore.opening import open_collections
 from sclip_core.explore.orders import Orders
+from sclip_core.explore.saving import saved
 from sclip_core.explore.search import Quiet, Searches, encode_missing
+from sclip_core.explore.thumbnails import Thumbnails
 from sclip_core.explore.truth import classes_about, truth_answer
 from sclip_core.explore.uploaded import UploadedCollection
 from sclip_core.explore.uploads import MOST_BYTES, MOST_PIXELS, Uploads
@@ -35,7 +38,8 @@ from sclip_core.segmentation import backends
 from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
-SCENES = 64  # views whose scores can be asked for
+THUMBNAIL = 256, 256  # pixels, at most
+SCENES = 2**28  # bytes of the views whose scores can be asked for
 
 
 class Explorer:
@@ -57,9 +61,11 @@ class Explorer:
         self.labeller = Labeller(self.source, self.bank)
         self._scenes: Kept[Scene] = Kept(SCENES)
         self._orders: dict[str, Orders] = {}
+        first = self.collections[0]
+        self._thumbnails = Thumbnails(first.settings.local_artifacts, first.writable)
         self._searches = Searches()
         self._uploads = Uploads()
-        self._uploaded = UploadedCollection(self.collections[0], self._uploads)
+        self._uploaded = UploadedCollection(first, self._uploads)
 
     @classmethod
     def open(cls, settings: Settings, own: bool) -> Self:
@@ -143,18 +149,24 @@ class Explorer:
 
     def thumbnail(self, collection: str, image: str) -> tuple[bytes, str]:
         """A WebP file, and its ETag."""
-        return self._file(collection, image, 256), f'"t-{image}"'
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, THUMBNAIL), f'"t-{image}"'
+        return self._thumbnails.thumbnail(found, image)
 
     def picture(self, collection: str, image: str) -> tuple[bytes, str, str]:
         """A file of the shown size, its ETag and its media type."""
-        return self._file(collection, image, 4096), f'"p-{image}"', "image/webp"
+        found = self.collection(collection)
+        if found is self._uploaded:
+            return self._file(image, shown_size(found.size(image))), f'"p-{image}"', "image/webp"
+        return self._thumbnails.picture(found, image)
 
-    def _file(self, collection: str, image: str, side: int) -> bytes:
-        found = Image.fromarray(self.collection(collection).pixels(image))
-        found.thumbnail((side, side))
-        out = io.BytesIO()
-        found.save(out, "WEBP", quality=90)
-        return out.getvalue()
+    def _file(self, image: str, size: tuple[int, int]) -> bytes:
+        """An image that was sent, within a height and a width, as WebP."""
+        found, into = Image.fromarray(self._uploaded.pixels(image)), io.BytesIO()
+        found.thumbnail(size[::-1])
+        found.save(into, "WEBP", quality=90)
+        return into.getvalue()
 
     def upload(self, name: str, data: bytes) -> dict[str, Any]:
         """Take an image that the page sends; it is kept in memory alone."""
@@ -203,7 +215,9 @@ class Explorer:
         bank = self.bank.bank(collection, vocabulary, settings.template_set, Quiet(task))
         stage = self.source.pipeline(collection, settings).dense_features
         name = f"{settings.template_set}: {', '.join(vocabulary.queries)}"
-        return self._searches.search(collection, stage, name, bank.embeddings, task)
+        found = self._searches.search(collection, stage, name, bank.embeddings, task)
+        notes = self.bank.notes(collection, vocabulary, settings.template_set)
+        return Answer({**found.about, "notes": notes})
 
     def encode(self, view: View, task: Task) -> Answer:
         """Encode the images of a collection that are not, one after the other."""
@@ -232,13 +246,22 @@ class Explorer:
         scored = maps.score_list(scene, found)
         return {"ready": True, "label": label, "refined": found.refined, "scores": scored}
 
+    def save(self, view: View, what: str, word: str, task: Task) -> Answer:
+        """A file of what is shown: ``picture``, ``labels`` or ``heat`` of a word."""
+        return saved(self.labeller, self._scene(view, task), what, word, task)
+
+    def commands(self, view: View) -> dict[str, Any]:
+        """The same as a command, and in Python."""
+        return commands(self.collection(view.collection), view)
+
     def close(self) -> None:
         """Let go of what is kept."""
         self._scenes = Kept(SCENES)
 
     def _scene(self, view: View, task: Task) -> Scene:
         scene = self.labeller.scene(self.collection(view.collection), view, task)
-        return self._scenes.put(view, scene, 1)
+        size = scene.features.values.nbytes + scene.bank.embeddings.nbytes
+        return self._scenes.put(view, scene, size)
 
     def _classes(self, scene: Scene, labels: Labels) -> list[dict[str, Any]]:
         """The classes with their words, colours and shares."""

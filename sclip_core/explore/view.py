@@ -7,7 +7,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import ConfigDict, Field, StringConstraints
 
 from sclip_core.config import Protocol, Settings
-from sclip_core.config.methods import is_attention, method_protocol
+from sclip_core.config.methods import is_attention, method_protocol, template_set
 from sclip_core.config.protocol import Checked
 
 MOST_STEPS = 50  # of PAMR
@@ -81,7 +81,11 @@ def settings_of(view: View, base: Settings) -> Settings:
     if view.method is None or view.method == method_of(base):
         return base.replace(**given) if given else base
     before = set(method_protocol(base.method, base.vocabulary)) - {*VIEWED, "method"}
-    usual = {name: Protocol.model_fields[name].get_default() for name in {*before, "parameters"}}
+    usual: dict[str, Any] = {
+        name: Protocol.model_fields[name].get_default() for name in {*before, "parameters"}
+    }
+    if base.templates == (template_set(base.method) or "openai"):
+        usual["templates"] = None  # a run's row names them, also where they are the usual ones
     if is_attention(view.method):
         return base.replace(**{**usual, "method": None, "attention": view.method, **given})
     own = method_protocol(view.method, base.vocabulary)

@@ -65,6 +65,7 @@ export function createControls(state) {
       "aria-label": "Worst images of this run" }, "Worst");
     const row = el("div", { class: "control run" }, el("label", { for: "run" }, "Run"), select, worst);
     const runs = () => state.collection()?.runs ?? [];
+    let chosen = "";
     const fill = () => {
       row.hidden = !runs().length;
       select.replaceChildren(el("option", { value: "" }, "own settings"), ...runs().map(({ run_id: id, title, miou }) =>
@@ -72,15 +73,18 @@ export function createControls(state) {
     };
     select.onchange = () => {
       const run = runs().find(({ run_id: id }) => id === select.value);
+      chosen = select.value;
       if (run) state.set(changesOf(run.view), { push: true });
     };
     worst.onclick = () => state.set({ order: `worst:${select.value || runs()[0].run_id}`, i: null }, { push: true });
     inputs.set("run", () => {
       fill();
       const view = state.view(edited);
-      const same = runs().find((run) => Object.values(SETTINGS).every((field) =>
+      const same = runs().filter((run) => Object.values(SETTINGS).every((field) =>
         !(field in run.view) || String(run.view[field]) === String(view[field])));
-      select.value = same?.run_id ?? "";
+      // Several runs may differ in what a view does not have, such as masks: the plainest one.
+      same.sort((one, other) => one.title.length - other.title.length);
+      select.value = (same.find(({ run_id: id }) => id === chosen) ?? same[0])?.run_id ?? "";
     });
     return row;
   }

@@ -18,6 +18,8 @@ function packed([red, green, blue, alpha]) {
   return parts.reduce((all, part) => all * 256 + part, 0) >>> 0;
 }
 
+const HEAT = Uint32Array.from(INFERNO, (colour) => packed([...colour, 255]));
+
 export function rgb(hex) {
   return [1, 3, 5].map((at) => parseInt(hex.slice(at, at + 2), 16));
 }
@@ -43,11 +45,11 @@ export function paintLabels(labels, colours, only, out) {
  */
 export function paintHeat(values, { from, to, low, high }, out) {
   const table = new Uint32Array(NONE + 1);
-  const span = high - low;
+  const step = (to - from) / NONE;
+  const scale = high > low ? 255 / (high - low) : 0;
   for (let v = 0; v <= NONE; v++) {
-    const value = from + ((to - from) * v) / NONE;
-    const share = span > 0 ? (value - low) / span : 0;
-    table[v] = packed([...INFERNO[Math.round(255 * Math.min(1, Math.max(0, share)))], 255]);
+    const place = Math.round((from + step * v - low) * scale);
+    table[v] = HEAT[place < 0 ? 0 : place > 255 ? 255 : place];
   }
   for (let i = 0; i < values.length; i++) out[i] = table[values[i]];
 }

@@ -158,6 +158,8 @@ export function createSide(name, state, layer, onChange) {
   side.paint = () => {
     if (!image) return;
     const shows = side.shows();
+    // Until the first map of its kind has come, the last one stays.
+    if (!shows && Object.values(lanes).some((each) => each.busy || each.waiting)) return onChange(side);
     const pixels = context.createImageData(canvas.width, canvas.height);
     const out = new Uint32Array(pixels.data.buffer);
     side.counts = null;

@@ -2,41 +2,13 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
-import uvicorn
-
-from sclip_core.explore.desk import Desk
-from sclip_core.explore.guard import Guard
-from sclip_core.explore.server import application
-from sclip_core.explore.serving import Server, listening
 
 from ..fake import Fake
-
-
-@contextmanager
-def served(explorer: Any) -> Iterator[str]:
-    """The address, with its token, at which an explorer is served by a thread."""
-    listener, desk, ready = listening("127.0.0.1", 0), Desk(), threading.Event()
-    guard = Guard("127.0.0.1", listener.getsockname()[1])
-    config = uvicorn.Config(
-        application(explorer, desk, guard), log_config=None, lifespan="on", ws="none"
-    )
-    server = Server(config, desk, ready.set)
-    thread = threading.Thread(target=server.run, args=([listener],), daemon=True)
-    thread.start()
-    assert ready.wait(20), "the server did not start"
-    try:
-        yield guard.address
-    finally:
-        server.should_exit = True
-        thread.join(10)
-        listener.close()
-        assert not thread.is_alive(), "the server did not end"
+from ..serving import serving
 
 
 @pytest.fixture(scope="session")
@@ -47,9 +19,9 @@ def fake() -> Fake:
 
 @pytest.fixture(scope="session")
 def address(fake: Fake) -> Iterator[str]:
-    """Where it is served."""
-    with served(fake) as found:
-        yield found
+    """Where it is served, with the token."""
+    with serving(fake) as guard:
+        yield guard.address
 
 
 @pytest.fixture

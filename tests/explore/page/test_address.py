@@ -123,6 +123,56 @@ def test_the_second_side_follows_the_first_but_for_its_own_settings(opened):
     tab.wait_for_function("() => location.search === '?i=000005&m=vanilla'")
 
 
+def test_an_image_found_by_a_word_shows_the_word(opened):
+    tab = opened("?q=lawn")
+    tab.wait_for_selector("#grid img")
+    tab.click("#grid img >> nth=0")
+    tab.wait_for_selector("#scale:not([hidden])")
+    assert tab.inner_text("#scale-title") == "lawn"
+
+
+def test_an_image_found_by_another_word_shows_the_patch(opened):
+    tab = opened("?q=bicycle")
+    tab.wait_for_selector("#grid img")
+    tab.click("#grid img >> nth=0")
+    tab.wait_for_selector("#scale:not([hidden])")
+    assert tab.inner_text("#scale-title") == "likeness"
+    assert query(tab)["at"] == "100,200"  # where the fake says that the word is strongest
+
+
+def test_the_settings_of_a_run_are_a_choice(opened):
+    tab = opened("?i=000005&w=cat")
+    settled(tab, "1 class")
+    tab.select_option("#run", label="csa, PAMR 10 · 80.0")
+    assert tab.input_value("#pamr-range") == "10"
+    assert tab.input_value("#words").startswith("sky")
+    tab.click("#worst")
+    tab.wait_for_selector("#main[data-view=grid]")
+    assert query(tab)["order"] == "worst:20260102-csa-10"
+
+
+def test_a_picture_is_dropped_or_pasted(opened):
+    give = """(kind) => new Promise((done) => {
+        const canvas = Object.assign(document.createElement("canvas"), { width: 30, height: 20 });
+        canvas.getContext("2d").fillRect(0, 0, 30, 20);
+        canvas.toBlob((blob) => {
+            const data = new DataTransfer();
+            data.items.add(new File([blob], "a.png", { type: "image/png" }));
+            const event = kind === "drop"
+                ? new DragEvent("drop", { dataTransfer: data, cancelable: true, bubbles: true })
+                : new ClipboardEvent("paste", { clipboardData: data, bubbles: true });
+            done(document.body.dispatchEvent(event));
+        });
+    })"""
+    for kind in ("drop", "paste"):
+        tab = opened("?i=000005&w=cat; dog")
+        settled(tab, "2 classes")
+        tab.evaluate(give, kind)
+        tab.wait_for_function("() => location.search.includes('c=uploads')")
+        settled(tab, "2 classes")
+        assert pixels(tab).shape == (20, 30, 4)
+
+
 def test_copying(opened):
     tab = opened("?i=000005&w=cat; dog", permissions=["clipboard-read", "clipboard-write"])
     settled(tab, "2 classes")

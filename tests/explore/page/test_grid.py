@@ -15,7 +15,7 @@ from PIL import Image
 from sclip_core.explore.desk import Answer, Cancelled
 
 from ..fake import Fake
-from .conftest import served
+from ..serving import serving
 
 MANY = 50_000
 NODES = 900  # elements below #grid at 1200×800: no more than a few rows of them
@@ -149,8 +149,8 @@ def many():
 
 @pytest.fixture
 def address(many):
-    with served(many) as found:
-        yield found
+    with serving(many) as guard:
+        yield guard.address
 
 
 def until(tab, condition: str, seconds: float = 15.0) -> None:
@@ -225,6 +225,7 @@ def test_nothing_moves_while_thumbnails_come(opened):
 
 
 def test_a_search_ranks_images_and_says_how_far_it_is(opened, many):
+    many.pause = 0.15
     tab = opened()
     settled(tab)
     tab.get_by_label("Search by word").fill("cat")
@@ -232,7 +233,8 @@ def test_a_search_ranks_images_and_says_how_far_it_is(opened, many):
     # The ranking is there before the search has ended.
     until(tab, "document.querySelector('.grid-score')?.textContent")
     assert not many.words
-    assert "of 2,000 searched" in line.inner_text()
+    until(tab, "document.querySelector('.grid-line').textContent.includes('of 2,000 searched')")
+    assert not many.words
     until(tab, "document.querySelector('.grid-line')?.textContent?.includes('30 are not')")
     assert line.inner_text() == "1,970 of 2,000 searched; 30 are not encoded"
     tab.wait_for_timeout(300)

@@ -75,7 +75,7 @@ def test_targets_are_large_enough_for_fingers(opened):
         .filter((one) => one.checkVisibility() && one.closest("#top, #viewer, #panel"))
         .filter((one) => !one.closest(".segments, #scale-bar"))
         .map((one) => [one.id || one.textContent, one.getBoundingClientRect().height])
-        .filter(([, height]) => height < 38)""")
+        .filter(([, height]) => height < 39.5)""")
     assert small == []
 
 
