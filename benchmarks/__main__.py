@@ -43,6 +43,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "results_rows": ("bootstrap", "bootstrap-million", "report"),
     "store_rows": ("store",),
     "runner_rows": ("processes",),
+    "explore_rows": ("explore",),
     "gpu_rows": ("gpu",),
     "gpu_mask_rows": ("gpu-masks",),
 }

@@ -39,7 +39,7 @@ from sclip_core.segmentation.decision import Labels
 
 NO_CLASS = ("pixels of words that are no class have no label",)
 THUMBNAIL = 256, 256  # pixels, at most
-SCENES = 64  # views whose scores can be asked for
+SCENES = 2**28  # bytes of the views whose scores can be asked for
 
 
 class Explorer:
@@ -215,7 +215,9 @@ class Explorer:
         bank = self.bank.bank(collection, vocabulary, settings.template_set, Quiet(task))
         stage = self.source.pipeline(collection, settings).dense_features
         name = f"{settings.template_set}: {', '.join(vocabulary.queries)}"
-        return self._searches.search(collection, stage, name, bank.embeddings, task)
+        found = self._searches.search(collection, stage, name, bank.embeddings, task)
+        notes = self.bank.notes(collection, vocabulary, settings.template_set)
+        return Answer({**found.about, "notes": notes})
 
     def encode(self, view: View, task: Task) -> Answer:
         """Encode the images of a collection that are not, one after the other."""
@@ -258,7 +260,8 @@ class Explorer:
 
     def _scene(self, view: View, task: Task) -> Scene:
         scene = self.labeller.scene(self.collection(view.collection), view, task)
-        return self._scenes.put(view, scene, 1)
+        size = scene.features.values.nbytes + scene.bank.embeddings.nbytes
+        return self._scenes.put(view, scene, size)
 
     def _classes(self, scene: Scene, labels: Labels) -> list[dict[str, Any]]:
         """The classes with their words, colours and shares."""

@@ -21,7 +21,7 @@ from sclip_core.explore.desk import Task
 from sclip_core.explore.features import Features, FeatureSource
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.kept import Kept
-from sclip_core.explore.refined import Arrays, Logits, bytes_of, refined, watching
+from sclip_core.explore.refined import Arrays, Logits, bytes_of, gathered, refined, watching
 from sclip_core.explore.view import View, settings_of
 from sclip_core.explore.words import WordBank, Words, words_of
 from sclip_core.methods.registry import Chosen
@@ -219,10 +219,42 @@ class Labeller:
                 done, before = fewer[-1]
                 found = before.further(scene.refiner, steps - done, task)
             else:
-                found = refined(scene.refiner, steps, task)
+                found = self._of_other_words(scene, steps, task)
+                found = found or refined(scene.refiner, steps, task)
             self.logits.put((*scene.of_refined, steps), found, found.nbytes)
         scene.seconds["pamr"] = time.perf_counter() - started
         return found
+
+    def _of_other_words(self, scene: Scene, steps: int, task: Task) -> Logits | None:
+        """Logits of which some are kept with another list of words; None: there are none such.
+
+        PAMR takes each query by itself, so that only new words are refined.
+        """
+        if scene.chosen.refiner is not None:  # which may read all words
+            return None
+        features, queries, dilations = scene.of_refined
+        best: tuple[int, Logits | None, dict[str, int]] = 0, None, {}
+        for key, logits in self.logits.items():
+            if isinstance(key, tuple) and len(key) == 4 and key[0] == features:
+                places = {word: place for place, word in enumerate(key[1])}
+                common = sum(word in places for word in queries)
+                if key[2:] == (dilations, steps) and common > best[0]:
+                    best = common, logits, places
+        _, there, places = best
+        if there is None:
+            return None
+        missing = [k for k, word in enumerate(queries) if word not in places]
+        new = None
+        if missing:
+            some = replace(scene.refiner, embeddings=scene.bank.embeddings[missing])
+            new = refined(some, steps, task)
+        others = iter(range(len(missing)))
+        return gathered(
+            [
+                (there, places[word]) if word in places or new is None else (new, next(others))
+                for word in queries
+            ]
+        )
 
     def _after(self, scene: Scene, steps: int) -> Logits | None:
         return self.logits.get((*scene.of_refined, steps))

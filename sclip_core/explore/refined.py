@@ -82,6 +82,25 @@ def watching(refiner: Refiner, steps: int, task: Task) -> Iterator[None]:
         yield
 
 
+def gathered(sources: Sequence[tuple[Logits, int]]) -> Logits:
+    """Logits of several queries, put together.
+
+    Args:
+        sources: for each query, which logits have it, and its place in them; all of one image.
+    """
+    kinds = {id(logits): logits for logits, _ in sources}
+    first = sources[0][0]
+    if not isinstance(first, Arrays):
+        return _Tensors(torch.stack([logits.tensor()[place] for logits, place in sources]))
+    found = Arrays.empty((first.values.shape[0], first.values.shape[1]), len(sources))
+    for logits in kinds.values():
+        assert isinstance(logits, Arrays)
+        targets = [k for k, (each, _) in enumerate(sources) if each is logits]
+        places = [sources[k][1] for k in targets]
+        found.values[..., targets] = logits.values[..., places]
+    return found
+
+
 def refined(refiner: Refiner, steps: int, task: Task) -> Logits:
     """Logits after so many steps of PAMR.
 

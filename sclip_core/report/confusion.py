@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from sclip_core.results.tables import Paired, confusion
 
 NAMED = 3  # mistakes that are named for a class
 IN_MATRIX = 30  # classes in the matrix
+IN_NARROW = 15  # classes in the matrix for a phone
 NO_CLASS_COLOUR = "#707070"  # of pixels whose prediction is no class
 
 
@@ -39,14 +40,21 @@ class ConfusionLine:
     rest: float  # percent, all other mistakes
 
 
+class Matrix(NamedTuple):
+    """Shares of the pixels between the classes that have the most, in the vocabulary's order."""
+
+    names: list[str]
+    shares: NDArray[np.float64]  # percent of a row
+
+
 @dataclass(frozen=True)
 class Confused:
     """The confusion of one run."""
 
     place: int  # of the run on the page
     lines: list[ConfusionLine]
-    names: list[str]  # of the matrix: the classes with the most pixels
-    matrix: NDArray[np.float64]  # percent of a row
+    matrix: Matrix
+    narrow: Matrix  # of fewer classes, for a phone
 
 
 def confused_run(place: int, pairs: Paired, artifacts: Place) -> Confused | None:
@@ -69,21 +77,26 @@ def confused_run(place: int, pairs: Paired, artifacts: Place) -> Confused | None
         mistakes = [Mistake(names[j], _colour(j, count), share[j]) for j in first]
         rest = max(0.0, 100 - right - sum(each.percent for each in mistakes))
         lines.append(ConfusionLine(names[i], hex_colour(i), total, right, mistakes, rest))
-    return Confused(place, lines, *_matrix(label, predicted, pixels, names))
+    matrices = (_matrix(label, predicted, pixels, names, n) for n in (IN_MATRIX, IN_NARROW))
+    return Confused(place, lines, *matrices)
 
 
 def _matrix(
-    label: NDArray[Any], predicted: NDArray[Any], pixels: NDArray[Any], names: Sequence[str]
-) -> tuple[list[str], NDArray[np.float64]]:
-    """The names and shares of the classes with the most pixels, in the vocabulary's order."""
+    label: NDArray[Any],
+    predicted: NDArray[Any],
+    pixels: NDArray[Any],
+    names: Sequence[str],
+    most: int,
+) -> Matrix:
+    """The shares between at most `most` classes."""
     totals = np.bincount(label, pixels, len(names))
-    kept = np.sort(np.argsort(-totals, kind="stable")[: min(IN_MATRIX, int((totals > 0).sum()))])
+    kept = np.sort(np.argsort(-totals, kind="stable")[: min(most, int((totals > 0).sum()))])
     place = np.full(len(names), -1)
     place[kept] = np.arange(len(kept))
     shown = (place[label] >= 0) & (place[predicted] >= 0)
     matrix = np.zeros((len(kept), len(kept)))
     matrix[place[label[shown]], place[predicted[shown]]] = pixels[shown]
-    return [names[i] for i in kept], 100 * matrix / totals[kept, None]
+    return Matrix([names[i] for i in kept], 100 * matrix / totals[kept, None])
 
 
 def _colour(class_id: int, count: int) -> str:

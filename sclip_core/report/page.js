@@ -1,5 +1,7 @@
 // Sorts a table by the column whose head is clicked: numbers downwards first, names upwards; what
 // has no value stays at the end. Before a page is printed everything that is folded is opened.
+// On a narrow page tables are laid out as blocks: roles say that they are tables still. What has to
+// be scrolled sideways can be reached by the keyboard.
 "use strict";
 
 for (const table of document.querySelectorAll("table.sortable")) {
@@ -33,6 +35,27 @@ function sort(table, heads, column) {
   });
   table.tBodies[0].append(...rows.map(([, row]) => row));
 }
+
+function name(elements, role) {
+  for (const element of elements) element.setAttribute("role", role);
+}
+
+for (const table of document.querySelectorAll("table")) {
+  name([table], "table");
+  name(table.querySelectorAll("thead, tbody"), "rowgroup");
+  name(table.rows, "row");
+  name(table.querySelectorAll("thead th"), "columnheader");
+  name(table.querySelectorAll("tbody th"), "rowheader");
+  name(table.querySelectorAll("td"), "cell");
+}
+
+const resized = new ResizeObserver((entries) => {
+  for (const { target } of entries) {
+    if (target.scrollWidth > target.clientWidth) target.tabIndex = 0;
+    else target.removeAttribute("tabindex");
+  }
+});
+for (const box of document.querySelectorAll(".wide")) resized.observe(box);
 
 addEventListener("beforeprint", () => {
   for (const folded of document.querySelectorAll("details")) folded.open = true;

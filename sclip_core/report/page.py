@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from importlib import resources
@@ -18,8 +18,15 @@ from sclip_core.config import UserError, printable
 from sclip_core.config.optional import optional
 from sclip_core.config.places import Place
 from sclip_core.report import plots
+from sclip_core.report.confusion import Confused
 from sclip_core.report.content import Content, gather
-from sclip_core.report.pictures import BUDGET, Choice, Painter, choose
+from sclip_core.report.pictures import (
+    BUDGET,
+    Choice,
+    Painter,
+    choose,
+    pairs_abreast,
+)
 from sclip_core.results.past_run import LabelMaps, Source
 from sclip_core.results.ranking import image_scores
 from sclip_core.store.files import writable_folder, write_whole
@@ -28,6 +35,8 @@ PAGE = "index.html"
 GENERATOR = "sclip report"  # marks every page; other files are not replaced
 MOST_BYTES = 4_900_000  # of a page: below 5 MB with some reserve for legends and captions
 LONGEST = 40  # characters of a name in a plot
+LONGEST_NARROW = 14  # and in one for a phone
+STACKED_BELOW = {1: 640, 2: 840, 3: 1140}  # pixels, by runs: where their columns no longer fit
 MOST_RUNS = 12  # that a page can show side by side
 
 
@@ -66,8 +75,11 @@ def write_report(
         template.render,
         content=content,
         plots=_plots(content, scores),
-        colours=[plots.colour(k) for k in range(len(content.runs))],
+        colours=_colours(content),
         style=_part("page.css"),
+        stacked=_part("stacked.css"),
+        stacked_below=STACKED_BELOW.get(len(content.runs), 100_000),
+        pairs_abreast=pairs_abreast,
         script=_part("page.js"),
         version=__version__,
         generator=GENERATOR,
@@ -112,10 +124,16 @@ def _template() -> Any:
     return environment.from_string(_part("page.html.j2"))
 
 
-def _short(name: str) -> str:
+def _colours(content: Content) -> list[tuple[str, str]]:
+    """The colour of each run, and that of text on it."""
+    colours = [plots.colour(k) for k in range(len(content.runs))]
+    return [(colour, plots.ink_on(colour)) for colour in colours]
+
+
+def _short(name: str, longest: int = LONGEST) -> str:
     """A class's name, cut for a plot."""
     name = printable(name)
-    return name if len(name) <= LONGEST else f"{name[: LONGEST - 3]}..."
+    return name if len(name) <= longest else f"{name[: longest - 3]}..."
 
 
 def _plain(value: Any) -> Any:
@@ -151,14 +169,24 @@ def _plots(content: Content, scores: NDArray[np.float64]) -> dict[str, Any]:
     }
     spent = {name: values for name, values in seconds.items() if any(values)}
     return {
-        "intervals": plots.intervals(by_score, letters),
-        "histogram": plots.histogram(scores, letters),
-        "seconds": plots.stage_seconds(spent, letters) if spent else "",
-        "confusion": [
-            plots.confusion_matrix(each.matrix, [_short(name) for name in each.names])
-            for each in content.confused
-        ],
+        "intervals": _both(plots.intervals, by_score, letters),
+        "histogram": _both(plots.histogram, scores, letters),
+        "seconds": _both(plots.stage_seconds, spent, letters) if spent else "",
+        "confusion": [_matrices(each) for each in content.confused],
     }
+
+
+def _both(draw: Callable[..., str], *data: Any) -> str:
+    """A plot for a wide page and for a phone, of which the page shows one."""
+    return draw(*data) + draw(*data, narrow=True)
+
+
+def _matrices(confused: Confused) -> str:
+    """The matrix of a run, for a wide page and for a phone."""
+    names = [_short(name) for name in confused.matrix.names]
+    short = [_short(name, LONGEST_NARROW) for name in confused.narrow.names]
+    broad = plots.confusion_matrix(confused.matrix.shares, names)
+    return broad + plots.confusion_matrix(confused.narrow.shares, short, narrow=True)
 
 
 def _pictures(

@@ -57,6 +57,21 @@ class Choice:
     above: list[str] = field(default_factory=list)  # images that an earlier choice already shows
 
 
+def pairs_abreast(pairs: int, most: int) -> int:
+    """How many pairs of pictures stand beside each other, so that the rows are alike.
+
+    Args:
+        pairs: of an image: its own (image, truth) and one of each run (prediction, errors).
+        most: that have room.
+
+    >>> [pairs_abreast(n, 4) for n in (2, 3, 4, 5, 6, 7, 8)]  # 5 as 3 + 2, 7 as 4 + 3
+    [2, 3, 4, 3, 3, 4, 4]
+    """
+    rows = -(-pairs // most)
+    even = (n for n in range(min(pairs, most), 2, -1) if pairs % n == 0)
+    return next(even, -(-pairs // rows))
+
+
 def choose(
     images: Sequence[str] | pa.StringArray, scores: NDArray[np.float64], seed: int = 0
 ) -> list[Choice]:

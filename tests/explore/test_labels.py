@@ -14,11 +14,12 @@ from sclip_core.explore import labels as labels_module
 from sclip_core.explore.desk import Cancelled, Task
 from sclip_core.explore.explorer import Explorer
 from sclip_core.explore.kept import Kept
-from sclip_core.explore.view import View, settings_of
+from sclip_core.explore.view import Point, View, settings_of
 from sclip_core.explore.words import parsed
 from sclip_core.pipeline import filling
 from sclip_core.pipeline.pipeline import Pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
+from sclip_core.segmentation import backends
 from sclip_core.segmentation.backends.numba_pamr import WeightedImage
 from sclip_core.store.files import DiskError
 
@@ -159,6 +160,44 @@ def test_more_steps_go_on_from_fewer(explorer, iterations):
     fresh = explorer_of(explorer.collections[0].settings.artifacts)
     expected = fresh.labels(view_of(fresh, 5, words=WORDS, pamr_steps=5), Task())
     assert np.array_equal(map_of(found), map_of(expected))
+
+
+def test_only_new_words_are_refined(explorer, iterations):
+    steps = {"pamr_steps": 4, "slide_stride": 12}
+    explorer.labels(view_of(explorer, 5, words=WORDS, **steps), Task())
+    iterations.clear()
+    for words, made in (
+        ("box; tree; sky, clouds; house", 4),  # of which box is new
+        ("tree; sky", 0),
+    ):
+        view = view_of(explorer, 5, words=words, **steps)
+        found = explorer.labels(view, Task())
+        assert sum(iterations) == made
+        fresh = explorer_of(explorer.collections[0].settings.artifacts)
+        same(map_of(found), map_of(fresh.labels(view, Task())), 4)
+        logits = [
+            each.labeller.logits.get((*each._scenes.get(view).of_refined, 4)).tensor()
+            for each in (explorer, fresh)
+        ]
+        assert np.allclose(*logits, atol=1e-6)
+        iterations.clear()
+
+
+@pytest.mark.parametrize("method", ["csa", "pearl"])
+def test_without_numba_the_labels_are_the_same(explorer, artifacts, monkeypatch, method):
+    others, usual = explorer_of(artifacts), backends.decides_by_numba
+    monkeypatch.setattr(backends, "decides_by_numba", lambda device: False)
+    for steps in (0, 2, 3):
+        view = view_of(explorer, 2, words=WORDS, pamr_steps=steps, method=method, prob_thd=0.2)
+        found = map_of(others.labels(view, Task()))
+        scores = others.scores(view, Point(30, 40))
+        with monkeypatch.context() as patch:
+            patch.setattr(backends, "decides_by_numba", usual)
+            same(found, map_of(explorer.labels(view, Task())), 1)
+            expected = explorer.scores(view, Point(30, 40))
+        assert scores["label"] == expected["label"]
+        for one, other in zip(scores["scores"], expected["scores"], strict=True):
+            assert one["score"] == pytest.approx(other["score"], abs=1e-5)
 
 
 def test_pamr_is_cancelled_between_two_steps(explorer, iterations):

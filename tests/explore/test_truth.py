@@ -140,6 +140,12 @@ def test_synonyms_are_searched_together(explorer):
         assert score == max(scores["grass"][image], scores["sea"][image])
 
 
+def test_a_word_that_the_model_does_not_know_has_a_note(explorer):
+    view = View(collection="scenes")
+    assert explorer.search(view, "sea", Task()).about["notes"] == []
+    assert explorer.search(view, "zeppelin", Task()).about["notes"]
+
+
 def test_a_search_with_other_windows_finds_nothing_stored(explorer):
     view = View(collection="scenes", short_side=64)
     assert explorer.search(view, "cat", Task()).about["skipped_not_encoded"] == 8

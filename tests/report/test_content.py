@@ -64,11 +64,12 @@ def test_confusions_by_a_slow_loop(run, scenes_runs):
         assert shares == pytest.approx([100 * n / line.pixels for n in largest])
         total = line.right + sum(shares) + line.rest
         assert total == pytest.approx(100)
-    place = {name: k for k, name in enumerate(found.names)}
+    place = {name: k for k, name in enumerate(found.matrix.names)}
     for (is_, said), n in counted.items():
         line = next(line for line in found.lines if line.name == is_)
         if {is_, said} <= set(place):
-            assert found.matrix[place[is_], place[said]] == pytest.approx(100 * n / line.pixels)
+            share = found.matrix.shares[place[is_], place[said]]
+            assert share == pytest.approx(100 * n / line.pixels)
 
 
 def test_the_page_tells_the_tables(scenes_runs):

@@ -225,6 +225,7 @@ def test_nothing_moves_while_thumbnails_come(opened):
 
 
 def test_a_search_ranks_images_and_says_how_far_it_is(opened, many):
+    many.pause = 0.15
     tab = opened()
     settled(tab)
     tab.get_by_label("Search by word").fill("cat")
@@ -232,7 +233,8 @@ def test_a_search_ranks_images_and_says_how_far_it_is(opened, many):
     # The ranking is there before the search has ended.
     until(tab, "document.querySelector('.grid-score')?.textContent")
     assert not many.words
-    assert "of 2,000 searched" in line.inner_text()
+    until(tab, "document.querySelector('.grid-line').textContent.includes('of 2,000 searched')")
+    assert not many.words
     until(tab, "document.querySelector('.grid-line')?.textContent?.includes('30 are not')")
     assert line.inner_text() == "1,970 of 2,000 searched; 30 are not encoded"
     tab.wait_for_timeout(300)
