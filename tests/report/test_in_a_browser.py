@@ -6,6 +6,7 @@ On a phone all of it is within the screen.
 from __future__ import annotations
 
 from contextlib import contextmanager
+from itertools import product
 from importlib import resources
 from itertools import groupby
 
@@ -239,9 +240,14 @@ def test_the_focus_is_seen(browser, page_of_two):
             assert seen == {f"{tag} solid 2px" for tag in ("A", "BUTTON", "SUMMARY")}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", ["page_of_one", "page_of_three"])
+LOOKS = list(product(["page_of_one", "page_of_three"], SIZES, ["light", "dark"]))
+QUICK = [("page_of_one", "desk", "light"), ("page_of_three", "phone", "dark")]
+
+
+@pytest.mark.parametrize(
+    ("which", "size", "scheme"),
+    [pytest.param(*look, marks=[] if look in QUICK else pytest.mark.slow) for look in LOOKS],
+)
 def test_axe_finds_no_serious_fault(browser, request, which, size, scheme):
     pytest.importorskip("axe_playwright_python")
     axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")
