@@ -6,9 +6,8 @@ On a phone all of it is within the screen.
 from __future__ import annotations
 
 from contextlib import contextmanager
-from itertools import product
 from importlib import resources
-from itertools import groupby
+from itertools import groupby, product
 
 import pytest
 
