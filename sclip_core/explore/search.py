@@ -54,14 +54,26 @@ class Search:
     hits: dict[str, Hit | None] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
-    made: tuple[int, Order] | None = None  # of how many places
+    made: Order | None = None  # of what is known now
 
     def order(self) -> Order:
         """The images that were searched so far, the strongest first."""
         with self.lock:
-            if self.made is None or self.made[0] != len(self.places):
-                self.made = len(self.places), self._order()
-            return self.made[1]
+            if self.made is None:
+                self.made = self._order()
+            return self.made
+
+    def add(self, place: int, digest: str | None, hit: Hit | None) -> None:
+        """Take what was found in an image; no digest: nothing can be found in it any more."""
+        with self.lock:
+            before = self.places.get(place)
+            if before == digest and (digest is None or self.hits.get(digest) == hit):
+                return
+            self.made = None
+            if digest is None:
+                del self.places[place]
+                return
+            self.places[place], self.hits[digest] = digest, hit
 
     def _order(self) -> Order:
         pairs = ((place, self.hits[digest]) for place, digest in self.places.items())
@@ -121,10 +133,7 @@ class Searches:
         with ThreadPoolExecutor(THREADS, "sclip-search") as pool:
             todo = _todo(collection, rows)
             for place, digest, hit in _ahead(pool, todo, search, stage, rows, vectors):
-                if digest is not None and digest in rows:
-                    with search.lock:
-                        search.hits[digest] = hit
-                        search.places[place] = digest
+                search.add(place, digest if digest in rows else None, hit)
                 skipped += hit is None
                 done += 1
                 task.progress(
