@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 import shlex
+import sys
 from pathlib import Path
+from subprocess import PIPE, Popen
 
 import numpy as np
 import pytest
@@ -15,6 +17,8 @@ from sclip_core.demo.scenes import class_names
 
 SCENES = 4
 LINES = r"(?m)^(.{12}) mIoU +([\d.]+)   (.*)$"
+
+AS_TEXT = {"stdout": PIPE, "text": True, "cwd": Path(__file__).parents[2]}
 
 
 def demo(sclip, folder: Path, *arguments: str) -> tuple[dict[str, str], str]:
@@ -60,9 +64,13 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
     assert re.fullmatch(expected, ran["CSA + PAMR"])
 
     commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
-    assert len(commands) == 5
+    assert len(commands) == 6
+    page = [*shlex.split(commands[0])[1:], "--port", "0", "--no-open"]
+    with Popen([sys.executable, "-m", "flows.cli", *page], **AS_TEXT) as process:
+        assert "/?token=" in process.stdout.readline()
+        process.terminate()
     said = []
-    for typed in commands[:4]:  # the last fetches weights
+    for typed in commands[1:5]:  # the last fetches weights
         code, out, err = sclip(*shlex.split(typed)[1:])
         assert code == 0, err
         said.append(out)
