@@ -8,7 +8,8 @@ from __future__ import annotations
 import mmap
 import os
 from collections.abc import Collection as SomeOf
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -19,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import Settings, UserError, unknown
+from sclip_core.config import ImageError, Settings, UserError, unknown
 from sclip_core.config.places import Place
 from sclip_core.datasets import (
     Dataset,
@@ -177,6 +178,24 @@ class Collection:
         """The digests of images as far as they are known; no image is read."""
         digests = self.run.inputs.data_digests
         return digests.remembered([self.sample(image_id).image_file for image_id in images])
+
+    def looked_up(self, images: Sequence[str], most: int) -> Iterator[str | None]:
+        """The digests of images, one after the other; None: not known.
+
+        Args:
+            images: their ids.
+            most: bytes that are read in all, of local files whose digests are not remembered, as
+                after a copy of the artifacts.
+        """
+        for image_id, digest in zip(images, self.remembered(images), strict=True):
+            file = self.file(image_id)
+            if digest is None and isinstance(file, Path):
+                with suppress(OSError, ImageError):
+                    size = file.stat().st_size
+                    if size <= most:
+                        most -= size
+                        digest = self.digest(image_id)
+            yield digest
 
     def pixels(self, image_id: str) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) RGB.

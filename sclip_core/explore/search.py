@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as SomeOf
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -25,6 +26,7 @@ from sclip_core.store.ledger import Row
 THREADS = 3  # that read and unpack, which takes most of the time
 AHEAD = 8  # images that are read before they are asked for
 LOOKED_UP = 256  # images whose digests are looked up together
+MOST_READ = 2**28  # bytes of them that are read: in all no more than their features
 KEPT = 8  # searches that are remembered
 MOST_FAILED = 20  # images that cannot be encoded, none before that can, end an encoding
 MARGIN = 2e-3  # by which a product in fp16 is off by far
@@ -129,7 +131,7 @@ class Searches:
         count, rows = len(collection), stage.rows()
         done = skipped = 0
         with ThreadPoolExecutor(THREADS, "sclip-search") as pool:
-            todo = _todo(collection)
+            todo = _todo(collection, rows)
             for place, digest, hit in _ahead(pool, todo, search, stage, rows, vectors):
                 search.add(place, digest if digest in rows else None, hit)
                 skipped += hit is None
@@ -172,11 +174,12 @@ def _refuse_words(stage: DenseFeaturesStage) -> None:
         )
 
 
-def _todo(collection: Collection) -> Iterator[tuple[int, str | None]]:
-    """Each image's place and its digest, as far as that is known."""
+def _todo(collection: Collection, rows: SomeOf[str]) -> Iterator[tuple[int, str | None]]:
+    """Each image's place and its digest, as far as that is known or quickly read."""
+    most = MOST_READ if rows else 0
     names: Sequence[str] = collection.ids()
     for first in range(0, len(names), LOOKED_UP):
-        some = collection.remembered(names[first : first + LOOKED_UP])
+        some = collection.looked_up(names[first : first + LOOKED_UP], most)
         yield from enumerate(some, first)
 
 
@@ -313,7 +316,7 @@ def encode_missing(
         raise _cannot_be_kept(collection)
     names, failed = collection.ids(), list[str]()
     there = encoded = 0
-    for done, (place, digest) in enumerate(_todo(collection), 1):
+    for done, (place, digest) in enumerate(_todo(collection, stage.rows()), 1):
         rows = stage.rows()
         if digest is not None and digest in rows:
             there += 1
