@@ -54,6 +54,7 @@ OTHERS: list[dict[str, Any]] = [
     {"short_side": 144},
     {"slide_crop": 96},
     {"slide_stride": 48},
+    {"words": "sky, clouds; grass, lawn, brick wall; tree; house; cottage; ball"},  # as many
     {"words": "clouds; sky, grass, lawn; brick wall; tree; house, cottage; ball"},
     {"words": "; ".join(reversed(WORDS.split("; ")))},
     {"words": "sky, clouds; lawn; brick wall; tree; house; ball"},
