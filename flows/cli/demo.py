@@ -235,6 +235,8 @@ def next_commands(demo: Demo, runs: Sequence[str]) -> list[str]:
     usual = demo.artifacts == Demo.artifacts
     artifacts = "" if usual else f" --artifacts {shlex.quote(str(demo.artifacts))}"
     return [
+        "# type a word, see where it is: a page on these features, with sliders and methods",
+        f"{sclip} explore{artifacts}",
         "# another PAMR setting: the features stay, only refine and what reads it runs",
         f"{sclip} run {scenes} --pamr-steps 20{artifacts}",
         "# which classes are hard for every method? a query over the results",

@@ -31,6 +31,7 @@ from sclip_core.config.settings import preset_values, read_pipeline
 
 if TYPE_CHECKING:
     from sclip_core.config import Settings
+    from sclip_core.explore.explorer import Explorer
 
 LOOPBACK = "127.0.0.1"
 END = 1.7  # seconds after a signal by which the process has ended
@@ -112,7 +113,7 @@ def names_images(preset: str | None, config: Path | None, given: Mapping[str, An
     return not named.isdisjoint(OWN)
 
 
-def opened(settings: Settings, own: bool) -> Any:
+def opened(settings: Settings, own: bool) -> Explorer:
     """What the page asks; weights are fetched now, since later somebody waits for them."""
     from sclip_core.encoder.loading import find_model
     from sclip_core.explore.explorer import Explorer

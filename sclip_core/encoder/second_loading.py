@@ -83,6 +83,9 @@ def find_second(model: str, weights: str | None = None, download: bool = True) -
         tagged = _tagged(_timm_name(model), weights)
         weights = None if tagged else weights
         name, kind, config = model, "timm", {"architecture": tagged or _timm_name(model)}
+    if kind == "timm" and not weights and not download:  # said before the network is built
+        usual = timm.models.get_pretrained_cfg(config["architecture"])
+        _from_hub(name, config["architecture"], usual.hf_hub_id if usual else None, download)
     vit = _built(name, kind, config)
     given = _as_file(name, weights) if weights else None
     if kind == "json":

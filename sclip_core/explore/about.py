@@ -77,7 +77,7 @@ def _why_not(name: str, collections: list[Collection]) -> str | None:
 
 
 def _run_about(row: RunRow) -> dict[str, Any]:
-    """A run, and the view that shows its label maps."""
+    """A run, and the view that shows its label maps; None: no view does."""
     method = row.get("method") or row.get("attention")
     steps = row.get("pamr_steps") or 0
     parts = [str(method), *([f"PAMR {steps}"] if steps else []), *_mode(row)]
@@ -90,7 +90,7 @@ def _run_about(row: RunRow) -> dict[str, Any]:
         "title": ", ".join(parts),
         "miou": None if miou is None else round(float(miou), 2),
         "created_at": None if created is None else str(created),
-        "view": {"method": method, **view},
+        "view": None if _mode(row) else {"method": method, **view},
     }
 
 

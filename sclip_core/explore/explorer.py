@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from sclip_core.config import Settings, UserError
+from sclip_core.config import ImageError, Settings, UserError
+from sclip_core.datasets import Reading
 from sclip_core.drawing.colours import palette
 from sclip_core.evaluation.areas import image_areas
 from sclip_core.evaluation.scores import scores as scores_of
@@ -64,7 +65,7 @@ class Explorer:
         first = self.collections[0]
         self._thumbnails = Thumbnails(first.settings.local_artifacts, first.writable)
         self._searches = Searches()
-        self._uploads = Uploads()
+        self._uploads = Uploads(Reading.of(first.settings))
         self._uploaded = UploadedCollection(first, self._uploads)
 
     @classmethod
@@ -178,13 +179,19 @@ class Explorer:
         labels = self.labeller.labels(scene, task)
         vocabulary = scene.words.vocabulary
         size = labels.shape[0], labels.shape[1]
+        notes = [*scene.notes, *(NO_CLASS if vocabulary.distractors else ())]
+        score = None
+        try:
+            score = self._score(scene, labels)
+        except ImageError as error:  # the label map: the labels can be shown without it
+            notes.append(f"no score: {error}")
         about = {
             "classes": self._classes(scene, labels),
             "shown": list(shown_size(size)),
             "encoded": scene.features.encoded,
-            "notes": [*scene.notes, *(NO_CLASS if vocabulary.distractors else ())],
+            "notes": notes,
             "seconds": {name: round(value, 4) for name, value in scene.seconds.items()},
-            "score": self._score(scene, labels),
+            "score": score,
         }
         return Answer(about, sent(labels, shown_size(size)))
 

@@ -42,6 +42,7 @@ READ = (  # the settings that features depend on
     "sam_encoder",
 )
 MOST_PIPELINES = 64
+Key = tuple[str, str, bool]
 
 
 @dataclass(frozen=True)
@@ -49,13 +50,14 @@ class Features:
     """Of one image, as the stitcher takes them.
 
     Attributes:
-        key: of the image and all that decides them.
+        key: the digest of the image, the key of the stage that would store them, and whether they
+            may be as the encoder gave them: those of a run's images are rounded as it stores them.
         geometry: how they lie.
         values: (windows, rows, columns, D) float32, on the device of the model.
         encoded: where they are from: ``stored``, ``memory``, or ``now`` by the encoder.
     """
 
-    key: tuple[str, str]
+    key: Key
     geometry: Geometry
     values: Tensor
     encoded: str
@@ -146,7 +148,8 @@ class FeatureSource:
         pipeline = self.pipeline(collection, settings, words) if reads_words else None
         pipeline = pipeline or self.pipeline(collection, settings)
         stage, digest = pipeline.dense_features, collection.digest(image)
-        key = digest, self._key(pipeline)
+        exact = isinstance(collection, UploadedCollection)
+        key = digest, self._key(pipeline), exact
         found = self._kept.get(key)
         if found is not None:
             return found
@@ -162,7 +165,7 @@ class FeatureSource:
             self._check_size(collection, image, settings, pipeline)
             encoding = _Encoding(self.clip(collection, task), pipeline, task)
             geometry, values = encoding.of(collection.pixels(image), vectors)
-            if not isinstance(collection, UploadedCollection):  # as a run would store it
+            if not exact:  # as a run would store it
                 values = values.to(stage.stored_as).float()
             found = Features(key, geometry, values, "memory")
         self._kept.put(key, found, found.values.nbytes)
@@ -181,9 +184,7 @@ class FeatureSource:
             return pipeline.dense_features.key
         raise _needs_masks(method.name)
 
-    def _stored(
-        self, pipeline: Pipeline, key: tuple[str, str], damage: list[DamagedRow]
-    ) -> Features | None:
+    def _stored(self, pipeline: Pipeline, key: Key, damage: list[DamagedRow]) -> Features | None:
         """What is stored of an image; None: nothing, or it is damaged, which is noted."""
         stage = pipeline.dense_features
         rows = stage.rows()
@@ -208,7 +209,7 @@ class FeatureSource:
         collection: Collection,
         image: str,
         pipeline: Pipeline,
-        key: tuple[str, str],
+        key: Key,
         damage: list[DamagedRow],
         task: Task,
     ) -> Features | None:

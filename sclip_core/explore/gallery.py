@@ -6,8 +6,10 @@ Any number of threads may ask: thumbnails are made in several, beside the one th
 from __future__ import annotations
 
 import mmap
+import os
 from collections.abc import Collection as SomeOf
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from copy import copy
 from dataclasses import replace
 from functools import cached_property
@@ -18,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.config import Settings, UserError, unknown
+from sclip_core.config import ImageError, Settings, UserError, unknown
 from sclip_core.config.places import Place
 from sclip_core.datasets import (
     Dataset,
@@ -75,7 +77,7 @@ class Collection:
         self.vocabulary: Vocabulary | None = dataset.vocabulary if has_words else None
         self.runs, self.writable = list(runs), writable
         self._lock = RLock()
-        self._sizes: dict[str, tuple[int, int]] = {}
+        self._sizes: dict[str, tuple[Any, tuple[int, int]]] = {}  # with the state of the file
 
     @property
     def run(self) -> Run:
@@ -177,6 +179,24 @@ class Collection:
         digests = self.run.inputs.data_digests
         return digests.remembered([self.sample(image_id).image_file for image_id in images])
 
+    def looked_up(self, images: Sequence[str], most: int) -> Iterator[str | None]:
+        """The digests of images, one after the other; None: not known.
+
+        Args:
+            images: their ids.
+            most: bytes that are read in all, of local files whose digests are not remembered, as
+                after a copy of the artifacts.
+        """
+        for image_id, digest in zip(images, self.remembered(images), strict=True):
+            file = self.file(image_id)
+            if digest is None and isinstance(file, Path):
+                with suppress(OSError, ImageError):
+                    size = file.stat().st_size
+                    if size <= most:
+                        most -= size
+                        digest = self.digest(image_id)
+            yield digest
+
     def pixels(self, image_id: str) -> NDArray[np.uint8]:
         """The pixels (H, W, 3) RGB.
 
@@ -192,9 +212,11 @@ class Collection:
         Raises:
             ImageError: the image cannot be read.
         """
-        if image_id not in self._sizes:
-            self._sizes[image_id] = self._size(self.file(image_id))
-        return self._sizes[image_id]
+        file = self.file(image_id)
+        state, known = _state(file), self._sizes.get(image_id)
+        if known is None or known[0] != state:
+            known = self._sizes[image_id] = state, self._size(file)
+        return known[1]
 
     def _size(self, file: Place) -> tuple[int, int]:
         reading = self.run.inputs.reading
@@ -235,6 +257,17 @@ class Collection:
             if row["run_id"] == run_id:
                 return row
         raise unknown(f"run of {self.title}", run_id, [row["run_id"] for row in self.runs])
+
+
+def _state(file: Place) -> tuple[int, ...] | None:
+    """What changes with a file; None: nothing tells, as of an object."""
+    if not isinstance(file, Path):
+        return None
+    try:
+        status = os.stat(file)
+    except OSError:
+        return None
+    return status.st_size, status.st_mtime_ns
 
 
 def _mapped_header(file: Path) -> Header | None:

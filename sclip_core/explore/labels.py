@@ -95,7 +95,8 @@ class Scene:
         """What decides the logits before PAMR."""
         refiner = self.chosen.refiner
         named = (refiner.name, str(refiner)) if refiner else ()
-        return self.features.key, self.bank.queries, *named
+        embedded = *self.features.key, self.settings.template_set
+        return embedded, self.bank.queries, *named
 
     @property
     def of_refined(self) -> tuple[Any, ...]:
@@ -108,7 +109,7 @@ class Scene:
         s, vocabulary = self.settings, self.words.vocabulary
         refining = (*self.of_refined, s.pamr_steps) if s.pamr_steps else self.of_logits
         decision = s.prob_thd and s.logit_scale, s.prob_thd, s.area_thd, s.decision, s.after
-        classes = vocabulary.query_class, vocabulary.closed
+        classes = vocabulary.num_classes, vocabulary.query_class, vocabulary.closed
         return refining, decision, s.parameters, classes
 
 

@@ -24,6 +24,7 @@ from sclip_core.results.tables import paired
 KINDS = ("name", "random", "worst", "best", "changed", "search")
 MOST_COUNT = 1000  # images of a page
 MOST_FIND = 200  # characters
+MOST_READ = 2**25  # bytes of images of a page that are read for what is stored of them
 KEPT = 16  # orders of a collection that are remembered
 SEED = 0  # of the random order, the same each time so that a view can be sent
 
@@ -176,16 +177,15 @@ class Orders:
         except ImageError:
             return {"size": list(UNREAD), "broken": True}
 
-    def _encoded(self, names: Sequence[str]) -> list[bool]:
-        """Whether the features of images by the collection's own settings are in the store."""
+    def _encoded(self, names: Sequence[str]) -> list[bool | None]:
+        """Whether features of images by the collection's own settings are stored; None: unknown."""
         if (stage := self._stage) is None:
             return [False] * len(names)
         rows = stage.rows()
-        return (
-            [digest in rows for digest in self._collection.remembered(names)]
-            if rows
-            else ([False] * len(names))
-        )
+        if not rows:
+            return [False] * len(names)
+        digests = self._collection.looked_up(names, MOST_READ)
+        return [None if digest is None else digest in rows for digest in digests]
 
     @cached_property
     def _stage(self) -> DenseFeaturesStage | None:

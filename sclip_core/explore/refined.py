@@ -201,33 +201,26 @@ class Arrays:
     def further(self, refiner: Refiner, steps: int, task: Task) -> Arrays:
         """After more steps; new ones."""
         from sclip_core.segmentation.backends.numba_pamr import (
-            BUFFER_BYTES,
             WeightedImage,
             colours_of,
+            whole_at_once,
         )
 
         dilations = refiner.protocol.pamr_dilations
         height, width, _ = self.values.shape
-        reach = min(max(dilations), max(height, width))
-        fitting = BUFFER_BYTES // (8 * height * (width + 2 * reach))
-        at_once = max(1, min(CHUNK, fitting, self.queries))
+        at_once = whole_at_once(height, width, dilations, self.queries)
         task.progress(0, 1, WHAT)
         image = refiner.image_at_original_size()
         weighted = WeightedImage.of(colours_of(image), dilations, at_once)
-        inside = slice(weighted.border, weighted.border + width)
         found = Arrays.empty((height, width), self.queries)
         chunks = range(0, self.queries, at_once)
         for number, first in enumerate(chunks):
             chunk = slice(first, min(first + at_once, self.queries))
-            buffers = weighted.buffers(chunk.stop - first)
-            filled = buffers[0]
-            filled[:, inside] = self.values[..., chunk]
-            filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
-            filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
+            buffers = weighted.filled(self.values[..., chunk])
             for done in range(steps):
                 task.progress(number * steps + done, len(chunks) * steps, WHAT)
                 buffers = weighted.iterate(buffers, 1)
-            found.values[..., chunk] = buffers[0][:, inside]
+            found.values[..., chunk] = buffers[0][:, weighted.inside]
         return found
 
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection as SomeOf
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
@@ -26,6 +27,7 @@ from sclip_core.store.ledger import Row
 THREADS = 3  # that read and unpack, which takes most of the time
 AHEAD = 8  # images that are read before they are asked for
 LOOKED_UP = 256  # images whose digests are looked up together
+MOST_READ = 2**28  # bytes of them that are read: in all no more than their features
 KEPT = 8  # searches that are remembered
 MOST_FAILED = 20  # images that cannot be encoded, none before that can, end an encoding
 MARGIN = 2e-3  # by which a product in fp16 is off by far
@@ -53,14 +55,26 @@ class Search:
     hits: dict[str, Hit | None] = field(default_factory=dict)
     places: dict[int, str] = field(default_factory=dict)
     lock: Lock = field(default_factory=Lock)
-    made: tuple[int, Order] | None = None  # of how many places
+    made: Order | None = None  # of what is known now
 
     def order(self) -> Order:
         """The images that were searched so far, the strongest first."""
         with self.lock:
-            if self.made is None or self.made[0] != len(self.places):
-                self.made = len(self.places), self._order()
-            return self.made[1]
+            if self.made is None:
+                self.made = self._order()
+            return self.made
+
+    def add(self, place: int, digest: str | None, hit: Hit | None) -> None:
+        """Take what was found in an image; no digest: nothing can be found in it any more."""
+        with self.lock:
+            before = self.places.get(place)
+            if before == digest and (digest is None or self.hits.get(digest) == hit):
+                return
+            self.made = None
+            if digest is None:
+                del self.places[place]
+                return
+            self.places[place], self.hits[digest] = digest, hit
 
     def _order(self) -> Order:
         pairs = ((place, self.hits[digest]) for place, digest in self.places.items())
@@ -121,12 +135,9 @@ class Searches:
         count, rows = len(collection), stage.rows()
         done = skipped = 0
         with ThreadPoolExecutor(THREADS, "sclip-search") as pool:
-            todo = _todo(collection)
+            todo = _todo(collection, rows)
             for place, digest, hit in _ahead(pool, todo, search, stage, rows, vectors):
-                if digest is not None and digest in rows:
-                    with search.lock:
-                        search.hits[digest] = hit
-                        search.places[place] = digest
+                search.add(place, digest if digest in rows else None, hit)
                 skipped += hit is None
                 done += 1
                 task.progress(
@@ -167,11 +178,12 @@ def _refuse_words(stage: DenseFeaturesStage) -> None:
         )
 
 
-def _todo(collection: Collection) -> Iterator[tuple[int, str | None]]:
-    """Each image's place and its digest, as far as that is known."""
+def _todo(collection: Collection, rows: SomeOf[str]) -> Iterator[tuple[int, str | None]]:
+    """Each image's place and its digest, as far as that is known or quickly read."""
+    most = MOST_READ if rows else 0
     names: Sequence[str] = collection.ids()
     for first in range(0, len(names), LOOKED_UP):
-        some = collection.remembered(names[first : first + LOOKED_UP])
+        some = collection.looked_up(names[first : first + LOOKED_UP], most)
         yield from enumerate(some, first)
 
 
@@ -308,7 +320,7 @@ def encode_missing(
         raise _cannot_be_kept(collection)
     names, failed = collection.ids(), list[str]()
     there = encoded = 0
-    for done, (place, digest) in enumerate(_todo(collection), 1):
+    for done, (place, digest) in enumerate(_todo(collection, stage.rows()), 1):
         rows = stage.rows()
         if digest is not None and digest in rows:
             there += 1

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +21,8 @@ from sclip_core.explore.desk import Task
 from sclip_core.explore.features import FeatureSource
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.kept import Kept
+from sclip_core.pipeline.stages.known_words import KnownWords
 from sclip_core.pipeline.stages.text_bank import TextBankStage
-from sclip_core.store.arrays import ArrayTable, DamagedRow, RowGone
-from sclip_core.store.artifact import Artifact, Identity
-from sclip_core.store.ledger import Row
-from sclip_core.store.tables import array_table
 
 BETWEEN_CLASSES, BETWEEN_WORDS = "; ", ", "
 MOST_CLASSES, MOST_WORDS = 1024, 4096
@@ -121,8 +116,8 @@ class WordBank:
         self._source = source
         self._vectors: Kept[Tensor] = Kept(VECTORS)
         self._notes: Kept[tuple[str, ...]] = Kept(LISTS)
-        self._stored: dict[Any, dict[str, tuple[ArrayTable, Row]]] = {}
-        self._tokenizers: dict[str, Any] = {}
+        self._stored: dict[Any, KnownWords] = {}
+        self._tokenizers: dict[Any, Any] = {}
 
     def bank(
         self, collection: Collection, vocabulary: Vocabulary, templates: str, task: Task
@@ -181,8 +176,17 @@ class WordBank:
             found = [str(error)]
         return list(self._notes.put(key, tuple(found), 1))
 
-    def _model(self, collection: Collection) -> str:
-        return self._source.models(collection).weights_sha256
+    def _model(self, collection: Collection) -> tuple[str, ...]:
+        """What decides vectors beside words and templates: one file may serve two architectures."""
+        models = self._source.models(collection)
+        spec = models.spec
+        return (
+            spec.name,
+            str(spec.pretrained),
+            models.weights_sha256,
+            models.dtype,
+            str(models.device),
+        )
 
     def _known(self, collection: Collection, templates: str, word: str) -> Tensor | None:
         """The vector (D,) of a word that is kept or stored; None: it has to be encoded."""
@@ -193,37 +197,16 @@ class WordBank:
         place = collection.settings.artifacts, model, templates
         if place not in self._stored:
             self._stored[place] = self._look(collection, templates)
-        if word not in self._stored[place]:
+        stored = self._stored[place].vector(word)
+        if stored is None:
             return None
-        table, row = self._stored[place][word]
-        with suppress(DamagedRow, RowGone, OSError):
-            vector = torch.from_numpy(np.array(table.read(row)[0], np.float32))
-            return self._vectors.put((model, templates, word), vector, vector.nbytes)
-        return None
+        vector = torch.from_numpy(np.array(stored[0], np.float32))
+        return self._vectors.put((model, templates, word), vector, vector.nbytes)
 
-    def _look(self, collection: Collection, templates: str) -> dict[str, tuple[ArrayTable, Row]]:
+    def _look(self, collection: Collection, templates: str) -> KnownWords:
         """The words that text banks of the same model and templates have stored."""
         settings = collection.settings.replace(templates=templates)
         stage = TextBankStage(self._source.pipeline(collection, settings).run)
-        wanted, found = stage.artifact.identity, {}
-        root = collection.settings.artifacts
-        folders = sorted((root / stage.name).glob("*")) if isinstance(root, Path) else []
-        for artifact in [*_alike(folders, wanted), stage.artifact]:
-            with suppress(UserError, OSError):
-                width = stage.run.models.spec.width
-                table = array_table(artifact, "float32", width, compress=False)
-                found.update({word: (table, row) for word, row in artifact.rows().items()})
-        return found
-
-
-def _alike(folders: Sequence[Path], wanted: Identity) -> Iterator[Artifact]:
-    """The artifacts in some folders that differ from an identity in their words alone."""
-
-    def others(identity: Identity) -> dict[str, Any]:
-        plain = identity.as_dict()
-        return {**plain, "settings": {k: v for k, v in plain["settings"].items() if k != "words"}}
-
-    for folder in folders:
-        artifact = Artifact.at(folder)
-        if others(artifact.identity) == others(wanted):
-            yield artifact
+        identity = stage.artifact.identity
+        no_words = replace(identity, settings={**identity.settings, "words": []})
+        return KnownWords(stage.run.root, no_words, stage.run.models.spec.width)

@@ -101,6 +101,14 @@ class Fake:
                 "view": {"method": "csa", "pamr_steps": steps, "words": WORDS["scenes"]},
             }
             for k, steps in ((2, 10), (1, 0))
+        ] + [
+            {
+                "run_id": "20260100-masks",
+                "title": "csa, hybrid with masks",
+                "miou": 60.0,
+                "created_at": "2026-01-00T10:00:00",
+                "view": None,
+            }
         ]
 
     def _ids(self, collection: str) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from threading import Thread
@@ -94,6 +95,23 @@ def test_encoded_says_what_is_in_the_store_and_computes_no_digest(three):
     page = Orders(three).page("name", "", 0, 10)
     assert not any(image["encoded"] for image in page["images"])
     assert three.remembered(three.ids()) == [None] * 4
+
+
+def test_after_a_copy_it_is_read_which_images_are_encoded_within_limits(
+    scenes_runs, tmp_path, monkeypatch
+):
+    shutil.copytree(scenes_runs.parent, tmp_path / "r", dirs_exist_ok=True)
+    artifacts = tmp_path / "r" / "artifacts"
+    (artifacts / "digests.jsonl").unlink()
+
+    def encoded(most: int) -> list[bool | None]:
+        monkeypatch.setattr("sclip_core.explore.orders.MOST_READ", most)
+        (scenes,) = open_collections(Settings(artifacts=artifacts), own=False).collections
+        return [image["encoded"] for image in Orders(scenes).page("name", "", 0, 8)["images"]]
+
+    assert encoded(10) == [None] * 8  # not known, which is not the same as not encoded
+    assert encoded(2**25) == [True] * 8
+    assert encoded(10) == [True] * 8  # remembered
 
 
 def test_find_is_a_part_of_the_name_in_any_case(three):

@@ -102,7 +102,12 @@ def test_images_without_stored_features_are_skipped_and_nothing_is_encoded(
     (artifacts / "digests.jsonl").unlink()
     (again,) = open_collections(Settings(artifacts=artifacts), own=False).collections
     about = Searches().search(again, stage, "x", vector, Task()).about
-    assert about["skipped_not_encoded"] == 8  # which image is which is not known
+    assert about["skipped_not_encoded"] == 3  # which image is which was read anew
+    (artifacts / "digests.jsonl").unlink()
+    monkeypatch.setattr("sclip_core.explore.search.MOST_READ", 10)
+    (again,) = open_collections(Settings(artifacts=artifacts), own=False).collections
+    about = Searches().search(again, stage, "x", vector, Task()).about
+    assert about["skipped_not_encoded"] == 8  # too much to read: it is not known
 
 
 def test_a_damaged_row_is_skipped(scenes_runs, tmp_path):

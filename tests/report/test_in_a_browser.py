@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from importlib import resources
-from itertools import groupby
+from itertools import groupby, product
 
 import pytest
 
@@ -239,9 +239,14 @@ def test_the_focus_is_seen(browser, page_of_two):
             assert seen == {f"{tag} solid 2px" for tag in ("A", "BUTTON", "SUMMARY")}
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("which", ["page_of_one", "page_of_three"])
+LOOKS = list(product(["page_of_one", "page_of_three"], SIZES, ["light", "dark"]))
+QUICK = [("page_of_one", "desk", "light"), ("page_of_three", "phone", "dark")]
+
+
+@pytest.mark.parametrize(
+    ("which", "size", "scheme"),
+    [pytest.param(*look, marks=[] if look in QUICK else pytest.mark.slow) for look in LOOKS],
+)
 def test_axe_finds_no_serious_fault(browser, request, which, size, scheme):
     pytest.importorskip("axe_playwright_python")
     axe = resources.files("axe_playwright_python").joinpath("axe.min.js").read_text("utf-8")

@@ -101,6 +101,7 @@ def test_nothing_on_the_page_is_elsewhere(page_of_three):
     assert "http" not in policy
 
 
+@pytest.mark.slow
 def test_five_thousand_images_and_171_classes_stay_below_5_mb(tmp_path, monkeypatch):
     names = [f"class number {k} of many" for k in range(171)]
     for seed, run_id in enumerate(("big-1", "big-2", "big-3")):

@@ -22,6 +22,7 @@ function start(about) {
   const state = createState(about);
   const sides = {};
   for (const name of ["a", "b"]) sides[name] = createSide(name, state, byId(`layer-${name}`), painted);
+  [sides.a.other, sides.b.other] = [sides.b, sides.a];
   const viewer = createViewer(state, sides);
   const words = createWords(state, sides);
   const controls = createControls(state);
@@ -89,6 +90,7 @@ function start(about) {
       const image = await api.get("image", { collection: state.get("c"), image: state.get("i") });
       if (opened !== wanted) return;
       succeed("image");
+      if (state.get("c") === "uploads") byId("image-name").textContent = image.file;
       for (const side of Object.values(sides)) side.setImage(image);
       viewer.setImage(image);
       viewer.update();

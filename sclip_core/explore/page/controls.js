@@ -64,7 +64,8 @@ export function createControls(state) {
     const worst = el("button", { type: "button", id: "worst", title: "The images where this run is worst",
       "aria-label": "Worst images of this run" }, "Worst");
     const row = el("div", { class: "control run" }, el("label", { for: "run" }, "Run"), select, worst);
-    const runs = () => state.collection()?.runs ?? [];
+    // Runs with masks have labels that no view shows: they only order images.
+    const runs = () => (state.collection()?.runs ?? []).filter(({ view }) => view);
     let chosen = "";
     const fill = () => {
       row.hidden = !runs().length;
@@ -82,7 +83,7 @@ export function createControls(state) {
       const view = state.view(edited);
       const same = runs().filter((run) => Object.values(SETTINGS).every((field) =>
         !(field in run.view) || String(run.view[field]) === String(view[field])));
-      // Several runs may differ in what a view does not have, such as masks: the plainest one.
+      // Several runs may differ in what a view does not have: the plainest one.
       same.sort((one, other) => one.title.length - other.title.length);
       select.value = (same.find(({ run_id: id }) => id === chosen) ?? same[0])?.run_id ?? "";
     });

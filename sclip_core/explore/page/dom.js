@@ -19,12 +19,12 @@ export function el(tag, attributes = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** The same function, called once, `ms` after the last of several calls; `.now(...)` at once. */
+/** The same function, called once, `ms` (or what it gives) after the last of several calls; `.now(...)` at once. */
 export function debounced(ms, work) {
   let timer = 0;
   const later = (...given) => {
     clearTimeout(timer);
-    timer = setTimeout(() => work(...given), ms);
+    timer = setTimeout(() => work(...given), typeof ms === "function" ? ms() : ms);
   };
   later.now = (...given) => {
     clearTimeout(timer);

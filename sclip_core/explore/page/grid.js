@@ -25,6 +25,7 @@ export function createGrid(container, { state, api, onOpen }) {
   container.append(el("div", { class: "grid" }, bar.el, body));
 
   let pages = null;
+  let sought = false; // whether the image of the address was brought into view
   let opened = -1; // the place of the image that was opened last
   const list = {
     thumbs,
@@ -81,6 +82,11 @@ export function createGrid(container, { state, api, onOpen }) {
     nothing.textContent = noneFound(state, search);
     if (pages.total !== rows.total) rows.resize(pages.total, false);
     else rows.drawSoon();
+    if (!sought && !running) {
+      sought = true;
+      const place = pages.find(state.get("i"));
+      if (place >= 0) rows.go(place, false);
+    }
   }
 
   function inView(first, last) {

@@ -41,13 +41,13 @@ export function createCells(list) {
     cell.name.textContent = image.id;
     const score = scoreText(image.score, list.kind());
     cell.score.textContent = score;
-    cell.mark.hidden = image.encoded;
+    cell.mark.hidden = image.encoded !== false; // null: not known
     cell.point.hidden = !image.point;
     if (image.point) {
       cell.point.style.top = `${(100 * (image.point[0] + 0.5)) / height}%`;
       cell.point.style.left = `${(100 * (image.point[1] + 0.5)) / width}%`;
     }
-    const said = [image.id, score && `score ${score}`, image.encoded ? "" : "not encoded"];
+    const said = [image.id, score && `score ${score}`, image.encoded === false && "not encoded"];
     cell.el.setAttribute("aria-label", said.filter(Boolean).join(", "));
     cell.el.setAttribute("aria-selected", String(image.id === list.chosen()));
     list.thumbs.show(cell.img, list.address(image), near);

@@ -1,7 +1,7 @@
 /** Copying, saving, and opening one's own picture. */
 
 import * as api from "./api.js";
-import { byId } from "./dom.js";
+import { byId, el } from "./dom.js";
 import { fail, progress, say, succeed } from "./status.js";
 
 const TOAST = 4000; // ms
@@ -9,6 +9,7 @@ const TOAST = 4000; // ms
 /** @param {Function} onUploaded called with {collection, image} */
 export function createMenu(state, { onUploaded }) {
   let timer = 0;
+  let chosen = "a"; // the side, where two are compared
 
   for (const button of document.querySelectorAll("[data-copy]")) {
     button.onclick = () => tried("copy", () => copy(button.dataset.copy));
@@ -20,7 +21,23 @@ export function createMenu(state, { onUploaded }) {
     byId("save-heat").hidden = state.get("map") !== "heat" || !state.get("word");
     byId("save-heat").textContent = `Save heat map of ${state.get("word")}`;
   });
+  for (const group of document.querySelectorAll("[data-sides]")) setUpSides(group);
   setUpUpload();
+
+  const side = () => (state.get("split") === "" ? "a" : chosen);
+
+  function setUpSides(group) {
+    const menu = group.closest(".menu");
+    for (const [value, title] of [["a", "A, left"], ["b", "B, right"]]) {
+      const input = el("input", { type: "radio", name: `side-of-${menu.id}`, value });
+      input.onchange = () => { chosen = value; };
+      group.append(el("label", {}, input, el("span", {}, title)));
+    }
+    menu.addEventListener("beforetoggle", () => {
+      group.hidden = state.get("split") === "";
+      for (const input of group.querySelectorAll("input")) input.checked = input.value === chosen;
+    });
+  }
 
   async function tried(who, work) {
     for (const menu of document.querySelectorAll(".menu:popover-open")) menu.hidePopover();
@@ -39,7 +56,7 @@ export function createMenu(state, { onUploaded }) {
       state.flush();
       return put(state.link());
     }
-    const texts = await api.post("commands", { view: state.view("a"), client: api.client });
+    const texts = await api.post("commands", { view: state.view(side()), client: api.client });
     return put(texts[what]);
   }
 
@@ -63,7 +80,7 @@ export function createMenu(state, { onUploaded }) {
   }
 
   async function save(what) {
-    const body = { view: state.view("a"), side: "a", what };
+    const body = { view: state.view(side()), side: side(), what };
     if (what === "heat") body.word = state.get("word");
     const onProgress = (line) => progress("save", line);
     const { about, blob } = await api.stream("save", body, { slot: "save", onProgress });

@@ -21,7 +21,7 @@ export function pointOf(text) {
 export function createSide(name, state, layer, onChange) {
   const canvas = layer.querySelector("canvas");
   const context = canvas.getContext("2d");
-  const side = { name, layer, canvas, labels: null, truth: null, heat: null, counts: null, ms: 0 };
+  const side = { name, layer, canvas, labels: null, truth: null, heat: null, counts: null, ms: 0, other: null };
   let image = null; // of /api/image
   let only = null; // the highlighted class
   const lanes = { labels: lane("labels"), truth: lane("truth"), heat: lane("heat") };
@@ -109,6 +109,7 @@ export function createSide(name, state, layer, onChange) {
         succeed(who);
         if (each.kind === "labels") side.ms = performance.now() - typed;
         side.paint();
+        if (each.kind === "heat" && state.get("split") !== "") side.other?.paint();
       }
     } catch (error) {
       if (!api.isAbort(error) && of === image && each.asked === asked) {
@@ -145,9 +146,12 @@ export function createSide(name, state, layer, onChange) {
     return side.heat?.kind === map ? map : null;
   };
 
-  /** The range of the heat map that the colours span. */
+  /** The range of the heat map that the colours span; of both sides, which have one colour bar. */
   side.range = () => {
-    const { low: from, high: to } = side.heat;
+    const heats = [side, ...(state.get("split") === "" ? [] : [side.other])]
+      .map((one) => one?.heat).filter((heat) => heat?.kind === side.heat.kind);
+    const from = Math.min(...heats.map(({ low }) => low));
+    const to = Math.max(...heats.map(({ high }) => high));
     const given = (key, otherwise) => {
       const text = state.get(key);
       return text !== "" && Number.isFinite(Number(text)) ? Number(text) : otherwise;
@@ -169,7 +173,7 @@ export function createSide(name, state, layer, onChange) {
       paintLabels(data, classes.map(({ colour }) => colour), index < 0 ? null : index, out);
     } else if (shows === "errors") {
       side.counts = paintErrors(side.labels.data, side.truth.data, sameClasses(), canvas.width, out);
-    } else if (shows) paintHeat(side.heat.data, side.range(), out);
+    } else if (shows) paintHeat(side.heat.data, { ...side.range(), from: side.heat.low, to: side.heat.high }, out);
     context.putImageData(pixels, 0, 0);
     layer.classList.toggle("grey", Boolean(shows) && !["labels", "truth"].includes(shows));
     onChange(side);

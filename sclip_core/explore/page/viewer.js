@@ -40,14 +40,17 @@ export function createViewer(state, sides) {
     input.onclick = (event) => event.detail && input.blur(); // by mouse: arrow keys walk on
     byId("maps").append(el("label", { title: about }, input, el("span", {}, title)));
   }
+  const select = byId("map-select"); // in place of the row where that has no room
+  select.append(...MAPS.map(([value, title]) => el("option", { value }, title)));
+  select.onchange = () => show(select.value);
   const inputs = new Map([...byId("maps").querySelectorAll("input")].map((one) => [one.value, one]));
   paintBar(byId("scale-bar").querySelector("canvas"));
   setUpRange();
 
-  /** Shows a map; a heat map without a word takes the first class. */
+  /** Shows a map; a heat map without a word takes the largest class. */
   function show(map) {
     const changes = { map, low: null, high: null };
-    if (map === "heat" && !state.get("word")) changes.word = sides.a.labels?.classes[0]?.name ?? null;
+    if (map === "heat" && !state.get("word")) changes.word = largest(sides.a.labels?.classes ?? []);
     state.set(changes, { push: true });
   }
   self.show = show;
@@ -65,10 +68,13 @@ export function createViewer(state, sides) {
   function update() {
     const map = state.get("map");
     if (inputs.has(map)) inputs.get(map).checked = true;
+    select.value = map;
     if (["likeness", "attention"].includes(map)) ofPatch = map;
     for (const name of ["truth", "errors"]) {
       inputs.get(name).disabled = !image?.has_truth;
       inputs.get(name).parentElement.hidden = !state.collection()?.has_truth;
+      const option = select.querySelector(`[value=${name}]`);
+      option.hidden = option.disabled = !state.collection()?.has_truth;
     }
     for (const { canvas } of Object.values(sides)) canvas.style.opacity = state.get("opacity") / 100;
     place();
@@ -224,4 +230,10 @@ export function createViewer(state, sides) {
   }
 
   return self;
+}
+
+/** The name of the class with the most pixels; null: there is none. */
+function largest(classes) {
+  if (!classes.length) return null;
+  return classes.reduce((most, one) => (one.share > most.share ? one : most)).name;
 }

@@ -3,7 +3,8 @@
 import { byId, debounced, el, swatch } from "./dom.js";
 
 const TYPED_AFTER = 120; // ms after the last key
-const LONG = 30; // classes from which the automatic order is that of shares
+const HALF_TYPED_AFTER = 250; // ms, where a new word may go on: each one goes through the text encoder
+const FOLDED = 3; // classes without a pixel from which they are behind a button
 const ROWS = 300; // of the legend that are drawn
 
 /** @param {{a: Object, b: Object}} sides */
@@ -12,8 +13,10 @@ export function createWords(state, sides) {
   const list = byId("legend");
   const self = { update, showLegend };
   let shown = "";
+  let unfolded = false;
 
-  const apply = debounced(TYPED_AFTER, () => state.set({ w: oneLine(field.value) }));
+  const known = new Set(); // words that were encoded
+  const apply = debounced(() => (isHalfTyped(field.value, known) ? HALF_TYPED_AFTER : TYPED_AFTER), () => state.set({ w: oneLine(field.value) }));
   field.oninput = () => {
     grow();
     apply();
@@ -26,6 +29,10 @@ export function createWords(state, sides) {
   };
   byId("words-default").onclick = () => state.set({ w: null });
   byId("legend-order").onchange = () => showLegend(true);
+  byId("legend-absent").onclick = () => {
+    unfolded = !unfolded;
+    showLegend(true);
+  };
   list.onpointerover = (event) => highlight(event.target.closest("button"));
   list.onpointerleave = () => highlight(null);
   list.addEventListener("focusin", (event) => highlight(event.target.closest("button")));
@@ -55,8 +62,9 @@ export function createWords(state, sides) {
     if (document.activeElement !== field && field.value !== state.get("w")) {
       apply.stop();
       field.value = state.get("w");
-      grow();
+      field.dataset.grown = "";
     }
+    if (!field.dataset.grown && field.offsetParent) grow();
     byId("words-default").hidden = !state.has("w") || !state.collection()?.words;
     for (const row of list.querySelectorAll("button")) {
       const on = state.get("map") === "heat" && state.get("word") === row.dataset.word;
@@ -66,6 +74,7 @@ export function createWords(state, sides) {
 
   /** As tall as its text, up to what the style sheet allows. */
   function grow() {
+    field.dataset.grown = "1";
     field.style.height = "auto";
     field.style.height = `${field.scrollHeight + 2}px`;
   }
@@ -74,13 +83,15 @@ export function createWords(state, sides) {
   function showLegend(anew = false) {
     const from = source();
     const second = secondOf();
-    const said = JSON.stringify([from?.classes, from?.score, second?.classes, second?.score, byId("legend-order").value]);
+    const said = JSON.stringify([from?.classes, from?.score, second?.classes, second?.score,
+      byId("legend-order").value, state.get("map") === "heat" && state.get("word")]);
     if (said === shown && !anew) return;
     shown = said;
     const focused = list.contains(document.activeElement) ? document.activeElement.dataset.word : null;
     const iou = iousOf(from);
-    const rows = ordered(from?.classes ?? [], iou);
     const beside = new Map((second?.classes ?? []).map(({ name, share }) => [name, share]));
+    const rows = folded(ordered(from?.classes ?? [], iou, beside), beside);
+    for (const { words = [] } of from?.classes ?? []) for (const word of words) known.add(word);
     const other = { shares: second ? beside : null, iou: iousOf(second) };
     list.replaceChildren(...rows.slice(0, ROWS).map((one) => rowOf(one, iou, other)));
     byId("legend-sides").hidden = !second;
@@ -101,16 +112,35 @@ export function createWords(state, sides) {
     return state.get("split") !== "" && state.get("map") !== "truth" ? sides.b.labels : null;
   }
 
-  function ordered(classes, iou) {
-    const chosen = byId("legend-order").value;
-    const how = chosen === "auto" ? (classes.length > LONG ? "share" : "typed") : chosen;
+  function ordered(classes, iou, beside) {
+    const how = byId("legend-order").value;
     const rows = [...classes];
+    const most = ({ name, share }) => Math.max(share, beside.get(name) ?? 0);
+    if (how === "auto") rows.sort((one, other) => other.share - one.share || most(other) - most(one));
     if (how === "share") rows.sort((one, other) => other.share - one.share);
     if (how === "iou") rows.sort((one, other) => (iou.get(other.name) ?? -1) - (iou.get(one.name) ?? -1));
     return rows;
   }
 
+  /** Without the classes that have no pixel, where these are many; that of the heat map stays. */
+  function folded(rows, beside) {
+    const button = byId("legend-absent");
+    const word = state.get("map") === "heat" ? state.get("word") : null;
+    const stays = ({ name, share }) => share || beside.get(name) || name === word;
+    const absent = rows.filter((one) => !stays(one)).length;
+    button.hidden = byId("legend-order").value !== "auto" || absent < FOLDED;
+    button.textContent = `${absent} classes without a pixel ${unfolded ? "▴" : "▾"}`;
+    button.setAttribute("aria-expanded", unfolded);
+    return button.hidden || unfolded ? rows : rows.filter(stays);
+  }
+
   return self;
+}
+
+/** Whether a list has a new word that may go on: the last one has no separator after it. */
+function isHalfTyped(text, known) {
+  if (/[;,\n]\s*$/.test(text)) return false;
+  return text.split(/[;,\n]/).some((word) => word.trim() && !known.has(word.trim()));
 }
 
 const iousOf = (map) => new Map((map?.score?.classes ?? []).map(({ name, iou }) => [name, iou]));
@@ -133,7 +163,7 @@ function rowOf({ name, words = [], colour, share }, iou, other) {
   const told = values.some((value) => typeof value === "number");
   const ious = values.map((value) => (typeof value === "number" ? value.toFixed(0) : "–")).join(" · ");
   return el("li", {},
-    el("button", { type: "button", "data-word": name, title: synonyms, class: share ? null : "absent",
+    el("button", { type: "button", "data-word": name, title: synonyms, class: share || other.shares?.get(name) ? null : "absent",
       "aria-pressed": "false" },
     swatch(colour),
     el("span", { class: "class-name" }, name),

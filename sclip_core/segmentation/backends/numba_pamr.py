@@ -35,18 +35,11 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
     """
     refined = logits.to(torch.float32, copy=True)
     _, height, width = image.shape
-    reach = min(max(dilations), max(height, width))
-    fitting = BUFFER_BYTES // (8 * height * (width + 2 * reach))
-    queries = max(1, min(CHUNK, fitting, len(logits)))
+    queries = whole_at_once(height, width, dilations, len(logits))
     weighted = WeightedImage.of(colours_of(image.to(refined)), dilations, queries)
-    inside = slice(weighted.border, weighted.border + width)
     for planes in refined.split(queries):
-        buffers = weighted.buffers(len(planes))
-        filled = buffers[0]
-        filled[:, inside] = planes.permute(1, 2, 0).numpy()
-        filled[:, : inside.start] = filled[:, inside.start : inside.start + 1]
-        filled[:, inside.stop :] = filled[:, inside.stop - 1 : inside.stop]
-        result = weighted.iterate(buffers, steps)[0][:, inside]
+        buffers = weighted.filled(planes.permute(1, 2, 0).numpy())
+        result = weighted.iterate(buffers, steps)[0][:, weighted.inside]
         planes.copy_(torch.from_numpy(result).permute(2, 0, 1))
     return refined
 
@@ -80,6 +73,20 @@ class WeightedImage:
     def border(self) -> int:
         """Columns that a buffer has beyond either side."""
         return int(self.dilations.max())
+
+    @property
+    def inside(self) -> slice:
+        """The columns of a buffer that are the image."""
+        return slice(self.border, self.border + self.weights.shape[1])
+
+    def filled(self, values: Floats) -> tuple[Floats, Floats]:
+        """Two buffers, of which the first holds values (H, W, queries), its border repeated."""
+        buffers, inside = self.buffers(values.shape[2]), self.inside
+        first = buffers[0]
+        first[:, inside] = values
+        first[:, : inside.start] = first[:, inside.start : inside.start + 1]
+        first[:, inside.stop :] = first[:, inside.stop - 1 : inside.stop]
+        return buffers
 
     def buffers(self, queries: int) -> tuple[Floats, Floats]:
         """Two buffers (H, border + W + border, queries)."""
@@ -141,6 +148,13 @@ def row_blocks(
         bottom = min(top + useful, height)
         first, last = max(top - halo, 0), min(bottom + halo, height)
         yield slice(first, last), slice(top - first, bottom - first)
+
+
+def whole_at_once(height: int, width: int, dilations: Sequence[int], queries: int) -> int:
+    """How many queries of a whole image to refine together."""
+    reach = min(max(dilations), max(height, width))
+    fitting = BUFFER_BYTES // (8 * height * (width + 2 * reach))
+    return max(1, min(CHUNK, fitting, queries))
 
 
 def queries_at_once(height: int, width: int, dilations: Sequence[int], queries: int) -> int:

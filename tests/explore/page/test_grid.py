@@ -299,7 +299,7 @@ def test_two_runs_are_compared_by_the_menu(opened):
     tab.locator(".grid-field.order select").select_option("most changed")
     until(tab, "document.querySelector('.grid-score')?.textContent")
     titles = tab.get_by_label("Other run").locator("option").all_inner_texts()
-    assert titles == ["csa, PAMR 10 · 80.00", "csa · 70.00"]
+    assert titles[:2] == ["csa, PAMR 10 · 80.00", "csa · 70.00"]
     tab.wait_for_timeout(400)
     address = tab.evaluate("location.search")
     assert "order=changed:20260102-csa-10,20260101-csa-0" in address

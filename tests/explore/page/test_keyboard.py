@@ -31,13 +31,13 @@ def test_from_the_grid_to_a_heat_map(opened):
     assert focused(tab) == "words"
     tab.keyboard.type("cloud; moss")  # what was there was selected
     settled(tab, "2 classes")
-    tab_to(tab, "cloud")
+    tab_to(tab, "moss")  # it has more pixels
     tab.keyboard.press("ArrowDown")
-    assert focused(tab) == "moss"
+    assert focused(tab) == "cloud"
     tab.keyboard.press("Enter")
     tab.wait_for_selector("#scale:not([hidden])")
-    assert tab.inner_text("#scale-title") == "moss"
-    assert focused(tab) == "moss"  # the legend was not drawn anew
+    assert tab.inner_text("#scale-title") == "cloud"
+    assert focused(tab) == "cloud"
     tab.keyboard.press("Escape")
     tab.wait_for_selector("#scale", state="hidden")
     tab.keyboard.press("Escape")

@@ -15,6 +15,7 @@ VIEWS = {
     "compare": "?i=000004&split=50&b.pamr=1",
     "help": "?i=000004",
 }
+SLOW = pytest.mark.slow
 WIDTHS = (360, 390, 768, 1200, 1920, 2560)
 
 
@@ -38,9 +39,15 @@ def axe() -> str:
     return (Path(package.__file__).parent / "axe.min.js").read_text()
 
 
-@pytest.mark.parametrize("view", VIEWS)
-@pytest.mark.parametrize("scheme", ["dark", "light"])
-@pytest.mark.parametrize("width", [390, 1440])
+OF_AXE = [
+    pytest.param(view, scheme, width, marks=[] if (scheme == "dark") == (width == 390) else SLOW)
+    for view in VIEWS
+    for scheme in ("dark", "light")
+    for width in (390, 1440)
+]
+
+
+@pytest.mark.parametrize(("view", "scheme", "width"), OF_AXE)
 def test_axe_finds_no_serious_fault(opened, axe, view, scheme, width):
     tab = show(opened, view, width, color_scheme=scheme, bypass_csp=True)
     tab.evaluate("() => { document.querySelector('#settings-part').open = true; }")
@@ -56,7 +63,9 @@ def test_axe_finds_no_serious_fault(opened, axe, view, scheme, width):
     assert len(found["passes"]) > 10
 
 
-@pytest.mark.parametrize("width", WIDTHS)
+@pytest.mark.parametrize(
+    "width", [w if w in (360, 2560) else pytest.param(w, marks=SLOW) for w in WIDTHS]
+)
 def test_nothing_sticks_out(opened, width):
     for view in ("grid", "viewer", "compare"):
         tab = show(opened, view, width)
@@ -101,3 +110,11 @@ def test_on_wide_screens_the_images_stay_beside_the_picture(opened):
     assert tab.locator("#grid").bounding_box()["width"] == 250
     tab.click("#grid img >> nth=2")
     tab.wait_for_function("() => document.querySelector('#image-name').textContent === '000002'")
+
+
+def test_an_address_brings_its_image_into_view_in_the_strip(opened):
+    tab = opened("?i=000123", (1600, 900))
+    settled(tab, "classes")
+    tab.wait_for_selector("#grid .grid-cell[aria-selected=true]")
+    box = tab.locator("#grid .grid-cell[aria-selected=true]").bounding_box()
+    assert 0 < box["y"] < 900 - box["height"]
