@@ -18,7 +18,7 @@ STOPPED = "stopped; what was computed is kept"
 NUMBERS = (signal.SIGINT, signal.SIGTERM)
 AT_ONCE = 2.0  # seconds within which signals count as one: `timeout` and shells send two
 RETRY = 0.05  # seconds until a signal that came at a bad time is sent again
-PATIENCE = 2.0  # seconds that an import may take after a signal
+PATIENCE = 1.5  # seconds that an import may take after a signal
 IMPORTING = "<frozen importlib._bootstrap>"
 
 

@@ -88,10 +88,12 @@ def explore(
         if not no_open:
             open_browser(guard.address_once())
 
-    with listening(host, port) as listener:  # before a model is loaded: it may be taken
-        explorer = opened(settings, own)
-        with ending_at_once(), closing(explorer):
-            serve(explorer, host, listener, ready, lambda number: end_within(number, END))
+    with (
+        listening(host, port) as listener,  # before a model is loaded: it may be taken
+        ending_at_once(),
+        closing(opened(settings, own)) as explorer,
+    ):
+        serve(explorer, host, listener, ready, lambda number: end_within(number, END))
     return 0
 
 

@@ -153,13 +153,14 @@ class FeatureSource:
         found = self._kept.get(key)
         if found is not None:
             return found
-        found = self._stored(pipeline, key)
+        damage: list[DamagedRow] = []
+        found = self._stored(pipeline, key, damage)
         if found is None and method is not None and method.reads_masks:
             raise _needs_masks(method.name)
         now = found is None
         if found is None and self._storable(collection, method):
             self._check_size(collection, image, settings, pipeline)
-            found = self._through_the_stage(collection, image, pipeline, key, task)
+            found = self._through_the_stage(collection, image, pipeline, key, damage, task)
         if found is None:
             self._check_size(collection, image, settings, pipeline)
             encoding = _Encoding(self.clip(collection, task), pipeline, task)
@@ -183,16 +184,20 @@ class FeatureSource:
             return pipeline.dense_features.key
         raise _needs_masks(method.name)
 
-    def _stored(self, pipeline: Pipeline, key: Key) -> Features | None:
-        """What is stored of an image; None: nothing, or it is damaged."""
+    def _stored(self, pipeline: Pipeline, key: Key, damage: list[DamagedRow]) -> Features | None:
+        """What is stored of an image; None: nothing, or it is damaged, which is noted."""
         stage = pipeline.dense_features
         rows = stage.rows()
         if key[0] not in rows:
             return None
-        with suppress(DamagedRow, RowGone):
+        try:
             geometry, values = stage.read(rows[key[0]])
-            return Features(key, geometry, values.to(pipeline.run.models.device), "stored")
-        return None
+        except RowGone:
+            return None
+        except DamagedRow as error:
+            damage.append(error)
+            return None
+        return Features(key, geometry, values.to(pipeline.run.models.device), "stored")
 
     def _storable(self, collection: Collection, method: Method | None) -> bool:
         """Whether what is encoded now can be stored."""
@@ -205,9 +210,12 @@ class FeatureSource:
         image: str,
         pipeline: Pipeline,
         key: Key,
+        damage: list[DamagedRow],
         task: Task,
     ) -> Features | None:
         """Execute the stage for one image; None: the artifacts cannot be written.
+
+        A damaged row of it is struck first, as a run does.
 
         Raises:
             UserError: the image cannot be encoded.
@@ -222,13 +230,15 @@ class FeatureSource:
             for stage in (*upstream, pipeline.dense_features):
                 stage.failed.discard(digest)
                 stage.begin()
+                if stage is pipeline.dense_features:
+                    stage.mending.mend(damage)
                 Filling(stage, [digest], 0).run()
         except DiskError:
             self._read_only.add(collection.id)
             return None
         finally:
             run.inputs, run.stop = before, Event()
-        found = self._stored(pipeline, key)
+        found = self._stored(pipeline, key, [])
         if found is None:
             why = run.journal.failures.get(image, "its features could not be stored")
             raise UserError(why if image in why else f"{image}: {why}")

@@ -200,8 +200,8 @@ class Guard:
             name, _ = found.hostname, found.port
         except ValueError:
             return False
-        if not name or found.username is not None or found.path or found.query:
-            return False
+        if not name or found.netloc != host or found.username is not None:
+            return False  # more than a name and a port
         if name in LOOPBACK or name == self.host.lower():
             return True
         return not self.is_local and (_is_address(name) or name == self.names.lower())

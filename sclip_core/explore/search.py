@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from sclip_core.config import Geometry, ImageError, UserError, unknown
+from sclip_core.config import Geometry, ImageError, UserError
+from sclip_core.config.errors import shown
 from sclip_core.explore.desk import Answer, Task
 from sclip_core.explore.gallery import Collection
 from sclip_core.explore.orders import Order
@@ -102,7 +103,10 @@ class Searches:
         with self._lock:
             known = self._known.get(search)
         if known is None:
-            raise unknown("search", search, [])
+            raise UserError(
+                f"search {shown(search)} is not remembered, as only the last {KEPT} are: "
+                "search again"
+            )
         return known.order()
 
     def search(

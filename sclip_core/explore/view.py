@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, NamedTuple
 
-from pydantic import ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, ConfigDict, Field, StringConstraints
 
 from sclip_core.config import Protocol, Settings
 from sclip_core.config.methods import is_attention, method_protocol, template_set
@@ -21,7 +22,15 @@ VIEWED = (
     *("short_side", "slide_crop", "slide_stride"),
 )
 Name = Annotated[str, StringConstraints(max_length=1000)]
-List = Annotated[str, StringConstraints(pattern=r"^ *\d{1,5}( *, *\d{1,5}){0,7} *$")]
+
+
+def _numbers(text: str) -> str:
+    if not re.fullmatch(r" *\d{1,5}( *, *\d{1,5}){0,7} *", text, re.ASCII):
+        raise ValueError("expected at most eight whole numbers, such as 8,16")
+    return text
+
+
+List = Annotated[str, AfterValidator(_numbers)]
 Side = Annotated[int, Field(ge=LEAST_SIDE, le=MOST_SIDE)]
 
 

@@ -56,7 +56,7 @@ def view_of(body: dict[str, Any]) -> View:
         first = error.errors(include_url=False)[0]
         name = ".".join(str(part) for part in first["loc"]) or "view"
         found = "" if first["type"] == "missing" else f" is {shown(first['input'])}"
-        raise UserError(f"{name}{found}: {first['msg']}") from None
+        raise UserError(f"{name}{found}: {first['msg'].removeprefix('Value error, ')}") from None
 
 
 def point_of(body: dict[str, Any]) -> Point:

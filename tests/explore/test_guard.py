@@ -121,6 +121,7 @@ class TestNames:
         [
             *("evil.example", "127.0.0.1.evil.example", "localhost.evil.example", "192.168.0.7"),
             *("evil@127.0.0.1", "127.0.0.1/evil", "127.0.0.1:x", "", "[", "0.0.0.0", "127.1"),
+            "127.0.0.1#evil",
         ],
     )
     def test_foreign_ones(self, client, guard, name):

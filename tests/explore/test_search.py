@@ -153,7 +153,7 @@ def test_a_cancelled_search_goes_on_where_it_was(scenes, stage, monkeypatch):
 
 
 def test_searches_that_there_are_not(scenes):
-    with pytest.raises(UserError, match="unknown search"):
+    with pytest.raises(UserError, match=r"is not remembered, .* search again"):
         Orders(scenes, Searches().ranking).page("search:" + "x" * 300, "", 0, 10)
 
 

@@ -39,6 +39,13 @@ class Deaf(Fake):
         print("begun", file=sys.stderr, flush=True)
         time.sleep(60)
 
+def slow():
+    "Opens something, with a thread that the interpreter's end would wait for."
+    import threading
+    threading.Thread(target=time.sleep, args=(60,)).start()
+    print("begun", file=sys.stderr, flush=True)
+    time.sleep(60)
+
 module.opened = lambda settings, own: {kind}()
 sys.exit(main())
 """
@@ -102,6 +109,14 @@ class TestProcess:
             assert wrong.status_code == 403
             code_, out, err, seconds = end(started, number)  # the client is still connected
         assert (code_, out, err) == (code, "", STOPPED)
+        assert seconds < CLEAN
+
+    def test_while_it_opens(self, process):
+        """Nothing is to be kept yet, so no thread of a library is waited for."""
+        started = process("--port", "0", kind="slow")
+        assert line_of(started, "stderr") == "begun\n"
+        code, out, err, seconds = end(started, TERM)
+        assert (code, out, err) == (143, "", STOPPED)
         assert seconds < CLEAN
 
     def test_while_a_computation_deaf_to_it_runs(self, process):
