@@ -225,7 +225,7 @@ class FeatureSource:
         run, digest = pipeline.run, key[0]
         upstream = [each for each in pipeline.read_by_features if isinstance(each, Stage)]
         run.inputs, before = collection.inputs_of([image]), run.inputs
-        run.stop = _StopOf(task)
+        run.stop, run.between_passes = _StopOf(task), task.check  # windows can take a minute
         try:
             for stage in (*upstream, pipeline.dense_features):
                 stage.failed.discard(digest)
@@ -263,7 +263,7 @@ class FeatureSource:
 
 
 class _StopOf(Event):
-    """Stops a run's stages where a task is cancelled: they ask between two passes."""
+    """Stops a run's stages where a task is cancelled: they ask between two batches."""
 
     def __init__(self, task: Task) -> None:
         """Ask this task."""

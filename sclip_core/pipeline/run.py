@@ -5,7 +5,7 @@ A run whose artifacts are all there opens no weights; one that only refines load
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from threading import Event, Lock
 from typing import Any
 
@@ -38,6 +38,7 @@ class Run:
         journal: what became of the run.
         runner: of pieces of work in other processes; None: threads of this one.
         stop: when it is set, the stages end after the batch that they are at.
+        between_passes: called between two passes of the encoder; what it raises gives up the image.
         lock: of what stages do once, whichever shard begins.
         stages: names of the stages of all runs of the command.
     """
@@ -65,6 +66,7 @@ class Run:
         """
         load_plugins(settings.plugins)
         self.settings, self._compared = settings, False
+        self.between_passes: Callable[[], object] = _go_on
         self.root = settings.artifacts
         self.chosen = choose(settings, settings.attention)
         self.attention = self.chosen.attention
@@ -162,3 +164,7 @@ class Run:
             "model": self.settings.model,
             "pretrained": self.settings.pretrained,
         }
+
+
+def _go_on() -> None:
+    """What is begun is finished."""

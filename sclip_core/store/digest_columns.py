@@ -44,7 +44,8 @@ class Files:
         """Begin with none, or with what a snapshot has, which is not changed."""
         self.columns = columns or {name: np.empty(0, kind) for name, kind in COLUMNS.items()}
         self.index = index or {name: np.empty(0, kind) for name, kind in INDEX.items()}
-        self._by_same: tuple[Numbers, NDArray[np.uint32]] | None = None  # when it is asked for
+        # The column that they are of, its values in order, their positions; when it is asked for.
+        self._by_same: tuple[Numbers, Numbers, NDArray[np.uint32]] | None = None
 
     def __len__(self) -> int:
         """How many files there are."""
@@ -77,7 +78,7 @@ class Files:
             "position": np.insert(self.index["position"], place, positions),
         }
         # In this order, as other threads look up meanwhile: what an index points to is there.
-        self.columns, self._by_same = columns, None
+        self.columns = columns
         self.index = index
 
     def find(self, paths: Numbers) -> Numbers:
@@ -96,10 +97,11 @@ class Files:
 
     def of_same(self, same: int) -> Record | None:
         """A file with a hash of name, size, times and inode."""
-        if (by_same := self._by_same) is None:
-            order = np.argsort(self.columns["same"]).astype(np.uint32)
-            by_same = self._by_same = self.columns["same"][order], order
-        values, order = by_same
+        column, by_same = self.columns["same"], self._by_same
+        if by_same is None or by_same[0] is not column:  # another thread has added files since
+            order = np.argsort(column).astype(np.uint32)
+            by_same = self._by_same = column, column[order], order
+        _, values, order = by_same
         at = int(np.searchsorted(values, same))
         if at < len(values) and values[at] == same:
             return self._record(int(order[at]), 0)

@@ -147,14 +147,14 @@ def test_a_command_finds_the_runs_on_its_images(scenes_runs):
 def test_two_models_on_one_data_are_two_collections(scenes_runs, tmp_path):
     artifacts = tmp_path / "artifacts"
     images = str(scenes_runs.parent / "scenes/images")
-    common = {"images": images, "classes": "sky; grass", "dataset": "mine"}
-    made_run(artifacts, "mine-1", {"0000": AREAS}, **common, **TINY)
-    made_run(artifacts, "mine-2", {"0000": AREAS}, **common, age=1, model="sclip-demo",
+    common = {"images": images, "classes": "sky; grass", "dataset": "holiday"}
+    made_run(artifacts, "holiday-1", {"0000": AREAS}, **common, **TINY)
+    made_run(artifacts, "holiday-2", {"0000": AREAS}, **common, age=1, model="sclip-demo",
              pretrained="scenes")  # fmt: skip
     first, second = of_runs(artifacts)[0]
-    assert [row["run_id"] for row in first.runs] == ["mine-1"]
+    assert [row["run_id"] for row in first.runs] == ["holiday-1"]
     assert first.settings.model == TINY["model"]
-    assert second.id == "mine-sclip-demo-scenes"
+    assert second.id == "holiday-sclip-demo-scenes"
     assert first.id != second.id
 
 

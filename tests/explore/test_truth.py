@@ -46,7 +46,7 @@ def own(tmp_path: Path):
         Image.fromarray(labels).save(tmp_path / f"labels/{name}.png")
     (tmp_path / "images/broken.png").write_bytes((tmp_path / "images/a.png").read_bytes())
     (tmp_path / "labels/broken.png").write_bytes(b"nothing")
-    settings = resolve(images=tmp_path / "images", labels=tmp_path / "labels", dataset="mine",
+    settings = resolve(images=tmp_path / "images", labels=tmp_path / "labels", dataset="holiday",
                        classes="sky; grass, lawn; cat", artifacts=tmp_path / "artifacts",
                        **TINY)  # fmt: skip
     return open_collections(settings, own=True).collections[0], values

@@ -161,8 +161,8 @@ def test_what_was_measured_on_something_else_is_marked(tmp_path, other, words):
     usual = {"words_sha256": "a" * 64}
     for age, method in enumerate(("csa", "kk")):
         made_run(tmp_path, f"own-{method}", images(age), attention=method, age=9 - age, **usual)
-    made_run(tmp_path, "own-odd", **{"images": images(9, right=0.99), **usual, **other},
-             attention="naclip")  # fmt: skip
+    row = {"images": images(9, right=0.99), **usual, **other}
+    made_run(tmp_path, "own-odd", row.pop("images"), **row, attention="naclip")
     table = results.matrix(artifacts=tmp_path)
     assert [sentence for _, sentence in table.notes] == [words]
     ranks = [line[0].rank for line in table.cells]

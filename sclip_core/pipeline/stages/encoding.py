@@ -225,7 +225,7 @@ class EncodingStage(SharingStage):
         kept: dict[Stage, list[Tensor]] = defaultdict(list)
         size = self._full(clip, geometry)
         for start in range(0, sum(counts), size):
-            self.stop_if_asked()  # many windows of one image can take a minute
+            self.run.between_passes()
             part = {name: value[start : start + size] for name, value in together.items()}
             taps = part if same[0].taps else clip.encoder.taps(part[None], wanted, self.positions)
             found = self.of_pass(clip, taps, geometry.tokens, stages)
