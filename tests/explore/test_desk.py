@@ -10,6 +10,8 @@ import pytest
 
 from sclip_core.explore.desk import Answer, Busy, Cancelled, Desk, Task
 
+from .loops import run
+
 SECONDS = 10  # that anything here may take
 
 
@@ -68,7 +70,7 @@ def test_progress_and_the_answer(desk):
     async def main():
         return [event async for event in desk.run(work, "slot")]
 
-    *lines, answer = asyncio.run(main())
+    *lines, answer = run(main())
     assert lines == [{"done": k, "total": 3, "what": "steps", "id": "s1"} for k in range(3)]
     assert answer == Answer({"a": 1}, b"xyz")
 
@@ -82,7 +84,7 @@ def test_progress_is_thinned_out_but_not_its_ends(desk):
     async def main():
         return [event async for event in desk.run(work, "slot")]
 
-    *lines, _ = asyncio.run(main())
+    *lines, _ = run(main())
     assert lines[0]["done"] == 0
     assert lines[-1]["done"] == 10_000
     assert len(lines) < 100
@@ -106,7 +108,7 @@ def test_one_at_a_time_in_their_order(desk):
     async def main():
         await asyncio.gather(*(end_of(desk.run(work(n), f"slot {n}")) for n in range(4)))
 
-    asyncio.run(main())
+    run(main())
     assert order == [0, 1, 2, 3]
     assert most == 1
 
@@ -120,7 +122,7 @@ def test_a_newer_one_of_a_slot_cancels_the_one_that_runs(desk):
         second = await end_of(desk.run(quick("second", []), "slot"))
         return await running, second
 
-    cancelled, answer = asyncio.run(main())
+    cancelled, answer = run(main())
     assert isinstance(cancelled, Cancelled)
     assert answer == Answer({"name": "second"})
 
@@ -140,7 +142,7 @@ def test_a_newer_one_of_a_slot_replaces_the_one_that_waits(desk):
         await running
         return [await each for each in waiting]
 
-    *others, last = asyncio.run(main())
+    *others, last = run(main())
     assert all(isinstance(each, Cancelled) for each in others)
     assert last == Answer({"name": 19})
     assert order == [19]  # the others were never begun
@@ -158,7 +160,7 @@ def test_other_slots_are_left_alone(desk):
         first.go_on.set()
         return await running, await other
 
-    assert asyncio.run(main()) == (Answer({"name": "first"}), Answer({"name": "other"}))
+    assert run(main()) == (Answer({"name": "first"}), Answer({"name": "other"}))
 
 
 def test_who_leaves_cancels(desk):
@@ -177,7 +179,7 @@ def test_who_leaves_cancels(desk):
         running.leave()
         assert await end_of(desk.run(quick("next", []), "other")) == Answer({"name": "next"})
 
-    asyncio.run(main())
+    run(main())
     assert seen == ["cancelled"]
 
 
@@ -198,7 +200,7 @@ def test_an_answer_that_nobody_waits_for_is_not_given(desk):
         go_on.set()
         return await old, await new
 
-    old, new = asyncio.run(main())
+    old, new = run(main())
     assert isinstance(old, Cancelled)
     assert new == Answer({"name": "new"})
 
@@ -225,7 +227,7 @@ def test_patient_ones_give_way(desk):
         go_on.set()
         return await asyncio.gather(running, later, labels)
 
-    found = asyncio.run(main())
+    found = run(main())
     assert [each.about["name"] for each in found] == ["search", "encode", "labels"]
     assert order.index("labels") < order.index("image 2")
     assert order[-1] == "encode"  # patient ones wait for one another
@@ -243,7 +245,7 @@ def test_impatient_ones_go_first(desk):
         first.go_on.set()
         await asyncio.gather(*running)
 
-    asyncio.run(main())
+    run(main())
     assert order == ["labels", "search"]
 
 
@@ -258,7 +260,7 @@ def test_whatever_is_raised_is_told_and_the_thread_lives_on(desk, error):
         assert caught.value is error
         return await end_of(desk.run(quick("next", []), "slot"))
 
-    assert asyncio.run(main()) == Answer({"name": "next"})
+    assert run(main()) == Answer({"name": "next"})
 
 
 def test_a_crash_within_a_patient_one_is_not_its_own(desk):
@@ -281,7 +283,7 @@ def test_a_crash_within_a_patient_one_is_not_its_own(desk):
         go_on.set()
         return await running, await crashed
 
-    answer, error = asyncio.run(main())
+    answer, error = run(main())
     assert answer == Answer({"name": "search"})
     assert str(error) == "boom"
 
@@ -301,7 +303,7 @@ def test_the_queue_is_bounded(desk):
         await running
         return await end_of(newer)
 
-    assert asyncio.run(main()) == Answer({"name": "newer"})
+    assert run(main()) == Answer({"name": "newer"})
 
 
 def test_the_end_cancels_everything():
@@ -317,7 +319,7 @@ def test_the_end_cancels_everything():
             desk.run(quick("late", []), "late")
         return await asyncio.gather(*running)
 
-    assert all(isinstance(each, Cancelled) for each in asyncio.run(main()))
+    assert all(isinstance(each, Cancelled) for each in run(main()))
 
 
 def test_the_end_does_not_wait_for_ever():
@@ -334,7 +336,7 @@ def test_the_end_does_not_wait_for_ever():
         assert not desk.close(0.1)
         assert time.monotonic() - began < 2
 
-    asyncio.run(main())
+    run(main())
     go_on.set()
     assert desk.close(SECONDS)
 

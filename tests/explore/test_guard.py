@@ -12,6 +12,7 @@ import pytest
 from sclip_core.explore.guard import MOST_AT_ONCE, POLICY, Guard
 
 from .fake import Fake
+from .loops import run
 from .serving import body, client_of, serving
 
 
@@ -159,7 +160,7 @@ class TestNames:
         async def send(message):
             sent.append(message)
 
-        asyncio.run(made.around(app)({**request, "headers": headers}, None, send))
+        run(made.around(app)({**request, "headers": headers}, None, send))
         assert (sent[0]["status"] == 200) is serves
 
     def test_addresses(self):
@@ -266,7 +267,7 @@ def test_requests_at_a_time():
             return more, await asyncio.gather(*first), await client.get("/api/about")
 
     with serving(Waiting()) as guard:
-        more, first, after = asyncio.run(main(guard))
+        more, first, after = run(main(guard))
     assert more.status_code == 503
     assert more.json() == {"error": f"more than {MOST_AT_ONCE} requests at a time"}
     assert {answer.status_code for answer in first} == {200}

@@ -20,6 +20,7 @@ from sclip_core.explore import server as routes
 from sclip_core.explore.desk import Answer, Cancelled, Desk
 
 from .fake import Fake
+from .loops import run
 from .serving import body, client_of, read, serving
 
 JSON = {"content-type": "application/json"}
@@ -462,7 +463,7 @@ def test_500_requests_at_once(guard, fake):
             answers = await asyncio.gather(*asked)
             return answers, await client.get("/api/about")
 
-    answers, after = asyncio.run(main())
+    answers, after = run(main())
     assert after.status_code == 200
     assert {answer.status_code for answer in answers} <= {200, 503}
     assert sum(answer.status_code == 200 for answer in answers) > 30

@@ -16,7 +16,12 @@ from sclip_core.report import write_report
 from ..results.runs import made_run
 
 SIZES = {"desk": (1200, 900), "tablet": (768, 1024), "phone": (390, 844)}
-PAGES = ("page_of_one", "page_of_two", "page_of_three", "page_of_six")
+PAGES = (
+    "page_of_one",
+    "page_of_two",
+    pytest.param("page_of_three", marks=pytest.mark.slow),
+    pytest.param("page_of_six", marks=pytest.mark.slow),
+)
 LINE = 21  # pixels of a line of text, at most
 BOXES = "(all) => all.map((e) => e.getBoundingClientRect().toJSON())"
 

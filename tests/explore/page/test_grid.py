@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import time
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -401,8 +402,16 @@ def test_an_order_of_a_run_that_is_gone_is_a_line_in_the_page(opened):
     opened.said.clear()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [390, 768, 1200, 1500])
+LOOKS = list(product([390, 768, 1200, 1500], ["light", "dark"]))
+
+
+@pytest.mark.parametrize(
+    ("width", "scheme"),
+    [
+        pytest.param(*each, marks=[] if each == (390, "dark") else pytest.mark.slow)
+        for each in LOOKS
+    ],
+)
 def test_no_serious_fault_of_access(opened, scheme, width):
     query = "?order=worst:20260102-csa-10" + ("&i=000003" if width == 1500 else "")
     # The checker adds a script of its own, which the page's policy would refuse.
