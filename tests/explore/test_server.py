@@ -443,6 +443,7 @@ class TestUploads:
         assert (answer.status_code, answer.json()) == (413, {"error": "more than 1,000 bytes"})
 
 
+@pytest.mark.slow
 def test_500_requests_at_once(guard, fake):
     """Each is answered, or refused in a line; and the server answers after them."""
 

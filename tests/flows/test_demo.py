@@ -65,10 +65,6 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
 
     commands = [line for line in out.splitlines() if re.match(r"  (\S*/)?sclip ", line)]
     assert len(commands) == 6
-    page = [*shlex.split(commands[0])[1:], "--port", "0", "--no-open"]
-    with Popen([sys.executable, "-m", "flows.cli", *page], **AS_TEXT) as process:
-        assert "/?token=" in process.stdout.readline()
-        process.terminate()
     said = []
     for typed in commands[1:5]:  # the last fetches weights
         code, out, err = sclip(*shlex.split(typed)[1:])
@@ -84,7 +80,12 @@ def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):
 @pytest.mark.usefixtures("prefect_server")
 def test_as_prefect_flows(sclip, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    ran, _ = demo(sclip, tmp_path)
+    ran, out = demo(sclip, tmp_path)
+    page = next(line for line in out.splitlines() if "sclip explore" in line)
+    options = [*shlex.split(page)[1:], "--port", "0", "--no-open"]
+    with Popen([sys.executable, "-m", "flows.cli", *options], **AS_TEXT) as process:
+        assert "/?token=" in process.stdout.readline()
+        process.terminate()
     assert list(ran) == list(METHODS)
     assert all(f"dense_features {SCENES} in" in ran[method] for method in list(METHODS)[:4])
     assert ran["CSA + PAMR"].endswith("cached: text_bank, dense_features")

@@ -306,6 +306,7 @@ class TestBrowser:
             started.communicate()
 
 
+@pytest.mark.slow
 def test_own_images_for_real(small, tmp_path):
     """With the tiny CLIP and no fake: labels of a picture, and the end."""
     flags = [f"--{name}={value}" for name, value in TINY.items()]

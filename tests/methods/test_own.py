@@ -276,6 +276,7 @@ def test_what_it_must_not_return(tiny: SCLIP, given, function, says):
         run_pipelines([Run(resolve(**given, method="x"))])
 
 
+@pytest.mark.slow
 def test_pixels_are_of_the_windows_whatever_the_views(given):
     """A method that asks for flipped windows too is given the windows as they are."""
     seen: dict[str, list[torch.Tensor]] = {"plain": [], "flipped": []}

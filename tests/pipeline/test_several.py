@@ -175,6 +175,7 @@ def test_force_computes_each_once(tmp_path, voc, windows):
     assert [computed(each)["dense_features"] for each in forced] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_force_computes_each_once_for_all_steps(tmp_path, voc, windows):
     given = {"attention": "csa,kk", "pamr_steps": "0,1,2", "keep_trunk": True}
     run_several(tmp_path, voc, **given)

@@ -18,7 +18,7 @@ from ..results.runs import made_run
 SIZES = {"desk": (1200, 900), "tablet": (768, 1024), "phone": (390, 844)}
 PAGES = (
     "page_of_one",
-    "page_of_two",
+    pytest.param("page_of_two", marks=pytest.mark.slow),
     pytest.param("page_of_three", marks=pytest.mark.slow),
     pytest.param("page_of_six", marks=pytest.mark.slow),
 )
@@ -142,7 +142,9 @@ def test_nothing_has_to_be_scrolled_sideways(browser, request, which, size):
         assert tab.locator(".wide[tabindex]").count() == 0
 
 
-@pytest.mark.parametrize("which", ["page_of_two", "page_of_six"])
+@pytest.mark.parametrize(
+    "which", ["page_of_two", pytest.param("page_of_six", marks=pytest.mark.slow)]
+)
 def test_a_class_shows_every_run_on_a_phone(browser, request, which):
     runs = {"page_of_two": 2, "page_of_six": 6}[which]
     with opened(browser, request.getfixturevalue(which), SIZES["phone"]) as tab:
@@ -245,7 +247,7 @@ def test_the_focus_is_seen(browser, page_of_two):
 
 
 LOOKS = list(product(["page_of_one", "page_of_three"], SIZES, ["light", "dark"]))
-QUICK = [("page_of_one", "desk", "light"), ("page_of_three", "phone", "dark")]
+QUICK = [("page_of_one", "desk", "light"), ("page_of_one", "phone", "dark")]
 
 
 @pytest.mark.parametrize(

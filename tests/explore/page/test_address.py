@@ -11,6 +11,8 @@ from PIL import Image
 
 from .tabs import pixels, settled
 
+pytestmark = pytest.mark.slow
+
 FULL = "?c=scenes&i=000005&w=cat; dog, puppy&m=vanilla&pamr=1&scale=55&prob=0.2&opacity=80"
 
 

@@ -18,6 +18,8 @@ from sclip_core.explore.desk import Answer, Cancelled
 from ..fake import Fake
 from ..serving import serving
 
+pytestmark = pytest.mark.slow
+
 MANY = 50_000
 NODES = 900  # elements below #grid at 1200×800: no more than a few rows of them
 FRAMES = """(pixels) => new Promise((done) => {

@@ -9,6 +9,8 @@ from sclip_core.explore.desk import Answer
 
 from .tabs import pixels, settled
 
+pytestmark = pytest.mark.slow
+
 IMAGE = "?i=000003"
 SIX = IMAGE + "&w=a;b;c;d;e;f"
 
