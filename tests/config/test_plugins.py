@@ -273,6 +273,7 @@ def test_a_policy_of_a_plugin_is_a_method(tmp_path, given):
     np.testing.assert_array_equal(first, second)
 
 
+@pytest.mark.slow
 def test_a_process_that_only_gets_a_work(tmp_path, given):
     path = written(tmp_path / "mine.py", MINE)
     settings = resolve_several(**given, plugins=path, method="mine", parameters="beta=1,2")

@@ -108,6 +108,7 @@ def test_refused_before_anything_is_drawn(sclip, tmp_path, monkeypatch, argument
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_a_scene_that_cannot_be_used_is_named(sclip, tmp_path):
     places = ["--folder", tmp_path / "demo", "--artifacts", tmp_path / "artifacts"]
     assert sclip("demo", "--direct", "--scenes", "2", *places)[0] == 0

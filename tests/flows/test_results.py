@@ -426,6 +426,7 @@ class TestQuery:
         assert asked.returncode == 0
 
 
+@pytest.mark.slow
 def test_a_command_that_works_says_that_it_was_stopped(tmp_path):
     """Whoever reads its output has gone, and pictures are missing."""
     images = tmp_path / "images"

@@ -246,7 +246,7 @@ def whole(long, tmp_path_factory) -> list[dict]:
     return areas(root)
 
 
-@pytest.mark.parametrize("numbers", [[INT], [TERM, TERM]])
+@pytest.mark.parametrize("numbers", [[INT], pytest.param([TERM, TERM], marks=pytest.mark.slow)])
 def test_a_process(sclip, long, whole, tmp_path, numbers):
     """Stopped when the first features are there; then the rest, and all as without the stop."""
     root = tmp_path / "artifacts"

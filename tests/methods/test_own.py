@@ -114,6 +114,7 @@ def test_parameters_are_fields_and_keyed(given):
             choose(resolve(**given, method="mine", parameters=text))
 
 
+@pytest.mark.slow
 def test_a_class_is_a_method_too(given):
     @method("mine", title="Mine", protocol={"short_side": 96, "slide_crop": 0})
     class Mine(Method):

@@ -42,7 +42,9 @@ def start(root: Path, data: Path) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
 
 
-@pytest.mark.parametrize("stage", ["dense_features", "refine"])
+@pytest.mark.parametrize(
+    "stage", ["dense_features", pytest.param("refine", marks=pytest.mark.slow)]
+)
 def test_killed(tmp_path, many, undisturbed, stage):
     root = tmp_path / "artifacts"
     process = start(root, many)

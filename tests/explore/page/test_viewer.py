@@ -66,6 +66,7 @@ def test_of_two_quick_inputs_only_the_last_is_painted(opened):
     assert colours(tab) == first(2)
 
 
+@pytest.mark.slow
 def test_progress_of_pamr_is_shown_and_goes(opened):
     tab = opened(IMAGE + "&pamr=8")
     tab.wait_for_function(
@@ -90,6 +91,7 @@ def test_an_error_is_a_line_in_the_page_and_the_next_input_recovers(opened):
     assert tab.locator("#failure").is_hidden()
 
 
+@pytest.mark.slow
 def test_words_are_text_whatever_they_say(opened):
     tab = opened(IMAGE)
     tab.fill("#words", "<img src=x onerror=alert(1)>; <b>bold</b>")
@@ -118,6 +120,7 @@ def test_a_slider_asks_for_its_labels(opened):
     assert tab.input_value("#pamr-range") == "0"
 
 
+@pytest.mark.slow
 def test_opacity_and_highlights_ask_for_nothing(opened, fake):
     tab = opened(IMAGE)
     settled(tab, "4 classes")
@@ -131,6 +134,7 @@ def test_opacity_and_highlights_ask_for_nothing(opened, fake):
     assert len(fake.calls) == asked
 
 
+@pytest.mark.slow
 def test_the_heat_map_of_a_class_is_in_inferno(opened, fake):
     from sclip_core.explore.view import View
 
@@ -154,6 +158,7 @@ def test_the_heat_map_of_a_class_is_in_inferno(opened, fake):
     tab.wait_for_selector("#scale", state="hidden")
 
 
+@pytest.mark.slow
 def test_errors_are_red_where_labels_and_truth_differ(opened, fake):
     from sclip_core.explore.view import View
 
@@ -169,12 +174,14 @@ def test_errors_are_red_where_labels_and_truth_differ(opened, fake):
     assert f"wrong pixels: {share:.1f} %" in tab.inner_text("#status-text")
 
 
+@pytest.mark.slow
 def test_errors_of_other_words_are_explained(opened):
     tab = opened("?i=000004&map=errors&w=cat;dog")
     settled(tab, "errors need the words of the ground truth")
 
 
 @pytest.mark.parametrize("first_map", ["labels", "attention"])
+@pytest.mark.slow
 def test_a_click_shows_what_the_patch_is_like_or_attends_to(opened, first_map):
     tab = opened(IMAGE + f"&map={first_map}")
     settled(tab, "4 classes")
