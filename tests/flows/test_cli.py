@@ -278,6 +278,7 @@ class TestStreams:
         ["results", "query", "compare latest latest~1", "--version"]
         + [f"query 'from image_areas' --format {kind}" for kind in ("csv", "json", "parquet")],
     )
+    @pytest.mark.slow
     def test_a_full_device(self, said, words):
         full = "sclip: the output cannot be written: No space left on device\n"
         assert said(words, ">/dev/full") == (1, "", full)

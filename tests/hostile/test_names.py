@@ -213,6 +213,7 @@ def test_sweep(sclip: Sclip, hostile, ran, watched):
 
 
 @pytest.mark.parametrize("stem", ["a\nb", "a\x1b[2Jb", "a\x07", "a\rb", "a\tb", "a\u2028b", "\x7f"])
+@pytest.mark.slow
 def test_control_signs_in_names_of_images(sclip: Sclip, tmp_path, stem):
     """Taken, and shown escaped; or refused."""
     own = write_own(tmp_path / "own", 1)
@@ -361,6 +362,7 @@ FILES = ["x;y", ".", "a\nb", "a\x1b[2J", "--help", "latest", "*", "<b>", "\udcff
 
 
 @pytest.mark.parametrize("name", FILES, ids=range(len(FILES)))
+@pytest.mark.slow
 def test_files_of_results_of_any_name(sclip: Sclip, scenes_runs, tmp_path, name):
     """A copy under another name: left out, and the others are shown."""
     root = tmp_path / "artifacts"
@@ -404,7 +406,13 @@ def test_run_ids_in_files_that_lead_elsewhere(sclip: Sclip, scenes_runs, tmp_pat
 
 
 @pytest.mark.parametrize("column", ["versions", "key_refine", "mode", "dataset"])
-@pytest.mark.parametrize("value", ["[]", "../../x", "[" * 50_000, "a\nb\0\x1b[2J", None, 7])
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("../../x", "[" * 50_000, None),
+        *(pytest.param(value, marks=pytest.mark.slow) for value in ("[]", "a\nb\0\x1b[2J", 7)),
+    ],
+)
 def test_any_value_in_a_row(sclip: Sclip, scenes_runs, tmp_path, column, value):
     """Of a run without a digest: shown, or refused in a line."""
     root = tmp_path / "artifacts"

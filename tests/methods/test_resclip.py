@@ -50,6 +50,7 @@ def test_logits_and_labels(tiny12, golden, arrays, name, key):
     "key",
     ["voc21", "voc20", "context60", "context59", "coco_object", "coco_stuff164k", "ade20k"],
 )
+@pytest.mark.slow
 def test_other_settings(tiny12, golden, arrays, key):
     assert_features(tiny12, golden, arrays, IMAGES[1], key)
 

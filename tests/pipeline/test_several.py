@@ -111,6 +111,7 @@ def test_steps_share_a_pass(tmp_path, voc, passes):
     assert [computed(each)["refine"] for each in together] == [4, 4, 4]
 
 
+@pytest.mark.slow
 def test_scales_and_thresholds_share_the_pass_of_their_dilations(tmp_path, voc, passes, windows):
     grid: dict[str, Any] = {
         "pamr_steps": [0, 2],

@@ -127,6 +127,7 @@ def test_the_baseline_marks_pixels_without_a_label(own):
 
 @pytest.mark.parametrize(("classes", "dtype"), [(256, np.uint8), (257, np.uint16)])
 @pytest.mark.parametrize("masks", [{}, {"proposals": "felzenszwalb"}])
+@pytest.mark.slow
 def test_values_of_many_classes(own, classes, dtype, masks):
     (own / "classes.txt").write_text("\n".join(f"thing {n}" for n in range(classes)))
     stages = Pipeline.of(Run(resolve(**settings(own, **masks))))

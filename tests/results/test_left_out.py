@@ -128,6 +128,7 @@ def everything(root: Path) -> list[object]:
 
 
 @pytest.mark.parametrize("table", TABLES)
+@pytest.mark.slow
 def test_a_flip_changes_no_answer_unseen(three, table):
     """Whatever is asked: the answer of the whole store, or a line that names the file."""
     path = file_of(three, table, NAMES[0])

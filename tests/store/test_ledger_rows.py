@@ -114,7 +114,9 @@ def facts(ledger: Ledger) -> list[Any]:
     ]  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize(
+    "seed", [*range(4), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(4, 12))]
+)
 def test_a_snapshot_changes_nothing(tmp_path, settled, seed):
     """After lines of this ledger and of another process, with rows struck and replaced."""
     path, chance = tmp_path / "ledger.jsonl", random.Random(seed)

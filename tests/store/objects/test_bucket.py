@@ -57,6 +57,7 @@ def test_more_objects_than_a_page_of_a_listing(bucket):
 
 
 @pytest.mark.parametrize("kind", ["slow down", "throttled", "failing", "lost", "reset", "short"])
+@pytest.mark.slow
 def test_every_other_request_fails(bucket, disturbed, kind):
     proxy = disturbed(Fault(kind, every=2))
     objects = bucket_of(bucket.bucket)
@@ -94,6 +95,7 @@ def test_a_put_that_is_always_refused(bucket, disturbed):
         ("reset", "connection"),
     ],
 )
+@pytest.mark.slow
 def test_what_is_said_of_a_storage_that_always_fails(bucket, disturbed, impatient, kind, words):
     disturbed(Fault(kind, every=1))
     objects = bucket_of(bucket.bucket)
