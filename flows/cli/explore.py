@@ -18,7 +18,6 @@ from flows.cli.options import (
     Pamr,
     Preset,
     Slide,
-    UseSam,
     note,
     only_one,
     settings_file,
@@ -62,7 +61,6 @@ def explore(
     config: Config = None,
     pamr: Pamr = None,
     slide: Slide = None,
-    use_sam: UseSam = False,
     **given: Any,
 ) -> int:
     """Type words and see where they are: a page on stored runs, or on a folder of images.
@@ -79,7 +77,7 @@ def explore(
     own = names_images(preset, config, given)
     if not own:  # settings are always of some images: these are replaced by those of the runs
         given = {**given, "dataset": NO_IMAGES}
-    settings = only_one(settings_of(preset, config, pamr, slide, use_sam, given))
+    settings = only_one(settings_of(preset, config, pamr, slide, False, given))
 
     def ready(guard: Guard) -> None:
         if not guard.is_local:

@@ -35,7 +35,7 @@ class Logits(Protocol):
         """Bytes of memory."""
 
     def further(self, refiner: Refiner, steps: int, task: Task) -> Logits:
-        """After more steps; new ones."""
+        """New ones (Q, H, W) after more steps."""
 
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:
         """The highest of some queries' logits (H, W)."""
@@ -125,9 +125,11 @@ class _Tensors:
 
     @property
     def nbytes(self) -> int:
+        """Bytes of memory."""
         return self.values.nbytes
 
     def further(self, refiner: Refiner, steps: int, task: Task) -> _Tensors:
+        """New ones (Q, H, W) after more steps, in pieces of queries and of steps."""
         image, found = refiner.image_at_original_size(), torch.empty_like(self.values)
         dilations, pixels = refiner.protocol.pamr_dilations, image.shape[1] * image.shape[2]
         together = max(1, AT_ONCE // pixels)
@@ -142,14 +144,17 @@ class _Tensors:
         return _Tensors(found)
 
     def best_of(self, queries: Sequence[int]) -> NDArray[np.float32]:
+        """The highest of some queries' logits (H, W)."""
         best: NDArray[np.float32] = self.values[list(queries)].amax(dim=0).cpu().numpy()
         return best
 
     def at(self, row: int, column: int) -> NDArray[np.float32]:
+        """Logits (Q,) of a pixel."""
         found: NDArray[np.float32] = self.values[:, row, column].cpu().numpy()
         return found
 
     def tensor(self) -> Tensor:
+        """All of them (Q, H, W)."""
         return self.values
 
 

@@ -125,6 +125,21 @@ def test_the_second_side_follows_the_first_but_for_its_own_settings(opened):
     tab.wait_for_function("() => location.search === '?i=000005&m=vanilla'")
 
 
+def test_a_setting_of_the_second_side_stays_though_the_first_has_it_too(opened):
+    tab = opened("?i=000005&split=50&b.pamr=3")
+    settled(tab, "4 classes, A")
+    tab.check("#sides input[value=b]", force=True)
+    tab.fill("#pamr-range", "0")  # as the first side, which then gets another one
+    tab.wait_for_function("() => location.search.includes('b.pamr=0')")
+    tab.check("#sides input[value=a]", force=True)
+    tab.fill("#pamr-range", "2")
+    tab.wait_for_function("() => location.search.includes('&pamr=2')")
+    tab.reload()
+    settled(tab, "4 classes, A")
+    tab.check("#sides input[value=b]", force=True)
+    assert tab.input_value("#pamr-range") == "0"
+
+
 def test_an_image_found_by_a_word_shows_the_word(opened):
     tab = opened("?q=lawn")
     tab.wait_for_selector("#grid img")
