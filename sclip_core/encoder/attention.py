@@ -23,13 +23,12 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 from torch.nn.functional import pad
-from torch.nn.functional import scaled_dot_product_attention as sdpa
 
 from sclip_core.config import UserError, unknown
 from sclip_core.config.methods import ATTENTIONS, built_in_methods
 from sclip_core.config.plugins import check_name, claim, where
 from sclip_core.encoder.code import code_digest
-from sclip_core.tensors import is_finite
+from sclip_core.tensors import attend, is_finite
 
 PolicyFunction = Callable[..., Tensor]  # of q, k, v, grid, and of its parameters by name
 
@@ -107,13 +106,13 @@ def _declared(function: Any) -> dict[str, Any]:
 @policy("csa")
 def csa(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """SCLIP: S(q·qᵀ)·v + S(k·kᵀ)·v; rows of weights sum to 2, as in the public code."""
-    return sdpa(q, q, v) + sdpa(k, k, v)
+    return attend(q, q, v) + attend(k, k, v)
 
 
 @policy("vanilla")
 def vanilla(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """CLIP as trained: S(q·kᵀ)·v."""
-    return sdpa(q, k, v)
+    return attend(q, k, v)
 
 
 @policy("maskclip")
@@ -125,20 +124,20 @@ def maskclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
 @policy("clearclip", arch="reduced")
 def clearclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """ClearCLIP: S(q·qᵀ)·v without residual and MLP."""
-    return sdpa(q, q, v)
+    return attend(q, q, v)
 
 
 @policy("naclip", arch="reduced")
 def naclip(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """NACLIP: S(k·kᵀ + G)·v, with a Gaussian G around each patch."""
     before = k.shape[2] - grid[0] * grid[1]
-    return sdpa(k, k, v, attn_mask=neighbourhood(grid, prefix=before).to(k))
+    return attend(k, k, v, attn_mask=neighbourhood(grid, prefix=before).to(k))
 
 
 @policy("kk")
 def kk(q: Tensor, k: Tensor, v: Tensor, grid: tuple[int, int]) -> Tensor:
     """S(k·kᵀ)·v: NACLIP without its Gaussian."""
-    return sdpa(k, k, v)
+    return attend(k, k, v)
 
 
 @lru_cache(maxsize=2)

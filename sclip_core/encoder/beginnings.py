@@ -14,7 +14,9 @@ from typing import Any
 import open_clip
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
+
+from sclip_core.tensors import Buffers, linear
 
 KeysValues = tuple[Tensor, Tensor]  # of all tokens of all prompts, each (tokens, width)
 TWO_WORDS = "x", "1"  # where their prompts part, a template's beginning ends
@@ -133,6 +135,7 @@ def _through(
     x = model.token_embedding(flat) + model.positional_embedding[places]
     x = x.to(model.transformer.get_cast_dtype())
     found: list[KeysValues] = []
+    buffers = Buffers(reuse=False)
     for number, block in enumerate(model.transformer.resblocks):
         attn = block.attn
         q, k, v = linear(block.ln_1(x), attn.in_proj_weight, attn.in_proj_bias).chunk(3, dim=-1)
@@ -145,8 +148,8 @@ def _through(
         )
         mixed = scaled_dot_product_attention(q, k, v, attn_mask=layout.seen)
         mixed = mixed.transpose(1, 2).flatten(2).flatten(0, 1)[layout.real]
-        x = x + block.ls_1(attn.out_proj(mixed))
-        x = x + block.ls_2(block.mlp(block.ln_2(x)))
+        x = x + block.ls_1(linear(mixed, attn.out_proj.weight, attn.out_proj.bias))
+        x = x + block.ls_2(buffers.mlp(block.ln_2(x), *block.mlp))
     return x, found
 
 

@@ -118,7 +118,7 @@ class DenseEncoder:
             pixels: (B, 3, h, w), normalised.
 
         Returns:
-            (B, 1+N, width) in the tower's dtype, CLS first.
+            (B, 1+N, width) in the dtype of the tower's stream, CLS first.
         """
         return self.taps(pixels, [self.trunk_tap])[self.trunk_tap]
 
@@ -134,7 +134,7 @@ class DenseEncoder:
             positions: how the position table is resized to other grids, of ``POSITIONS``.
 
         Returns:
-            Each (B, 1+N, width) in the tower's dtype, CLS first.
+            Each (B, 1+N, width) in the dtype of the tower's stream, CLS first.
 
         Raises:
             UserError: there is no such rule of positions.
@@ -145,13 +145,13 @@ class DenseEncoder:
         backbone = self.backbone
         x = backbone.embed(pixels.to(self.device, self.dtype), grid, positions)
         taken.add(0, x)
-        buffers = Buffers.of(x)
+        buffers = Buffers.of(backbone.weight)
         for block in range(taken.last):
             heads = backbone.heads(block, x, grid, buffers, backbone.prefix)
             mixed = vanilla(*heads, grid)
             x = backbone.complete(block, x, backbone.project(block, mixed, buffers), buffers)
             taken.add(block + 1, x)
-        return taken.of(self.dtype)
+        return taken.of(backbone.stream)
 
     @property
     def trunk_tap(self) -> Tap:
@@ -194,7 +194,7 @@ class DenseEncoder:
         Returns:
             For each policy (B, rows, columns, D) float32.
         """
-        trunk = trunk.to(self.device, self.dtype)
+        trunk = trunk.to(self.device, self.backbone.stream)
         return [
             normalize(tokens[:, self.backbone.prefix :].float(), dim=-1).unflatten(1, grid)
             for tokens in self._last(trunk, grid, attentions)
@@ -211,7 +211,8 @@ class DenseEncoder:
         self, x: Tensor, grid: tuple[int, int], attentions: Sequence[Attention]
     ) -> Iterator[Tensor]:
         """The last block's output (B, 1+N, width) by each policy, from its input ``x``."""
-        backbone, buffers = self.backbone, Buffers.of(x)
+        backbone = self.backbone
+        buffers = Buffers.of(backbone.weight)
         heads = backbone.heads(-1, x, grid, buffers, backbone.prefix)
         for attention in attentions:
             mixed = backbone.project(-1, attention(*heads, grid), buffers)

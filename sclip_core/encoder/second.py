@@ -12,12 +12,13 @@ from functools import lru_cache, partial
 from typing import Any
 
 import torch
-from torch import Tensor
-from torch.nn.functional import linear
+from torch import Tensor, nn
 
 from sclip_core.config import UserError
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import REMEMBERED, resize_positions
+from sclip_core.tensors import Buffers, attend, linear
+from sclip_core.tensors.half import normed, stream_dtype
 
 CLIP_MEAN = (0.48145466, 0.4578275, 0.40821073)  # of OpenAI's models, on the 0–1 scale
 CLIP_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -37,6 +38,7 @@ class LastBlock:
         self._block = vit.blocks[-1]
         self._final_norm = vit.norm
         self._dtype = vit.pos_embed.dtype
+        self._stream = stream_dtype(vit.pos_embed)
 
     @property
     def num_heads(self) -> int:
@@ -53,13 +55,12 @@ class LastBlock:
             Each (..., C).
         """
         attn = self._block.attn
-        normed = self._block.norm1(penultimate.to(self._dtype))
-        return Heads(*linear(normed, attn.qkv.weight, attn.qkv.bias).float().chunk(3, dim=-1))
+        read = normed(self._block.norm1, penultimate.to(self._stream), self._dtype)
+        return Heads(*linear(read, attn.qkv.weight, attn.qkv.bias).float().chunk(3, dim=-1))
 
     def norm(self, x: Tensor) -> Tensor:
         """The final norm, which follows the block: (..., C)."""
-        normed: Tensor = self._final_norm(x.to(self._dtype)).float()
-        return normed
+        return normed(self._final_norm, x.to(self._stream), self._dtype).float()
 
     def project(self, mixed: Tensor) -> Tensor:
         """The attention's projection of mixed values, heads side by side, with its LayerScale."""
@@ -68,8 +69,10 @@ class LastBlock:
 
     def mlp(self, x: Tensor) -> Tensor:
         """``x + MLP(norm2(x))``; x (..., C) has the attention's residual already."""
-        x = x.to(self._dtype)
-        complete: Tensor = x + self._block.ls2(self._block.mlp(self._block.norm2(x)))
+        x = x.to(self._stream)
+        complete: Tensor = x + self._block.ls2(
+            self._block.mlp(normed(self._block.norm2, x, self._dtype))
+        )
         return complete.float()
 
 
@@ -155,7 +158,7 @@ class SecondNetwork:
         grid = self.grid(pixels)
         x = self._embed(pixels.to(self.device, self.dtype), grid)
         for block in self.vit.blocks[:-1]:
-            x = block(x)
+            x = _through(block, x)
         found = {}
         for name in names:
             found[name] = self._tap(name, x)[:, self._prefix :].float().unflatten(1, grid)
@@ -164,8 +167,8 @@ class SecondNetwork:
     def _tap(self, name: str, penultimate: Tensor) -> Tensor:
         """One tap of all tokens (B, T, C), from what the last block reads."""
         if name == TOKENS:
-            tokens: Tensor = self.vit.norm(self.vit.blocks[-1](penultimate))
-            return tokens
+            tokens = _through(self.vit.blocks[-1], penultimate.clone())
+            return normed(self.vit.norm, tokens, self.dtype)
         if name == QUERIES_KEYS:
             heads = self.last.qkv(penultimate)
             return heads.q + heads.k
@@ -196,5 +199,22 @@ class SecondNetwork:
         if self._in_table:
             prefix = prefix + table[:, : self._in_table]
         x = torch.cat([prefix, vit.patch_embed.norm(patches) + positions], dim=1)
-        embedded: Tensor = vit.norm_pre(x)
-        return embedded
+        return normed(vit.norm_pre, x, stream_dtype(table))
+
+
+def _through(block: Any, x: Tensor) -> Tensor:
+    """Run one of timm's plain blocks on ``x`` (B, T, C), which is overwritten with the result."""
+    attn, mlp = block.attn, block.mlp
+    buffers, dtype = Buffers.of(attn.qkv.weight), attn.qkv.weight.dtype
+    batch, length, width = x.shape
+    rows = normed(block.norm1, x, dtype).view(-1, width)
+    qkv = buffers.linear("qkv", rows, attn.qkv.weight, attn.qkv.bias)
+    q, k, v = qkv.view(batch, length, 3, attn.num_heads, -1).permute(2, 0, 3, 1, 4)
+    mixed = attend(attn.q_norm(q), attn.k_norm(k), v).transpose(1, 2).reshape(-1, width)
+    out = buffers.linear("out", mixed, attn.proj.weight, attn.proj.bias)
+    x += block.ls1(out).view_as(x)
+    rows = normed(block.norm2, x, dtype).view(-1, width)
+    plain = type(mlp).__name__ == "Mlp" and isinstance(mlp.norm, nn.Identity)
+    added = buffers.mlp(rows, mlp.fc1, mlp.act, mlp.fc2) if plain else mlp(rows)
+    x += block.ls2(added).view_as(x)
+    return x

@@ -27,6 +27,7 @@ from sclip_core.config.paths import local
 from sclip_core.encoder.hub import hub_fault
 from sclip_core.encoder.second import MEAN, STD, SecondNetwork
 from sclip_core.tensors import check_weights, first_mismatch, one_line, read_state
+from sclip_core.tensors.half import cast
 
 SHORT = {
     "dino_vits8": "vit_small_patch8_224.dino",
@@ -118,7 +119,7 @@ def load_second(
             "Pass the name of the network that these weights were trained as"
         ) from None
     check_weights(state, spec.weights)
-    return SecondNetwork(vit.requires_grad_(False).to(device, dtype), spec.mean, spec.std)
+    return SecondNetwork(cast(vit.requires_grad_(False).to(device), dtype), spec.mean, spec.std)
 
 
 def _timm_name(model: str) -> str:

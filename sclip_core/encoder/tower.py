@@ -56,6 +56,11 @@ class Tower:
         """Of the weights."""
         return self._backbone.weight.dtype
 
+    @property
+    def stream(self) -> torch.dtype:
+        """Of what blocks read, which float32 is rounded to before it goes through a block."""
+        return self._backbone.stream
+
     @cached_property
     def cls(self) -> Tensor:
         """The CLS token that the first block reads, the same for every image: (width,)."""
@@ -63,7 +68,7 @@ class Tower:
 
     def ln_1(self, block: int, x: Tensor) -> Tensor:
         """A block's first LayerNorm, of what the block reads: (..., width)."""
-        return self._backbone.norm_1(block, x.to(self.dtype)).float()
+        return self._backbone.norm_1(block, x.to(self.stream)).float()
 
     def heads(self, block: int, x: Tensor, prefix: int | None = None) -> Heads:
         """Queries, keys and values of a block's attention, from what the block reads.
@@ -78,7 +83,7 @@ class Tower:
             Each (B, heads, T, d_head).
         """
         before = self.prefix if prefix is None else prefix
-        heads = self._backbone.heads(block, x.to(self.dtype), self._grid, self._buffers, before)
+        heads = self._backbone.heads(block, x.to(self.stream), self._grid, self._buffers, before)
         return Heads(*(part.float().contiguous() for part in heads))
 
     def some_heads(
@@ -87,13 +92,13 @@ class Tower:
         """Two of the three of ``heads``, for two thirds of the products where that is possible."""
         before = self.prefix if prefix is None else prefix
         two = self._backbone.some_heads(
-            block, x.to(self.dtype), self._grid, self._buffers, before, names
+            block, x.to(self.stream), self._grid, self._buffers, before, names
         )
         return two[0].float().contiguous(), two[1].float().contiguous()
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The values of a block's attention, all heads side by side: (B, T, width)."""
-        return self._backbone.values(block, x.to(self.dtype)).float()
+        return self._backbone.values(block, x.to(self.stream)).float()
 
     def out(self, block: int, mixed: Tensor) -> Tensor:
         """What a block's attention adds to the tokens: out_proj, with its bias, of mixed values.
@@ -112,12 +117,12 @@ class Tower:
 
     def after_attention(self, block: int, x: Tensor) -> Tensor:
         """``x + MLP(ln_2(x))`` of a block; x (..., width) has the residual already."""
-        x = x.to(self.dtype)
+        x = x.to(self.stream)
         return (x + self._backbone.mlp(block, x, self._buffers)).float()
 
     def ln_post(self, z: Tensor) -> Tensor:
         """The last LayerNorm: (..., width)."""
-        return self._backbone.norm(z.to(self.dtype)).float()
+        return self._backbone.norm(z.to(self.stream)).float()
 
     def project(self, z: Tensor) -> Tensor:
         """To the space that CLIP's words are in: (..., width) to (..., D)."""
@@ -126,7 +131,7 @@ class Tower:
     def final(self, z: Tensor) -> Tensor:
         """ln_post, then the projection: (..., width) to (..., D), not normalised."""
         backbone = self._backbone
-        return backbone.embedding(backbone.norm(z.to(self.dtype))).float()
+        return backbone.embedding(backbone.norm(z.to(self.stream))).float()
 
     def features(self, z: Tensor) -> Tensor:
         """``final``, to unit length: (..., D)."""

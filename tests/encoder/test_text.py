@@ -65,7 +65,7 @@ def test_only_what_follows_a_templates_beginning_runs(tmp_path):
     tokenizer, kept = open_clip.SimpleTokenizer(), Beginnings()
     rows = []
     first = made.clip.transformer.resblocks[0]
-    first.mlp.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
+    first.ln_2.register_forward_pre_hook(lambda module, inputs: rows.append(len(inputs[0])))
     for word in ("cat", "dog"):
         encode_word(made.clip, tokenizer, word, beginnings=kept)
     prompts = [template("cat") for template in TEMPLATES["openai"]]

@@ -2,7 +2,7 @@
 
 Blocks are numbered from 0; -1 is the last. Tokens are (B, prefix + N, width): the tokens that
 belong to no patch, such as CLS, and then the N patches row by row. All of it is in the tower's
-dtype.
+dtype, but for the tokens between blocks, which are in that of ``Backbone.stream``.
 """
 
 from __future__ import annotations
@@ -12,11 +12,11 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import PositionTable
-from sclip_core.tensors import Buffers
+from sclip_core.tensors import Buffers, linear
+from sclip_core.tensors.half import normed, stream_dtype
 
 
 class Facts(NamedTuple):
@@ -70,6 +70,11 @@ class Backbone(ABC):
         """One of the weights: device and dtype of all."""
 
     @property
+    def stream(self) -> torch.dtype:
+        """Of the tokens between blocks: that of the weights, or float32 (``tensors.half``)."""
+        return stream_dtype(self.weight)
+
+    @property
     @abstractmethod
     def num_heads(self) -> int:
         """Heads of an attention."""
@@ -83,6 +88,10 @@ class Backbone(ABC):
             grid: patch rows and columns.
             rule: how positions are resized, of ``positions.POSITIONS``.
         """
+
+    def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """A norm of the stream, in the dtype of the weights."""
+        return normed(norm, x, self.weight.dtype)
 
     @abstractmethod
     def norm_1(self, block: int, x: Tensor) -> Tensor:

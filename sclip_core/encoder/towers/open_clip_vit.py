@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import PositionTable
 from sclip_core.encoder.towers.backbone import Backbone, patches_of, stacked
-from sclip_core.tensors import Buffers
+from sclip_core.tensors import Buffers, linear
+from sclip_core.tensors.half import normed
 
 PLAIN = {"ResidualAttentionBlock"}
 
@@ -75,15 +75,13 @@ class OpenClipViT(Backbone):
     def embed(self, pixels: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
         """Patches and CLS with their positions, through ln_pre."""
         assert self.positions is not None
-        patches = patches_of(self.visual.conv1, pixels, grid)
+        patches = patches_of(self.visual.conv1, pixels, grid).to(self.stream)
         x = stacked(patches, self.visual.class_embedding[None, None])
-        embedded: Tensor = self.visual.ln_pre(x + self.positions.of(grid, rule))
-        return embedded
+        return normed(self.visual.ln_pre, x + self.positions.of(grid, rule), self.stream)
 
     def norm_1(self, block: int, x: Tensor) -> Tensor:
         """ln_1."""
-        normed: Tensor = self._blocks[block].ln_1(x)
-        return normed
+        return self._normed(self._blocks[block].ln_1, x)
 
     def heads(
         self, block: int, x: Tensor, grid: tuple[int, int], buffers: Buffers, prefix: int
@@ -132,16 +130,14 @@ class OpenClipViT(Backbone):
         """ln_2, MLP, LayerScale."""
         of_block = self._blocks[block]
         up, activation, down = of_block.mlp
-        rows = of_block.ln_2(x).view(-1, x.shape[-1])
-        hidden = buffers.activate(activation, buffers.linear("hidden", rows, up.weight, up.bias))
-        added: Tensor = of_block.ls_2(buffers.linear("out", hidden, down.weight, down.bias))
+        rows = self._normed(of_block.ln_2, x).view(-1, x.shape[-1])
+        added: Tensor = of_block.ls_2(buffers.mlp(rows, up, activation, down))
         return added.view_as(x)
 
     def norm(self, x: Tensor) -> Tensor:
         """ln_post; where attention pools, that comes after it, and this is the pooling's own."""
         tower = self.visual
-        normed: Tensor = tower.ln_post(x) if tower.attn_pool is None else tower.attn_pool.ln_k(x)
-        return normed
+        return self._normed(tower.ln_post if tower.attn_pool is None else tower.attn_pool.ln_k, x)
 
     def embedding(self, x: Tensor) -> Tensor:
         """The projection; where attention pools, its values, out_proj and ln_post first."""
@@ -153,7 +149,7 @@ class OpenClipViT(Backbone):
 
     def pooled(self, x: Tensor) -> Tensor:
         """open_clip's pooling, which has ln_post in it."""
-        pooled, _ = self.visual._pool(x)
+        pooled, _ = self.visual._pool(x.to(self.weight.dtype))
         embedded: Tensor = pooled if self.visual.proj is None else pooled @ self.visual.proj
         return embedded
 

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import REMEMBERED
 from sclip_core.encoder.towers.timm_vit import TimmViT
-from sclip_core.tensors import Buffers
+from sclip_core.tensors import Buffers, linear
 
 POST_NORM = "EvaBlockPostNorm"
 
@@ -65,7 +64,7 @@ class TimmEva(TimmViT):
 
     def norm_1(self, block: int, x: Tensor) -> Tensor:
         """norm1, unless it comes after the attention."""
-        return x if self._post_norm else super().norm_1(block, x)
+        return x.to(self.weight.dtype) if self._post_norm else super().norm_1(block, x)
 
     def heads(
         self, block: int, x: Tensor, grid: tuple[int, int], buffers: Buffers, prefix: int
@@ -85,39 +84,38 @@ class TimmEva(TimmViT):
         )
         return Heads(q, k, heads.v)
 
-    def _qkv(self, attn: Any, normed: Tensor) -> tuple[Tensor, ...]:
+    def _qkv(self, attn: Any, read: Tensor) -> tuple[Tensor, ...]:
         if attn.qkv is None:
-            return attn.q_proj(normed), attn.k_proj(normed), attn.v_proj(normed)
+            return attn.q_proj(read), attn.k_proj(read), attn.v_proj(read)
         if getattr(attn, "q_bias", None) is None:
-            return super()._qkv(attn, normed)
+            return super()._qkv(attn, read)
         bias = torch.cat((attn.q_bias, attn.k_bias, attn.v_bias))
-        return linear(normed, attn.qkv.weight, bias).chunk(3, dim=-1)
+        return linear(read, attn.qkv.weight, bias).chunk(3, dim=-1)
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The values alone, of one product or of three."""
         attn = self._blocks[block].attn
-        normed = self.norm_1(block, x)
+        read = self.norm_1(block, x)
         if attn.qkv is None:
-            values: Tensor = attn.v_proj(normed)
+            values: Tensor = attn.v_proj(read)
             return values
         if getattr(attn, "q_bias", None) is None:
             return super().values(block, x)
-        return linear(normed, attn.qkv.weight[len(attn.v_bias) * 2 :], attn.v_bias)
+        return linear(read, attn.qkv.weight[len(attn.v_bias) * 2 :], attn.v_bias)
 
     def out(self, block: int, rows: Tensor, buffers: Buffers) -> Tensor:
         """The norm that mixed values may have, the projection, norm1 or LayerScale after it."""
         of_block = self._blocks[block]
-        out: Tensor = of_block.attn.proj(of_block.attn.norm(rows))
+        attn = of_block.attn
+        out = linear(attn.norm(rows), attn.proj.weight, attn.proj.bias)
         if self._post_norm:
-            normed: Tensor = of_block.norm1(out)
-            return normed
+            return self._normed(of_block.norm1, out)
         return out if of_block.gamma_1 is None else of_block.gamma_1 * out
 
     def mlp(self, block: int, x: Tensor, buffers: Buffers) -> Tensor:
         """MLP with norm2 before it or after it, LayerScale."""
         of_block = self._blocks[block]
         if self._post_norm:
-            normed: Tensor = of_block.norm2(of_block.mlp(x))
-            return normed
-        added: Tensor = of_block.mlp(of_block.norm2(x))
+            return self._normed(of_block.norm2, of_block.mlp(x.to(self.weight.dtype)))
+        added: Tensor = of_block.mlp(self._normed(of_block.norm2, x))
         return added if of_block.gamma_2 is None else of_block.gamma_2 * added

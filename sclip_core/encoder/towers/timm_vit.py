@@ -10,12 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear
 
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import PositionTable
 from sclip_core.encoder.towers.backbone import Backbone, stacked
-from sclip_core.tensors import Buffers
+from sclip_core.tensors import Buffers, linear
+from sclip_core.tensors.half import normed
 
 POOLINGS = {"token", "avg", "max", "avgmax", "map"}
 
@@ -110,35 +110,33 @@ class TimmViT(Backbone):
         trunk = self._trunk
         # Not patch_embed itself, which refuses other sizes than the native one.
         patches = trunk.patch_embed.norm(trunk.patch_embed.proj(pixels).flatten(2).transpose(1, 2))
+        patches = patches.to(self.stream)
         if self.positions is None:
             x = stacked(patches, self._prefix())
         elif self._in_table:
             x = stacked(patches, self._prefix()) + self.positions.of(grid, rule)
         else:
             x = stacked(patches + self.positions.of(grid, rule), self._prefix())
-        embedded: Tensor = trunk.norm_pre(x)
-        return embedded
+        return normed(trunk.norm_pre, x, self.stream)
 
     def norm_1(self, block: int, x: Tensor) -> Tensor:
         """norm1."""
-        normed: Tensor = self._blocks[block].norm1(x)
-        return normed
+        return self._normed(self._blocks[block].norm1, x)
 
     def heads(
         self, block: int, x: Tensor, grid: tuple[int, int], buffers: Buffers, prefix: int
     ) -> Heads:
         """Queries and keys with the norm that they may have."""
-        attn, normed = self._blocks[block].attn, self.norm_1(block, x)
+        attn, read = self._blocks[block].attn, self.norm_1(block, x)
         q, k, v = (
             part.unflatten(-1, (attn.num_heads, -1)).transpose(1, 2)
-            for part in self._qkv(attn, normed)
+            for part in self._qkv(attn, read)
         )
         return Heads(attn.q_norm(q), attn.k_norm(k), v)
 
-    def _qkv(self, attn: Any, normed: Tensor) -> tuple[Tensor, ...]:
+    def _qkv(self, attn: Any, read: Tensor) -> tuple[Tensor, ...]:
         """The three products, heads side by side."""
-        products: tuple[Tensor, ...] = attn.qkv(normed).chunk(3, dim=-1)
-        return products
+        return linear(read, attn.qkv.weight, attn.qkv.bias).chunk(3, dim=-1)
 
     def values(self, block: int, x: Tensor) -> Tensor:
         """The last third of the product."""
@@ -150,20 +148,23 @@ class TimmViT(Backbone):
     def out(self, block: int, rows: Tensor, buffers: Buffers) -> Tensor:
         """The norm that mixed values may have, the projection, LayerScale."""
         of_block = self._blocks[block]
-        out: Tensor = of_block.ls1(of_block.attn.proj(of_block.attn.norm(rows)))
+        attn = of_block.attn
+        out: Tensor = of_block.ls1(linear(attn.norm(rows), attn.proj.weight, attn.proj.bias))
         return out
 
     def mlp(self, block: int, x: Tensor, buffers: Buffers) -> Tensor:
         """norm2, MLP, LayerScale."""
         of_block = self._blocks[block]
-        added: Tensor = of_block.ls2(of_block.mlp(of_block.norm2(x)))
+        added: Tensor = of_block.ls2(of_block.mlp(self._normed(of_block.norm2, x)))
         return added
 
     def norm(self, x: Tensor) -> Tensor:
         """The trunk's norm, and fc_norm where it follows at once, as no attention pools."""
         trunk = self._trunk
-        normed: Tensor = trunk.norm(x)
-        return normed if trunk.attn_pool is not None else trunk.fc_norm(normed)
+        tokens = self._normed(trunk.norm, x)
+        if trunk.attn_pool is None:
+            tokens = trunk.fc_norm(tokens)
+        return tokens
 
     def embedding(self, x: Tensor) -> Tensor:
         """The projection; where attention pools, its values, its projection and its MLP first."""
@@ -176,7 +177,7 @@ class TimmViT(Backbone):
     def pooled(self, x: Tensor) -> Tensor:
         """The pooling and projection of timm, then that of open_clip."""
         trunk = self._trunk
-        embedded: Tensor = self.visual.head(trunk.forward_head(trunk.norm(x)))
+        embedded: Tensor = self.visual.head(trunk.forward_head(self._normed(trunk.norm, x)))
         return embedded
 
 

@@ -17,12 +17,12 @@ from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
 from sclip_core.tensors import Buffers
+from sclip_core.tensors.half import normed, stream_dtype
 
 QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of a head; the scores of 512 take 8 MB
 # A CPU's cache holds a part of one head's scores; a GPU has to be given enough to do at once.
 POSITION_BYTES = {"cpu": 0, "cuda": 2**30}
 WINDOW_ROWS = {"cpu": 1}  # rows of windows; elsewhere all
-ROWS_AT_ONCE = 128  # of the MLP's hidden layer, which a core's cache holds
 
 
 class SamEncoder:
@@ -59,7 +59,7 @@ class SamEncoder:
         x: Tensor = self.encoder.patch_embed(pixels.to(weight.device, weight.dtype))
         if self.encoder.pos_embed is not None:
             x = x + self.encoder.pos_embed
-        x = x.contiguous()
+        x = x.to(stream_dtype(weight)).contiguous()
         for block in self.encoder.blocks[:-1]:
             x = _through(block, x)
         return x
@@ -67,9 +67,9 @@ class SamEncoder:
 
 def _through(block: Any, x: Tensor) -> Tensor:
     """Run a block on ``x`` (B, h, w, width), which is overwritten with the result."""
-    buffers = Buffers.of(x)
-    attention, width = block.attn, x.shape[-1]
-    rows = block.norm1(x).view(-1, width)
+    attention, width, dtype = block.attn, x.shape[-1], block.attn.qkv.weight.dtype
+    buffers = Buffers.of(attention.qkv.weight)
+    rows = normed(block.norm1, x, dtype).view(-1, width)
     qkv = buffers.linear("qkv", rows, attention.qkv.weight, attention.qkv.bias)
     qkv = qkv.view(*x.shape[:3], 3, attention.num_heads, width // attention.num_heads)
     if block.window_size > 0:
@@ -79,10 +79,9 @@ def _through(block: Any, x: Tensor) -> Tensor:
     out = buffers.linear("out", mixed.view(-1, width), attention.proj.weight, attention.proj.bias)
     x += out.view_as(x)
     up, down = block.mlp.lin1, block.mlp.lin2
-    hidden = buffers.linear("hidden", block.norm2(x).view(-1, width), up.weight, up.bias)
-    for part in hidden.split(ROWS_AT_ONCE if x.device.type == "cpu" else len(hidden)):
-        part.copy_(block.mlp.act(part))
-    x += buffers.linear("out", hidden, down.weight, down.bias).view_as(x)
+    x += buffers.mlp(
+        normed(block.norm2, x, dtype).view(-1, width), up, block.mlp.act, down
+    ).view_as(x)
     return x
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.nn.functional import linear
 
 from sclip_core.masks.sam.encoder import SamEncoder, relative
 from sclip_core.masks.sam.frames import framed, parts, valid_grid
+from sclip_core.tensors import linear
+from sclip_core.tensors.half import normed, stream_dtype
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,8 @@ class SamTrunk:
             halves: encode the left and the right half, each by itself.
 
         Returns:
-            (1, S, S, C), of halves (2, S, S, C), in the dtype of the weights; S is 64 in Meta's.
+            (1, S, S, C), of halves (2, S, S, C), in the dtype of the weights,
+            or float32 of bf16 on a CPU; S is 64 in Meta's.
         """
         return torch.cat(
             [
@@ -106,8 +108,10 @@ class SamTrunk:
             x: (S, S, C), one of what ``input`` gives.
         """
         attn = self._last.attn
-        normed = self._last.norm1(x.to(self.device, self.dtype))
-        qkv = linear(normed, attn.qkv.weight, attn.qkv.bias).float()
+        x = x.to(self.device, stream_dtype(attn.qkv.weight))
+        qkv = linear(
+            normed(self._last.norm1, x, self.dtype), attn.qkv.weight, attn.qkv.bias
+        ).float()
         q, k, v = qkv.unflatten(-1, (3, attn.num_heads, -1)).permute(2, 3, 0, 1, 4).contiguous()
         by_row, by_column = relative(attn, q)
         return SamAttention(q, k, v, by_row, by_column, float(attn.scale))

@@ -14,6 +14,7 @@ from sclip_core.config import UserError
 from sclip_core.config.network import url_fault_within
 from sclip_core.masks.proposals import coco
 from sclip_core.tensors import check_weights, first_mismatch, read_state
+from sclip_core.tensors.half import cast
 
 SERVER = os.environ.get("SCLIP_SAM_URL", "https://dl.fbaipublicfiles.com/segment_anything")
 
@@ -121,7 +122,7 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
         (sam.mask_decoder, dtype),
         (sam.prompt_encoder, torch.float32),
     ):
-        part.to(kind)
+        cast(part, kind)
     return sam
 
 

@@ -15,6 +15,7 @@ from sclip_core.config.paths import local
 from sclip_core.masks.sam.last_block import SamTrunk
 from sclip_core.masks.sam.loading import CHECKPOINTS, find_checkpoint, load_sam
 from sclip_core.tensors import check_weights, first_mismatch, one_line, read_state
+from sclip_core.tensors.half import cast
 
 JSON_KEY = "segment_anything.modeling.ImageEncoderViT"
 PREFIX = "image_encoder."  # of its weights in a file of the whole SAM
@@ -77,7 +78,7 @@ def load_trunk(
             f"{spec.weights} does not fit {spec.name}: {first_mismatch(error)}"
         ) from None
     check_weights(state, spec.weights)
-    return SamTrunk(encoder.requires_grad_(False).to(device, dtype))
+    return SamTrunk(cast(encoder.requires_grad_(False).to(device), dtype))
 
 
 def _built(spec: TrunkSpec) -> Any:
