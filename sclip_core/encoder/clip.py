@@ -24,10 +24,10 @@ from sclip_core.encoder.loading import ModelSpec, load_model, load_tokenizer
 from sclip_core.encoder.pixels import check_protocol, cut_windows, normalise, resize
 from sclip_core.encoder.taps import Tap
 from sclip_core.encoder.text import encode_word
+from sclip_core.encoder.towers import in_dtype
 from sclip_core.encoder.views import VIEWS
 from sclip_core.encoder.words import Words, check_words
 from sclip_core.tensors.device import DTYPES
-from sclip_core.tensors.half import cast
 
 USUAL_TOKENS = 197  # of a window of 224 pixels in patches of 16
 
@@ -68,7 +68,7 @@ class CLIP:
         self._tokenizer = load_tokenizer(spec)
         self._clip = load_model(spec, device)
         # Text in fp32: it is encoded once. Only the image tower is cast.
-        self.encoder = DenseEncoder(cast(self._clip.visual, DTYPES[dtype]), attention)
+        self.encoder = DenseEncoder(in_dtype(self._clip.visual, DTYPES[dtype]), attention)
         self._vectors: dict[tuple[str, str], Tensor] = {}
         self._beginnings = Beginnings()
         self._seen_words: set[Any] = set()  # lists of classes, each with its templates

@@ -59,7 +59,7 @@ class DenseEncoder:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The tower's dtype."""
+        """Of the products in the tower's blocks."""
         return self.backbone.weight.dtype
 
     @torch.no_grad()
@@ -70,7 +70,7 @@ class DenseEncoder:
             pixels: (B, 3, h, w), normalised; pixels beyond a whole number of patches are ignored.
 
         Returns:
-            (B, 1+N, D) in the tower's dtype, not normalised, CLS first.
+            (B, 1+N, D), not normalised, CLS first, in the dtype of the tower's projection.
 
         Raises:
             UserError: the pixels have another shape, or are smaller than a patch.
@@ -143,7 +143,7 @@ class DenseEncoder:
             raise unknown("positions", positions, POSITIONS)
         taken, grid = Taken(wanted), self.grid(pixels)
         backbone = self.backbone
-        x = backbone.embed(pixels.to(self.device, self.dtype), grid, positions)
+        x = backbone.embed(pixels.to(self.device, backbone.outer.dtype), grid, positions)
         taken.add(0, x)
         buffers = Buffers.of(backbone.weight)
         for block in range(taken.last):

@@ -37,8 +37,8 @@ class LastBlock:
         """Wrap the last block and the final norm of timm's ``VisionTransformer``."""
         self._block = vit.blocks[-1]
         self._final_norm = vit.norm
-        self._dtype = vit.pos_embed.dtype
-        self._stream = stream_dtype(vit.pos_embed)
+        weight = self._block.attn.proj.weight
+        self._dtype, self._stream = weight.dtype, stream_dtype(weight)
 
     @property
     def num_heads(self) -> int:
@@ -111,8 +111,8 @@ class SecondNetwork:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
-        dtype: torch.dtype = self.vit.pos_embed.dtype
+        """Of the products in its blocks."""
+        dtype: torch.dtype = self.vit.blocks[-1].attn.proj.weight.dtype
         return dtype
 
     def prepare(
@@ -156,7 +156,7 @@ class SecondNetwork:
             UserError: the pixels have another shape, or are smaller than a patch.
         """
         grid = self.grid(pixels)
-        x = self._embed(pixels.to(self.device, self.dtype), grid)
+        x = self._embed(pixels.to(self.device, self.vit.pos_embed.dtype), grid)
         for block in self.vit.blocks[:-1]:
             x = _through(block, x)
         found = {}
@@ -199,7 +199,7 @@ class SecondNetwork:
         if self._in_table:
             prefix = prefix + table[:, : self._in_table]
         x = torch.cat([prefix, vit.patch_embed.norm(patches) + positions], dim=1)
-        return normed(vit.norm_pre, x, stream_dtype(table))
+        return normed(vit.norm_pre, x, stream_dtype(vit.blocks[-1].attn.proj.weight))
 
 
 def _through(block: Any, x: Tensor) -> Tensor:

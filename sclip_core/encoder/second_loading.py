@@ -119,7 +119,9 @@ def load_second(
             "Pass the name of the network that these weights were trained as"
         ) from None
     check_weights(state, spec.weights)
-    return SecondNetwork(cast(vit.requires_grad_(False).to(device), dtype), spec.mean, spec.std)
+    vit.requires_grad_(False).to(device)
+    cast(vit, vit.blocks, dtype)
+    return SecondNetwork(vit, spec.mean, spec.std)
 
 
 def _timm_name(model: str) -> str:

@@ -53,7 +53,7 @@ class Tower:
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the weights."""
+        """Of the products in its blocks."""
         return self._backbone.weight.dtype
 
     @property
@@ -126,7 +126,7 @@ class Tower:
 
     def project(self, z: Tensor) -> Tensor:
         """To the space that CLIP's words are in: (..., width) to (..., D)."""
-        return self._backbone.embedding(z.to(self.dtype)).float()
+        return self._backbone.embedding(z.to(self._backbone.outer.dtype)).float()
 
     def final(self, z: Tensor) -> Tensor:
         """ln_post, then the projection: (..., width) to (..., D), not normalised."""

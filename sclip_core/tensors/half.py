@@ -1,4 +1,4 @@
-"""Networks in bf16 on a CPU: products in bf16, norms and the residual stream in float32.
+"""Networks in bf16 on a CPU: the products of blocks in bf16, all between them in float32.
 
 Every block adds to the stream. In bf16, which has 8 binary digits, each of these sums would be
 rounded by up to 1/256 of the whole; on a CPU float32 costs next to nothing there, as products take
@@ -6,8 +6,6 @@ the time. On a GPU a network is what PyTorch makes of it, all in one dtype.
 """
 
 from __future__ import annotations
-
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,24 +19,27 @@ def stream_dtype(weight: Tensor) -> torch.dtype:
     return weight.dtype
 
 
-def cast(network: Any, dtype: torch.dtype) -> Any:
-    """Cast a network; in bf16 on a CPU its layer norms keep their weights in float32.
+def cast(network: nn.Module, blocks: nn.Module, dtype: torch.dtype) -> None:
+    """Cast a network in place; to bf16 on a CPU the products of its blocks alone.
 
-    They multiply the whole stream, and are few: on the demo's scenes rounding them changed five
-    times as many labels as rounding all of the matrices of a block.
+    What is before and after the blocks is few products, and norms multiply the whole stream: on the
+    demo's scenes rounding the weights of norms changed five times as many labels as rounding one
+    kind of matrix in all blocks.
 
-    Returns:
-        The network.
+    Args:
+        network: on its device.
+        blocks: a part of it.
+        dtype: of its products.
     """
-    weight = next(network.parameters())
-    if dtype != torch.bfloat16 or weight.device.type != "cpu":
-        return network.to(dtype)
-    norms = [module for module in network.modules() if isinstance(module, nn.LayerNorm)]
+    device = next(network.parameters()).device
+    if dtype != torch.bfloat16 or device.type != "cpu":
+        network.to(dtype)
+        return
+    norms = [module for module in blocks.modules() if isinstance(module, nn.LayerNorm)]
     kept = [{name: value.clone() for name, value in norm.state_dict().items()} for norm in norms]
-    network.to(dtype)
+    blocks.to(dtype)
     for norm, weights in zip(norms, kept, strict=True):
         norm.float().load_state_dict(weights)
-    return network
 
 
 def normed(norm: nn.Module, x: Tensor, dtype: torch.dtype) -> Tensor:

@@ -2,7 +2,8 @@
 
 Blocks are numbered from 0; -1 is the last. Tokens are (B, prefix + N, width): the tokens that
 belong to no patch, such as CLS, and then the N patches row by row. All of it is in the tower's
-dtype, but for the tokens between blocks, which are in that of ``Backbone.stream``.
+dtype; where that of ``outer`` is another, what is before the blocks' products and after them is in
+that.
 """
 
 from __future__ import annotations
@@ -66,8 +67,18 @@ class Backbone(ABC):
 
     @property
     @abstractmethod
+    def blocks(self) -> nn.Module:
+        """The transformer's blocks."""
+
+    @property
+    @abstractmethod
     def weight(self) -> Tensor:
-        """One of the weights: device and dtype of all."""
+        """A matrix of a block: device and dtype of the products of all."""
+
+    @property
+    @abstractmethod
+    def outer(self) -> Tensor:
+        """Of the first convolution: device and dtype of what is before and after the blocks."""
 
     @property
     def stream(self) -> torch.dtype:
@@ -84,14 +95,19 @@ class Backbone(ABC):
         """What the first block reads.
 
         Args:
-            pixels: (B, 3, h, w), normalised; those beyond whole patches are ignored.
+            pixels: (B, 3, h, w), normalised, in the dtype of ``outer``; those beyond whole patches
+                are ignored.
             grid: patch rows and columns.
             rule: how positions are resized, of ``positions.POSITIONS``.
         """
 
     def _normed(self, norm: nn.Module, x: Tensor) -> Tensor:
-        """A norm of the stream, in the dtype of the weights."""
+        """A norm of the stream, in the dtype of the blocks' products."""
         return normed(norm, x, self.weight.dtype)
+
+    def _last_norm(self, norm: nn.Module, x: Tensor) -> Tensor:
+        """A norm of the stream, in the dtype of what comes after the blocks."""
+        return normed(norm, x, self.outer.dtype)
 
     @abstractmethod
     def norm_1(self, block: int, x: Tensor) -> Tensor:

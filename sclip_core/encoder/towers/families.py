@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from torch import nn
 
 from sclip_core.config import UserError
@@ -11,6 +12,7 @@ from sclip_core.encoder.towers.backbone import Backbone
 from sclip_core.encoder.towers.open_clip_vit import OpenClipViT
 from sclip_core.encoder.towers.timm_eva import TimmEva
 from sclip_core.encoder.towers.timm_vit import TimmViT
+from sclip_core.tensors.half import cast
 
 OWN: dict[str, type[Backbone]] = {"VisionTransformer": OpenClipViT}
 OF_TIMM: dict[str, type[Backbone]] = {"VisionTransformer": TimmViT, "Eva": TimmEva}
@@ -56,6 +58,16 @@ def backbone_of(visual: nn.Module, name: str = "this model") -> Backbone:
         "docs/backbones.md lists, e.g. ViT-B-32, ViT-B-16, ViT-L-14, "
         "ViT-H-14, EVA02-B-16, ViT-B-16-SigLIP"
     )
+
+
+def in_dtype(visual: nn.Module, dtype: torch.dtype) -> nn.Module:
+    """Cast a tower, on a CPU to bf16 its blocks alone (``tensors.half``).
+
+    Raises:
+        UserError: it gives no dense features.
+    """
+    cast(visual, backbone_of(visual).blocks, dtype)
+    return visual
 
 
 def check_tower(name: str, visual: nn.Module) -> None:

@@ -54,7 +54,19 @@ class OpenClipViT(Backbone):
         return None
 
     @property
+    def blocks(self) -> nn.Module:
+        """All residual blocks."""
+        blocks: nn.Module = self._blocks
+        return blocks
+
+    @property
     def weight(self) -> Tensor:
+        """Of the last block's queries, keys and values."""
+        weight: Tensor = self._blocks[-1].attn.in_proj_weight
+        return weight
+
+    @property
+    def outer(self) -> Tensor:
         """Of the first convolution."""
         weight: Tensor = self.visual.conv1.weight
         return weight
@@ -67,7 +79,7 @@ class OpenClipViT(Backbone):
     @property
     def first(self) -> Tensor:
         """CLS with its position, through ln_pre: (1, width)."""
-        tower, dtype = self.visual, self.weight.dtype
+        tower, dtype = self.visual, self.outer.dtype
         raw = tower.class_embedding.to(dtype) + tower.positional_embedding[0].to(dtype)
         token: Tensor = tower.ln_pre(raw)
         return token[None]
@@ -75,7 +87,7 @@ class OpenClipViT(Backbone):
     def embed(self, pixels: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
         """Patches and CLS with their positions, through ln_pre."""
         assert self.positions is not None
-        patches = patches_of(self.visual.conv1, pixels, grid).to(self.stream)
+        patches = patches_of(self.visual.conv1, pixels, grid)
         x = stacked(patches, self.visual.class_embedding[None, None])
         return normed(self.visual.ln_pre, x + self.positions.of(grid, rule), self.stream)
 
@@ -137,7 +149,8 @@ class OpenClipViT(Backbone):
     def norm(self, x: Tensor) -> Tensor:
         """ln_post; where attention pools, that comes after it, and this is the pooling's own."""
         tower = self.visual
-        return self._normed(tower.ln_post if tower.attn_pool is None else tower.attn_pool.ln_k, x)
+        norm = tower.ln_post if tower.attn_pool is None else tower.attn_pool.ln_k
+        return self._last_norm(norm, x)
 
     def embedding(self, x: Tensor) -> Tensor:
         """The projection; where attention pools, its values, out_proj and ln_post first."""
@@ -149,7 +162,7 @@ class OpenClipViT(Backbone):
 
     def pooled(self, x: Tensor) -> Tensor:
         """open_clip's pooling, which has ln_post in it."""
-        pooled, _ = self.visual._pool(x.to(self.weight.dtype))
+        pooled, _ = self.visual._pool(x.to(self.outer.dtype))
         embedded: Tensor = pooled if self.visual.proj is None else pooled @ self.visual.proj
         return embedded
 

@@ -80,7 +80,19 @@ class TimmViT(Backbone):
         return None
 
     @property
+    def blocks(self) -> nn.Module:
+        """All blocks."""
+        blocks: nn.Module = self._blocks
+        return blocks
+
+    @property
     def weight(self) -> Tensor:
+        """Of the last block's projection."""
+        weight: Tensor = self._blocks[-1].attn.proj.weight
+        return weight
+
+    @property
+    def outer(self) -> Tensor:
         """Of the first convolution."""
         weight: Tensor = self._trunk.patch_embed.proj.weight
         return weight
@@ -103,14 +115,13 @@ class TimmViT(Backbone):
         """CLS and registers as learned: (1, prefix, width)."""
         trunk = self._trunk
         found = [token for token in (trunk.cls_token, trunk.reg_token) if token is not None]
-        return torch.cat(found, 1) if found else self.weight.new_zeros(1, 0, self.width)
+        return torch.cat(found, 1) if found else self.outer.new_zeros(1, 0, self.width)
 
     def embed(self, pixels: Tensor, grid: tuple[int, int], rule: str) -> Tensor:
         """Patches, and tokens before them, with their positions, through norm_pre."""
         trunk = self._trunk
         # Not patch_embed itself, which refuses other sizes than the native one.
         patches = trunk.patch_embed.norm(trunk.patch_embed.proj(pixels).flatten(2).transpose(1, 2))
-        patches = patches.to(self.stream)
         if self.positions is None:
             x = stacked(patches, self._prefix())
         elif self._in_table:
@@ -161,7 +172,7 @@ class TimmViT(Backbone):
     def norm(self, x: Tensor) -> Tensor:
         """The trunk's norm, and fc_norm where it follows at once, as no attention pools."""
         trunk = self._trunk
-        tokens = self._normed(trunk.norm, x)
+        tokens = self._last_norm(trunk.norm, x)
         if trunk.attn_pool is None:
             tokens = trunk.fc_norm(tokens)
         return tokens
@@ -177,7 +188,7 @@ class TimmViT(Backbone):
     def pooled(self, x: Tensor) -> Tensor:
         """The pooling and projection of timm, then that of open_clip."""
         trunk = self._trunk
-        embedded: Tensor = self.visual.head(trunk.forward_head(self._normed(trunk.norm, x)))
+        embedded: Tensor = self.visual.head(trunk.forward_head(self._last_norm(trunk.norm, x)))
         return embedded
 
 

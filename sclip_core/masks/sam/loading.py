@@ -116,13 +116,13 @@ def load_sam(size: str, path: Path, device: torch.device, dtype: torch.dtype) ->
     sam.pixel_mean = torch.tensor([123.675, 116.28, 103.53]).view(mean.shape)
     sam.pixel_std = torch.tensor([58.395, 57.12, 57.375]).view(std.shape)
     sam.eval().requires_grad_(False).to(device)
+    cast(sam.image_encoder, sam.image_encoder.blocks, dtype)
     for part, kind in (
-        (sam.image_encoder, dtype),
         (sam.image_encoder.neck, torch.float32),
         (sam.mask_decoder, dtype),
         (sam.prompt_encoder, torch.float32),
     ):
-        cast(part, kind)
+        part.to(kind)
     return sam
 
 

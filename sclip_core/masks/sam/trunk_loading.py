@@ -78,7 +78,9 @@ def load_trunk(
             f"{spec.weights} does not fit {spec.name}: {first_mismatch(error)}"
         ) from None
     check_weights(state, spec.weights)
-    return SamTrunk(cast(encoder.requires_grad_(False).to(device), dtype))
+    encoder.requires_grad_(False).to(device)
+    cast(encoder, encoder.blocks, dtype)
+    return SamTrunk(encoder)
 
 
 def _built(spec: TrunkSpec) -> Any:
