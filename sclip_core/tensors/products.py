@@ -2,7 +2,8 @@
 
 On a CPU PyTorch multiplies float32 by MKL, which runs at half of an AMD processor's rate; oneDNN,
 which comes with PyTorch too, runs at nearly all of it. In bf16 PyTorch takes oneDNN itself, but
-its fused attention is made of many small products, which are fast with AMX alone.
+copies the bias into the result first, and its fused attention is made of many small products,
+which are fast with AMX alone.
 """
 
 from __future__ import annotations
@@ -52,24 +53,30 @@ def _by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
 
 def takes_onednn(x: Tensor) -> bool:
-    """Whether a product of ``x`` goes to oneDNN, which PyTorch would not choose."""
-    return x.dtype == torch.float32 and x.device.type == "cpu" and _prefers_onednn()
+    """Whether a product of ``x`` is asked of oneDNN itself, and not as PyTorch would."""
+    if x.device.type != "cpu" or not _has_onednn():
+        return False
+    return (x.dtype == torch.float32 and _is_slow_by_mkl()) or (
+        x.dtype == torch.bfloat16 and has_bf16()
+    )
 
 
 @cache
-def _prefers_onednn() -> bool:
+def _is_slow_by_mkl() -> bool:
     """Whether oneDNN multiplies float32 faster than MKL here: by the maker, never by a trial.
 
     A trial could choose otherwise tomorrow, and results would differ in their last digits. With
     ``MKL_CBWR`` somebody asks for MKL's rounding, and gets it.
     """
-    if "MKL_CBWR" in os.environ or not torch.backends.mkldnn.is_available() or not _is_amd():
-        return False
-    if not torch.backends.mkl.is_available():  # PyTorch multiplies by another library
-        return False
+    return "MKL_CBWR" not in os.environ and torch.backends.mkl.is_available() and _is_amd()
+
+
+@cache
+def _has_onednn() -> bool:
+    """Whether its operation can be called: it is no public one."""
     try:
         _by_onednn(torch.zeros(1, 1), torch.zeros(1, 1), None)
-    except (AttributeError, RuntimeError, TypeError):  # it is no public operation
+    except (AttributeError, RuntimeError, TypeError):
         return False
     return True
 

@@ -11,6 +11,7 @@ from sclip_core.encoder.positions import PositionTable
 from sclip_core.encoder.towers.backbone import Backbone, patches_of, stacked
 from sclip_core.tensors import Buffers, linear
 from sclip_core.tensors.half import normed
+from sclip_core.tensors.products import takes_onednn
 
 PLAIN = {"ResidualAttentionBlock"}
 
@@ -157,7 +158,9 @@ class OpenClipViT(Backbone):
         tower = self.visual
         if tower.attn_pool is not None:
             x = tower.ln_post(_value(tower.attn_pool.attn, x))
-        embedded: Tensor = x if tower.proj is None else x @ tower.proj
+        if tower.proj is None:
+            return x
+        embedded: Tensor = linear(x, tower.proj.T) if takes_onednn(x) else x @ tower.proj
         return embedded
 
     def pooled(self, x: Tensor) -> Tensor:
