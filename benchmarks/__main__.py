@@ -35,6 +35,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
         "sweep",
     ),
     "encoder_rows": ("encoder", "policies", "text"),
+    "start_rows": ("start",),
     "pipeline_rows": ("tuning", "cached", "memory", "prefect_share"),
     "mask_rows": ("masks",),
     "method_rows": ("methods", "methods-pass", "methods-memory"),

@@ -35,6 +35,8 @@ FOLDER = "prefect"  # below the artifacts
 MADE = "made"  # a file beside a database that a server has made
 TRIES = 3  # ports, of which another process may take one before the server does
 LONGEST = 200  # characters of a reason
+# python -m uvicorn, but that it seldom searches for garbage, of which its imports make none
+UVICORN = "import gc; gc.set_threshold(100_000, 50, 50); from uvicorn.main import main; main()"
 STOPPING = 5  # seconds that a server may take to end
 
 
@@ -288,7 +290,7 @@ def _process(port: int, said: IO[str]) -> subprocess.Popen[bytes]:
     serve = "--factory prefect.server.api.server:create_app --log-level error --lifespan on"
     place = ["--app-dir", str(Path(prefect.__file__).parents[1]), "--host", "127.0.0.1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *serve.split(), *place, "--port", str(port)],
+        [sys.executable, "-c", UVICORN, *serve.split(), *place, "--port", str(port)],
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",

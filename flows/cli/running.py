@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from flows import server
 from flows.cli.console import ConsoleReporter
+from flows.cli.garbage import search_as_usual
 from sclip_core.config import SEVERAL, Settings, UserError, printable
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def run_opened(runs: list[Run], direct: bool) -> list[Finished]:
     """Run the pipelines of runs that are open already; ``direct`` as of ``run_settings``."""
     from sclip_core.pipeline.pipeline import run_pipelines
 
+    search_as_usual()
     return run_pipelines(runs) if direct else _run_flow(runs)
 
 
