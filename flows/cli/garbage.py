@@ -1,12 +1,11 @@
 """Python's search for reference cycles, which takes a fifth of the time of large imports.
 
-A million objects are made while libraries are imported, and none of them is garbage; at the end of
-the process all are searched once more. Standard library only.
+A million objects are made while libraries are imported, and none of them is garbage. Standard
+library only.
 """
 
 from __future__ import annotations
 
-import atexit
 import gc
 
 SELDOM = 100_000, 50, 50  # objects between two searches of the young, and how many of these
@@ -14,9 +13,8 @@ _usual = gc.get_threshold()
 
 
 def search_seldom() -> None:
-    """Search seldom until ``search_as_usual``, and not at the end of the process."""
+    """Search seldom until ``search_as_usual``."""
     gc.set_threshold(*SELDOM)
-    atexit.register(gc.freeze)
 
 
 def search_as_usual() -> None:
