@@ -50,6 +50,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "explore_rows": ("explore",),
     "gpu_rows": ("gpu",),
     "gpu_mask_rows": ("gpu-masks",),
+    "gpu_more_rows": ("gpu-more",),
 }
 
 

@@ -1,7 +1,8 @@
 """A whole ``sclip run`` in a process of its own, which records its times and its memory.
 
 ``python -m benchmarks.processes FILE run ...`` is ``sclip run ...``, with what it took in FILE.
-This module imports nothing large at its top, which would count as the measured command's memory.
+This module imports nothing large at its top, which would count as the measured command's memory,
+and nothing that asks for a call when the process ends: it shall end as the command does.
 """
 
 from __future__ import annotations
@@ -18,7 +19,6 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 WARM = "SCLIP_BENCH_WARM"  # if set, the kernels are loaded before the clock starts
@@ -132,6 +132,8 @@ def sclip_run(target: Path, settings: Mapping[str, object], direct: bool, **env:
 @contextmanager
 def recorded(owner: object, name: str) -> Iterator[list[Call]]:
     """The calls of a function of a module or a class, as they end."""
+    from unittest.mock import patch  # which asks for a call when the process ends
+
     calls: list[Call] = []
     function = getattr(owner, name)
 
