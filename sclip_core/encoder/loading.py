@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -185,6 +186,7 @@ def load_model(spec: ModelSpec, device: torch.device) -> Any:
         UserError: open_clip cannot build the config; the file is corrupt, of another architecture,
             or holds pickled code.
     """
+    import_module("open_clip")  # not within what changes how tensors are made
     if spec.pretrained == UNTRAINED:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -315,6 +317,7 @@ def meta_tower(name: str, config: dict[str, Any]) -> Any:
     """
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     image_only = {"embed_dim": config["embed_dim"], "vision_cfg": vision, "text_cfg": SMALLEST_TEXT}
+    import_module("open_clip")  # whose own tensors are no meta ones
     with torch.device("meta"):
         return _build(name, image_only).visual
 
