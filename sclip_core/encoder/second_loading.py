@@ -12,6 +12,7 @@ import logging
 import os
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -160,6 +161,7 @@ def _built(name: str, kind: str, config: dict[str, Any]) -> Any:
     Raises:
         UserError: timm cannot build it, or it is no plain ViT.
     """
+    import_module("timm")  # whose own tensors are no meta ones
     try:
         with torch.device("meta"):
             if kind == "timm":
