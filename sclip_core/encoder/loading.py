@@ -30,6 +30,7 @@ from sclip_core.encoder.pixels import MEAN, STD
 from sclip_core.encoder.pretrained import find_tag, weights_of
 from sclip_core.encoder.towers import Facts, backbone_of
 from sclip_core.tensors import one_line
+from sclip_core.tensors.undrawn import Undrawn
 
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
@@ -180,10 +181,13 @@ def load_model(spec: ModelSpec, device: torch.device) -> Any:
         UserError: open_clip cannot build the config; the file is corrupt, of another architecture,
             or holds pickled code.
     """
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        model = _build(spec.name, spec.config)
-    if spec.pretrained != UNTRAINED:
+    if spec.pretrained == UNTRAINED:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            model = _build(spec.name, spec.config)
+    else:
+        with Undrawn():  # every weight comes from the file
+            model = _build(spec.name, spec.config)
         fill(model, spec.weights, spec.name)
     return model.eval().requires_grad_(False).to(device)
 
