@@ -1,6 +1,6 @@
 """The table of goals: what was asked for, what was measured, what the machine would need at least.
 
-python -m benchmarks [--only NAME...] [--json FILE] [--quick]
+python -m benchmarks [--only NAME...] [--json FILE] [--compare FILE] [--quick]
 
 Each row is printed and written as soon as it is measured: stopping the command loses none of them.
 """
@@ -21,7 +21,9 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from benchmarks.comparing import Old, compared, differences, left_out
 from benchmarks.measure import Registry, Row, machine
+from sclip_core.config import UserError
 from sclip_core.store.files import write_whole
 
 FILES = {  # the entries of each file, in order; a file is imported for its own entries alone
@@ -35,6 +37,8 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
         "sweep",
     ),
     "encoder_rows": ("encoder", "policies", "text"),
+    "start_rows": ("start",),
+    "whole_rows": ("whole",),
     "pipeline_rows": ("tuning", "cached", "memory", "prefect_share"),
     "mask_rows": ("masks",),
     "method_rows": ("methods", "methods-pass", "methods-memory"),
@@ -46,6 +50,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
     "explore_rows": ("explore",),
     "gpu_rows": ("gpu",),
     "gpu_mask_rows": ("gpu-masks",),
+    "gpu_more_rows": ("gpu-more",),
 }
 
 
@@ -106,15 +111,21 @@ def write_rows(target: Path, quick: bool, rows: Sequence[Row]) -> None:
     write_whole(target, lambda path: path.write_text(text, "utf-8"))
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Measure, print and write each row.
+def print_comparison(console: Console, old: Old, rows: Sequence[Row], quick: bool) -> None:
+    """Print old and new figures of the rows that both have, and what else differs."""
+    console.print(f"against {old.path}, new / old:")
+    for line in differences(old, machine(), quick):
+        console.print(f"  NOT THE SAME {line}")
+    table = Table.grid(padding=(0, 2, 0, 0))
+    for name, before, now, ratio in compared(old, rows):
+        table.add_row(f"  {name}", before, now, ratio)
+    console.print(table)
+    for line in left_out(old, rows):
+        console.print(f"  {line}")
 
-    Args:
-        arguments: of the command line; None: those of this process.
 
-    Returns:
-        1 if a row failed, 130 if Ctrl-C was pressed, else 0, whether or not the goals are met.
-    """
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The options of the command line."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks",
         description=__doc__,
@@ -122,8 +133,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("--only", nargs="+", choices=REGISTRY, metavar="NAME", help="these rows")
     parser.add_argument("--json", type=Path, default=Path("artifacts/bench.json"), metavar="FILE")
+    parser.add_argument("--compare", type=Path, metavar="FILE", help="of an earlier call")
     parser.add_argument("--quick", action="store_true", help="tiny sizes, only to try the code")
-    options = parser.parse_args(arguments)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Measure, print and write each row.
+
+    Args:
+        arguments: of the command line; None: those of this process.
+
+    Returns:
+        1 if a row failed, 2 if there is nothing to compare with, 130 if Ctrl-C was pressed, else 0,
+        whether or not the goals are met.
+    """
+    options = options_of(arguments)
+    try:  # before the file is written, which may be the same
+        old = Old.read(options.compare) if options.compare else None
+    except UserError as error:
+        print(f"python -m benchmarks: {error}", file=sys.stderr)
+        return 2
     if options.quick:  # with tiny tensors on a busy machine, several threads are 100 times slower
         torch.set_num_threads(1)
     width = None if sys.stdout.isatty() else LOG_WIDTH
@@ -140,9 +170,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         kept = f"; {len(rows)} rows are in {options.json}" if rows else ""
         console.print(f"stopped{kept}")
-        return 130
-    console.print(f"written to {options.json}")
-    return int(any("error" in row.detail for row in rows))
+        code = 130
+    else:
+        console.print(f"written to {options.json}")
+        code = int(any("error" in row.detail for row in rows))
+    if old and rows:
+        print_comparison(console, old, rows, options.quick)
+    return code
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """A whole ``sclip run`` in a process of its own, which records its times and its memory.
 
 ``python -m benchmarks.processes FILE run ...`` is ``sclip run ...``, with what it took in FILE.
-This module imports nothing large at its top, which would count as the measured command's memory.
+This module imports nothing large at its top, which would count as the measured command's memory,
+and nothing that asks for a call when the process ends: it shall end as the command does.
 """
 
 from __future__ import annotations
@@ -11,17 +12,17 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 ROOT = Path(__file__).parents[1]
 WARM = "SCLIP_BENCH_WARM"  # if set, the kernels are loaded before the clock starts
+PHASES = "SCLIP_BENCH_PHASES"  # if set, what each thread does is recorded
 TAIL = 2000  # characters of the error output of a process that failed
 
 Span = tuple[float, float]  # beginning and end on the monotonic clock, which all processes share
@@ -45,6 +46,8 @@ class Probe:
     computed: dict[str, int]  # rows, by stage
     imports_mb: float  # resident memory before the run
     peak_mb: float  # the highest resident memory of this process, without Prefect's server
+    segments: Sequence[Sequence[Any]] = ()  # of ``phases.Segment``, where they were recorded
+    ready: float = 0.0  # the moment at which what is recorded was imported
 
     def wall_s(self) -> float:
         """The whole process: Python's start, imports, Prefect's start and end."""
@@ -129,6 +132,8 @@ def sclip_run(target: Path, settings: Mapping[str, object], direct: bool, **env:
 @contextmanager
 def recorded(owner: object, name: str) -> Iterator[list[Call]]:
     """The calls of a function of a module or a class, as they end."""
+    from unittest.mock import patch  # which asks for a call when the process ends
+
     calls: list[Call] = []
     function = getattr(owner, name)
 
@@ -148,7 +153,17 @@ def main(target: str, *arguments: str) -> int:
     Args:
         target: the file to write.
         *arguments: of ``sclip``.
+
+    Returns:
+        Its exit code. The process ends as the command's own does.
     """
+    from flows.signals import Watch
+
+    with Watch(sys._getframe(), own_process=True) as watch:
+        return watch.done(_measured(target, arguments))
+
+
+def _measured(target: str, arguments: Sequence[str]) -> int:
     from benchmarks.measure import status_mb
     from flows import cli
     from flows.cli import console, running
@@ -158,11 +173,18 @@ def main(target: str, *arguments: str) -> int:
     if os.environ.get(WARM):
         load_kernels()
     imports_mb = status_mb("VmRSS")
+    segments: Sequence[Any] = ()
     with (
+        ExitStack() as watching,
         recorded(running, "run_settings") as run,
         recorded(Run, "check") as checked,
         recorded(console.ConsoleReporter, "finish") as finished,
     ):
+        if os.environ.get(PHASES):
+            from benchmarks.phases import watched
+
+            segments = watching.enter_context(watched()).segments
+        ready = time.perf_counter()
         code = cli.main(arguments)
     if code == 0:
         outcomes = [call.arguments[1] for call in finished]
@@ -173,6 +195,8 @@ def main(target: str, *arguments: str) -> int:
             "computed": {outcome.stage: outcome.computed for outcome in outcomes},
             "imports_mb": imports_mb,
             "peak_mb": status_mb("VmHWM"),  # getrusage would include the parent's peak
+            "segments": segments,
+            "ready": ready,
         }
         Path(target).write_text(json.dumps(found), "utf-8")
     return code

@@ -58,6 +58,7 @@ class Watch:
         self._held_back: float | None = None  # since when
         self._before: dict[int, Any] = {}
         self._hook = sys.unraisablehook
+        self._code: int | None = None  # of the process, once the command is done
 
     def __enter__(self) -> Watch:
         """Handle the signals that are neither ignored nor handled by anyone else."""
@@ -68,7 +69,8 @@ class Watch:
             self._hook, sys.unraisablehook = sys.unraisablehook, self._unraisable
             Watch.current = self
             if self._own_process:  # registered first, it is called last
-                atexit.register(self._ignore)
+                first = not atexit._ncallbacks()
+                atexit.register(self._leave if first else self._ignore)
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -85,6 +87,25 @@ class Watch:
         """Ignore signals, so that none changes the exit code while the interpreter shuts down."""
         for number in self._before:
             signal.signal(number, signal.SIG_IGN)
+
+    def done(self, code: int) -> int:
+        """Take note of the exit code of the command, and return it."""
+        self._code = code
+        return code
+
+    def _leave(self) -> None:
+        """End the process when all others who asked for it have cleaned up.
+
+        What is left to Python is to free a million objects of PyTorch's and others', one by one,
+        which takes one or two seconds and keeps nothing.
+        """
+        self._ignore()
+        if self._code is None:  # an error that Python has to show
+            return
+        with suppress(OSError, ValueError):  # which Python then says itself
+            for stream in (sys.stdout, sys.stderr):
+                stream.flush()
+            os._exit(self._code)
 
     def work(self) -> None:
         """Note that from now on there may be something to keep."""

@@ -31,17 +31,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with watch:
             try:
-                return _run(arguments, watch)
+                return watch.done(_run(arguments, watch))
             except BaseException as stop:
                 if not _stops(stop):
                     raise
                 _say(STOPPED)
-                return watch.exit_code(stop)
+                return watch.done(watch.exit_code(stop))
     except KeyboardInterrupt as again:  # while the message about the first was printed
-        return watch.exit_code(again)
+        return watch.done(watch.exit_code(again))
 
 
 def _run(arguments: Sequence[str] | None, watch: Watch) -> int:
+    from flows.cli.garbage import search_seldom
+
+    if watch.own_process:
+        search_seldom()
     from flows.cli.exits import execute
 
     watch.work()

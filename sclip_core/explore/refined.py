@@ -65,18 +65,15 @@ def watching(refiner: Refiner, steps: int, task: Task) -> Iterator[None]:
     if not steps or not backends.decides_by_numba(refiner.features.device):
         yield
         return
+    from sclip_core.segmentation.backends.numba_decision import passes
     from sclip_core.segmentation.backends.numba_jit import watched
-    from sclip_core.segmentation.backends.numba_pamr import queries_at_once, row_blocks
 
     (height, width), dilations = refiner.geometry.original, refiner.protocol.pamr_dilations
-    queries = len(refiner.embeddings)
-    at_once = queries_at_once(height, width, dilations, queries)
-    blocks = len(list(row_blocks(height, width, steps, dilations, at_once)))
-    total = blocks * (1 + -(-queries // at_once) * (1 + steps))
-    passes = count()
+    total = passes(height, width, steps, dilations, len(refiner.embeddings))
+    done = count()
 
     def between() -> None:
-        task.progress(min(next(passes), total - 1), total, WHAT)
+        task.progress(min(next(done), total - 1), total, WHAT)
 
     with watched(between):
         yield

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import sys
 from dataclasses import replace
 
 import cv2
@@ -19,7 +20,7 @@ from benchmarks.pipeline_rows import (
     tuning_row,
     tuning_rows,
 )
-from benchmarks.processes import Probe, sclip_run
+from benchmarks.processes import ROOT, Probe, sclip_run
 from benchmarks.workplace import PHOTOGRAPHS, Workplace, random_clip
 from sclip_core.config import STAGES, resolve
 from sclip_core.encoder import find_model
@@ -155,3 +156,10 @@ def test_quick_rows(rows):
     for told in row.detail.get("flow", []):
         assert told["prefect_start_s"] > 0.1
         assert 0 < told["work_s"] < told["wall_s"] - told["prefect_start_s"]
+
+
+def test_a_measured_process_ends_as_the_command_does():
+    """Whatever asks for a call at the end before the command does keeps Python from a quick end."""
+    code = "import atexit, benchmarks.processes; print(atexit._ncallbacks())"
+    command = [sys.executable, "-c", code]
+    assert subprocess.run(command, cwd=ROOT, capture_output=True, text=True).stdout == "0\n"

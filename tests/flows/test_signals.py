@@ -73,7 +73,7 @@ class TestImports:
         return write
 
     @pytest.mark.parametrize("number", [INT, TERM])
-    @pytest.mark.parametrize("module", ["cyclopts", "zarr"])  # of the command itself, of a stage
+    @pytest.mark.parametrize("module", ["cyclopts", "torch"])  # of the command itself, of a stage
     def test_ends_within_seconds(self, slow, tmp_path, small, number, module):
         reached = slow(module)
         words = ["run", "--direct", *flags(small, tmp_path / "artifacts")]
@@ -287,3 +287,48 @@ def test_a_flow(own, tmp_path):
     assert not [line for line in said if "Traceback" in line]
     assert len(ledger_ids(root, "dense_features")) == 3
     assert 1 <= len(ledger_ids(root, "refine")) < 3  # the image that it was at
+
+
+class TestEnd:
+    """The command's own process ends without freeing what a large interpreter holds."""
+
+    BODY = """
+import atexit, sys
+import flows.cli as cli
+
+class Freed:
+    def __del__(self):
+        sys.stdout.write("freed ")
+
+def run(arguments, watch):
+    kept = Freed()
+    kept.itself = kept  # Python frees it when it shuts down
+    atexit.register(lambda: print("handler", end=" "))
+    print("done", end=" ")
+    {ending}
+
+cli._run = run
+{before}
+sys.exit(cli.main())
+"""
+
+    def ended(self, ending: str, before: str = "") -> tuple[int, str, str]:
+        body = self.BODY.format(ending=ending, before=before)
+        command = [sys.executable, "-c", body]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        found = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=60)
+        return found.returncode, found.stdout, found.stderr
+
+    def test_handlers_run_and_output_is_written(self):
+        assert self.ended("return 3") == (3, "done handler ", "")
+
+    def test_whoever_came_before_is_called_too(self):
+        """Such as a tool that measures coverage: Python then shuts down as ever."""
+        before = "atexit.register(lambda: print('before', end=' '))"
+        code, out, _ = self.ended("return 3", before)
+        assert (code, out) == (3, "done handler before freed ")
+
+    def test_an_error_is_shown(self):
+        code, out, err = self.ended("raise RuntimeError('odd')")
+        assert (code, out.split()[:2]) == (1, ["done", "handler"])
+        assert err.endswith("RuntimeError: odd\n")

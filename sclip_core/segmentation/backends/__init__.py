@@ -3,7 +3,7 @@
 =================  ======================  ======================================
 device             PAMR                    labels (``Refiner.labels_at``)
 =================  ======================  ======================================
-CPU with Numba     ``numba_pamr.pamr``     ``numba_decision.decisions``
+CPU with Numba     ``numba_lattice.pamr``  ``numba_decision.decisions``
 CUDA with Triton   ``triton_pamr.pamr``    ``decision.decisions``
 any other          ``pamr.portable_pamr``  ``decision.decisions``
 =================  ======================  ======================================
@@ -31,9 +31,9 @@ _compiling = threading.Lock()
 def fast_pamr(device: torch.device) -> PamrFunction | None:
     """The implementation of PAMR for a device; None: the portable one."""
     if decides_by_numba(device):
-        from sclip_core.segmentation.backends import numba_pamr
+        from sclip_core.segmentation.backends import numba_lattice
 
-        return numba_pamr.pamr
+        return numba_lattice.pamr
     if device.type == "cuda":
         from sclip_core.segmentation.backends import triton_pamr  # Triton is slow to import
 

@@ -20,11 +20,21 @@ from sclip_core.config import Protocol
 from sclip_core.segmentation.backends.numba_decision_kernels import (
     LANES,
     RunningArgmax,
+    decide_refined_rows,
     decide_rows,
     step_and_decide_rows,
 )
 from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
+from sclip_core.segmentation.backends.numba_lattice import (
+    LEAST,
+    PHASES,
+    WeightedLattice,
+    lattice_blocks,
+    suits,
+    task_of,
+)
 from sclip_core.segmentation.backends.numba_pamr import (
+    CHUNK,
     WeightedImage,
     colours_of,
     queries_at_once,
@@ -88,13 +98,29 @@ def _passes(protocols: Sequence[Protocol], pixels: int) -> Iterator[list[Protoco
 
 
 def compile_kernels() -> None:
-    """Decide an image of 2×3 pixels, with and without PAMR: this compiles all kernels."""
+    """Decide images of a few pixels, with and without PAMR: this compiles all kernels."""
     rows, columns = (Taps.of(torch.eye(size)) for size in (2, 3))
     stitching = Stitching(np.zeros((2, 3, 1), np.float32), rows, columns)
     for steps in (0, 2):
         protocol = Protocol(pamr_steps=steps, pamr_dilations=(1,))
         image = torch.zeros(3, 2, 3) if steps else None
         NumbaDecision(stitching, image, np.zeros(1, np.int64), 1, protocol)()
+    least = Taps.of(torch.eye(2 * LEAST))
+    stitching = Stitching(np.zeros((2 * LEAST, 2 * LEAST, 1), np.float32), least, least)
+    protocols = [Protocol(pamr_steps=n, pamr_dilations=(LEAST, 2 * LEAST)) for n in (1, 2)]
+    image = torch.zeros(3, 2 * LEAST, 2 * LEAST)
+    for each in decisions(stitching, image, np.zeros(1, np.int64), 1, protocols):
+        each()
+
+
+def passes(height: int, width: int, steps: int, dilations: Sequence[int], queries: int) -> int:
+    """How many passes over rows or parts of an image PAMR takes at most, by one protocol."""
+    if suits(dilations, height, width):
+        blocks = len(list(lattice_blocks(height, width, steps, dilations, 0)))
+        return blocks * (1 + -(-queries // CHUNK) + PHASES - 1)
+    at_once = queries_at_once(height, width, dilations, queries)
+    blocks = len(list(row_blocks(height, width, steps, dilations, at_once)))
+    return blocks * (1 + -(-queries // at_once) * (1 + steps))
 
 
 class NumbaDecision:
@@ -204,6 +230,9 @@ class NumbaDecision:
         if not refined or self._image is None:
             return
         dilations, size = self._protocol.pamr_dilations, self._stitching.size
+        if suits(dilations, *size):
+            _accumulate_by_parts(self._image, candidates, dilations, refined)
+            return
         count = len(candidates.classes)
         at_once = queries_at_once(*size, dilations, count)
         for outer, inner in row_blocks(*size, refined[-1][0], dilations, at_once):
@@ -276,6 +305,58 @@ def _accumulate_refined(
             *candidates.part(chunk),
             running,
         )
+
+
+def _accumulate_by_parts(
+    image: Tensor,
+    candidates: Candidates,
+    dilations: Sequence[int],
+    stops: Sequence[tuple[int, RunningArgmax]],
+) -> None:
+    """Refine and decide, an image's lattice part by part."""
+    (height, width), count = candidates.stitching.size, len(candidates.classes)
+    steps, at_once = stops[-1][0], min(CHUNK, count)
+    kept = sorted({steps for steps, _ in stops}) if len(stops) > 1 else []
+    for outer, inner in lattice_blocks(height, width, steps, dilations, len(kept) * at_once):
+        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
+        rows = slice(outer.start + inner.start, outer.start + inner.stop)
+        parts = [(steps, running.part(rows)) for steps, running in stops]
+        chunks = [slice(k, min(k + at_once, count)) for k in range(0, count, at_once)]
+        if not kept:
+            decided = inner.start, parts[0][1]
+            weighted.refine(
+                [
+                    task_of(
+                        steps,
+                        candidates.part(chunk),
+                        stitched=candidates.stitching.part(outer, chunk),
+                        decided=decided,
+                    )
+                    for chunk in chunks
+                ]
+            )
+            continue
+        for chunk in chunks:
+            _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)
+
+
+def _keep_and_decide(
+    weighted: WeightedLattice,
+    candidates: Candidates,
+    outer: slice,
+    inner: slice,
+    chunk: slice,
+    kept: Sequence[int],
+    stops: Sequence[tuple[int, RunningArgmax]],
+) -> None:
+    """Refine a chunk of queries, keep it after some steps, decide each of these."""
+    part, shape = candidates.part(chunk), (outer.stop - outer.start, weighted.lattice.width)
+    values = np.empty((len(kept), *shape, chunk.stop - chunk.start), np.float32)
+    stitched = candidates.stitching.part(outer, chunk)
+    weighted.refine([task_of(kept[-1], part, stitched=stitched, kept=(kept, values))])
+    for steps, running in stops:
+        rows = values[kept.index(steps)], inner.start
+        on_rows(len(running.labels), decide_refined_rows, *rows, *part, running)
 
 
 def dominated(cosines: Floats) -> NDArray[np.bool_]:

@@ -72,14 +72,14 @@ def decide_rows(
     """Stitch and decide pixel by pixel; see ``stitch_rows`` and ``step_and_decide_rows``."""
     line = np.empty((cosines.shape[1], cosines.shape[2]), np.float32)
     pixel = np.empty((1, cosines.shape[2]), np.float32)
-    lanes, buffers = np.empty(LANES, np.float32), power_buffers(queries)
+    lanes, buffers = lanes_buffer(), power_buffers(queries)
     for y in range(first, last):
         mix_rows(cosines, rows, y, line)
         for x in range(running.labels.shape[1]):
             mix_columns(line, columns, x, pixel, 0)
-            _update_best(pixel, 0, classes, excluded, lanes, running, y, x)
+            update_best(pixel, 0, classes, excluded, lanes, running, y, x)
             if running.top.shape[1] > 0:
-                _update_total(pixel, 0, queries, running, y, x, buffers)
+                update_total(pixel, 0, queries, running, y, x, buffers)
 
 
 @compiled
@@ -112,17 +112,44 @@ def step_and_decide_rows(
         last: decided row to stop before.
     """
     row = np.empty((weights.shape[1], source.shape[2]), np.float32)
-    lanes, buffers = np.empty(LANES, np.float32), power_buffers(queries)
+    lanes, buffers = lanes_buffer(), power_buffers(queries)
     for y in range(first, last):
         step_row(source, weights, dilations, skipped + y, border, row, 0)
         for x in range(running.labels.shape[1]):
-            _update_best(row, x, classes, excluded, lanes, running, y, x)
+            update_best(row, x, classes, excluded, lanes, running, y, x)
             if running.top.shape[1] > 0:
-                _update_total(row, x, queries, running, y, x, buffers)
+                update_total(row, x, queries, running, y, x, buffers)
+
+
+@compiled
+def decide_refined_rows(
+    values: Array,
+    skipped: int,
+    queries: int,
+    classes: Array,
+    excluded: Array,
+    running: RunningArgmax,
+    first: int,
+    last: int,
+) -> None:
+    """Decide among logits (H, W, C) that are there; see ``step_and_decide_rows``."""
+    lanes, buffers = lanes_buffer(), power_buffers(queries)
+    for y in range(first, last):
+        row = values[skipped + y]
+        for x in range(running.labels.shape[1]):
+            update_best(row, x, classes, excluded, lanes, running, y, x)
+            if running.top.shape[1] > 0:
+                update_total(row, x, queries, running, y, x, buffers)
 
 
 @inlined
-def _update_best(
+def lanes_buffer() -> Array:
+    """Room for what is compared side by side."""
+    return np.empty(LANES, np.float32)
+
+
+@inlined
+def update_best(
     row: Array,
     at: int,
     classes: Array,
@@ -161,7 +188,7 @@ def _update_best(
 
 
 @inlined
-def _update_total(
+def update_total(
     row: Array,
     at: int,
     queries: int,

@@ -7,7 +7,7 @@ comparison is a vector. They work on a range of rows and hold no lock.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -91,6 +91,19 @@ def on_rows(height: int, kernel: Callable[..., None], *arguments: Any) -> None:
     edges = [height * k // threads for k in range(threads + 1)]
     futures = [_pool(threads).submit(kernel, *arguments, *rows) for rows in pairwise(edges)]
     for future in futures:
+        future.result()
+
+
+def all_of(calls: Sequence[Callable[[], None]]) -> None:
+    """Make calls that do not depend on one another, on PyTorch's threads."""
+    if between := _BETWEEN.get():
+        between()
+    threads = torch.get_num_threads()
+    if threads == 1:
+        for call in calls:
+            call()
+        return
+    for future in [_pool(threads).submit(call) for call in calls]:
         future.result()
 
 

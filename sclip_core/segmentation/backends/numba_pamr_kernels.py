@@ -35,12 +35,12 @@ def weigh_rows(image: Array, dilations: Array, weights: Array, first: int, last:
     buffers = power_buffers(count)
     for y in range(first, last):
         for x in range(image.shape[1]):
-            _gather(image, dilations, y, x, values)
-            _weigh(image, len(dilations), y, x, values, weights, buffers)
+            gather(image, dilations, y, x, values)
+            weigh(image, len(dilations), y, x, values, weights[y], x, buffers)
 
 
 @inlined
-def _gather(image: Array, dilations: Array, y: int, x: int, values: Array) -> None:
+def gather(image: Array, dilations: Array, y: int, x: int, values: Array) -> None:
     """The colours of a pixel's neighbours (3, 8·D); the image's border is repeated beyond it."""
     bottom, right = image.shape[0] - 1, image.shape[1] - 1
     n = 0
@@ -56,13 +56,14 @@ def _gather(image: Array, dilations: Array, y: int, x: int, values: Array) -> No
 
 
 @inlined_sum
-def _weigh(
+def weigh(
     image: Array,
     centres: int,
     y: int,
     x: int,
     values: Array,
     weights: Array,
+    at: int,
     buffers: tuple[Array, Array, Array],
 ) -> None:
     """Softmax over the neighbours of how alike they are, each channel in units of its deviation."""
@@ -70,7 +71,7 @@ def _weigh(
     count = values.shape[1]
     samples = np.float32(count + centres)
     for n in range(count):
-        weights[y, x, n] = 0.0
+        weights[at, n] = 0.0
     for c in range(3):
         centre = image[y, x, c]
         total = centres * centre
@@ -83,19 +84,19 @@ def _weigh(
         deviation = np.sqrt(np.float32(squares / (samples - np.float32(1))))
         share = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
         for n in range(count):
-            weights[y, x, n] -= abs(centre - values[c, n]) * share
-    highest = weights[y, x, 0]
+            weights[at, n] -= abs(centre - values[c, n]) * share
+    highest = weights[at, 0]
     for n in range(1, count):
-        highest = max(highest, weights[y, x, n])
+        highest = max(highest, weights[at, n])
     for n in range(count):
-        split_power((weights[y, x, n] - highest) * THIRD, n, mantissas, exponents)
+        split_power((weights[at, n] - highest) * THIRD, n, mantissas, exponents)
     total = np.float32(0)
     for n in range(count):
-        weights[y, x, n] = mantissas[n] * powers[n]
-        total += weights[y, x, n]
+        weights[at, n] = mantissas[n] * powers[n]
+        total += weights[at, n]
     share = np.float32(1) / total
     for n in range(count):
-        weights[y, x, n] *= share
+        weights[at, n] *= share
 
 
 @compiled
