@@ -15,9 +15,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from sclip_core.tensors import Buffers, linear
-
 from sclip_core.config.deferred import deferred
+from sclip_core.tensors import Buffers, linear
 
 open_clip = deferred("open_clip")
 KeysValues = tuple[Tensor, Tensor]  # of all tokens of all prompts, each (tokens, width)

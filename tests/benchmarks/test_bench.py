@@ -19,6 +19,8 @@ FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
 OF_COMMANDS = {*pipeline_rows.ROWS, *explore_rows.ROWS, *whole_rows.ROWS, *start_rows.ROWS}
 IN_PROCESS = [name for name in bench.REGISTRY if name not in OF_COMMANDS]
 SAID = (  # of every kind of row, something of its name
+    "encoder in bf16 on a CPU",
+    "labels in bf16 on a CPU",
     "features to labels",
     "function pamr",
     "without PAMR",
