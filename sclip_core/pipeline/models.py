@@ -22,6 +22,7 @@ from sclip_core.methods.method import Method
 from sclip_core.methods.networks import wrong_patch
 from sclip_core.store.digests import Digests
 from sclip_core.tensors.device import DTYPES, find_device, find_dtype
+from sclip_core.tensors.half import advice
 
 if TYPE_CHECKING:  # segment_anything is an extra, and only methods that read SAM need it
     from sclip_core.masks.sam.last_block import SamTrunk
@@ -70,6 +71,7 @@ class Models:
         self._second_specs: dict[tuple[str, str | None], SecondSpec] = {}
         self._sam_specs: dict[tuple[str, str | None], TrunkSpec] = {}
         self._lock = Lock()
+        self._advised = False
 
     @cached_property
     def spec(self) -> ModelSpec:
@@ -106,6 +108,14 @@ class Models:
             self.spec.weights,
             lambda: CLIP(self.spec, attention, device, self.dtype),
         )
+
+    def advise(self, device: torch.device) -> None:
+        """Say once what another dtype would save on a device, where it would save much."""
+        with self._lock:
+            said, self._advised = self._advised, True
+        line = None if said else advice(self._settings.dtype, device)
+        if line:
+            self._note(line)
 
     def second_spec(self, settings: Settings) -> SecondSpec:
         """The second network of a run's method, found but not loaded.

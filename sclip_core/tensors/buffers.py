@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from sclip_core.tensors.products import OUTPUT_AT_ONCE, linear, takes_onednn
+from sclip_core.tensors.products import linear, parts_of, takes_onednn
 
 KEPT_BYTES = 2**28  # of buffers that stay allocated between passes
 QUICK_GELU = 1.702  # x · sigmoid(1.702 x)
@@ -56,9 +56,8 @@ class Buffers:
         if self._reuse or rows.device.type != "cpu":
             hidden = self.activate(activation, self.linear("hidden", rows, up.weight, up.bias))
             return self.linear("out", hidden, down.weight, down.bias)
-        step = max(1, OUTPUT_AT_ONCE // (len(up.weight) * rows.element_size()))
         parts = []
-        for part in rows.split(step):
+        for part in parts_of(rows, len(up.weight)):
             hidden = self.activate(activation, linear(part, up.weight, up.bias))
             parts.append(linear(hidden, down.weight, down.bias))
         return torch.cat(parts) if len(parts) > 1 else parts[0]

@@ -38,12 +38,20 @@ def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """
     if not takes_onednn(x):
         return functional.linear(x, weight, bias)
-    step = max(1, OUTPUT_AT_ONCE // (x.element_size() * len(weight)))
-    rows = x.reshape(-1, x.shape[-1])
-    if len(rows) <= step:
+    parts = parts_of(x.reshape(-1, x.shape[-1]), len(weight))
+    if len(parts) == 1:
         return _by_onednn(x, weight, bias)
-    parts = torch.cat([_by_onednn(part, weight, bias) for part in rows.split(step)])
-    return parts.view(*x.shape[:-1], len(weight))
+    whole = torch.cat([_by_onednn(part, weight, bias) for part in parts])
+    return whole.view(*x.shape[:-1], len(weight))
+
+
+def parts_of(rows: Tensor, width: int) -> tuple[Tensor, ...]:
+    """Rows in parts, about equal, whose products of a width fit in ``OUTPUT_AT_ONCE``.
+
+    Equal, as a product of a few rows alone may be summed in another order than one of many.
+    """
+    count = -(-len(rows) * width * rows.element_size() // OUTPUT_AT_ONCE)
+    return rows.tensor_split(max(1, count))
 
 
 def _by_onednn(rows: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

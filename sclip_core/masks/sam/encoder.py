@@ -14,9 +14,9 @@ from typing import Any
 import torch
 from segment_anything.modeling.image_encoder import get_rel_pos
 from torch import Tensor
-from torch.nn.functional import pad, scaled_dot_product_attention
+from torch.nn.functional import pad
 
-from sclip_core.tensors import Buffers
+from sclip_core.tensors import Buffers, attend
 from sclip_core.tensors.half import normed, stream_dtype
 
 QUERIES_AT_ONCE = {"cpu": 512, "cuda": 4096}  # of a head; the scores of 512 take 8 MB
@@ -109,7 +109,7 @@ def _everywhere(attention: Any, qkv: Tensor) -> Tensor:
             k, v = (part.reshape(1, len(q), -1, depth) for part in (k, v))
             for top in range(0, height, step):
                 rows = slice(top, top + step)
-                part = scaled_dot_product_attention(
+                part = attend(
                     q[:, rows].reshape(1, len(q), -1, depth),
                     k,
                     v,
@@ -143,7 +143,7 @@ def _in_windows(attention: Any, qkv: Tensor, side: int) -> Tensor:
         of_rows = of_rows.reshape(3, -1, heads, side, side, depth)
         bias = _bias(*relative(attention, of_rows[0]))
         q, k, v = of_rows.flatten(3, 4)
-        part = scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=attention.scale)
+        part = attend(q, k, v, attn_mask=bias, scale=attention.scale)
         part = part.view(batch, -1, columns, heads, side, side, depth)
         mixed[:, some] = part.permute(0, 1, 4, 2, 5, 3, 6)
     whole = mixed.view(batch, height + below, width + beside, heads, depth)

@@ -21,6 +21,7 @@ from sclip_core.pipeline.sharing import SharingStage
 from sclip_core.pipeline.stage import Stage
 from sclip_core.store.arrays import ArrayTable, NewRow
 
+MANY = 100  # images for which it pays to tell of a faster way
 Taps = dict[Tap, Tensor]  # outputs of the tower's blocks, each (windows, 1+N, width)
 
 
@@ -159,7 +160,9 @@ class EncodingStage(SharingStage):
         self, ids: Iterable[str], others: Mapping[Stage, Set[str]], shard: int
     ) -> Iterator[tuple[Stage, list[NewRow]]]:
         """Encode images, as many at a time as fill a forward pass with windows."""
-        clip = self.run.models.clip(shard)
+        clip, ids = self.run.models.clip(shard), list(ids)
+        if len(ids) >= MANY:
+            self.run.models.advise(clip.device)
         together = [self, *(stage for stage, lacking in others.items() if lacking)]
         group: list[Windows] = []
         for _, windows in self.loaded(self.loader(clip, together), ids):
