@@ -37,6 +37,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
         "sweep",
     ),
     "encoder_rows": ("encoder", "policies", "text"),
+    "start_rows": ("start",),
     "whole_rows": ("whole",),
     "pipeline_rows": ("tuning", "cached", "memory", "prefect_share"),
     "mask_rows": ("masks",),

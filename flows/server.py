@@ -17,12 +17,9 @@ import warnings
 from collections.abc import Iterator, MutableMapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
-from sclip_core.config import UserError
-
-if TYPE_CHECKING:
-    from prefect.server.api.server import SubprocessASGIServer
+from sclip_core.config.errors import UserError
 
 DEFAULTS = {  # for a run in this process; what is set already stays
     "PREFECT_LOGGING_LEVEL": "CRITICAL",  # we report progress and faults ourselves
@@ -35,8 +32,12 @@ NO_PROXY = ("NO_PROXY", "no_proxy")
 OF_PREFECT = ("prefect", "httpx", "httpcore", "websockets", "sqlalchemy", "anyio", "h11")
 DIRECT = "or run the same stages without Prefect: --direct"
 FOLDER = "prefect"  # below the artifacts
+MADE = "made"  # a file beside a database that a server has made
 TRIES = 3  # ports, of which another process may take one before the server does
 LONGEST = 200  # characters of a reason
+# python -m uvicorn, but that it seldom searches for garbage, of which its imports make none
+UVICORN = "import gc; gc.set_threshold(100_000, 50, 50); from uvicorn.main import main; main()"
+STOPPING = 5  # seconds that a server may take to end
 
 
 def prepare(artifacts: Path) -> None:
@@ -114,15 +115,13 @@ def served(artifacts: Path) -> Iterator[None]:
         if url:
             yield
             return
-        # Nobody watches a server that lives as long as the run: it needs no heartbeats, for whose
-        # thread the flow's end would wait, up to a second.
-        ours = {
-            settings.PREFECT_HOME: _home(artifacts),
-            settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
-        }
-        with settings.temporary_settings(ours):
-            _start(_home(artifacts), settings.PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS)
-            yield
+        with settings.temporary_settings(_ours(artifacts)):
+            url_of_ours = _start(
+                _home(artifacts), settings.PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS
+            )
+            # as if it were the user's: looking for one of its own, Prefect would import its server
+            with settings.temporary_settings({settings.PREFECT_API_URL: url_of_ours}):
+                yield
     except Exception as error:
         reason = fault_of_prefect(error)
         if reason is None:
@@ -155,8 +154,83 @@ def _home(artifacts: Path) -> Path:
     return artifacts.absolute() / FOLDER / version("prefect")
 
 
-def _start(home: Path, patience: Any) -> None:
-    """Start our server where Prefect looks for the one of this process; wait until it answers.
+def _ours(artifacts: Path) -> dict[Any, Any]:
+    """Prefect's settings where the server is ours.
+
+    Nobody watches a server that lives as long as the run: it needs no heartbeats, for whose thread
+    the flow's end would wait, up to a second.
+    """
+    from prefect import settings
+
+    return {
+        settings.PREFECT_HOME: _home(artifacts),
+        settings.PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None,
+    }
+
+
+class Server:
+    """A process of Prefect's server, which ends with this process."""
+
+    current: Server | None = None
+
+    def __init__(self) -> None:
+        """Start the process; it takes seconds until it answers."""
+        self.port = _free_port()
+        self._said = tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace")  # noqa: SIM115
+        self.process = _process(self.port, self._said)
+        self._owner = os.getpid()
+        atexit.register(self.stop)
+
+    @property
+    def url(self) -> str:
+        """Of its API."""
+        return f"http://127.0.0.1:{self.port}/api"
+
+    @property
+    def runs(self) -> bool:
+        """Whether the process has not ended."""
+        return self.process.poll() is None
+
+    def reason(self) -> str:
+        """What it said last."""
+        self._said.seek(0)
+        return last_words(self._said.read())
+
+    def stop(self) -> None:
+        """End the process, unless this one is a fork of the one that began it."""
+        if os.getpid() != self._owner or not self.runs:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(timeout=STOPPING)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+
+
+def begin(artifacts: Path) -> None:
+    """Start our server, if the run needs one, and do not wait for it: much is imported meanwhile.
+
+    It is started where an earlier one has made its database alone: a mistake in the command's
+    input is then found before anything is written. What is wrong with Prefect is said later.
+
+    Args:
+        artifacts: of the run.
+    """
+    prepare(artifacts)
+    with suppress(UserError, OSError):
+        check_settings()
+        from prefect import settings
+
+        home = _home(artifacts)
+        if settings.PREFECT_API_URL.value() or not (home / MADE).is_file():
+            return
+        with settings.temporary_settings(_ours(artifacts)):
+            if Server.current is None and _is_ours(home):
+                Server.current = Server()
+
+
+def _start(home: Path, patience: Any) -> str:
+    """Start our server, unless it has been started already; gives its URL once it answers.
 
     Raises:
         UserError: it ended or did not answer in time.
@@ -164,34 +238,34 @@ def _start(home: Path, patience: Any) -> None:
     from sclip_core.store.files import writable_folder
 
     _reachable_by_clients()
-    loaded = sys.modules.get("prefect.server.api.server")
-    if loaded and loaded.SubprocessASGIServer().running:
-        return
+    begun = Server.current
+    if begun and _answers(begun, patience.value()):
+        return begun.url
     writable_folder(home)
     with _one_at_a_time(home):
         for attempt in range(TRIES):
-            port = _free_port()
-            with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
-                process = _process(port, said)
-                # It takes seconds to import, here as in the server, and so while that starts.
-                from prefect.server.api.server import SubprocessASGIServer
-
-                server = SubprocessASGIServer()
-                server.port, server.server_process = port, process
-                atexit.register(server.stop)
-                if _answers(server, patience.value()):
-                    server.running = True
-                    return
-                code = process.poll()
-                server.stop()
-                said.seek(0)
-                reason = last_words(said.read())
+            server = Server()
+            if _answers(server, patience.value()):
+                Server.current = server
+                if _is_ours(home):
+                    (home / MADE).touch()
+                return server.url
+            code = server.process.poll()
+            server.stop()
+            reason = server.reason()
             if "address already in use" not in reason or attempt == TRIES - 1:
                 break
     ended = (
         f"it ended with {code}" if code is not None else f"no answer in {patience.value():.0f} s"
     )
     raise UserError(f"Prefect's own server does not start ({reason or ended}): {_advice(home)}")
+
+
+def _is_ours(home: Path) -> bool:
+    """Whether the database of a server lies in its home, and not where a setting says."""
+    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
+
+    return str(home) in str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value())
 
 
 def _free_port() -> int:
@@ -202,9 +276,7 @@ def _free_port() -> int:
 
 
 def _advice(home: Path) -> str:
-    from prefect.settings import PREFECT_SERVER_DATABASE_CONNECTION_URL
-
-    if str(home) not in str(PREFECT_SERVER_DATABASE_CONNECTION_URL.value()):
+    if not _is_ours(home):
         return f"see PREFECT_SERVER_DATABASE_CONNECTION_URL, {DIRECT}"
     return f"delete its database in {home}, {DIRECT}"
 
@@ -218,7 +290,7 @@ def _process(port: int, said: IO[str]) -> subprocess.Popen[bytes]:
     serve = "--factory prefect.server.api.server:create_app --log-level error --lifespan on"
     place = ["--app-dir", str(Path(prefect.__file__).parents[1]), "--host", "127.0.0.1"]
     return subprocess.Popen(
-        [sys.executable, "-m", "uvicorn", *serve.split(), *place, "--port", str(port)],
+        [sys.executable, "-c", UVICORN, *serve.split(), *place, "--port", str(port)],
         env={
             **os.environ,
             "PREFECT_UI_ENABLED": "0",
@@ -232,19 +304,19 @@ def _process(port: int, said: IO[str]) -> subprocess.Popen[bytes]:
     )
 
 
-def _answers(server: SubprocessASGIServer, patience: float) -> bool:
+def _answers(server: Server, patience: float) -> bool:
     """Whether a server that is starting answers; False: it ended, or it takes too long."""
     import httpx
 
     end = time.monotonic() + patience
     with httpx.Client(trust_env=False, timeout=5) as client:
         while time.monotonic() < end:
-            if server.server_process is None or server.server_process.poll() is not None:
+            if not server.runs:
                 return False
             with suppress(httpx.HTTPError):
-                if client.get(f"{server.api_url}/health").status_code == 200:
+                if client.get(f"{server.url}/health").status_code == 200:
                     return True
-            time.sleep(0.1)
+            time.sleep(0.05)
     return False
 
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from sclip_core.config import ImageError, Protocol, UserError
+from sclip_core.config.lazy import by_module, lazy
 
 if TYPE_CHECKING:
+    from sclip_core.config import ImageError, Protocol, UserError
     from sclip_core.datasets import Vocabulary, read_image
     from sclip_core.encoder import TextBank
     from sclip_core.masks import Proposals
@@ -28,22 +29,18 @@ __all__ = [
     "read_image",
 ]
 
-_LAZY = {
-    "SCLIP": "sclip_core.model",
-    "Segmentation": "sclip_core.model",
-    "TextBank": "sclip_core.encoder",
-    "Vocabulary": "sclip_core.datasets",
-    "Proposals": "sclip_core.masks",
-    "propose_masks": "sclip_core.model",
-    "pamr": "sclip_core.segmentation",
-    "read_image": "sclip_core.datasets",
-}
-
-
-def __getattr__(name: str) -> Any:
-    """Import on first use: a command that needs no torch does not wait for it."""
-    if name not in _LAZY:
-        raise AttributeError(f"module 'sclip_core' has no attribute '{name}'")
-    import importlib
-
-    return getattr(importlib.import_module(_LAZY[name]), name)
+__getattr__ = lazy(
+    __name__,
+    by_module(
+        __name__,
+        {
+            "config.errors": "ImageError UserError",
+            "config.protocol": "Protocol",
+            "datasets": "Vocabulary read_image",
+            "encoder": "TextBank",
+            "masks": "Proposals",
+            "model": "SCLIP Segmentation propose_masks",
+            "segmentation": "pamr",
+        },
+    ),
+)

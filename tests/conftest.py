@@ -27,7 +27,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from sclip_core import SCLIP
 from sclip_core.config.places import ObjectPath
-from sclip_core.encoder import DenseEncoder, loading
+from sclip_core.encoder import DenseEncoder, zoo
 
 from .browser import browser  # noqa: F401  a fixture
 
@@ -73,7 +73,7 @@ def tokens_made_once() -> Iterator[None]:
         return made(context_length)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loading, "SimpleTokenizer", tokenizer)
+        patch.setattr(zoo, "simple_tokenizer", tokenizer)
         yield
 
 

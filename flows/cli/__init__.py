@@ -42,6 +42,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(arguments: Sequence[str] | None, watch: Watch) -> int:
+    from flows.cli.garbage import search_seldom
+
+    if watch.own_process:
+        search_seldom()
     from flows.cli.exits import execute
 
     watch.work()

@@ -12,8 +12,13 @@ from contextlib import suppress
 from cyclopts import CoercionError, CycloptsError, UnusedCliTokensError
 
 from flows.cli.commands import READ_ONLY, app
-from sclip_core.config import UserError, WorkerLostError, printable, refused_by_system
-from sclip_core.config.errors import shown
+from sclip_core.config.errors import (
+    UserError,
+    WorkerLostError,
+    printable,
+    refused_by_system,
+    shown,
+)
 from sclip_core.config.own_code import called_from_us, said
 from sclip_core.store.files import FULL
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from cyclopts import Parameter
 from cyclopts.validators import Number
 
+from flows.cli.garbage import search_as_usual
 from flows.cli.options import (
     Config,
     Pamr,
@@ -80,6 +81,7 @@ def explore(
     settings = only_one(settings_of(preset, config, pamr, slide, False, given))
 
     def ready(guard: Guard) -> None:
+        search_as_usual()
         if not guard.is_local:
             note(f"whoever has the address can use the page, also from elsewhere ({guard.names})")
         print(guard.address, flush=True)

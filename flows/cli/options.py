@@ -58,8 +58,11 @@ Preset = Annotated[
 ]
 
 
-def only_local(_: object, value: object) -> None:
-    """See that no path of a command is a URL: cyclopts calls it with every value.
+def refuse_urls(value: object) -> None:
+    """See that no path of a command is a URL.
+
+    Args:
+        value: of a parameter; a list has several.
 
     Raises:
         UserError: one is.

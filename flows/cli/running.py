@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from flows import server
 from flows.cli.console import ConsoleReporter
+from flows.cli.garbage import search_as_usual
 from sclip_core.config import SEVERAL, Settings, UserError, printable
 
 if TYPE_CHECKING:
@@ -34,10 +36,12 @@ def run_settings(
     Raises:
         UserError: what is wrong with the input; it shows before Prefect starts.
     """
+    several = [settings] if isinstance(settings, Settings) else list(settings)
+    if not direct:
+        server.begin(several[0].local_artifacts)
     from sclip_core.pipeline.run import Run
 
     reporter = reporter or ConsoleReporter()
-    several = [settings] if isinstance(settings, Settings) else list(settings)
     try:
         runs = Run.several(several, reporter)
         for run in runs:
@@ -53,6 +57,7 @@ def run_opened(runs: list[Run], direct: bool) -> list[Finished]:
     """Run the pipelines of runs that are open already; ``direct`` as of ``run_settings``."""
     from sclip_core.pipeline.pipeline import run_pipelines
 
+    search_as_usual()
     return run_pipelines(runs) if direct else _run_flow(runs)
 
 
@@ -92,14 +97,14 @@ def run_shards(datasets: Iterable[Sequence[Settings]], shard: str) -> int:
 
 def _run_flow(runs: list[Run]) -> list[Finished]:
     """Run the Prefect flow in this process, over runs that are open already."""
-    from sclip_core.segmentation.backends import warm_up
-
     artifacts = runs[0].settings.local_artifacts
     server.prepare(artifacts)
     server.check_settings()
     from flows import benchmark
 
-    if runs[0].models.device.type == "cpu":
+    if runs[0].models.device.type == "cpu" and not _have_labels(runs):
+        from sclip_core.segmentation.backends import warm_up
+
         warm_up()  # while Prefect's server starts
     token = benchmark.prepared.set(runs)
     try:
@@ -108,6 +113,16 @@ def _run_flow(runs: list[Run]) -> list[Finished]:
     finally:
         benchmark.prepared.reset(token)
     return finished if isinstance(finished, list) else [finished]
+
+
+def _have_labels(runs: list[Run]) -> bool:
+    """Whether all runs have label maps of earlier runs, so that most likely none is computed."""
+    from sclip_core.pipeline.pipeline import Pipeline
+
+    artifacts = [
+        Pipeline.of(run).refine.artifact for run in runs if "refine" in run.settings.stages
+    ]
+    return all(not each.in_objects and os.path.isdir(each.path) for each in artifacts)
 
 
 def _shown(several: Sequence[Settings]) -> dict[str, Any]:

@@ -1,28 +1,35 @@
 """Settings: the protocol, the table of benchmarks, the run, and the errors a user can mend."""
 
-from sclip_core.config.errors import (
-    ImageError,
-    UserError,
-    WorkerLostError,
-    printable,
-    refused_by_system,
-    unknown,
-)
-from sclip_core.config.geometry import Geometry
-from sclip_core.config.grid import (
-    CHEAP,
-    SEVERAL,
-    point_of,
-    resolve_several,
-    several_values,
-    unread,
-    usual_value,
-    value_text,
-)
-from sclip_core.config.protocol import Protocol, tables
-from sclip_core.config.roles import Role
-from sclip_core.config.settings import OF_MASKS, ROLES, Settings, resolve
-from sclip_core.config.stages import STAGE_SPECS, STAGES, StageSpec
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from sclip_core.config.lazy import by_module, lazy
+
+if TYPE_CHECKING:
+    from sclip_core.config.errors import (
+        ImageError,
+        UserError,
+        WorkerLostError,
+        printable,
+        refused_by_system,
+        unknown,
+    )
+    from sclip_core.config.geometry import Geometry
+    from sclip_core.config.grid import (
+        CHEAP,
+        SEVERAL,
+        point_of,
+        resolve_several,
+        several_values,
+        unread,
+        usual_value,
+        value_text,
+    )
+    from sclip_core.config.protocol import Protocol, tables
+    from sclip_core.config.roles import Role
+    from sclip_core.config.settings import OF_MASKS, ROLES, Settings, resolve
+    from sclip_core.config.stages import STAGE_SPECS, STAGES, StageSpec
 
 __all__ = [
     "CHEAP",
@@ -51,3 +58,20 @@ __all__ = [
     "usual_value",
     "value_text",
 ]
+
+__getattr__ = lazy(
+    __name__,
+    by_module(
+        __name__,
+        {
+            "errors": "ImageError UserError WorkerLostError printable refused_by_system unknown",
+            "geometry": "Geometry",
+            "grid": "CHEAP SEVERAL point_of resolve_several several_values unread usual_value "
+            "value_text",
+            "protocol": "Protocol tables",
+            "roles": "Role",
+            "settings": "OF_MASKS ROLES Settings resolve",
+            "stages": "STAGE_SPECS STAGES StageSpec",
+        },
+    ),
+)

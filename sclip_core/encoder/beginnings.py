@@ -11,11 +11,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor
 from torch.nn.functional import linear, scaled_dot_product_attention
 
+from sclip_core.config.deferred import deferred
+
+open_clip = deferred("open_clip")
 KeysValues = tuple[Tensor, Tensor]  # of all tokens of all prompts, each (tokens, width)
 TWO_WORDS = "x", "1"  # where their prompts part, a template's beginning ends
 

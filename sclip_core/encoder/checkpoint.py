@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from open_clip.model import convert_to_custom_text_state_dict
 from torch import Tensor
 
 from sclip_core.config import UserError
+from sclip_core.config.deferred import deferred
 from sclip_core.encoder.hugging_face import converted, is_of_transformers
 from sclip_core.tensors import check_weights, first_mismatch, read_state
 
+open_clip = deferred("open_clip")
 NOT_WEIGHTS = {
     "input_resolution",  # three numbers and a mask that archives keep as buffers
     "context_length",
@@ -55,7 +56,7 @@ def _as_named_in(model: Any, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """The weights under the model's names for them, and in its shapes."""
     state = {name: value for name, value in state.items() if name not in NOT_WEIGHTS}
     if "positional_embedding" in state and not hasattr(model, "positional_embedding"):
-        state = convert_to_custom_text_state_dict(state)
+        state = open_clip.model.convert_to_custom_text_state_dict(state)
     if model.logit_bias is not None:
         state.setdefault("logit_bias", torch.zeros(()))
     for name in {"logit_scale", "logit_bias"} & set(state):  # one number, with or without an axis

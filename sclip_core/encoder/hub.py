@@ -7,11 +7,11 @@ import re
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 
 from sclip_core.config import UserError
 from sclip_core.config.network import fault_within
+from sclip_core.encoder import zoo
 
 PREFIX = "hf-hub:"
 CONFIG = "open_clip_config.json"
@@ -53,8 +53,8 @@ def tokenizer_fault(named: str) -> str | None:
 
 def tag_of(repository: str) -> tuple[str, str] | None:
     """Open_clip's name and tag of a repository's weights; None: it has none."""
-    for name, tag in open_clip.list_pretrained():
-        where = str(open_clip.get_pretrained_cfg(name, tag).get("hf_hub") or "")
+    for name, tag in zoo.list_pretrained():
+        where = str(zoo.get_pretrained_cfg(name, tag).get("hf_hub") or "")
         if where.rstrip("/").lower() == repository.lower():
             return name, tag
     return None

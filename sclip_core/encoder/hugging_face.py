@@ -7,13 +7,13 @@ from collections import ChainMap
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
 from sclip_core.config.json_file import read_json
+from sclip_core.encoder import zoo
 
 CONFIG = "config.json"
 ACTIVATIONS = {"quick_gelu": True, "gelu": False}  # and whether it is QuickGELU
@@ -189,8 +189,8 @@ def differences(config: dict[str, Any], other: dict[str, Any]) -> list[str]:
 
 def named_alike(config: dict[str, Any]) -> str | None:
     """The open_clip model of a config's architecture and activation; None: there is none."""
-    for name in open_clip.list_models():
-        known = open_clip.get_model_config(name)
+    for name in zoo.list_models():
+        known = zoo.get_model_config(name) or {}
         alike = bool(known.get("quick_gelu")) == bool(config.get("quick_gelu"))
         if alike and _is_plain(known) and not differences(known, config):
             return str(name)

@@ -10,17 +10,19 @@ import copy
 import difflib
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import open_clip
 import torch
-from open_clip.factory import HFTokenizer, SimpleTokenizer
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.deferred import deferred
 from sclip_core.config.json_file import read_json
 from sclip_core.config.paths import local
+from sclip_core.encoder import zoo
 from sclip_core.encoder.checkpoint import fill
 from sclip_core.encoder.hub import PREFIX, hub_config, is_repository, tag_of, tokenizer_fault
 from sclip_core.encoder.hugging_face import config_of, is_clip_config
@@ -32,12 +34,15 @@ from sclip_core.encoder.towers import Facts, backbone_of
 from sclip_core.tensors import one_line
 from sclip_core.tensors.undrawn import Undrawn
 
+open_clip = deferred("open_clip")
 WEIGHT_SUFFIXES = {".safetensors", ".pt", ".pth", ".bin", ".ckpt"}
 EMBEDDED = "sclip-demo"  # comes with the package, trained on drawn scenes
 EMBEDDED_TAG = "scenes"
 UNTRAINED = "none"  # in place of a tag
 EMBEDDED_FILES = Path(__file__).parents[1] / "demo" / "sclip_demo"
 FETCH_TOKENIZER = "fetch it on a machine with a network, or take a model with CLIP's own tokenizer"
+# What open_clip's own ViTs are told by: with other keys, the tower is built to see what it is.
+OF_PLAIN_VIT = {"image_size", "layers", "width", "patch_size", "head_width", "mlp_ratio"}
 SMALLEST_TEXT = {"vocab_size": 1, "width": 1, "heads": 1, "layers": 1}
 
 
@@ -148,7 +153,7 @@ def _of_file(
         UserError: the weights are known to be another model's; the image tower gives no dense
             features.
     """
-    is_listed = config == open_clip.get_model_config(name)
+    is_listed = config == zoo.get_model_config(name)
     tower = _facts(name, config)
     config["vision_cfg"]["patch_size"] = tower.patch
     notes, origin = settle(name, config, path, digest)
@@ -181,6 +186,7 @@ def load_model(spec: ModelSpec, device: torch.device) -> Any:
         UserError: open_clip cannot build the config; the file is corrupt, of another architecture,
             or holds pickled code.
     """
+    import_module("open_clip")  # not within what changes how tensors are made
     if spec.pretrained == UNTRAINED:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
@@ -203,7 +209,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
     options = text.get("tokenizer_kwargs") or {}
     named = text.get("hf_tokenizer_name")
     if not named:
-        return SimpleTokenizer(context_length=context, **options)
+        return zoo.simple_tokenizer(context_length=context, **options)
     fault = tokenizer_fault(named)
     if fault:
         raise UserError(
@@ -211,7 +217,7 @@ def load_tokenizer(spec: ModelSpec) -> Any:
         )
     mode = text.get("tokenizer_mode")
     try:
-        return HFTokenizer(named, context_length=context, tokenizer_mode=mode, **options)
+        return zoo.hub_tokenizer(named, context_length=context, tokenizer_mode=mode, **options)
     except Exception as error:  # no transformers, no network, no such tokenizer
         raise UserError(
             f"{spec.name} needs the tokenizer '{named}', which cannot be loaded "
@@ -229,16 +235,16 @@ def _architecture(model: str) -> tuple[str, dict[str, Any], Path | None]:
     if model == EMBEDDED:
         return EMBEDDED, _read_config(EMBEDDED_FILES.with_suffix(".json")), None
     name = model.replace("/", "-").replace("@", "-").removesuffix("px")
-    if name not in open_clip.list_models():
+    if name not in zoo.list_models():
         config_file = config_in(path) if os.path.isdir(path) else None
         if config_file is not None:
             return path.absolute().name, _read_config(config_file), config_file
-        plain = [n for n in open_clip.list_models() if n.startswith(("ViT-", "RN"))]
+        plain = [n for n in zoo.list_models() if n.startswith(("ViT-", "RN"))]
         spelt = difflib.get_close_matches(name.lower(), [n.lower() for n in plain], cutoff=0.75)
         if is_repository(model) and not spelt:
             raise _repository_of_hub(model)
         raise unknown("model", model, [*plain, EMBEDDED])
-    config: dict[str, Any] = open_clip.get_model_config(name)
+    config: dict[str, Any] = zoo.get_model_config(name) or {}
     return name, config, None
 
 
@@ -282,7 +288,7 @@ def _as_path(pretrained: str) -> Path | None:
     Raises:
         UserError: it is a path, and neither a file nor a folder with weights.
     """
-    tags = {EMBEDDED_TAG, *(tag for _, tag in open_clip.list_pretrained())}
+    tags = {EMBEDDED_TAG, *(tag for _, tag in zoo.list_pretrained())}
     if pretrained.lower().replace("-", "_") in tags:  # as open_clip compares them
         return None
     path = Path(local(pretrained)).expanduser()
@@ -311,12 +317,18 @@ def meta_tower(name: str, config: dict[str, Any]) -> Any:
     """
     vision = {**config["vision_cfg"], "timm_model_pretrained": False}
     image_only = {"embed_dim": config["embed_dim"], "vision_cfg": vision, "text_cfg": SMALLEST_TEXT}
+    import_module("open_clip")  # whose own tensors are no meta ones
     with torch.device("meta"):
         return _build(name, image_only).visual
 
 
 def _facts(name: str, config: dict[str, Any]) -> Facts:
     """What is known of an image tower that gives dense features."""
+    vision = config["vision_cfg"]
+    is_listed = name == EMBEDDED or config == zoo.get_model_config(name)
+    if is_listed and vision.keys() <= OF_PLAIN_VIT and isinstance(vision.get("layers"), int):
+        with suppress(KeyError):
+            return Facts(vision["patch_size"], vision["layers"], vision["width"], 1, "")
     return backbone_of(meta_tower(name, config), name).facts
 
 

@@ -11,15 +11,13 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
-from open_clip.constants import OPENAI_DATASET_MEAN as OPENAI_MEAN
-from open_clip.constants import OPENAI_DATASET_STD as OPENAI_STD
-
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
 from sclip_core.config.json_file import read_json
+from sclip_core.encoder import zoo
 from sclip_core.encoder.pixels import MEAN, STD
 
+OPENAI_MEAN, OPENAI_STD = zoo.openai_constants()
 PREPROCESSOR = "preprocessor_config.json"  # beside the config.json of transformers
 
 
@@ -91,8 +89,8 @@ def as_published(name: str, path: Path) -> tuple[Normalization, list[str]]:
         Mean and std, and a note where they are not OpenAI's or the published weights do not agree.
     """
     tags: dict[str, Normalization] = {}
-    for tag in open_clip.list_pretrained_tags_by_model(name):
-        entry = open_clip.get_pretrained_cfg(name, tag)
+    for tag in zoo.list_pretrained_tags_by_model(name):
+        entry = zoo.get_pretrained_cfg(name, tag)
         tags[tag] = Normalization.of(entry, tag) or Normalization()
     kinds = Counter(found.of_bytes for found in tags.values())
     if len(kinds) == 1:

@@ -13,12 +13,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
 from safetensors import safe_open
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
 from sclip_core.config.json_file import read_json
+from sclip_core.encoder import zoo
 from sclip_core.encoder.hugging_face import (
     CONFIG,
     config_of,
@@ -87,10 +87,10 @@ def settle(
     archive = is_torchscript(path)
     if archive:  # OpenAI's own files, trained with QuickGELU
         config["quick_gelu"] = True
-    is_named = name in open_clip.list_models()
+    is_named = name in zoo.list_models()
     if origin is None:
         twin = f"{name}{QUICK}"
-        if config.get("quick_gelu") or not is_named or twin not in open_clip.list_models():
+        if config.get("quick_gelu") or not is_named or twin not in zoo.list_models():
             return [], None
         return [
             f"{path.name} does not say its activation: GELU is taken (OpenAI's: --model {twin})"
@@ -113,8 +113,8 @@ def settle(
 def _published_digests() -> dict[str, tuple[str, bool, tuple[str, ...]]]:
     """For the digest in each URL of open_clip's list: tag, QuickGELU, names of the model."""
     found: dict[str, tuple[str, bool, tuple[str, ...]]] = {}
-    for name, tag in open_clip.list_pretrained():
-        entry = open_clip.get_pretrained_cfg(name, tag)
+    for name, tag in zoo.list_pretrained():
+        entry = zoo.get_pretrained_cfg(name, tag)
         match = DIGEST_IN_URL.search(entry.get("url") or "")
         if match:
             digest = match[1] or match[2]
@@ -130,13 +130,13 @@ def _published(path: Path, digest: Callable[[Path], str]) -> Origin | None:
         if key in known:
             tag, quick, names = known[key]
             said = f"its sha256 is that of {names[0]}, tag '{tag}'"
-            entry = open_clip.get_pretrained_cfg(names[0], tag)
+            entry = zoo.get_pretrained_cfg(names[0], tag)
             return Origin(said, quick, names, Normalization.of(entry, tag))
     if not path.name.startswith("open_clip_"):
         return None
     folders = {part.removeprefix("models--").replace("--", "/") for part in path.absolute().parts}
-    for name, tag in open_clip.list_pretrained():
-        entry = open_clip.get_pretrained_cfg(name, tag)
+    for name, tag in zoo.list_pretrained():
+        entry = zoo.get_pretrained_cfg(name, tag)
         hub = (entry.get("hf_hub") or "").rstrip("/")
         if hub and {hub, hub.split("/")[-1]} & folders:
             said = f"it lies in the folder of {hub}"
@@ -157,7 +157,7 @@ def _of_config(name: str, config: dict[str, Any], path: Path) -> Origin | None:
         return None
     beside = path.parent / CONFIG
     if not (beside.is_file() and is_clip_config(read_json(beside, "model config "))):
-        if name in open_clip.list_models() and f"{name}{QUICK}" in open_clip.list_models():
+        if name in zoo.list_models() and f"{name}{QUICK}" in zoo.list_models():
             raise UserError(
                 f"{path} is in the format of Hugging Face transformers, whose activation only its "
                 f"config.json says: copy that beside it, or, for weights that were trained with "

@@ -6,12 +6,14 @@ import os
 from pathlib import Path
 from typing import Any
 
-import open_clip
 from huggingface_hub import constants, try_to_load_from_cache
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.deferred import deferred
+from sclip_core.encoder import zoo
 from sclip_core.encoder.hub import PREFIX, hub_fault
 
+open_clip = deferred("open_clip")
 DEFAULT_NAMES = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
@@ -21,10 +23,10 @@ def find_tag(name: str, pretrained: str) -> dict[str, Any]:
     Raises:
         UserError: the model has no such tag.
     """
-    tag: dict[str, Any] = open_clip.get_pretrained_cfg(name, pretrained)
+    tag: dict[str, Any] = zoo.get_pretrained_cfg(name, pretrained)
     if tag:
         return tag
-    tags = open_clip.list_pretrained_tags_by_model(name)
+    tags = zoo.list_pretrained_tags_by_model(name)
     if not tags:
         raise UserError(
             f"open_clip has no weights for {name}, so no tag '{pretrained}': "
@@ -87,7 +89,7 @@ def _missing(name: str, pretrained: str, tag: dict[str, Any], reason: str) -> Us
         )
     plain = name.removesuffix("-quickgelu")
     by_path = f"{plain}-quickgelu" if tag.get("quick_gelu") else name
-    if by_path not in open_clip.list_models():
+    if by_path not in zoo.list_models():
         by_path = name
     return UserError(
         f"the weights of {fetch} are not in {cache} and could "

@@ -12,22 +12,24 @@ import logging
 import os
 import re
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import timm
 import torch
 from huggingface_hub import constants, hf_hub_download, try_to_load_from_cache
 from huggingface_hub.utils import logging as hub_logging
 from torch import Tensor
 
 from sclip_core.config import UserError, unknown
+from sclip_core.config.deferred import deferred
 from sclip_core.config.json_file import read_arguments
 from sclip_core.config.paths import local
 from sclip_core.encoder.hub import hub_fault
 from sclip_core.encoder.second import MEAN, STD, SecondNetwork
 from sclip_core.tensors import check_weights, first_mismatch, one_line, read_state
 
+timm = deferred("timm")
 SHORT = {
     "dino_vits8": "vit_small_patch8_224.dino",
     "dino_vits16": "vit_small_patch16_224.dino",
@@ -159,6 +161,7 @@ def _built(name: str, kind: str, config: dict[str, Any]) -> Any:
     Raises:
         UserError: timm cannot build it, or it is no plain ViT.
     """
+    import_module("timm")  # whose own tensors are no meta ones
     try:
         with torch.device("meta"):
             if kind == "timm":

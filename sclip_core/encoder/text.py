@@ -10,19 +10,21 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import open_clip
 import torch
 from torch import Tensor
 from torch.nn.functional import normalize
 
 from sclip_core.config import UserError
+from sclip_core.config.deferred import deferred
 from sclip_core.config.errors import few
 from sclip_core.encoder.beginnings import Beginnings, is_causal
+from sclip_core.encoder.zoo import imagenet_templates
 from sclip_core.tensors import is_finite
 
+open_clip = deferred("open_clip")
 # By name: OpenAI's 80 for ImageNet; four plain ones, usual in methods that classify crops; one.
 TEMPLATES: dict[str, tuple[Callable[[str], str], ...]] = {
-    "openai": tuple(open_clip.OPENAI_IMAGENET_TEMPLATES),
+    "openai": imagenet_templates(),
     "simple": (
         "a photo of a {}.".format,
         "a photo of the {}.".format,

@@ -8,12 +8,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from open_clip.tokenizer import SimpleTokenizer
 from safetensors import SafetensorError, safe_open
 
 from sclip_core.config import UserError
 from sclip_core.config.errors import few
 from sclip_core.encoder.text import TEMPLATES
+from sclip_core.encoder.zoo import is_simple
 
 TABLE = "token_embedding.weight"
 LONGEST = 40  # characters of a word that are shown
@@ -64,7 +64,7 @@ def check_words(
             f"{room} tokens that the model reads"
         )
     foreign = [shown(word) for word in tokens if _is_foreign(word)]
-    if foreign and isinstance(tokenizer, SimpleTokenizer):
+    if foreign and is_simple(tokenizer):
         notes.append(
             f"{few(foreign)}: no Latin letters, which this model's English tokenizer takes apart "
             "byte by byte: expect no sense of them, and write English words"
@@ -116,7 +116,7 @@ def _without_vector(ids: Set[int], weights: Path | None) -> Set[int]:
 
 def token_ids(tokenizer: Any, text: str) -> Sequence[int]:
     """The tokens of a text, all of them, without those that mark where it begins and ends."""
-    if isinstance(tokenizer, SimpleTokenizer):
+    if is_simple(tokenizer):
         found: Sequence[int] = tokenizer.encode(text)
         return found
     cleaned = tokenizer.clean_fn(text)

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
-import open_clip
-
 from sclip_core.config import UserError
+from sclip_core.encoder import zoo
 from sclip_core.encoder.loading import meta_tower
 from sclip_core.encoder.towers import backbone_of, why_not
 from sclip_core.methods.registry import BUILT_IN, method_class
@@ -40,13 +39,13 @@ class Row(NamedTuple):
 
 def rows() -> Iterator[Row]:
     """A row for each model of the open_clip that is installed, in its order."""
-    for name in open_clip.list_models():
+    for name in zoo.list_models():
         yield row_of(name)
 
 
 def row_of(name: str) -> Row:
     """The row of a model; its image tower is built, without memory."""
-    config: dict[str, Any] = open_clip.get_model_config(name)
+    config: dict[str, Any] = zoo.get_model_config(name) or {}
     tokenizer = config["text_cfg"].get("hf_tokenizer_name") or OWN_TOKENIZER
     try:
         visual = meta_tower(name, config)

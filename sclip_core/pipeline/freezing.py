@@ -13,7 +13,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import open_clip
 import yaml
 
 from sclip_core.config import ROLES, STAGES, Settings, UserError, resolve, tables
@@ -30,6 +29,7 @@ from sclip_core.config.places import Place
 from sclip_core.config.protocol import is_benchmark
 from sclip_core.datasets import Dataset, Vocabulary
 from sclip_core.datasets.word_files import words_sha256
+from sclip_core.encoder import zoo
 from sclip_core.encoder.hub import PREFIX
 from sclip_core.encoder.loading import EMBEDDED
 from sclip_core.pipeline.frozen import images_of
@@ -270,7 +270,7 @@ def settings_of(
 def _needs(row: Mapping[str, Any]) -> list[str]:
     """Settings of the model that were paths."""
     model, weights = str(row["model"]), str(row["pretrained"])
-    named = model in open_clip.list_models() or model == EMBEDDED or weights.startswith(PREFIX)
+    named = model in zoo.list_models() or model == EMBEDDED or weights.startswith(PREFIX)
     found = [] if named else ["model"]
     return [*found, *(["pretrained"] if weights.endswith(WEIGHT_FILES) else [])]
 

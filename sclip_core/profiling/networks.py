@@ -6,10 +6,10 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import TYPE_CHECKING
 
-import timm
 import torch
 
 from sclip_core.config import Settings, UserError
+from sclip_core.config.deferred import deferred
 from sclip_core.config.methods import usual_second
 from sclip_core.encoder import Attention, find_model
 from sclip_core.encoder.loading import UNTRAINED, find_untrained
@@ -23,6 +23,7 @@ from sclip_core.tensors.device import DTYPES, find_device, find_dtype
 if TYPE_CHECKING:  # segment_anything is an extra
     from sclip_core.masks.sam.last_block import SamTrunk
 
+timm = deferred("timm")
 CONTEXT = 77  # tokens of a prompt, padded
 SAM_SIDE = 1024
 

@@ -15,10 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-import zarr
 from numpy.typing import NDArray
-from zarr.storage import LocalStore
 
+from sclip_core.config.deferred import deferred
 from sclip_core.store.artifact import Artifact
 from sclip_core.store.files import make_folder, refuse_to_guess, written_to
 from sclip_core.store.ledger import Row
@@ -26,6 +25,7 @@ from sclip_core.store.ledger_rows import ENDLESS, within
 from sclip_core.store.segments import Segments, Writer
 from sclip_core.store.table import DamagedRow, NewRow, RowGone, RowTable, crc32
 
+zarr = deferred("zarr")
 __all__ = ["ArrayTable", "DamagedRow", "NewRow", "RowGone"]
 
 
@@ -50,7 +50,7 @@ class ArrayTable(RowTable):
         """The table of an artifact as its ``zarr.json`` describes it; None if it has none."""
         for path in sorted(artifact.path.glob("segments/*.zarr")):
             with suppress(Exception):  # zarr raises anything
-                array: Any = zarr.open_array(LocalStore(path), mode="r")
+                array: Any = zarr.open_array(zarr.storage.LocalStore(path), mode="r")
                 width = array.shape[1] if array.ndim == 2 else None
                 # Version 0.1.0 compressed label maps and nothing else.
                 return cls(artifact, array.dtype.name, width, array.dtype.kind != "f")

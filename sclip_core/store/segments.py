@@ -10,18 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import zarr
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
-from zarr.codecs import Crc32cCodec, ZstdCodec
-from zarr.core.metadata import ArrayV3Metadata
-from zarr.storage import LocalStore, StorePath
 
+from sclip_core.config.deferred import deferred
 from sclip_core.store.chunks import Chunks
 from sclip_core.store.files import fsync, make_folder, write_whole, written_to
 from sclip_core.store.ledger import Row
 from sclip_core.store.table import NewRow, RowTable, crc32
 
+zarr = deferred("zarr")  # reading chunks needs none of it
 CHUNK_BYTES = 2**20  # of a chunk, at most
 SMALLEST_CHUNK = 2**16  # bytes; smaller ones would make many files of a large dataset
 ENDLESS = 2**48  # longer than any segment; the ledger says which rows there are
@@ -99,25 +97,28 @@ class Segments:
         description = None
         if chunk is None:
             with suppress(Exception):  # zarr raises anything; the layout is known without it
-                description = zarr.open_array(LocalStore(path), mode="r").metadata.to_dict()
+                description = zarr.open_array(
+                    zarr.storage.LocalStore(path), mode="r"
+                ).metadata.to_dict()
         if description is None:
             description = self.description(chunk)
         description = {**description, "shape": [ENDLESS, *self.tail]}
         # Not zarr.open_array: it reads zarr.json, and ignores the config where that is there.
         config: Any = {"order": "C", "write_empty_chunks": True}
-        metadata = ArrayV3Metadata.from_dict(description)
-        return zarr.Array(zarr.AsyncArray(metadata, StorePath(LocalStore(path)), config))
+        metadata = zarr.core.metadata.ArrayV3Metadata.from_dict(description)
+        place = zarr.storage.StorePath(zarr.storage.LocalStore(path))
+        return zarr.Array(zarr.AsyncArray(metadata, place, config))
 
     def description(self, chunk: int | None) -> dict[str, Any]:
         """The ``zarr.json`` of a segment with these chunks; None: as version 0.1.0 wrote it."""
         compressed = self.compressed_before or chunk is not None
-        codecs = [ZstdCodec(level=1)] if compressed else []
+        codecs = [zarr.codecs.ZstdCodec(level=1)] if compressed else []
         array = zarr.create_array(
             {},
             shape=(0, *self.tail),
             chunks=(chunk or self.max_chunk, *self.tail),
             dtype=self.dtype,
-            compressors=[*codecs, Crc32cCodec()],
+            compressors=[*codecs, zarr.codecs.Crc32cCodec()],
             fill_value=self.fill,
         )
         return dict(array.metadata.to_dict())

@@ -11,12 +11,12 @@ import time
 import pytest
 
 import benchmarks.__main__ as bench
-from benchmarks import explore_rows, measure, pipeline_rows, whole_rows
+from benchmarks import explore_rows, measure, pipeline_rows, start_rows, whole_rows
 from benchmarks.measure import Machine, Row
 from tests.torture.forked import forked
 
 FIELDS = {"name", "goal", "measured", "ratio", "floor", "met", "detail"}
-OF_COMMANDS = {*pipeline_rows.ROWS, *explore_rows.ROWS, *whole_rows.ROWS}
+OF_COMMANDS = {*pipeline_rows.ROWS, *explore_rows.ROWS, *whole_rows.ROWS, *start_rows.ROWS}
 IN_PROCESS = [name for name in bench.REGISTRY if name not in OF_COMMANDS]
 SAID = (  # of every kind of row, something of its name
     "features to labels",

@@ -122,9 +122,7 @@ class TestFaults:
         def process(port, said):
             return subprocess.Popen([sys.executable, "-S", "-c", code], stderr=said)
 
-        from prefect.server.api.server import SubprocessASGIServer
-
-        environment.setattr(SubprocessASGIServer, "_instances", {})  # without other tests' servers
+        environment.setattr(server.Server, "current", None)  # without other tests' servers
         environment.setattr(server, "_process", process)
         with pytest.raises(UserError, match=r"ZeroDivisionError: .*--direct"):
             server._start(tmp_path, type("Patience", (), {"value": lambda: 60}))
@@ -133,8 +131,6 @@ class TestFaults:
         ("said", "tries"), [("[Errno 98] address already in use", server.TRIES), ("no disk", 1)]
     )
     def test_another_port_where_one_was_taken(self, environment, tmp_path, said, tries):
-        from prefect.server.api.server import SubprocessASGIServer
-
         class Ended:
             """A process that could not have its port."""
 
@@ -149,8 +145,7 @@ class TestFaults:
             file.flush()
             return Ended()
 
-        environment.setattr(SubprocessASGIServer, "_instances", {})
-        environment.setattr(SubprocessASGIServer, "stop", lambda self: None)
+        environment.setattr(server.Server, "current", None)
         environment.setattr(server, "_process", process)
         with pytest.raises(UserError, match=re.escape(said)):
             server._start(tmp_path, type("Patience", (), {"value": lambda: 60}))

@@ -73,7 +73,7 @@ class TestImports:
         return write
 
     @pytest.mark.parametrize("number", [INT, TERM])
-    @pytest.mark.parametrize("module", ["cyclopts", "zarr"])  # of the command itself, of a stage
+    @pytest.mark.parametrize("module", ["cyclopts", "torch"])  # of the command itself, of a stage
     def test_ends_within_seconds(self, slow, tmp_path, small, number, module):
         reached = slow(module)
         words = ["run", "--direct", *flags(small, tmp_path / "artifacts")]

@@ -11,15 +11,16 @@ from functools import lru_cache
 from typing import Any
 
 import torch
-from timm.layers.pos_embed_sincos import apply_rot_embed_cat
 from torch import Tensor, nn
 from torch.nn.functional import linear
 
+from sclip_core.config.deferred import deferred
 from sclip_core.encoder.blocks import Heads
 from sclip_core.encoder.positions import REMEMBERED
 from sclip_core.encoder.towers.timm_vit import TimmViT
 from sclip_core.tensors import Buffers
 
+timm_layers = deferred("timm.layers.pos_embed_sincos")
 POST_NORM = "EvaBlockPostNorm"
 
 
@@ -76,9 +77,13 @@ class TimmEva(TimmViT):
         if table is None:
             return heads
         half = bool(getattr(self._blocks[block].attn, "rotate_half", False))
+        turned = timm_layers.apply_rot_embed_cat
         q, k = (
             torch.cat(
-                [part[:, :, :prefix], apply_rot_embed_cat(part[:, :, prefix:], table, half=half)],
+                [
+                    part[:, :, :prefix],
+                    turned(part[:, :, prefix:], table, half=half),
+                ],
                 dim=2,
             ).type_as(heads.v)
             for part in (heads.q, heads.k)
