@@ -91,6 +91,26 @@ def weigh_lattice_rows(
 
 
 @compiled
+def to_pixels(planes: Array, values: Array, first: int, last: int) -> None:
+    """Copy rows of planes (Q, H, W) to pixels (H, W, at least Q), the rest of which becomes 0."""
+    for y in range(first, last):
+        for x in range(planes.shape[2]):
+            for q in range(planes.shape[0]):
+                values[y, x, q] = planes[q, y, x]
+            for q in range(planes.shape[0], values.shape[2]):
+                values[y, x, q] = 0.0
+
+
+@compiled
+def to_planes(values: Array, planes: Array, first: int, last: int) -> None:
+    """Copy rows of pixels (H, W, at least Q) to planes (Q, H, W)."""
+    for y in range(first, last):
+        for q in range(planes.shape[0]):
+            for x in range(planes.shape[2]):
+                planes[q, y, x] = values[y, x, q]
+
+
+@compiled
 def refine_parts(
     parts: Array, groups: Array, lattice: Lattice, edges: Edges, task: Task, memory: Array
 ) -> None:
