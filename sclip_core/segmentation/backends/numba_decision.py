@@ -321,26 +321,27 @@ def _accumulate_by_parts(
     steps, at_once = stops[-1][0], words_at_once(height, width, dilations, count)
     kept = sorted({steps for steps, _ in stops}) if len(stops) > 1 else []
     for outer, inner in lattice_blocks(height, width, steps, dilations, len(kept) * at_once):
-        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
         rows = slice(outer.start + inner.start, outer.start + inner.stop)
         parts = [(steps, running.part(rows)) for steps, running in stops]
         chunks = [slice(k, min(k + at_once, count)) for k in range(0, count, at_once)]
-        if not kept:
-            decided = inner.start, parts[0][1]
+        # freed before the weights of the next block are computed
+        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
+        if kept:
+            for chunk in chunks:
+                _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)
+        else:
             weighted.refine(
                 [
                     task_of(
                         steps,
                         candidates.part(chunk),
                         stitched=candidates.stitching.part(outer, chunk),
-                        decided=decided,
+                        decided=(inner.start, parts[0][1]),
                     )
                     for chunk in chunks
                 ]
             )
-            continue
-        for chunk in chunks:
-            _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)
+        del weighted
 
 
 def _keep_and_decide(
