@@ -31,6 +31,7 @@ FILES = {  # the entries of each file, in order; a file is imported for its own 
         "pamr",
         "pamr_21",
         "plain",
+        "large",
         "decision",
         "peaks",
         "skipping",

@@ -30,11 +30,12 @@ from sclip_core.segmentation.backends.numba_lattice import (
     PHASES,
     WeightedLattice,
     lattice_blocks,
+    pamr,
     suits,
     task_of,
+    words_at_once,
 )
 from sclip_core.segmentation.backends.numba_pamr import (
-    CHUNK,
     WeightedImage,
     colours_of,
     queries_at_once,
@@ -111,13 +112,15 @@ def compile_kernels() -> None:
     image = torch.zeros(3, 2 * LEAST, 2 * LEAST)
     for each in decisions(stitching, image, np.zeros(1, np.int64), 1, protocols):
         each()
+    pamr(image, torch.zeros(1, 2 * LEAST, 2 * LEAST), 1, (LEAST, 2 * LEAST))
 
 
 def passes(height: int, width: int, steps: int, dilations: Sequence[int], queries: int) -> int:
     """How many passes over rows or parts of an image PAMR takes at most, by one protocol."""
     if suits(dilations, height, width):
         blocks = len(list(lattice_blocks(height, width, steps, dilations, 0)))
-        return blocks * (1 + -(-queries // CHUNK) + PHASES - 1)
+        at_once = words_at_once(height, width, dilations, queries)
+        return blocks * (-(-queries // at_once) + PHASES)
     at_once = queries_at_once(height, width, dilations, queries)
     blocks = len(list(row_blocks(height, width, steps, dilations, at_once)))
     return blocks * (1 + -(-queries // at_once) * (1 + steps))
@@ -315,29 +318,30 @@ def _accumulate_by_parts(
 ) -> None:
     """Refine and decide, an image's lattice part by part."""
     (height, width), count = candidates.stitching.size, len(candidates.classes)
-    steps, at_once = stops[-1][0], min(CHUNK, count)
+    steps, at_once = stops[-1][0], words_at_once(height, width, dilations, count)
     kept = sorted({steps for steps, _ in stops}) if len(stops) > 1 else []
     for outer, inner in lattice_blocks(height, width, steps, dilations, len(kept) * at_once):
-        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
         rows = slice(outer.start + inner.start, outer.start + inner.stop)
         parts = [(steps, running.part(rows)) for steps, running in stops]
         chunks = [slice(k, min(k + at_once, count)) for k in range(0, count, at_once)]
-        if not kept:
-            decided = inner.start, parts[0][1]
+        # freed before the weights of the next block are computed
+        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
+        if kept:
+            for chunk in chunks:
+                _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)
+        else:
             weighted.refine(
                 [
                     task_of(
                         steps,
                         candidates.part(chunk),
                         stitched=candidates.stitching.part(outer, chunk),
-                        decided=decided,
+                        decided=(inner.start, parts[0][1]),
                     )
                     for chunk in chunks
                 ]
             )
-            continue
-        for chunk in chunks:
-            _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)
+        del weighted
 
 
 def _keep_and_decide(

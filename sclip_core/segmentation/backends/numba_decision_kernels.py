@@ -19,8 +19,13 @@ from sclip_core.segmentation.backends.numba_jit import (
 )
 from sclip_core.segmentation.backends.numba_pamr_kernels import step_row
 from sclip_core.segmentation.backends.numba_stitch import Taps, mix_columns, mix_rows
+from sclip_core.segmentation.backends.numba_winner import (
+    winner_of_eight,
+    winner_of_four,
+    winner_of_logits,
+)
 
-LANES = 8  # queries that are compared side by side
+LANES = 8  # of which the number of queries, with padding, is a multiple
 
 
 class RunningArgmax(NamedTuple):
@@ -71,15 +76,23 @@ def decide_rows(
 ) -> None:
     """Stitch and decide pixel by pixel; see ``stitch_rows`` and ``step_and_decide_rows``."""
     line = np.empty((cosines.shape[1], cosines.shape[2]), np.float32)
-    pixel = np.empty((1, cosines.shape[2]), np.float32)
-    lanes, buffers = lanes_buffer(), power_buffers(queries)
+    buffers = power_buffers(queries)
+    best, labels, top, total = running.best, running.labels, running.top, running.total
+    taps, weights = columns.columns, columns.weights
+    width, summed = labels.shape[1], top.shape[1] > 0
+    there = summed or taps.shape[1] > 8  # the logits of a row, before they are compared
+    row = np.empty((width if there else 0, cosines.shape[2]), np.float32)
     for y in range(first, last):
         mix_rows(cosines, rows, y, line)
-        for x in range(running.labels.shape[1]):
-            mix_columns(line, columns, x, pixel, 0)
-            update_best(pixel, 0, classes, excluded, lanes, running, y, x)
-            if running.top.shape[1] > 0:
-                update_total(pixel, 0, queries, running, y, x, buffers)
+        if there:
+            for x in range(width):
+                mix_columns(line, taps, weights, x, row, x)
+        if summed:
+            update_best(row, 0, classes, excluded, best, labels, y, 0, 1, width)
+            for x in range(width):
+                update_total(row, x, queries, running.scale, top, total, y, x, buffers)
+        else:
+            update_best_mixed(line, taps, weights, row, classes, excluded, best, labels, y)
 
 
 @compiled
@@ -112,13 +125,13 @@ def step_and_decide_rows(
         last: decided row to stop before.
     """
     row = np.empty((weights.shape[1], source.shape[2]), np.float32)
-    lanes, buffers = lanes_buffer(), power_buffers(queries)
+    buffers = power_buffers(queries)
+    best, labels, top, total = running.best, running.labels, running.top, running.total
     for y in range(first, last):
         step_row(source, weights, dilations, skipped + y, border, row, 0)
-        for x in range(running.labels.shape[1]):
-            update_best(row, x, classes, excluded, lanes, running, y, x)
-            if running.top.shape[1] > 0:
-                update_total(row, x, queries, running, y, x, buffers)
+        update_best(row, 0, classes, excluded, best, labels, y, 0, 1, labels.shape[1])
+        for x in range(top.shape[1]):  # none, where no probabilities are asked for
+            update_total(row, x, queries, running.scale, top, total, y, x, buffers)
 
 
 @compiled
@@ -133,19 +146,13 @@ def decide_refined_rows(
     last: int,
 ) -> None:
     """Decide among logits (H, W, C) that are there; see ``step_and_decide_rows``."""
-    lanes, buffers = lanes_buffer(), power_buffers(queries)
+    buffers = power_buffers(queries)
+    best, labels, top, total = running.best, running.labels, running.top, running.total
     for y in range(first, last):
         row = values[skipped + y]
-        for x in range(running.labels.shape[1]):
-            update_best(row, x, classes, excluded, lanes, running, y, x)
-            if running.top.shape[1] > 0:
-                update_total(row, x, queries, running, y, x, buffers)
-
-
-@inlined
-def lanes_buffer() -> Array:
-    """Room for what is compared side by side."""
-    return np.empty(LANES, np.float32)
+        update_best(row, 0, classes, excluded, best, labels, y, 0, 1, labels.shape[1])
+        for x in range(top.shape[1]):  # none, where no probabilities are asked for
+            update_total(row, x, queries, running.scale, top, total, y, x, buffers)
 
 
 @inlined
@@ -154,37 +161,54 @@ def update_best(
     at: int,
     classes: Array,
     excluded: Array,
-    lanes: Array,
-    running: RunningArgmax,
+    best: Array,
+    labels: Array,
     y: int,
     x: int,
+    spacing: int,
+    count: int,
 ) -> None:
-    """Compare a pixel's logits ``row[at]`` with the best so far; of equal ones the first wins.
+    """Compare pixels' logits ``row[at:]`` with the best so far; of equal ones the first wins.
 
-    In lanes, as a chain of comparisons would not be vectorised.
+    Of a whole row at once, as arguments that are arrays count references. The pixels are ``x`` and
+    those ``spacing`` apart.
     """
-    blocks = row.shape[1] // LANES
-    for j in range(LANES):
-        lanes[j] = row[at, j] + excluded[j]
-    for block in range(1, blocks):
-        for j in range(LANES):
-            value, so_far = row[at, LANES * block + j] + excluded[LANES * block + j], lanes[j]
-            lanes[j] = value if value > so_far else so_far
-    highest = lanes[0]
-    for j in range(1, LANES):
-        highest = max(highest, lanes[j])
-    if highest <= running.best[y, x]:
-        return
-    running.best[y, x] = highest
-    for block in range(blocks):
-        hits = 0
-        for j in range(LANES):
-            hits += 1 if row[at, LANES * block + j] + excluded[LANES * block + j] == highest else 0
-        if hits > 0:
-            for q in range(LANES * block, LANES * block + LANES):
-                if row[at, q] + excluded[q] == highest:
-                    running.labels[y, x] = classes[q]
-                    return
+    words = row.shape[1]
+    for k in range(count):
+        place = (at + k) * words
+        highest, word = winner_of_logits(row, classes, row, place, words, excluded)
+        if highest > best[y, x + k * spacing]:
+            best[y, x + k * spacing] = highest
+            labels[y, x + k * spacing] = classes[word]
+
+
+@inlined
+def update_best_mixed(
+    line: Array,
+    taps: Array,
+    weights: Array,
+    row: Array,
+    classes: Array,
+    excluded: Array,
+    best: Array,
+    labels: Array,
+    y: int,
+) -> None:
+    """Do as ``update_best`` with a whole row, whose logits are mixed from a line.
+
+    Logits of more than eight taps are there, in ``row``.
+    """
+    most, words = taps.shape[1], line.shape[1]
+    for x in range(labels.shape[1]):
+        if most == 4 or weights[x, 4] == 0.0:
+            highest, word = winner_of_four(line, taps, weights, x * most, words, excluded)
+        elif most == 8 or weights[x, 8] == 0.0:
+            highest, word = winner_of_eight(line, taps, weights, x * most, words, excluded)
+        else:
+            highest, word = winner_of_logits(row, taps, weights, x * words, words, excluded)
+        if highest > best[y, x]:
+            best[y, x] = highest
+            labels[y, x] = classes[word]
 
 
 @inlined
@@ -192,22 +216,22 @@ def update_total(
     row: Array,
     at: int,
     queries: int,
-    running: RunningArgmax,
+    scale: np.float32,
+    top: Array,
+    total: Array,
     y: int,
     x: int,
     buffers: tuple[Array, Array, Array],
 ) -> None:
     """Add a pixel's logits to the softmax's denominator, relative to the largest so far."""
-    highest = running.top[y, x]
+    highest = top[y, x]
     for q in range(queries):
         highest = max(highest, row[at, q])
-    earlier = running.total[y, x]
+    earlier = total[y, x]
     if earlier > 0:
-        earlier *= np.float32(2.0 ** (running.scale * (running.top[y, x] - highest)))
-    running.top[y, x] = highest
-    running.total[y, x] = earlier + _sum_of_powers(
-        row, at, queries, highest, running.scale, buffers
-    )
+        earlier *= np.float32(2.0 ** (scale * (top[y, x] - highest)))
+    top[y, x] = highest
+    total[y, x] = earlier + _sum_of_powers(row, at, queries, highest, scale, buffers)
 
 
 @inlined_sum

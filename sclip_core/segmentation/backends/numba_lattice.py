@@ -29,6 +29,8 @@ from sclip_core.segmentation.backends.numba_lattice_kernels import (
     Lattice,
     Task,
     refine_parts,
+    to_pixels,
+    to_planes,
     weigh_lattice_rows,
 )
 from sclip_core.segmentation.backends.numba_pamr import CHUNK, aligned, colours_of, row_blocks
@@ -38,6 +40,7 @@ from sclip_core.segmentation.backends.numba_stitch import Taps
 LEAST = 4  # distance; parts of smaller ones are too few and too large
 BATCHES = 4  # of parts, a thread and chunk: few calls, evenly spread
 PHASES = 3  # of a chunk, each of which needs the edges of the one before
+PART_BYTES = 2**25  # of a part's two buffers, of which outer parts have four at once
 KEPT_BYTES = 2**25  # that a thread keeps for its next parts
 
 Group = tuple[tuple[int, int], ...]  # remainders of row and column of each part
@@ -64,13 +67,22 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
         return numba_pamr.pamr(image, logits, steps, dilations)
     refined = logits.to(torch.float32, copy=True)
     weighted = WeightedLattice.of(colours_of(image.to(refined)), dilations)
-    for planes in refined.split(CHUNK):
-        words = len(planes)
-        values = np.zeros((*image.shape[1:], -(-words // LANES) * LANES), np.float32)
-        values[..., :words] = planes.permute(1, 2, 0).numpy()
+    _, height, width = image.shape
+    at_once = -(-words_at_once(height, width, dilations, len(refined)) // LANES) * LANES
+    memory = aligned(height * width * at_once)
+    for part in refined.split(at_once):
+        planes, words = part.numpy(), -(-len(part) // LANES) * LANES
+        values = memory[: height * width * words].reshape(height, width, words)
+        on_rows(height, to_pixels, planes, values)
         weighted.refine_given(values, steps)
-        planes.copy_(torch.from_numpy(values[..., :words]).permute(2, 0, 1))
+        on_rows(height, to_planes, values, planes)
     return refined
+
+
+def words_at_once(height: int, width: int, dilations: Sequence[int], words: int) -> int:
+    """How many words to refine together: half a chunk where parts of the image are large."""
+    part = -(-height // dilations[0]) * -(-width // dilations[0])
+    return min(CHUNK if 8 * part * CHUNK <= PART_BYTES else CHUNK // 2, words)
 
 
 def lattice_blocks(

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from sclip_core.segmentation.backends.numba_decision_kernels import (
     RunningArgmax,
-    lanes_buffer,
     update_best,
     update_total,
 )
@@ -92,6 +91,26 @@ def weigh_lattice_rows(
 
 
 @compiled
+def to_pixels(planes: Array, values: Array, first: int, last: int) -> None:
+    """Copy rows of planes (Q, H, W) to pixels (H, W, at least Q), the rest of which becomes 0."""
+    for y in range(first, last):
+        for x in range(planes.shape[2]):
+            for q in range(planes.shape[0]):
+                values[y, x, q] = planes[q, y, x]
+            for q in range(planes.shape[0], values.shape[2]):
+                values[y, x, q] = 0.0
+
+
+@compiled
+def to_planes(values: Array, planes: Array, first: int, last: int) -> None:
+    """Copy rows of pixels (H, W, at least Q) to planes (Q, H, W)."""
+    for y in range(first, last):
+        for q in range(planes.shape[0]):
+            for x in range(planes.shape[2]):
+                planes[q, y, x] = values[y, x, q]
+
+
+@compiled
 def refine_parts(
     parts: Array, groups: Array, lattice: Lattice, edges: Edges, task: Task, memory: Array
 ) -> None:
@@ -108,7 +127,7 @@ def refine_parts(
     """
     g, c = lattice.spacing, edges.top.shape[2]
     line = np.empty((task.cosines.shape[1], c), np.float32)
-    lanes, powers = lanes_buffer(), power_buffers(task.queries)
+    powers = power_buffers(task.queries)
     for n in range(len(groups) - 1):
         members = parts[groups[n] : groups[n + 1]]
         height = (lattice.height - members[0, 0] + g - 1) // g
@@ -135,7 +154,7 @@ def refine_parts(
                         _record(lattice, edges, part, step, first, last, width, to)
                     _keep(lattice, task, part, step, first, last, width, to)
                     if step == task.steps and task.kept.shape[0] == 0:
-                        _decide(lattice, task, part, first, last, width, to, lanes, powers)
+                        _decide(lattice, task, part, first, last, width, to, powers)
                 if step < task.steps:
                     for m in range(len(members)):
                         to = buffers[m, step % 2]
@@ -154,17 +173,18 @@ def _fill(
     line: Array,
 ) -> None:
     """Logits before the first step."""
-    g = lattice.spacing
+    g, given = lattice.spacing, task.given
+    columns, weights = task.columns.columns, task.columns.weights
     for y in range(first, last):
         row = to[y + HALO]
-        if task.given.shape[0] > 0:
+        if given.shape[0] > 0:
             for x in range(width):
                 for q in range(row.shape[1]):
-                    row[x + HALO, q] = task.given[part[0] + g * y, part[1] + g * x, q]
+                    row[x + HALO, q] = given[part[0] + g * y, part[1] + g * x, q]
         else:
             mix_rows(task.cosines, task.rows, part[0] + g * y, line)
             for x in range(width):
-                mix_columns(line, task.columns, part[1] + g * x, row, x + HALO)
+                mix_columns(line, columns, weights, part[1] + g * x, row, x + HALO)
 
 
 @inlined
@@ -265,14 +285,14 @@ def _keep(
     values: Array,
 ) -> None:
     """Copy the result of a step that is asked for."""
-    g = lattice.spacing
-    for k in range(task.kept.shape[0]):
+    g, kept = lattice.spacing, task.kept
+    for k in range(kept.shape[0]):
         if task.stops[k] == step:
             for y in range(first, last):
                 for x in range(width):
                     for q in range(values.shape[2]):
-                        kept = values[y + HALO, x + HALO, q]
-                        task.kept[k, part[0] + g * y, part[1] + g * x, q] = kept
+                        number = values[y + HALO, x + HALO, q]
+                        kept[k, part[0] + g * y, part[1] + g * x, q] = number
 
 
 @inlined
@@ -284,16 +304,19 @@ def _decide(
     last: int,
     width: int,
     values: Array,
-    lanes: Array,
     powers: tuple[Array, Array, Array],
 ) -> None:
     """Decide pixels of the last step."""
-    running, g = task.running, lattice.spacing
+    running, g, classes, excluded = task.running, lattice.spacing, task.classes, task.excluded
+    best, labels, top, total = running.best, running.labels, running.top, running.total
+    scale = running.scale
     for k in range(first, last):
         row, y = values[k + HALO], part[0] + g * k - task.skipped
-        if 0 <= y < running.labels.shape[0]:
-            for j in range(width):
-                x = part[1] + g * j
-                update_best(row, j + HALO, task.classes, task.excluded, lanes, running, y, x)
-                if running.top.shape[1] > 0:
-                    update_total(row, j + HALO, task.queries, running, y, x, powers)
+        if 0 <= y < labels.shape[0]:
+            x = part[1]
+            update_best(row, HALO, classes, excluded, best, labels, y, x, g, width)
+            if top.shape[1] > 0:
+                for j in range(width):
+                    update_total(
+                        row, j + HALO, task.queries, scale, top, total, y, x + g * j, powers
+                    )

@@ -97,11 +97,13 @@ def stitch_rows(
         last: row to stop before.
     """
     line = np.empty((cosines.shape[1], cosines.shape[2]), np.float32)
+    taps, weights = columns.columns, columns.weights
     for y in range(first, last):
         mix_rows(cosines, rows, y, line)
-        for x in range(columns.columns.shape[0]):
-            mix_columns(line, columns, x, out[y], border + x)
-        fill_borders(out[y], border)
+        row = out[y]
+        for x in range(taps.shape[0]):
+            mix_columns(line, taps, weights, x, row, border + x)
+        fill_borders(row, border)
 
 
 @inlined
@@ -118,15 +120,18 @@ def mix_rows(cosines: Array, taps: Taps, y: int, line: Array) -> None:
 
 
 @inlined
-def mix_columns(line: Array, taps: Taps, x: int, row: Array, at: int) -> None:
-    """Mix the columns of ``line`` of pixel ``x``, into ``row[at]`` (C,); four taps at a time."""
-    for k in range(0, taps.columns.shape[1], 4):
-        w0, w1 = taps.weights[x, k], taps.weights[x, k + 1]
-        w2, w3 = taps.weights[x, k + 2], taps.weights[x, k + 3]
+def mix_columns(line: Array, columns: Array, weights: Array, x: int, row: Array, at: int) -> None:
+    """Mix the columns of ``line`` of pixel ``x``, into ``row[at]`` (C,); four taps at a time.
+
+    The arrays of the taps come alone: to take them from a tuple counts references, for every pixel.
+    """
+    for k in range(0, columns.shape[1], 4):
+        w0, w1 = weights[x, k], weights[x, k + 1]
+        w2, w3 = weights[x, k + 2], weights[x, k + 3]
         if k > 0 and w0 == 0.0:  # weights that are not zero come first
             break
-        a, b = taps.columns[x, k], taps.columns[x, k + 1]
-        c, d = taps.columns[x, k + 2], taps.columns[x, k + 3]
+        a, b = columns[x, k], columns[x, k + 1]
+        c, d = columns[x, k + 2], columns[x, k + 3]
         if k == 0:
             for q in range(line.shape[1]):
                 row[at, q] = w0 * line[a, q] + w1 * line[b, q] + w2 * line[c, q] + w3 * line[d, q]
