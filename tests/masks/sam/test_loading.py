@@ -128,7 +128,9 @@ class TestModel:
     @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
     def test_precision(self, made, dtype):
         loaded = load(made[1], dtype=dtype)
-        assert {weight.dtype for weight in loaded.image_encoder.blocks.parameters()} == {dtype}
+        norms = torch.float32 if dtype == torch.bfloat16 else dtype  # on a CPU
+        for name, weight in loaded.image_encoder.blocks.named_parameters():
+            assert weight.dtype == (norms if ".norm" in name else dtype)
         assert {weight.dtype for weight in loaded.image_encoder.neck.parameters()} == {
             torch.float32  # it squares: half precision would overflow
         }
