@@ -19,6 +19,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -27,7 +29,7 @@ from open_clip.tokenizer import SimpleTokenizer
 
 from sclip_core import SCLIP
 from sclip_core.config.places import ObjectPath
-from sclip_core.encoder import DenseEncoder, zoo
+from sclip_core.encoder import DenseEncoder, clip, encode_word, zoo
 
 from .browser import browser  # noqa: F401  a fixture
 
@@ -74,6 +76,36 @@ def tokens_made_once() -> Iterator[None]:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(zoo, "simple_tokenizer", tokenizer)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def words_encoded_once() -> Iterator[None]:
+    """A word is encoded once by the same weights, as hundreds of runs ask for the same few words.
+
+    The tests of ``encode_word`` call it themselves.
+    """
+    digests: WeakKeyDictionary[Any, int] = WeakKeyDictionary()
+    known: dict[Any, torch.Tensor] = {}
+
+    def digest(model: Any) -> int:
+        heads = [module.num_heads for module in model.modules() if hasattr(module, "num_heads")]
+        found = crc32(f"{model} {heads}".encode())
+        for name, value in model.state_dict().items():
+            if not name.startswith("visual."):
+                found = crc32(value.cpu().contiguous().reshape(-1).view(torch.uint8).numpy(), found)
+        return found
+
+    def encoded(model: Any, tokenizer: Any, word: str, templates: str, *rest: Any) -> torch.Tensor:
+        if model not in digests:
+            digests[model] = digest(model)
+        asked = digests[model], type(tokenizer), word, templates
+        if asked not in known:
+            known[asked] = encode_word(model, tokenizer, word, templates, *rest)
+        return known[asked].clone()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clip, "encode_word", encoded)
         yield
 
 

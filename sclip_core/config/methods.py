@@ -12,9 +12,8 @@ from importlib import resources
 from itertools import product
 from typing import Any
 
-import yaml
-
 from sclip_core.config.errors import UserError, shown
+from sclip_core.config.yaml_file import load_yaml
 
 INGREDIENTS = {
     "clip": "CLIP alone",
@@ -41,7 +40,7 @@ ATTENTIONS = {"csa", "vanilla", "maskclip", "clearclip", "naclip", "kk"}
 def _built_in() -> dict[str, dict[str, Any]]:
     folder = resources.files("sclip_core.config") / "methods"
     found = {
-        file.name.removesuffix(".yaml"): yaml.safe_load(file.read_text("utf-8"))
+        file.name.removesuffix(".yaml"): load_yaml(file.read_text("utf-8"))
         for file in folder.iterdir()
         if file.name.endswith(".yaml")
     }

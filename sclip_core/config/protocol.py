@@ -10,7 +10,6 @@ from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Self
 
-import yaml
 from pydantic import (
     BaseModel,
     BeforeValidator,
@@ -30,6 +29,7 @@ from sclip_core.config.methods import (
     parameters_of,
 )
 from sclip_core.config.roles import DATA, DENSE, Role
+from sclip_core.config.yaml_file import load_yaml
 
 
 def split_commas(value: Any) -> Any:
@@ -99,7 +99,7 @@ def tables() -> dict[str, dict[str, dict[str, Any]]]:
 
 
 def _loaded(file: Traversable) -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load(file.read_text("utf-8"))
+    loaded: dict[str, Any] = load_yaml(file.read_text("utf-8"))
     return loaded
 
 

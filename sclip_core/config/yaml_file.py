@@ -7,6 +7,7 @@ anything is constructed.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import yaml
@@ -31,8 +32,7 @@ def load_yaml(text: str | bytes, typed: bool = True, unique: bool = False) -> An
             a number of too many digits, or a key twice.
     """
     try:
-        loader = yaml.SafeLoader(text) if typed else yaml.BaseLoader(text)
-        node = loader.get_single_node()
+        loader, node = _composed(text, typed)
         if node is None:
             return None
         size, depth = _measured(node, {})
@@ -47,6 +47,32 @@ def load_yaml(text: str | bytes, typed: bool = True, unique: bool = False) -> An
     except Exception as error:  # PyYAML's constructors raise a dozen kinds, of "!!bool x" KeyError
         kind = "" if isinstance(error, yaml.YAMLError | ValueError) else f"{type(error).__name__}: "
         raise ValueError(f"{kind}{' '.join(str(error).split())}") from None
+
+
+def _composed(text: str | bytes, typed: bool) -> tuple[Any, yaml.Node | None]:
+    """A loader of a text and its document.
+
+    By libyaml where there is one, which takes a tenth of the time; what it refuses is read again
+    by PyYAML's own parser, which says more about the place.
+    """
+    name = "SafeLoader" if typed else "BaseLoader"
+    with suppress(yaml.YAMLError):
+        if yaml.__with_libyaml__ and _is_shallow(text):
+            quick = getattr(yaml, f"C{name}")(text)
+            return quick, quick.get_single_node()
+    loader = getattr(yaml, name)(text)
+    return loader, loader.get_single_node()
+
+
+def _is_shallow(text: str | bytes) -> bool:
+    """Whether libyaml can make nodes of a text: of very deep ones it overflows the stack."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEEPEST:
+            return False
+    return True
 
 
 def _measured(node: yaml.Node, known: dict[int, tuple[int, int]]) -> tuple[int, int]:

@@ -93,21 +93,17 @@ class Layout:
     @classmethod
     def of(cls, before: Sequence[int], new: Sequence[int], device: torch.device) -> Layout:
         """Of prompts with so many tokens before and so many new ones."""
-        count, first = len(new), sum(before)
-        old, fresh = max(before), max(new)
-        queries = torch.zeros(count, fresh, dtype=torch.long)
-        keys = torch.zeros(count, old + fresh, dtype=torch.long)
-        seen = torch.zeros(count, fresh, old + fresh, dtype=torch.bool)
-        below = torch.ones(fresh, fresh, dtype=torch.bool).tril()
-        at_old = at_new = 0
-        for prompt, (b, n) in enumerate(zip(before, new, strict=True)):
-            queries[prompt, :n] = torch.arange(at_new, at_new + n)
-            keys[prompt, :b] = torch.arange(at_old, at_old + b)
-            keys[prompt, old : old + n] = first + torch.arange(at_new, at_new + n)
-            seen[prompt, :, :b] = True
-            seen[prompt, :, old:] = below  # a padded query sees something, and is not read
-            at_old, at_new = at_old + b, at_new + n
-        real = torch.cat([torch.arange(n) + i * fresh for i, n in enumerate(new)])
+        lengths_before, lengths = torch.tensor(before), torch.tensor(new)
+        of_old, of_new = torch.arange(max(before)), torch.arange(max(new))
+        is_old, is_new = of_old < lengths_before[:, None], of_new < lengths[:, None]
+        at_old, at_new = (each.cumsum(0) - each for each in (lengths_before, lengths))
+        queries = (at_new[:, None] + of_new) * is_new
+        keys = torch.cat([(at_old[:, None] + of_old) * is_old, (queries + sum(before)) * is_new], 1)
+        below = torch.ones(len(of_new), len(of_new), dtype=torch.bool).tril()
+        seen = torch.cat(  # a padded query sees something, and is not read
+            [is_old[:, None].expand(-1, len(of_new), -1), below.expand(len(new), -1, -1)], dim=2
+        )
+        real = is_new.flatten().nonzero().flatten()
         return cls(*(t.to(device) for t in (queries, keys, seen[:, None], real)))
 
 

@@ -168,6 +168,7 @@ def test_every_caption_is_made_of_known_tokens() -> None:
 # --- runs
 
 
+@pytest.mark.slow
 def test_it_learns() -> None:
     trainer = Trainer(Recipe(steps=60, batch=64, warmup=10, patch_dropout=0.5), config(), CPU)
     batch = Pictures(0, 64, 48).make(0)

@@ -414,6 +414,7 @@ def test_unknown_command(refused, command):
     says(refused(command), "Unknown command", "run, plan, sweep, ")
 
 
+@pytest.mark.slow
 @pytest.mark.flow
 def test_a_mistake_found_inside_the_flow(small, tmp_path, prefect_server):
     """A process of its own: Prefect may write to the console, or to its log, as it likes."""

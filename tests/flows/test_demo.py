@@ -31,6 +31,7 @@ def demo(sclip, folder: Path, *arguments: str) -> tuple[dict[str, str], str]:
     return {name.strip(): done for name, _, done in found}, out
 
 
+@pytest.mark.slow
 @pytest.mark.flow  # of the commands that are printed, one is a run
 @pytest.mark.usefixtures("prefect_server")
 def test_first_time_then_cached_then_another_pamr(sclip, tmp_path, monkeypatch):

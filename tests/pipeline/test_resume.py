@@ -73,6 +73,7 @@ def each_once(root: Path, stage: str) -> bool:
     return len(ids) == len(set(ids)) == COUNT
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(tmp_path, many, undisturbed):
     """Started together with one command, they compute every row once."""
     root = tmp_path / "artifacts"

@@ -100,6 +100,7 @@ def interpreted(tmp_path_factory: pytest.TempPathFactory) -> dict[Case, tuple[Te
     return dict(zip(CASES, torch.load(file), strict=True))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_interpreted_it_is_the_portable_path(case, interpreted) -> None:
     for found, expected in zip(interpreted[case], case.expected(), strict=True):

@@ -251,6 +251,7 @@ BATCHES = st.lists(
 )
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None)
 @given(
     runs=st.lists(BATCHES, min_size=1, max_size=4),
