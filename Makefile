@@ -30,7 +30,7 @@ test: install
 	$(BIN)/python -m pytest --numprocesses auto --maxprocesses 4 --dist loadfile
 
 slow: install
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -m "slow and not long"
 
 bench: install
 	$(BIN)/python -m benchmarks $(ARGS)

@@ -184,7 +184,9 @@ def processes_of(artifacts: Path) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("how", ["cancelled", "terminated", "killed"])
+@pytest.mark.parametrize(
+    "how", ["cancelled", pytest.param("terminated", marks=pytest.mark.long), "killed"]
+)
 def test_a_run_that_is_stopped_keeps_its_rows(prefect, own, tmp_path, how):
     """To cancel, the worker sends SIGTERM, which Prefect raises as a class of its own."""
     artifacts = tmp_path / "artifacts"

@@ -79,7 +79,9 @@ def test_portrait(models, arrays, golden, method, name):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("image", IMAGES)
+@pytest.mark.parametrize(
+    "image", [IMAGES[0], *(pytest.param(i, marks=pytest.mark.long) for i in IMAGES[1:])]
+)
 @pytest.mark.parametrize("method", CASES)
 def test_all_sets(models, arrays, golden, method, image):
     found = arrays(CASES[method].arrays, image)

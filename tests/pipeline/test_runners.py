@@ -110,7 +110,9 @@ def scenes(tmp_path_factory):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runner", ["processes", "dask", "ray"])
+@pytest.mark.parametrize(
+    "runner", ["processes", "dask", pytest.param("ray", marks=pytest.mark.long)]
+)
 def test_labels_and_results_are_those_of_one_process(runner, scenes, tmp_path):
     if runner != "processes":
         pytest.importorskip({"dask": "distributed"}.get(runner, runner))
@@ -431,7 +433,9 @@ class TestCommand:
             assert "Traceback" not in said
 
     @pytest.mark.slow
-    @pytest.mark.parametrize("command", ["dask", "ray"], indirect=True)
+    @pytest.mark.parametrize(
+        "command", [pytest.param("dask", marks=pytest.mark.long), "ray"], indirect=True
+    )
     def test_interrupted_by_the_terminal(self, command):
         """Of all processes of the command, none of which may say more than one line."""
         process, ledger = command

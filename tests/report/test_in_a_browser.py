@@ -19,7 +19,7 @@ SIZES = {"desk": (1200, 900), "tablet": (768, 1024), "phone": (390, 844)}
 PAGES = (
     "page_of_one",
     pytest.param("page_of_two", marks=pytest.mark.slow),
-    pytest.param("page_of_three", marks=pytest.mark.slow),
+    pytest.param("page_of_three", marks=[pytest.mark.slow, pytest.mark.long]),
     pytest.param("page_of_six", marks=pytest.mark.slow),
 )
 LINE = 21  # pixels of a line of text, at most
@@ -252,7 +252,17 @@ QUICK = [("page_of_one", "phone", "dark")]
 
 @pytest.mark.parametrize(
     ("which", "size", "scheme"),
-    [pytest.param(*look, marks=[] if look in QUICK else pytest.mark.slow) for look in LOOKS],
+    [
+        pytest.param(
+            *look,
+            marks=[]
+            if look in QUICK
+            else [pytest.mark.slow]
+            if look[2] == "light"
+            else [pytest.mark.slow, pytest.mark.long],
+        )
+        for look in LOOKS
+    ],
 )
 def test_axe_finds_no_serious_fault(browser, request, which, size, scheme):
     pytest.importorskip("axe_playwright_python")

@@ -405,14 +405,12 @@ def test_an_order_of_a_run_that_is_gone_is_a_line_in_the_page(opened):
 
 
 LOOKS = list(product([390, 768, 1200, 1500], ["light", "dark"]))
+SEEN = [(390, "dark"), (1200, "light"), (1500, "dark")]
 
 
 @pytest.mark.parametrize(
     ("width", "scheme"),
-    [
-        pytest.param(*each, marks=[] if each == (390, "dark") else pytest.mark.slow)
-        for each in LOOKS
-    ],
+    [pytest.param(*each, marks=[] if each in SEEN else [pytest.mark.long]) for each in LOOKS],
 )
 def test_no_serious_fault_of_access(opened, scheme, width):
     query = "?order=worst:20260102-csa-10" + ("&i=000003" if width == 1500 else "")

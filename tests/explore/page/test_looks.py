@@ -40,7 +40,14 @@ def axe() -> str:
 
 
 OF_AXE = [
-    pytest.param(view, scheme, width, marks=[] if scheme == "dark" and width == 390 else SLOW)
+    pytest.param(
+        *(view, scheme, width),
+        marks=[]
+        if (scheme, width) == ("dark", 390)
+        else [SLOW]
+        if (scheme, width) == ("light", 1440)
+        else [SLOW, pytest.mark.long],
+    )
     for view in VIEWS
     for scheme in ("dark", "light")
     for width in (390, 1440)
