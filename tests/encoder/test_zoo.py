@@ -50,8 +50,10 @@ def test_they_are_open_clips_own():
     assert found == json.loads(json.dumps(expected))
 
 
-def test_where_open_clip_is_loaded_it_is_asked(tmp_path):
+def test_where_open_clip_is_loaded_it_is_asked(tmp_path, monkeypatch):
     """A user's own code may have added an architecture."""
+    for name in ("_MODEL_CONFIG_PATHS", "_MODEL_CONFIGS"):  # to be as before for other tests
+        monkeypatch.setattr(open_clip.factory, name, getattr(open_clip.factory, name).copy())
     (tmp_path / "own-tower.json").write_text(json.dumps(open_clip.get_model_config("ViT-B-16")))
     open_clip.add_model_config(tmp_path)
     assert "own-tower" in zoo.list_models()
