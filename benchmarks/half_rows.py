@@ -33,16 +33,11 @@ DEMO = Protocol(short_side=192, slide_crop=48, slide_stride=24)
 CLASSES = ["sky", "grass", "sea", "sand", "road", "wall", "box", "ball", "tree", "house"]
 
 
-def product_gflops(dtype: torch.dtype, quick: bool) -> Callable[[], object]:
+def product(dtype: torch.dtype, quick: bool) -> Callable[[], object]:
     """A product of the tower's size in a dtype, by whichever library is faster."""
     rows, inner, outer = (size // (16 if quick else 1) for size in PRODUCT)
     x, weight = torch.randn(rows, inner).to(dtype), torch.randn(outer, inner).to(dtype)
     return partial(linear, x, weight)
-
-
-def as_pytorch(visual: Any) -> Callable[[Tensor], Tensor]:
-    """The tower in float32 as open_clip runs it: what everybody has."""
-    return lambda pixels: visual(pixels)  # type: ignore[no-any-return]
 
 
 @torch.no_grad()
@@ -51,15 +46,14 @@ def tower_row(quick: bool) -> Row:
     count = 1 if quick else 15
     exact, pixels = encoder(quick), windows(count)
     half = DenseEncoder(in_dtype(copy.deepcopy(exact.visual), torch.bfloat16), exact.attention)
-    theirs = as_pytorch(exact.visual.eval())
     one, other = exact.patch_features(pixels), half.patch_features(pixels)
     least = float((one * other).sum(-1).min())
     functions: dict[str, Callable[[], object]] = {
         "bf16": partial(half.patch_features, pixels),
         "fp32": partial(exact.patch_features, pixels),
-        "open_clip": partial(theirs, pixels),
-        "product": product_gflops(torch.bfloat16, quick),
-        "product32": product_gflops(torch.float32, quick),
+        "open_clip": partial(exact.visual, pixels),
+        "product": product(torch.bfloat16, quick),
+        "product32": product(torch.float32, quick),
     }
     for function in functions.values():
         function()

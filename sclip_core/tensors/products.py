@@ -125,13 +125,16 @@ def attend(
         q: (B, heads, T, d_head).
         k: (B, heads, S, d_head).
         v: (B, heads, S, d).
-        attn_mask: what is added to the scores, broadcast to (B, heads, T, S); None: nothing.
+        attn_mask: what is added to the scores, or where they count, bool; broadcast to
+            (B, heads, T, S); None: nothing.
         scale: of the scores; None: 1 / √d_head.
 
     Returns:
         (B, heads, T, d).
     """
-    if q.dtype != torch.bfloat16 or q.device.type != "cpu" or q.ndim != 4 or has_amx():
+    adds = attn_mask is None or attn_mask.dtype != torch.bool
+    ours = q.dtype == torch.bfloat16 and q.device.type == "cpu" and q.ndim == 4 and adds
+    if not ours or has_amx():
         return scaled_dot_product_attention(q, k, v, attn_mask=attn_mask, scale=scale)
     return _attend_by_products(q, k, v, attn_mask, q.shape[-1] ** -0.5 if scale is None else scale)
 

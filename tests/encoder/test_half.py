@@ -112,6 +112,15 @@ def test_attention_in_bf16(monkeypatch, sharpness, at_once, masked, scale):
         assert error < lost.abs().mean()
 
 
+def test_where_scores_count_in_bf16(monkeypatch):
+    """A mask of truth values is none that is added."""
+    monkeypatch.setattr(products, "has_amx", lambda: False)
+    q, k, v = (random(2, 3, 20, 16, seed=seed).to(BF16) for seed in range(3))
+    below = torch.ones(20, 20, dtype=torch.bool).tril()
+    expected = scaled_dot_product_attention(q, k, v, attn_mask=below)
+    assert torch.equal(attend(q, k, v, attn_mask=below), expected)
+
+
 def test_other_dtypes_attend_as_ever():
     q, k, v = (random(2, 3, 20, 16, seed=seed) for seed in range(3))
     assert torch.equal(attend(q, k, v), scaled_dot_product_attention(q, k, v))
@@ -207,6 +216,29 @@ def test_sams_encoder_in_bf16():
     expected, found = (SamEncoder(one)(pixels) for one in (sam, half_sam))
     assert found.dtype == torch.float32
     assert cosine_similarity(found, expected, dim=1).min() > 0.999
+
+
+@pytest.mark.parametrize("quick_gelu", [False, True])
+def test_a_tower_by_onednn_is_the_same_within_rounding(by_onednn, monkeypatch, quick_gelu):
+    """In float32, whole and in parts; blocks, projection and all."""
+    visual = build(small_config(quick_gelu=quick_gelu)).visual
+    pixels, attention = random(3, 3, 64, 96), Attention.parse("csa")
+    found = DenseEncoder(visual, attention).patch_features(pixels)
+    monkeypatch.setattr(products, "OUTPUT_AT_ONCE", 4 * 128 * 8)  # a few rows
+    parts = DenseEncoder(visual, attention).patch_features(pixels)
+    monkeypatch.undo()
+    expected = DenseEncoder(visual, attention).patch_features(pixels)
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=0)
+    torch.testing.assert_close(parts, expected, atol=1e-5, rtol=0)
+
+
+def test_parts_of_bf16_are_the_whole(monkeypatch):
+    encoder = DenseEncoder(in_dtype(build(small_config()).visual, BF16), Attention.parse("csa"))
+    pixels = random(3, 3, 64, 96)
+    whole = encoder.patch_features(pixels)
+    monkeypatch.setattr(products, "OUTPUT_AT_ONCE", 4 * 128 * 8)
+    torch.testing.assert_close(encoder.patch_features(pixels), whole, atol=2e-2, rtol=0)
+    assert (encoder.patch_features(pixels) * whole).sum(-1).min() > 0.9999
 
 
 def test_what_is_kept_of_the_stream_is_exact():

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
-from ..conftest import GOLDEN
+from sclip_core.config import resolve
+from sclip_core.pipeline import models
+from sclip_core.pipeline.pipeline import run_pipeline
+from sclip_core.pipeline.run import Run
+from sclip_core.pipeline.stages import encoding
+from sclip_core.progress import LineReporter
+
+from ..conftest import GOLDEN, TINY
 from .conftest import areas, computed, run, write_voc
 
 BELOW_REFINE = {"refine": 4, "metrics": 4, "results": 1}
@@ -276,3 +283,18 @@ def test_a_policy_that_writes_spoils_no_other(artifacts, voc, tmp_path, monkeypa
     assert (csa.row["run_id"], csa.row["miou"]) == (row["run_id"], row["miou"])
     mine = [row for row in areas(tmp_path / "new") if row["run_id"] == csa.row["run_id"]]
     assert mine == areas(artifacts)
+
+
+@pytest.mark.parametrize(
+    ("many", "dtype", "times"), [(1, "auto", 1), (1, "fp32", 0), (9, "auto", 0)]
+)
+def test_a_run_of_many_images_says_what_bf16_would_save(
+    voc, tmp_path, monkeypatch, many, dtype, times
+):
+    monkeypatch.setattr(encoding, "MANY", many)
+    monkeypatch.setattr(models, "advice", lambda asked, _: "take it" if asked == "auto" else None)
+    said = []
+    given = {"dataset": "voc21", "data_root": voc, "artifacts": tmp_path, **TINY, "dtype": dtype}
+    settings = resolve(**given, shards=2)
+    run_pipeline(Run(settings, LineReporter(said.append)))
+    assert [line for line in said if "take it" in line] == ["note: take it"] * times
