@@ -273,6 +273,7 @@ class Layout:
 
     def _text(self, text: str, x: float, base: float, side: str) -> None:
         def draw(figure: Any, height: int) -> None:
+            """Write the text; the figure is ``height`` pixels high."""
             figure.text(
                 x / self.look.pixels,
                 1 - base / height,
@@ -290,6 +291,7 @@ class Layout:
         high, wide = picture.shape[:2]
 
         def draw(figure: Any, height: int) -> None:
+            """Show the picture, a pixel for a pixel; the figure is ``height`` pixels high."""
             axes = figure.add_axes(
                 (
                     left / self.look.pixels,
@@ -308,6 +310,7 @@ class Layout:
         size, look = self.look.font_size, self.look
 
         def draw(figure: Any, height: int) -> None:
+            """Draw the rim, then the ring on it; the figure is ``height`` pixels high."""
             lines = optional("matplotlib.lines", "plot")
             for rim, wide in (("#000000", 0.16 * size), ("#ffffff", 0.08 * size)):
                 ring = lines.Line2D(
@@ -333,6 +336,7 @@ class Layout:
 
     def _rectangle(self, left: int, top: int, wide: int, high: int, **style: Any) -> None:
         def draw(figure: Any, height: int) -> None:
+            """Draw the rectangle; the figure is ``height`` pixels high."""
             patches = optional("matplotlib.patches", "plot")
             place = left / self.look.pixels, 1 - (top + high) / height
             shape = patches.Rectangle(

@@ -168,6 +168,7 @@ def segment_in_parts(
         parts = [(y, x) for y in down for x in across]
 
         def pieces() -> Iterator[tuple[Any, NDArray[Any]]]:
+            """Each block's window of the raster, and its values (height, width)."""
             for y, x in parts:
                 width, height = x.read_to - x.read_from, y.read_to - y.read_from
                 pixels = colours.read(window=window(x.read_from, y.read_from, width, height))

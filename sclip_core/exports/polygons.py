@@ -141,6 +141,7 @@ def write_geojson(
     check_file(path, ".geojson")
 
     def write(temporary: Path) -> None:
+        """Write the features one by one: of all images they may not fit in memory."""
         with open(temporary, "w", encoding="utf-8") as file:
             file.write('{"type":"FeatureCollection","features":[')
             between = "\n"

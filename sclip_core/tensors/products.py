@@ -19,10 +19,8 @@ from torch.nn import functional
 from torch.nn.functional import scaled_dot_product_attention
 
 SCORES_AT_ONCE = 2**19  # of attention in bf16: a core's cache holds them with what is made of them
-OUTPUT_AT_ONCE = (
-    3 * 2**23
-)  # bytes of a product: fresh memory is cleared by the kernel page by page,
-# and the C library keeps what it is given back in pieces of less than 32 MB
+# Fresh memory is cleared by the kernel page by page; the C library keeps pieces below 32 MB.
+OUTPUT_AT_ONCE = 3 * 2**23  # bytes of a product
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -64,9 +62,9 @@ def takes_onednn(x: Tensor) -> bool:
     """Whether a product of ``x`` is asked of oneDNN itself, and not as PyTorch would."""
     if x.device.type != "cpu" or not _has_onednn():
         return False
-    return (x.dtype == torch.float32 and _is_slow_by_mkl()) or (
-        x.dtype == torch.bfloat16 and has_bf16()
-    )
+    if x.dtype == torch.bfloat16:
+        return has_bf16()
+    return x.dtype == torch.float32 and _is_slow_by_mkl()
 
 
 @cache

@@ -128,6 +128,7 @@ class MetricsStage(SharingStage):
         predictions = {stage: stage.predicted() for stage in stages}
 
         def compare(row_id: str) -> dict[MetricsStage, NDArray[np.int64]]:
+            """What each stage that lacks an image stores of it."""
             sample = self._samples[row_id]
             truth = self.run.inputs.ground_truth(sample, row_id.split(":")[1])
             found = {self: self._compared(row_id, truth, predictions[self])}

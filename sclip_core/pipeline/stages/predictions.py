@@ -87,6 +87,7 @@ class PredictedMetrics(MetricsStage):
         dtype = np.min_scalar_type(classes)
 
         def read(row_id: str, sample: Sample, shape: Shape) -> tuple[LabelMap, int | None]:
+            """The label map (H, W), and the value that stands for no class."""
             digest, size = row_id.split(":")[0], (shape[0], shape[1])
 
             def load(path: Path) -> bytes:
