@@ -6,14 +6,17 @@ comparison is a vector. They work on a range of rows and hold no lock.
 
 from __future__ import annotations
 
+import atexit
 import hashlib
+import os
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from contextvars import ContextVar
-from functools import cache
+from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from queue import Empty, SimpleQueue
+from threading import Thread
 from typing import Any, TypeVar, cast
 
 import numpy as np
@@ -25,6 +28,8 @@ Array = NDArray[Any]
 Floats = NDArray[np.float32]
 
 _BETWEEN: ContextVar[Callable[[], None] | None] = ContextVar("between", default=None)
+_Call = tuple[Callable[[], None], SimpleQueue[BaseException | None]]
+LONGEST = 2.0  # seconds that a thread is waited for; a call takes half a second at most
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
@@ -56,9 +61,61 @@ def inlined_sum(kernel: Kernel) -> Kernel:
     return cast(Kernel, njit(forceinline=True, fastmath={*EXACT, "reassoc"})(kernel))
 
 
+class _Threads:
+    """Threads that make calls, in a queue of C's.
+
+    An executor of ``concurrent.futures`` has locks of Python's: a signal that raises while the main
+    thread submits a call can leave one locked, and the process then never ends.
+    """
+
+    def __init__(self, count: int) -> None:
+        """Start so many threads; they are waited for at the end, though not for long."""
+        self._calls: SimpleQueue[_Call | None] = SimpleQueue()
+        self._threads = [
+            Thread(target=self._work, name=f"sclip-rows_{k}", daemon=True) for k in range(count)
+        ]
+        for thread in self._threads:
+            thread.start()
+        atexit.register(self._end)
+
+    def make(self, calls: Sequence[Callable[[], None]]) -> None:
+        """Make calls, and wait for all; raises what the first of those that failed raised."""
+        done: SimpleQueue[BaseException | None] = SimpleQueue()
+        for call in calls:
+            self._calls.put((call, done))
+        errors = [error for error in (done.get() for _ in calls) if error]
+        if errors:
+            raise errors[0]
+
+    def _work(self) -> None:
+        while (asked := self._calls.get()) is not None:
+            call, done = asked
+            error: BaseException | None = None
+            try:
+                call()
+            except BaseException as raised:
+                error = raised
+            done.put(error)
+            del asked, call, done, error  # which hold arrays until the next call
+
+    def _end(self) -> None:
+        """Give up calls that nobody waits for, and wait for those that are being made."""
+        with suppress(Empty):
+            while True:
+                self._calls.get_nowait()
+        for _ in self._threads:
+            self._calls.put(None)
+        for thread in self._threads:
+            thread.join(LONGEST)
+
+
 @cache
-def _pool(threads: int) -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(threads, thread_name_prefix="sclip-rows")
+def _threads(count: int) -> _Threads:
+    return _Threads(count)
+
+
+if hasattr(os, "register_at_fork"):  # a child has none of its parent's threads
+    os.register_at_fork(after_in_child=_threads.cache_clear)
 
 
 @contextmanager
@@ -89,9 +146,7 @@ def on_rows(height: int, kernel: Callable[..., None], *arguments: Any) -> None:
         kernel(*arguments, 0, height)
         return
     edges = [height * k // threads for k in range(threads + 1)]
-    futures = [_pool(threads).submit(kernel, *arguments, *rows) for rows in pairwise(edges)]
-    for future in futures:
-        future.result()
+    _threads(threads).make([partial(kernel, *arguments, *rows) for rows in pairwise(edges)])
 
 
 def all_of(calls: Sequence[Callable[[], None]]) -> None:
@@ -103,8 +158,7 @@ def all_of(calls: Sequence[Callable[[], None]]) -> None:
         for call in calls:
             call()
         return
-    for future in [_pool(threads).submit(call) for call in calls]:
-        future.result()
+    _threads(threads).make(calls)
 
 
 @inlined
