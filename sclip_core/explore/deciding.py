@@ -64,7 +64,7 @@ class Deciding:
     @property
     def nbytes(self) -> int:
         """Bytes of what is kept for each scale, as a bound for two of them."""
-        return 26 * len(self.rows.columns) * len(self.columns.columns)
+        return 18 * len(self.rows.columns) * len(self.columns.columns)
 
     def labels(self, protocol: Protocol, may_win: int) -> Labels:
         """Labels (H, W).
@@ -91,7 +91,7 @@ class Deciding:
         if scale is None:
             return None, running.labels
         first = self._first[scale]
-        gap = np.float32(scale) * (running.best - first.top)
+        gap = np.float32(scale) * (running.best - first.best)
         below: NDArray[np.bool_] = np.exp(gap) / first.total < protocol.prob_thd
         return below, running.labels
 
@@ -111,7 +111,7 @@ class Deciding:
         classes = np.pad(self.query_class, (0, padded - queries))
         size = len(self.rows.columns), len(self.columns.columns)
         running = RunningArgmax.empty(size, self.num_classes, scale)
-        given = self.values, self.rows, self.columns, queries, classes, may_not, running
+        given = self.values, self.rows, self.columns, classes, may_not, running
         on_rows(size[0], decide_rows, *given)
         return running
 

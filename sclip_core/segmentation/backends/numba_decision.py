@@ -89,7 +89,7 @@ def _passes(protocols: Sequence[Protocol], pixels: int) -> Iterator[list[Protoco
     for _, group in groupby(protocols, key=lambda protocol: protocol.pamr_steps):
         alike = list(group)
         scales = {protocol.logit_scale for protocol in alike if protocol.prob_thd > 0}
-        needed = pixels * (13 * len(scales) or 5)  # bytes of a RunningArgmax
+        needed = pixels * (9 * len(scales) or 5)  # bytes of a RunningArgmax
         if together and needed > left:
             yield together
             together, left = [], PASS_BYTES
@@ -161,7 +161,7 @@ class NumbaDecision:
         if not self._with_probabilities:
             return None, running.labels
         assert self._first is not None
-        gap = np.float32(self._protocol.logit_scale) * (running.best - self._first.top)
+        gap = np.float32(self._protocol.logit_scale) * (running.best - self._first.best)
         below: NDArray[np.bool_] = np.exp(gap) / self._first.total < self._protocol.prob_thd
         return below, running.labels
 
@@ -252,28 +252,23 @@ class Candidates:
     """Queries that may win, padded to a multiple of ``LANES``: C of them."""
 
     stitching: Stitching
-    queries: int  # of the C
     classes: NDArray[np.int64]  # (C,)
     excluded: Floats  # (C,) 0 for a query, -inf for padding
 
     @classmethod
     def of(cls, stitching: Stitching, query_class: NDArray[np.int64]) -> Candidates:
         """All queries of a stitching, each of a class; the classes ascend."""
-        queries = len(query_class)
-        padding = 0, -queries % LANES
+        padding = 0, -len(query_class) % LANES
         cosines = np.pad(stitching.cosines, ((0, 0), (0, 0), padding))
         return cls(
             Stitching(cosines, stitching.rows, stitching.columns),
-            queries,
             np.pad(query_class, padding),
-            np.pad(np.zeros(queries, np.float32), padding, constant_values=-np.inf),
+            np.pad(np.zeros(len(query_class), np.float32), padding, constant_values=-np.inf),
         )
 
-    def part(self, chunk: slice) -> tuple[int, NDArray[np.int64], Floats]:
-        """What the kernels take to decide among some of the C: queries, classes, excluded."""
-        excluded = self.excluded[chunk]
-        queries = min(max(self.queries - chunk.start, 0), len(excluded))
-        return queries, self.classes[chunk], excluded
+    def part(self, chunk: slice) -> tuple[NDArray[np.int64], Floats]:
+        """What the kernels take to decide among some of the C: classes, excluded."""
+        return self.classes[chunk], self.excluded[chunk]
 
 
 def _steps(decision: NumbaDecision) -> int:

@@ -13,11 +13,9 @@ from sclip_core.segmentation.backends.numba_jit import (
     Floats,
     compiled,
     inlined,
-    inlined_sum,
-    power_buffers,
-    split_power,
 )
 from sclip_core.segmentation.backends.numba_pamr_kernels import step_row
+from sclip_core.segmentation.backends.numba_powers import sum_of_powers
 from sclip_core.segmentation.backends.numba_stitch import Taps, mix_columns, mix_rows
 from sclip_core.segmentation.backends.numba_winner import (
     winner_of_eight,
@@ -31,35 +29,31 @@ LANES = 8  # of which the number of queries, with padding, is a multiple
 class RunningArgmax(NamedTuple):
     """The best query of every pixel so far and, where it is asked for, the softmax's denominator.
 
-    A probability is ``2**(scale · (best - top)) / total``.
+    The denominator is that of all queries, so all may win where it is asked for. The probability of
+    the best is ``1 / total``.
     """
 
     scale: np.float32  # logit_scale / ln 2
     best: Floats  # (H, W) largest logit of a query that may win
     labels: NDArray[np.unsignedinteger]  # (H, W) its class
-    top: Floats  # (H, W) largest logit of all; (1, 0) where no probabilities are asked for
-    total: Floats  # (H, W) sum of 2**(scale · (logit - top)) of all; (1, 0) likewise
+    total: Floats  # (H, W) sum of 2**(scale · (logit - best)); (1, 0) where it is not asked for
 
     @classmethod
     def empty(
         cls, size: tuple[int, int], num_classes: int, logit_scale: float | None
     ) -> RunningArgmax:
         """Before the first query; without a scale no probabilities are asked for."""
-        asked = (1, 0) if logit_scale is None else size
         return cls(
             np.float32((logit_scale or 1) / math.log(2)),
             np.full(size, -np.inf, np.float32),
             np.zeros(size, np.uint8 if num_classes <= 256 else np.uint16),
-            np.full(asked, -np.inf, np.float32),
-            np.zeros(asked, np.float32),
+            np.zeros((1, 0) if logit_scale is None else size, np.float32),
         )
 
     def part(self, rows: slice) -> RunningArgmax:
         """Views of some rows."""
-        top, total = self.top, self.total
-        if top.shape[1]:
-            top, total = top[rows], total[rows]
-        return RunningArgmax(self.scale, self.best[rows], self.labels[rows], top, total)
+        total = self.total[rows] if self.total.shape[1] else self.total
+        return RunningArgmax(self.scale, self.best[rows], self.labels[rows], total)
 
 
 @compiled
@@ -67,7 +61,6 @@ def decide_rows(
     cosines: Array,
     rows: Taps,
     columns: Taps,
-    queries: int,
     classes: Array,
     excluded: Array,
     running: RunningArgmax,
@@ -76,10 +69,8 @@ def decide_rows(
 ) -> None:
     """Stitch and decide pixel by pixel; see ``stitch_rows`` and ``step_and_decide_rows``."""
     line = np.empty((cosines.shape[1], cosines.shape[2]), np.float32)
-    buffers = power_buffers(queries)
-    best, labels, top, total = running.best, running.labels, running.top, running.total
     taps, weights = columns.columns, columns.weights
-    width, summed = labels.shape[1], top.shape[1] > 0
+    width, summed = running.labels.shape[1], running.total.shape[1] > 0
     there = summed or taps.shape[1] > 8  # the logits of a row, before they are compared
     row = np.empty((width if there else 0, cosines.shape[2]), np.float32)
     for y in range(first, last):
@@ -88,11 +79,9 @@ def decide_rows(
             for x in range(width):
                 mix_columns(line, taps, weights, x, row, x)
         if summed:
-            update_best(row, 0, classes, excluded, best, labels, y, 0, 1, width)
-            for x in range(width):
-                update_total(row, x, queries, running.scale, top, total, y, x, buffers)
+            decide_row(row, 0, classes, excluded, running, y, 0, 1, width)
         else:
-            update_best_mixed(line, taps, weights, row, classes, excluded, best, labels, y)
+            decide_mixed_row(line, taps, weights, row, classes, excluded, running, y)
 
 
 @compiled
@@ -102,7 +91,6 @@ def step_and_decide_rows(
     dilations: Array,
     border: int,
     skipped: int,
-    queries: int,
     classes: Array,
     excluded: Array,
     running: RunningArgmax,
@@ -117,28 +105,22 @@ def step_and_decide_rows(
         dilations: (D,) none above ``border``.
         border: columns beyond either side.
         skipped: rows of ``source`` above those that are decided.
-        queries: how many of the C are queries; the others are padding.
         classes: (C,) of the queries, ascending.
-        excluded: (C,) 0 for a query that may win, -inf for one that may not.
+        excluded: (C,) 0 for a query that may win, -inf for padding or one that may not.
         running: the decision among the chunks before; brought up to date.
         first: decided row to begin with.
         last: decided row to stop before.
     """
     row = np.empty((weights.shape[1], source.shape[2]), np.float32)
-    buffers = power_buffers(queries)
-    best, labels, top, total = running.best, running.labels, running.top, running.total
     for y in range(first, last):
         step_row(source, weights, dilations, skipped + y, border, row, 0)
-        update_best(row, 0, classes, excluded, best, labels, y, 0, 1, labels.shape[1])
-        for x in range(top.shape[1]):  # none, where no probabilities are asked for
-            update_total(row, x, queries, running.scale, top, total, y, x, buffers)
+        decide_row(row, 0, classes, excluded, running, y, 0, 1, row.shape[0])
 
 
 @compiled
 def decide_refined_rows(
     values: Array,
     skipped: int,
-    queries: int,
     classes: Array,
     excluded: Array,
     running: RunningArgmax,
@@ -146,23 +128,18 @@ def decide_refined_rows(
     last: int,
 ) -> None:
     """Decide among logits (H, W, C) that are there; see ``step_and_decide_rows``."""
-    buffers = power_buffers(queries)
-    best, labels, top, total = running.best, running.labels, running.top, running.total
     for y in range(first, last):
         row = values[skipped + y]
-        update_best(row, 0, classes, excluded, best, labels, y, 0, 1, labels.shape[1])
-        for x in range(top.shape[1]):  # none, where no probabilities are asked for
-            update_total(row, x, queries, running.scale, top, total, y, x, buffers)
+        decide_row(row, 0, classes, excluded, running, y, 0, 1, row.shape[0])
 
 
 @inlined
-def update_best(
+def decide_row(
     row: Array,
     at: int,
     classes: Array,
     excluded: Array,
-    best: Array,
-    labels: Array,
+    running: RunningArgmax,
     y: int,
     x: int,
     spacing: int,
@@ -173,31 +150,39 @@ def update_best(
     Of a whole row at once, as arguments that are arrays count references. The pixels are ``x`` and
     those ``spacing`` apart.
     """
-    words = row.shape[1]
+    best, labels, total, scale = running.best, running.labels, running.total, running.scale
+    words, summed = row.shape[1], total.shape[1] > 0
     for k in range(count):
-        place = (at + k) * words
+        place, here = (at + k) * words, x + k * spacing
         highest, word = winner_of_logits(row, classes, row, place, words, excluded)
-        if highest > best[y, x + k * spacing]:
-            best[y, x + k * spacing] = highest
-            labels[y, x + k * spacing] = classes[word]
+        before = best[y, here]
+        if highest > before:
+            best[y, here] = highest
+            labels[y, here] = classes[word]
+        if summed:
+            earlier = total[y, here]
+            if highest > before and earlier > 0:
+                earlier *= np.float32(2.0 ** (scale * (before - highest)))
+            top = max(highest, before)
+            total[y, here] = earlier + sum_of_powers(row, place, words, excluded, top, scale)
 
 
 @inlined
-def update_best_mixed(
+def decide_mixed_row(
     line: Array,
     taps: Array,
     weights: Array,
     row: Array,
     classes: Array,
     excluded: Array,
-    best: Array,
-    labels: Array,
+    running: RunningArgmax,
     y: int,
 ) -> None:
-    """Do as ``update_best`` with a whole row, whose logits are mixed from a line.
+    """Do as ``decide_row`` with a whole row, whose logits are mixed from a line, without sums.
 
     Logits of more than eight taps are there, in ``row``.
     """
+    best, labels = running.best, running.labels
     most, words = taps.shape[1], line.shape[1]
     for x in range(labels.shape[1]):
         if most == 4 or weights[x, 4] == 0.0:
@@ -209,45 +194,3 @@ def update_best_mixed(
         if highest > best[y, x]:
             best[y, x] = highest
             labels[y, x] = classes[word]
-
-
-@inlined
-def update_total(
-    row: Array,
-    at: int,
-    queries: int,
-    scale: np.float32,
-    top: Array,
-    total: Array,
-    y: int,
-    x: int,
-    buffers: tuple[Array, Array, Array],
-) -> None:
-    """Add a pixel's logits to the softmax's denominator, relative to the largest so far."""
-    highest = top[y, x]
-    for q in range(queries):
-        highest = max(highest, row[at, q])
-    earlier = total[y, x]
-    if earlier > 0:
-        earlier *= np.float32(2.0 ** (scale * (top[y, x] - highest)))
-    top[y, x] = highest
-    total[y, x] = earlier + _sum_of_powers(row, at, queries, highest, scale, buffers)
-
-
-@inlined_sum
-def _sum_of_powers(
-    row: Array,
-    at: int,
-    queries: int,
-    highest: np.float32,
-    scale: np.float32,
-    buffers: tuple[Array, Array, Array],
-) -> np.float32:
-    """Sum of 2**(scale · (row[at] - highest)), with a relative error of 3e-7."""
-    mantissas, exponents, powers = buffers
-    for q in range(queries):
-        split_power((row[at, q] - highest) * scale, q, mantissas, exponents)
-    total = np.float32(0)
-    for q in range(queries):
-        total += mantissas[q] * powers[q]
-    return total

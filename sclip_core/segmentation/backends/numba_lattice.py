@@ -138,7 +138,7 @@ class WeightedLattice:
         """Refine logits (H, W, C) where they are; C is a multiple of ``LANES``."""
         # a part's pixels are its own: it has read those that it overwrites
         words = values.shape[2]
-        nothing = words, np.zeros(words, np.int64), np.zeros(words, np.float32)
+        nothing = np.zeros(words, np.int64), np.zeros(words, np.float32)
         self.refine([task_of(steps, nothing, given=values, kept=((steps,), values[None]))])
 
     def _edge_numbers(self, task: Task) -> int:
@@ -153,7 +153,7 @@ class WeightedLattice:
 
 def task_of(
     steps: int,
-    classes: tuple[int, NDArray[np.int64], Floats],
+    classes: tuple[NDArray[np.int64], Floats],
     *,
     given: Floats = NO_LOGITS,
     stitched: tuple[Floats, Taps, Taps] = NOT_STITCHED,

@@ -11,11 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from sclip_core.segmentation.backends.numba_decision_kernels import (
-    RunningArgmax,
-    update_best,
-    update_total,
-)
+from sclip_core.segmentation.backends.numba_decision_kernels import RunningArgmax, decide_row
 from sclip_core.segmentation.backends.numba_jit import (
     Array,
     Floats,
@@ -68,9 +64,8 @@ class Task(NamedTuple):
     stops: NDArray[np.int64]  # (K,) steps whose result is kept, ascending
     kept: Floats  # (K, H, W, C); (0, 0, 0, 0): the last result is decided at once
     skipped: int  # rows above those that are decided
-    queries: int  # how many of the C are queries; the others are padding
     classes: NDArray[np.int64]  # (C,) of the queries, ascending
-    excluded: Floats  # (C,) 0 for a query that may win, -inf for one that may not
+    excluded: Floats  # (C,) 0 for a query that may win, -inf for padding or one that may not
     running: RunningArgmax  # the decision among the chunks before; brought up to date
 
 
@@ -127,7 +122,6 @@ def refine_parts(
     """
     g, c = lattice.spacing, edges.top.shape[2]
     line = np.empty((task.cosines.shape[1], c), np.float32)
-    powers = power_buffers(task.queries)
     for n in range(len(groups) - 1):
         members = parts[groups[n] : groups[n + 1]]
         height = (lattice.height - members[0, 0] + g - 1) // g
@@ -154,7 +148,7 @@ def refine_parts(
                         _record(lattice, edges, part, step, first, last, width, to)
                     _keep(lattice, task, part, step, first, last, width, to)
                     if step == task.steps and task.kept.shape[0] == 0:
-                        _decide(lattice, task, part, first, last, width, to, powers)
+                        _decide(lattice, task, part, first, last, width, to)
                 if step < task.steps:
                     for m in range(len(members)):
                         to = buffers[m, step % 2]
@@ -304,19 +298,11 @@ def _decide(
     last: int,
     width: int,
     values: Array,
-    powers: tuple[Array, Array, Array],
 ) -> None:
     """Decide pixels of the last step."""
-    running, g, classes, excluded = task.running, lattice.spacing, task.classes, task.excluded
-    best, labels, top, total = running.best, running.labels, running.top, running.total
-    scale = running.scale
+    g, x = lattice.spacing, part[1]
     for k in range(first, last):
-        row, y = values[k + HALO], part[0] + g * k - task.skipped
-        if 0 <= y < labels.shape[0]:
-            x = part[1]
-            update_best(row, HALO, classes, excluded, best, labels, y, x, g, width)
-            if top.shape[1] > 0:
-                for j in range(width):
-                    update_total(
-                        row, j + HALO, task.queries, scale, top, total, y, x + g * j, powers
-                    )
+        y = part[0] + g * k - task.skipped
+        if 0 <= y < task.running.labels.shape[0]:
+            row = values[k + HALO]
+            decide_row(row, HALO, task.classes, task.excluded, task.running, y, x, g, width)
