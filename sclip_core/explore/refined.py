@@ -6,6 +6,7 @@ PAMR is linear and takes each query by itself.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -111,6 +112,8 @@ def refined(refiner: Refiner, steps: int, task: Task) -> Logits:
         return _Tensors(plain.logits()).further(refiner, steps, task)
     if is_whole(refiner.refining):
         return Arrays.of(plain.logits()).further(refiner, steps, task)
+    if _takes_parts(refiner):
+        return _by_parts(refiner, None, steps, task)
     return Arrays.stitched(plain).further(refiner, steps, task)
 
 
@@ -202,6 +205,8 @@ class Arrays:
 
     def further(self, refiner: Refiner, steps: int, task: Task) -> Arrays:
         """After more steps; new ones."""
+        if _takes_parts(refiner):
+            return _by_parts(refiner, self, steps, task)
         from sclip_core.segmentation.backends.numba_pamr import (
             WeightedImage,
             colours_of,
@@ -237,3 +242,56 @@ class Arrays:
     def tensor(self) -> Tensor:
         """All of them (Q, H, W), a view."""
         return torch.from_numpy(self.values[..., : self.queries]).permute(2, 0, 1)
+
+
+def _takes_parts(refiner: Refiner) -> bool:
+    """Whether PAMR takes an image's lattice part by part."""
+    from sclip_core.segmentation.backends.numba_lattice import suits
+
+    return suits(refiner.protocol.pamr_dilations, *refiner.geometry.original)
+
+
+def _by_parts(refiner: Refiner, before: Arrays | None, steps: int, task: Task) -> Arrays:
+    """New logits after more steps, part by part.
+
+    Args:
+        refiner: of the image.
+        before: the logits; None: those of the features, stitched.
+        steps: that are made.
+        task: asked between two passes over parts of the image.
+    """
+    from sclip_core.segmentation.backends.numba_decision import ALL, Candidates
+    from sclip_core.segmentation.backends.numba_jit import watched
+    from sclip_core.segmentation.backends.numba_lattice import (
+        PHASES,
+        WeightedLattice,
+        task_of,
+        words_at_once,
+    )
+    from sclip_core.segmentation.backends.numba_pamr import aligned, colours_of
+
+    dilations, queries = refiner.protocol.pamr_dilations, len(refiner.embeddings)
+    height, width = refiner.geometry.original
+    found = Arrays.empty((height, width), queries)
+    padded = found.values.shape[2]
+    at_once = words_at_once(height, width, dilations, padded)
+    chunks = [slice(first, min(first + at_once, padded)) for first in range(0, padded, at_once)]
+    passes = count()
+    with watched(lambda: task.progress(next(passes), 1 + PHASES * len(chunks), WHAT)):
+        image = colours_of(refiner.image_at_original_size())
+        weighted = WeightedLattice.of(image, dilations)
+        words = np.zeros(queries, np.int64)  # whatever classes they are of
+        candidates = None if before else Candidates.of(refiner.stitching(), words)
+        memory = aligned(height * width * at_once)
+        for chunk in chunks:
+            shape = height, width, chunk.stop - chunk.start
+            values = memory[: math.prod(shape)].reshape(shape)
+            if candidates:
+                stitched, kept = candidates.stitching.part(ALL, chunk), ((steps,), values[None])
+                of_chunk = task_of(steps, candidates.part(chunk), stitched=stitched, kept=kept)
+                weighted.refine([of_chunk])
+            elif before:
+                values[:] = before.values[..., chunk]
+                weighted.refine_given(values, steps)
+            found.values[..., chunk] = values
+    return found

@@ -11,6 +11,7 @@ import pytest
 from sclip_core import SCLIP
 from sclip_core.config import UserError, resolve
 from sclip_core.explore import labels as labels_module
+from sclip_core.explore import refined as refined_module
 from sclip_core.explore.desk import Cancelled, Task
 from sclip_core.explore.explorer import Explorer
 from sclip_core.explore.kept import Kept
@@ -20,6 +21,7 @@ from sclip_core.pipeline import filling
 from sclip_core.pipeline.pipeline import Pipeline, run_pipelines
 from sclip_core.pipeline.run import Run
 from sclip_core.segmentation import backends
+from sclip_core.segmentation.backends.numba_lattice import WeightedLattice
 from sclip_core.segmentation.backends.numba_pamr import WeightedImage
 from sclip_core.store.files import DiskError
 
@@ -53,13 +55,18 @@ def explorer(artifacts: Path) -> Explorer:
 def iterations(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The steps of PAMR that are made, chunk by chunk."""
     made: list[int] = []
-    iterate = WeightedImage.iterate
+    iterate, refine = WeightedImage.iterate, WeightedLattice.refine
 
     def counted(self: WeightedImage, buffers: Any, steps: int) -> Any:
         made.append(steps)
         return iterate(self, buffers, steps)
 
+    def refined(self: WeightedLattice, tasks: Any) -> None:
+        refine(self, tasks)
+        made.extend(task.steps for task in tasks)
+
     monkeypatch.setattr(WeightedImage, "iterate", counted)
+    monkeypatch.setattr(WeightedLattice, "refine", refined)
     return made
 
 
@@ -167,14 +174,37 @@ def test_a_threshold_decides_again_from_what_is_kept(explorer, iterations):
         iterations.clear()
 
 
-def test_more_steps_go_on_from_fewer(explorer, iterations):
-    explorer.labels(view_of(explorer, 5, words=WORDS, pamr_steps=3), Task())
+@pytest.mark.parametrize("dilations", ["8,16", "3,5"], ids=["parts", "whole"])
+def test_more_steps_go_on_from_fewer(explorer, iterations, dilations):
+    given = {"words": WORDS, "pamr_dilations": dilations}
+    explorer.labels(view_of(explorer, 5, pamr_steps=3, **given), Task())
     iterations.clear()
-    found = explorer.labels(view_of(explorer, 5, words=WORDS, pamr_steps=5), Task())
+    found = explorer.labels(view_of(explorer, 5, pamr_steps=5, **given), Task())
     assert sum(iterations) == 2
     fresh = explorer_of(explorer.collections[0].settings.artifacts)
-    expected = fresh.labels(view_of(fresh, 5, words=WORDS, pamr_steps=5), Task())
+    expected = fresh.labels(view_of(fresh, 5, pamr_steps=5, **given), Task())
     assert np.array_equal(map_of(found), map_of(expected))
+
+
+@pytest.mark.parametrize("more", [0, 3], ids=["at once", "in two goes"])
+def test_part_by_part_logits_and_labels_are_those_of_whole_images(explorer, monkeypatch, more):
+    """With more words than are refined together, whose last ones are only filled up."""
+    words = "; ".join([WORDS, *(f"word {number}" for number in range(38))])
+    logits, maps = [], []
+    for parts in (True, False):
+        monkeypatch.setattr(refined_module, "_takes_parts", lambda refiner, of=parts: of)
+        each = explorer_of(explorer.collections[0].settings.artifacts)
+        if more:
+            each.labels(view_of(each, 5, words=words, pamr_steps=7 - more), Task())
+        view = view_of(each, 5, words=words, pamr_steps=7)
+        maps.append(map_of(each.labels(view, Task())))
+        logits.append(each.labeller.logits.get((*each._scenes.get(view).of_refined, 7)))
+    one, other = logits
+    assert one.queries > refined_module.CHUNK
+    assert one.queries % 8
+    assert not one.values[..., one.queries :].any()
+    np.testing.assert_allclose(one.tensor(), other.tensor(), atol=5e-6, rtol=0)
+    np.testing.assert_array_equal(*maps)
 
 
 def test_only_new_words_are_refined(explorer, iterations):
@@ -216,13 +246,23 @@ def test_without_numba_the_labels_are_the_same(explorer, artifacts, monkeypatch,
 
 
 def test_pamr_is_cancelled_between_two_steps(explorer, iterations):
-    view = view_of(explorer, 6, words=WORDS, pamr_steps=50)
+    view = view_of(explorer, 6, words=WORDS, pamr_steps=50, pamr_dilations="3,5")
     with pytest.raises(Cancelled):
         explorer.labels(view, CancelledAfter(4))
     assert sum(iterations) <= 4
     iterations.clear()
     assert explorer.labels(view, Task()).about["seconds"]["pamr"] > 0
     assert sum(iterations) == 50
+
+
+def test_pamr_is_cancelled_between_two_passes_over_parts(explorer, iterations):
+    view = view_of(explorer, 6, words=WORDS, pamr_steps=40)
+    for lines in range(4):  # the weights, and the outer and inner parts
+        with pytest.raises(Cancelled):
+            explorer.labels(view, CancelledAfter(lines))
+        assert not iterations
+    assert explorer.labels(view, Task()).about["seconds"]["pamr"] > 0
+    assert sum(iterations) == 40
 
 
 def test_logits_that_do_not_fit_in_memory_can_be_cancelled_too(explorer, iterations, monkeypatch):

@@ -29,6 +29,7 @@ from sclip_core.segmentation.backends.numba_stencil import (
     stencil_pair,
 )
 from sclip_core.segmentation.backends.numba_stitch import Taps, mix_columns, mix_rows
+from sclip_core.segmentation.backends.numba_vectors import LINE, prefetch
 
 HALO = 2  # pixels of a part's buffer on every side
 BAND = 16  # rows that a step goes through before the next step
@@ -170,13 +171,19 @@ def _fill(
     g, given = lattice.spacing, task.given
     columns, weights = task.columns.columns, task.columns.weights
     for y in range(first, last):
-        row = to[y + HALO]
+        row, here = to[y + HALO], part[0] + g * y
         if given.shape[0] > 0:
+            below = min(here + g, given.shape[0] - 1)
             for x in range(width):
+                column = part[1] + g * x
+                # a part's pixels are too far apart for a CPU to foresee the next one
+                place = (below * given.shape[1] + column) * given.shape[2]
+                for q in range(0, row.shape[1], LINE):
+                    prefetch(given, place + q)
                 for q in range(row.shape[1]):
-                    row[x + HALO, q] = given[part[0] + g * y, part[1] + g * x, q]
+                    row[x + HALO, q] = given[here, column, q]
         else:
-            mix_rows(task.cosines, task.rows, part[0] + g * y, line)
+            mix_rows(task.cosines, task.rows, here, line)
             for x in range(width):
                 mix_columns(line, columns, weights, part[1] + g * x, row, x + HALO)
 

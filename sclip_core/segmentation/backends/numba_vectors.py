@@ -1,4 +1,4 @@
-"""Parts of LLVM's own code that pixels' words need: vectors of them loaded, mixed and reduced.
+"""Parts of LLVM's own code that pixels' words need: vectors of them, and lines fetched ahead.
 
 A pixel's words lie side by side, a multiple of ``EIGHT`` of them: vectors of ``LANES``, and one of
 eight more where that leaves some.
@@ -10,7 +10,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from llvmlite import ir
+from numba import types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from sclip_core.segmentation.backends.numba_stencil import LANES, Values
 
@@ -18,11 +20,30 @@ EIGHT = 8  # of which the number of words is a multiple
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 NUMBERS = ir.VectorType(ir.IntType(32), LANES)
 LOWEST = float("-inf")
+LINE = 16  # numbers in a cache line
 
 
 def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:
     """Where the numbers of an array lie; nothing counts a reference."""
     return context.make_array(kind)(context, builder, array).data
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def prefetch(typing: Any, array: Any, place: Any) -> Any:
+    """In compiled code: fetch the cache line of a number of an array, which is read soon."""
+    signature = types.void(array, types.intp)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        data = data_of(context, builder, signature.args[0], arguments[0])
+        byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
+        pointer = builder.bitcast(builder.gep(data, [arguments[1]]), byte)
+        kind = ir.FunctionType(ir.VoidType(), [byte, number, number, number])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
+        read, all_caches, of_data = number(0), number(3), number(1)
+        builder.call(function, [pointer, read, all_caches, of_data])
+        return context.get_dummy_value()
+
+    return signature, generate
 
 
 class Vectors:
