@@ -209,7 +209,6 @@ class Arrays:
             return _by_parts(refiner, self, steps, task)
         from sclip_core.segmentation.backends.numba_pamr import (
             WeightedImage,
-            colours_of,
             whole_at_once,
         )
 
@@ -218,7 +217,7 @@ class Arrays:
         at_once = whole_at_once(height, width, dilations, self.queries)
         task.progress(0, 1, WHAT)
         image = refiner.image_at_original_size()
-        weighted = WeightedImage.of(colours_of(image), dilations, at_once)
+        weighted = WeightedImage.of(image.numpy(), dilations, at_once)
         found = Arrays.empty((height, width), self.queries)
         chunks = range(0, self.queries, at_once)
         for number, first in enumerate(chunks):
@@ -268,7 +267,7 @@ def _by_parts(refiner: Refiner, before: Arrays | None, steps: int, task: Task) -
         task_of,
         words_at_once,
     )
-    from sclip_core.segmentation.backends.numba_pamr import aligned, colours_of
+    from sclip_core.segmentation.backends.numba_pamr import aligned
 
     dilations, queries = refiner.protocol.pamr_dilations, len(refiner.embeddings)
     height, width = refiner.geometry.original
@@ -278,8 +277,8 @@ def _by_parts(refiner: Refiner, before: Arrays | None, steps: int, task: Task) -
     chunks = [slice(first, min(first + at_once, padded)) for first in range(0, padded, at_once)]
     passes = count()
     with watched(lambda: task.progress(next(passes), 1 + PHASES * len(chunks), WHAT)):
-        image = colours_of(refiner.image_at_original_size())
-        weighted = WeightedLattice.of(image, dilations)
+        image = refiner.image_at_original_size()
+        weighted = WeightedLattice.of(image.numpy(), dilations)
         words = np.zeros(queries, np.int64)  # whatever classes they are of
         candidates = None if before else Candidates.of(refiner.stitching(), words)
         memory = aligned(height * width * at_once)

@@ -150,6 +150,27 @@ def test_pamr_is_the_portable_one(words, height, width, steps, dilations, seed) 
     torch.testing.assert_close(found.double(), expected, atol=5e-6, rtol=0)
 
 
+@pytest.mark.parametrize("dilations", [(8, 16), (3,), (5, 40, 1000)])
+@pytest.mark.parametrize("width", [300, 128, 7])
+def test_weights_are_those_of_float64(dilations, width) -> None:
+    """Of what pictures have: grey levels, noise, flat areas, and single pixels that stand out."""
+    rng = np.random.default_rng(0)
+    levels = rng.integers(0, 256, (3, 40, width)).astype(np.float64)
+    levels[:, :20, : width // 2] = 200
+    levels[:, 10, width // 4] = [201, 200, 0]
+    levels[:, 25:, width // 2 :] += 0.25 * rng.random((3, 15, width - width // 2))
+    image = torch.from_numpy((levels / 255 - 0.45) / 0.26).float()
+    expected = pamr_weights(image.double(), dilations).permute(1, 2, 0)
+    found = numba_pamr.WeightedImage.of(image.numpy(), dilations).weights
+    assert found.dtype == np.float32
+    torch.testing.assert_close(torch.from_numpy(found).double(), expected, atol=2e-6, rtol=0)
+    if numba_lattice.suits(dilations, 40, width):
+        g, parts = dilations[0], numba_lattice.WeightedLattice.of(image.numpy(), dilations)
+        rows, columns = np.ogrid[:40, :width]
+        of_parts = parts.lattice.weights[rows % g, columns % g, rows // g, columns // g]
+        np.testing.assert_array_equal(of_parts, found)
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     words=st.integers(1, 70),

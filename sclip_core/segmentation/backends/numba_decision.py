@@ -37,7 +37,6 @@ from sclip_core.segmentation.backends.numba_lattice import (
 )
 from sclip_core.segmentation.backends.numba_pamr import (
     WeightedImage,
-    colours_of,
     queries_at_once,
     row_blocks,
 )
@@ -239,7 +238,7 @@ class NumbaDecision:
         count = len(candidates.classes)
         at_once = queries_at_once(*size, dilations, count)
         for outer, inner in row_blocks(*size, refined[-1][0], dilations, at_once):
-            weighted = WeightedImage.of(colours_of(self._image[:, outer]), dilations, at_once)
+            weighted = WeightedImage.of(self._image[:, outer].numpy(), dilations, at_once)
             rows = slice(outer.start + inner.start, outer.start + inner.stop)
             parts = [(steps, running.part(rows)) for steps, running in refined]
             for first in range(0, count, at_once):
@@ -320,7 +319,7 @@ def _accumulate_by_parts(
         parts = [(steps, running.part(rows)) for steps, running in stops]
         chunks = [slice(k, min(k + at_once, count)) for k in range(0, count, at_once)]
         # freed before the weights of the next block are computed
-        weighted = WeightedLattice.of(colours_of(image[:, outer]), dilations)
+        weighted = WeightedLattice.of(image[:, outer].numpy(), dilations)
         if kept:
             for chunk in chunks:
                 _keep_and_decide(weighted, candidates, outer, inner, chunk, kept, parts)

@@ -33,7 +33,9 @@ LONGEST = 2.0  # seconds that a thread is waited for; a call takes half a second
 Kernel = TypeVar("Kernel", bound=Callable[..., Any])
 
 # No NaN comes out of a cosine; products may be contracted to FMA, sums keep their order.
-EXACT = ("contract", "nsz", "nnan")
+EXACT = {"contract", "nsz", "nnan"}
+# Numba's own errors of a division by 0 would keep loops with a division from being vectors.
+EXACTLY: dict[str, Any] = {"error_model": "numpy", "fastmath": EXACT}
 SOURCES = sorted(Path(__file__).parent.glob("numba_*.py"))
 DIGEST = hashlib.sha256(b"".join(path.read_bytes() for path in SOURCES)).hexdigest()[:12]
 
@@ -46,19 +48,14 @@ def compiled(kernel: Kernel) -> Kernel:
     """
     kernel.__qualname__ += f"_{DIGEST}"
     try:
-        return cast(Kernel, njit(nogil=True, cache=True, fastmath=set(EXACT))(kernel))
+        return cast(Kernel, njit(nogil=True, cache=True, **EXACTLY)(kernel))
     except RuntimeError:  # no folder for it can be written to: compiled anew in every process
-        return cast(Kernel, njit(nogil=True, fastmath=set(EXACT))(kernel))
+        return cast(Kernel, njit(nogil=True, **EXACTLY)(kernel))
 
 
 def inlined(kernel: Kernel) -> Kernel:
     """Compile a part of a kernel into it: called for every pixel, a call would cost too much."""
-    return cast(Kernel, njit(forceinline=True, fastmath=set(EXACT))(kernel))
-
-
-def inlined_sum(kernel: Kernel) -> Kernel:
-    """Do as ``inlined``, for a part whose sums may be taken in another order."""
-    return cast(Kernel, njit(forceinline=True, fastmath={*EXACT, "reassoc"})(kernel))
+    return cast(Kernel, njit(forceinline=True, **EXACTLY)(kernel))
 
 
 class _Threads:

@@ -33,9 +33,10 @@ from sclip_core.segmentation.backends.numba_lattice_kernels import (
     to_planes,
     weigh_lattice_rows,
 )
-from sclip_core.segmentation.backends.numba_pamr import CHUNK, aligned, colours_of, row_blocks
+from sclip_core.segmentation.backends.numba_pamr import CHUNK, aligned, row_blocks
 from sclip_core.segmentation.backends.numba_stencil import BLOCK
 from sclip_core.segmentation.backends.numba_stitch import Taps
+from sclip_core.segmentation.backends.numba_weights import bordered
 
 LEAST = 4  # distance; parts of smaller ones are too few and too large
 BATCHES = 4  # of parts, a thread and chunk: few calls, evenly spread
@@ -66,7 +67,7 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
     if not suits(dilations, *image.shape[1:]):
         return numba_pamr.pamr(image, logits, steps, dilations)
     refined = logits.to(torch.float32, copy=True)
-    weighted = WeightedLattice.of(colours_of(image.to(refined)), dilations)
+    weighted = WeightedLattice.of(image.to(refined).numpy(), dilations)
     _, height, width = image.shape
     at_once = -(-words_at_once(height, width, dilations, len(refined)) // LANES) * LANES
     memory = aligned(height * width * at_once)
@@ -100,20 +101,22 @@ class WeightedLattice:
     phases: tuple[list[Group], ...]  # of each, the groups of parts
 
     @classmethod
-    def of(cls, colours: Floats, dilations: Sequence[int]) -> WeightedLattice:
+    def of(cls, image: Floats, dilations: Sequence[int]) -> WeightedLattice:
         """Compute the weights.
 
         Args:
-            colours: (H, W, 3), normalised.
+            image: (3, H, W), normalised.
             dilations: two distances that ``suits`` takes.
         """
-        height, width, _ = colours.shape
+        _, height, width = image.shape
         g = dilations[0]
         columns = -(-width // (g * BLOCK)) * BLOCK
         weights = aligned(g, g, -(-height // g), columns, 16)
         weights[:, :, :, width // g :] = 0  # what lies beyond a part counts nothing
         lattice = Lattice(g, height, width, weights)
-        on_rows(height, weigh_lattice_rows, colours, np.array(dilations, np.int64), lattice)
+        beside = bordered(image, max(dilations))
+        distances = np.array(dilations, np.int64)
+        on_rows(height, weigh_lattice_rows, beside, distances, lattice)
         return cls(lattice, _phases(height, width, g))
 
     def refine(self, tasks: Sequence[Task]) -> None:

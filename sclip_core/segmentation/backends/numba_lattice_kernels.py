@@ -17,9 +17,7 @@ from sclip_core.segmentation.backends.numba_jit import (
     Floats,
     compiled,
     inlined,
-    power_buffers,
 )
-from sclip_core.segmentation.backends.numba_pamr_kernels import gather, weigh
 from sclip_core.segmentation.backends.numba_stencil import (
     AT_ONCE,
     BLOCK,
@@ -30,6 +28,7 @@ from sclip_core.segmentation.backends.numba_stencil import (
 )
 from sclip_core.segmentation.backends.numba_stitch import Taps, mix_columns, mix_rows
 from sclip_core.segmentation.backends.numba_vectors import LINE, prefetch
+from sclip_core.segmentation.backends.numba_weights import PIXELS, strip_memory, weigh_strip
 
 HALO = 2  # pixels of a part's buffer on every side
 BAND = 16  # rows that a step goes through before the next step
@@ -75,15 +74,19 @@ def weigh_lattice_rows(
     image: Array, dilations: Array, lattice: Lattice, first: int, last: int
 ) -> None:
     """Fill the weights of a lattice; see ``weigh_rows``."""
-    values, weights = np.empty((3, 16), np.float32), np.empty((1, 16), np.float32)
-    buffers = power_buffers(16)
+    found, memory = np.empty((16, PIXELS), np.float32), strip_memory()
     g = lattice.spacing
     for y in range(first, last):
-        for x in range(lattice.width):
-            gather(image, dilations, y, x, values)
-            weigh(image, len(dilations), y, x, values, weights, 0, buffers)
-            for n in range(16):
-                lattice.weights[y % g, x % g, y // g, x // g, n] = weights[0, n]
+        for x in range(0, lattice.width, PIXELS):
+            pixels = min(PIXELS, lattice.width - x)
+            weigh_strip(image, dilations, y, x, pixels, found, memory)
+            for begin in range(min(g, pixels)):
+                of_part = lattice.weights[y % g, (x + begin) % g, y // g]
+                at = (x + begin) // g
+                for k in range(begin, pixels, g):
+                    for n in range(16):
+                        of_part[at, n] = found[n, k]
+                    at += 1
 
 
 @compiled

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
-from sclip_core.segmentation.backends.numba_pamr_kernels import step_rows, weigh_rows
+from sclip_core.segmentation.backends.numba_pamr_kernels import step_rows
+from sclip_core.segmentation.backends.numba_weights import bordered, weigh_rows
 
 _kept = threading.local()  # the buffers of the last image
 KEPT_BYTES = 2**27  # that stay allocated between images
@@ -36,7 +37,7 @@ def pamr(image: Tensor, logits: Tensor, steps: int, dilations: Sequence[int]) ->
     refined = logits.to(torch.float32, copy=True)
     _, height, width = image.shape
     queries = whole_at_once(height, width, dilations, len(logits))
-    weighted = WeightedImage.of(colours_of(image.to(refined)), dilations, queries)
+    weighted = WeightedImage.of(image.to(refined).numpy(), dilations, queries)
     for planes in refined.split(queries):
         buffers = weighted.filled(planes.permute(1, 2, 0).numpy())
         result = weighted.iterate(buffers, steps)[0][:, weighted.inside]
@@ -53,20 +54,21 @@ class WeightedImage:
     memory: Floats  # (2, at least H · (border + W + border) · queries)
 
     @classmethod
-    def of(cls, colours: Floats, dilations: Sequence[int], queries: int = CHUNK) -> WeightedImage:
+    def of(cls, image: Floats, dilations: Sequence[int], queries: int = CHUNK) -> WeightedImage:
         """Compute the weights.
 
         Args:
-            colours: (H, W, 3), normalised.
+            image: (3, H, W), normalised.
             dilations: distances of the neighbours in pixels.
             queries: the most that are refined together.
         """
-        height, width, _ = colours.shape
+        _, height, width = image.shape
         # Beyond the image its border is repeated: distances larger than the image are all alike.
         distances = np.minimum(np.array(dilations, np.int64), max(height, width))
         weights = aligned(height, width, 8 * len(dilations))
-        on_rows(height, weigh_rows, colours, distances, weights)
-        size = height * (width + 2 * int(distances.max())) * queries
+        border = int(distances.max())
+        on_rows(height, weigh_rows, bordered(image, border), distances, weights)
+        size = height * (width + 2 * border) * queries
         return cls(weights, distances, _memory(size))
 
     @property
@@ -167,9 +169,3 @@ def queries_at_once(height: int, width: int, dilations: Sequence[int], queries: 
 def _row_bytes(width: int, reach: int, dilations: Sequence[int], queries: int) -> int:
     """Bytes that a row of pixels takes: two buffers and the weights."""
     return 4 * (2 * queries * (width + 2 * reach) + 8 * len(dilations) * width)
-
-
-def colours_of(image: Tensor) -> Floats:
-    """An image (3, H, W) as a contiguous (H, W, 3)."""
-    colours: Floats = np.ascontiguousarray(image.permute(1, 2, 0).numpy())
-    return colours

@@ -1,102 +1,11 @@
-"""PAMR on a CPU: the weights of an image's neighbours, and one iteration over its rows."""
+"""PAMR on a CPU: one iteration over the rows of an image."""
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
-from sclip_core.segmentation.backends.numba_jit import (
-    Array,
-    compiled,
-    inlined,
-    inlined_sum,
-    power_buffers,
-    split_power,
-)
+from sclip_core.segmentation.backends.numba_jit import Array, compiled, inlined
 from sclip_core.segmentation.backends.numba_stitch import fill_borders
-
-THIRD = np.float32(1 / (3 * math.log(2)))  # mean over the channels, and to powers of 2
-
-
-@compiled
-def weigh_rows(image: Array, dilations: Array, weights: Array, first: int, last: int) -> None:
-    """Fill the weights of PAMR.
-
-    Args:
-        image: (H, W, 3) float32, normalised.
-        dilations: (D,) distances in pixels.
-        weights: (H, W, 8·D), to be filled; each pixel's sum to 1.
-        first: row to begin with.
-        last: row to stop before.
-    """
-    count = weights.shape[2]
-    values = np.empty((3, count), np.float32)
-    buffers = power_buffers(count)
-    for y in range(first, last):
-        for x in range(image.shape[1]):
-            gather(image, dilations, y, x, values)
-            weigh(image, len(dilations), y, x, values, weights[y], x, buffers)
-
-
-@inlined
-def gather(image: Array, dilations: Array, y: int, x: int, values: Array) -> None:
-    """The colours of a pixel's neighbours (3, 8·D); the image's border is repeated beyond it."""
-    bottom, right = image.shape[0] - 1, image.shape[1] - 1
-    n = 0
-    for d in dilations:
-        for dy in range(-1, 2):
-            row = min(max(y + dy * d, 0), bottom)
-            for dx in range(-1, 2):
-                if dy != 0 or dx != 0:
-                    column = min(max(x + dx * d, 0), right)
-                    for c in range(3):
-                        values[c, n] = image[row, column, c]
-                    n += 1
-
-
-@inlined_sum
-def weigh(
-    image: Array,
-    centres: int,
-    y: int,
-    x: int,
-    values: Array,
-    weights: Array,
-    at: int,
-    buffers: tuple[Array, Array, Array],
-) -> None:
-    """Softmax over the neighbours of how alike they are, each channel in units of its deviation."""
-    mantissas, exponents, powers = buffers
-    count = values.shape[1]
-    samples = np.float32(count + centres)
-    for n in range(count):
-        weights[at, n] = 0.0
-    for c in range(3):
-        centre = image[y, x, c]
-        total = centres * centre
-        for n in range(count):
-            total += values[c, n]
-        mean = total / samples
-        squares = centres * (centre - mean) * (centre - mean)
-        for n in range(count):
-            squares += (values[c, n] - mean) * (values[c, n] - mean)
-        deviation = np.sqrt(np.float32(squares / (samples - np.float32(1))))
-        share = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
-        for n in range(count):
-            weights[at, n] -= abs(centre - values[c, n]) * share
-    highest = weights[at, 0]
-    for n in range(1, count):
-        highest = max(highest, weights[at, n])
-    for n in range(count):
-        split_power((weights[at, n] - highest) * THIRD, n, mantissas, exponents)
-    total = np.float32(0)
-    for n in range(count):
-        weights[at, n] = mantissas[n] * powers[n]
-        total += weights[at, n]
-    share = np.float32(1) / total
-    for n in range(count):
-        weights[at, n] *= share
 
 
 @compiled
