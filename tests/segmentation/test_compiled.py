@@ -405,7 +405,8 @@ backends.warm_up()
 from sclip_core.segmentation.backends import numba_decision, numba_lattice, numba_pamr
 names = "stitch_rows decide_rows step_and_decide_rows".split()
 kernels = [getattr(numba_decision, name) for name in names]
-kernels += [numba_decision.decide_refined_rows, numba_pamr.weigh_rows, numba_pamr.step_rows]
+kernels += [numba_decision.decide_refined_rows, numba_decision.most_above]
+kernels += [numba_pamr.weigh_rows, numba_pamr.step_rows]
 kernels += [numba_lattice.weigh_lattice_rows, numba_lattice.refine_parts]
 count = lambda: [len(kernel.signatures) for kernel in kernels]
 before = count()
@@ -426,4 +427,4 @@ for steps, dilations in ((0, (1,)), (3, (1, 2)), (3, (8, 16))):
 print(before, count())
 """
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == f"{[1] * 8} {[1] * 8}"
+    assert run.stdout.strip() == f"{[1] * 9} {[1] * 9}"

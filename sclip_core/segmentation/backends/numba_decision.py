@@ -22,6 +22,7 @@ from sclip_core.segmentation.backends.numba_decision_kernels import (
     RunningArgmax,
     decide_refined_rows,
     decide_rows,
+    most_above,
     step_and_decide_rows,
 )
 from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
@@ -370,12 +371,10 @@ def dominated(cosines: Floats) -> NDArray[np.bool_]:
         (Q,) bool.
     """
     patches = torch.from_numpy(cosines).flatten(0, 1)
-    best_first = patches.mean(dim=0).argsort(descending=True)
-    left = torch.arange(patches.shape[1])
-    for k in range(1, min(RIVALS, patches.shape[1]) + 1):
-        mixture = patches[:, best_first[:k]].mean(dim=1, keepdim=True)
-        for rival in (mixture, patches[:, best_first[k - 1 : k]]):
-            left = left[(patches[:, left] - rival).amax(dim=0) > -MARGIN]
-    without = np.ones(patches.shape[1], np.bool_)
-    without[left.numpy()] = False
-    return without
+    best = patches[:, patches.mean(dim=0).argsort(descending=True)[:RIVALS]]
+    mixtures = [best[:, :k].mean(dim=1) for k in range(2, best.shape[1] + 1)]
+    rivals = torch.cat([best, *(mixture[:, None] for mixture in mixtures)], dim=1)
+    above = np.full((rivals.shape[1], patches.shape[1]), -np.inf, np.float32)
+    most_above(patches.contiguous().numpy(), rivals.numpy(), above)
+    below: NDArray[np.bool_] = (above <= -MARGIN).any(axis=0)
+    return below

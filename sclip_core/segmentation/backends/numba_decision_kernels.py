@@ -194,3 +194,19 @@ def decide_mixed_row(
         if highest > best[y, x]:
             best[y, x] = highest
             labels[y, x] = classes[word]
+
+
+@compiled
+def most_above(cosines: Array, rivals: Array, above: Array) -> None:
+    """How far each query is above each rival where it is most.
+
+    Args:
+        cosines: (patches, Q).
+        rivals: (patches, R).
+        above: (R, Q) -inf, to be filled.
+    """
+    for patch in range(cosines.shape[0]):
+        for r in range(rivals.shape[1]):
+            rival, most = rivals[patch, r], above[r]
+            for q in range(cosines.shape[1]):
+                most[q] = max(most[q], cosines[patch, q] - rival)
