@@ -73,10 +73,6 @@ def weigh_strip(
 ) -> None:
     """The weights of the neighbours of some pixels of row ``y``, from ``x`` on.
 
-    The deviation is that of differences from the pixel, which itself counts once a distance. So the
-    mean of their squares is at most nine times the variance, and the variance may be taken from it
-    in float32.
-
     Args:
         image: as of ``weigh_rows``.
         dilations: as of ``weigh_rows``.
@@ -87,21 +83,9 @@ def weigh_strip(
         memory: from ``strip_memory``.
     """
     units, sums, powers = memory
-    at, samples = x + max(dilations), np.float32(9 * len(dilations))
+    at = x + max(dilations)
     for c in range(3):
-        total, squares, unit = sums[0], sums[1], units[c]
-        for k in range(pixels):
-            total[k] = squares[k] = np.float32(0)
-        for d in dilations:
-            for dy in range(-1, 2):
-                row = min(max(y + dy * d, 0), image.shape[1] - 1)
-                for dx in range(-1, 2):
-                    centre, other = image[c, y, at:], image[c, row, at + dx * d :]
-                    _add_differences(centre, other, pixels, total, squares)
-        for k in range(pixels):
-            variance = (squares[k] - total[k] * total[k] / samples) / (samples - np.float32(1))
-            deviation = np.sqrt(max(variance, np.float32(0)))
-            unit[k] = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
+        _units_of(image[c], dilations, y, at, pixels, sums, units[c])
     n = 0
     for d in dilations:
         for dy in range(-1, 2):
@@ -118,14 +102,36 @@ def weigh_strip(
 
 
 @inlined
-def _add_differences(
-    centre: Array, other: Array, pixels: int, total: Array, squares: Array
+def _units_of(
+    plane: Array, dilations: Array, y: int, at: int, pixels: int, sums: Array, unit: Array
 ) -> None:
-    """Add the differences of neighbours from their pixels in one channel, and their squares."""
+    """One over a tenth of the deviation among each pixel and its neighbours in one channel.
+
+    The pixel itself is a sample once a distance.
+    """
+    mean, squares = sums[0], sums[1]
+    samples = np.float32(9 * len(dilations))
     for k in range(pixels):
-        difference = other[k] - centre[k]
-        total[k] += difference
-        squares[k] += difference * difference
+        mean[k] = squares[k] = np.float32(0)
+    for d in dilations:
+        for dy in range(-1, 2):
+            row = min(max(y + dy * d, 0), plane.shape[0] - 1)
+            for dx in range(-1, 2):
+                other = plane[row, at + dx * d :]
+                for k in range(pixels):
+                    mean[k] += other[k]
+    for k in range(pixels):
+        mean[k] *= np.float32(1) / samples
+    for d in dilations:
+        for dy in range(-1, 2):
+            row = min(max(y + dy * d, 0), plane.shape[0] - 1)
+            for dx in range(-1, 2):
+                other = plane[row, at + dx * d :]
+                for k in range(pixels):
+                    squares[k] += (other[k] - mean[k]) * (other[k] - mean[k])
+    for k in range(pixels):
+        deviation = np.sqrt(squares[k] / (samples - np.float32(1)))
+        unit[k] = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
 
 
 @inlined
