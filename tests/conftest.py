@@ -23,9 +23,9 @@ from weakref import WeakKeyDictionary
 from zlib import crc32
 
 import numpy as np
+import open_clip
 import pytest
 import torch
-from open_clip.tokenizer import SimpleTokenizer
 
 from sclip_core import SCLIP
 from sclip_core.config.places import ObjectPath
@@ -57,25 +57,14 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def tokens_made_once() -> Iterator[None]:
-    """CLIP's own tokenizer is read once, and tokenises each text once.
+    """CLIP's own tokenizer tokenises each text once.
 
     Hundreds of runs ask it for the same few thousand prompts, which took a third of their time.
-    One with options of its own is made anew.
     """
-
-    @cache
-    def made(context_length: int) -> SimpleTokenizer:
-        tokenizer = SimpleTokenizer(context_length=context_length)
-        tokenizer.encode = cache(tokenizer.encode)
-        return tokenizer
-
-    def tokenizer(context_length: int, **options: Any) -> SimpleTokenizer:
-        if options:
-            return SimpleTokenizer(context_length=context_length, **options)
-        return made(context_length)
-
+    usual = open_clip.tokenizer._tokenizer  # where open_clip is loaded, it is ours
+    assert zoo.simple_tokenizer() is usual
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(zoo, "simple_tokenizer", tokenizer)
+        patch.setattr(usual, "encode", cache(usual.encode))
         yield
 
 

@@ -78,3 +78,11 @@ def test_what_is_known_of_a_plain_tower_is_what_open_clip_builds(name):
 def test_plain_towers_are_those_of_openai():
     assert {"ViT-B-32", "ViT-B-16", "ViT-L-14-336", "ViT-H-14", loading.EMBEDDED} <= {*PLAIN}
     assert not {"RN50", "ViT-B-16-SigLIP", "EVA02-B-16", "coca_ViT-B-32"} & {*PLAIN}
+
+
+def test_only_other_options_make_another_tokenizer():
+    usual = zoo.simple_tokenizer()
+    assert zoo.simple_tokenizer(context_length=77) is usual
+    assert zoo.simple_tokenizer(context_length=32)(["sea"]).shape == (1, 32)
+    assert zoo.simple_tokenizer(clean="canonicalize") is not usual
+    assert usual(["sea"]).tolist() == open_clip.get_tokenizer("ViT-B-32")(["sea"]).tolist()

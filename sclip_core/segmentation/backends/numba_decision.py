@@ -376,5 +376,5 @@ def dominated(cosines: Floats) -> NDArray[np.bool_]:
     rivals = torch.cat([best, *(mixture[:, None] for mixture in mixtures)], dim=1)
     above = np.full((rivals.shape[1], patches.shape[1]), -np.inf, np.float32)
     most_above(patches.contiguous().numpy(), rivals.numpy(), above)
-    below: NDArray[np.bool_] = (above <= -MARGIN).any(axis=0)
+    below: NDArray[np.bool_] = np.any(above <= -MARGIN, axis=0)
     return below
