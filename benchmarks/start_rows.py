@@ -93,7 +93,11 @@ def start(quick: bool) -> Iterator[Row]:
         ]
         asked = commands(run)
         ways = BARE | {each.name: ["-m", "flows.cli", *each.words] for each in asked}
-        home = {"PREFECT_HOME": f"{folder}/home", "PREFECT_LOGGING_LEVEL": "CRITICAL"}
+        home = {
+            "PREFECT_HOME": f"{folder}/home",
+            "PREFECT_LOGGING_LEVEL": "CRITICAL",
+            "PYTHONDONTWRITEBYTECODE": "",  # as on a user's machine: the first turn compiles
+        }
         first = {name: taken(ways[name], **home) for name in ways}  # computes, makes databases
         turns: dict[str, list[Taken]] = {name: [] for name in ways}
         for _ in range(1 if quick else TURNS):
