@@ -14,6 +14,7 @@ os.environ.setdefault("ATEN_CPU_CAPABILITY", "avx2")
 # oneDNN looks at the processor itself: where it finds AMX, torch's attention in bf16 asks its
 # AVX2 kernels to pack for it, which they cannot ("pack_vnni2 is only supported when avx512 is").
 os.environ.setdefault("ONEDNN_MAX_CPU_ISA", "AVX512_CORE_BF16")
+os.environ.setdefault("GOMP_SPINCOUNT", "0")  # waiting threads leave the cores to other tests
 
 from collections.abc import Iterator
 from functools import cache

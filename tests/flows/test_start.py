@@ -135,3 +135,26 @@ class TestCommands:
             for name in names:
                 assert name not in beside, f"{package}.{name}"
                 getattr(import_module(package), name)
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, "10000"),
+        ({"GOMP_SPINCOUNT": "7"}, "7"),
+        ({"OMP_WAIT_POLICY": "active"}, "None"),
+    ],
+)
+def test_pytorchs_threads_wait_without_the_processor(given, expected):
+    """Asked of the environment before torch is there; what a user asks for is kept."""
+    code = "import os, sys, flows; print(os.environ.get('GOMP_SPINCOUNT'), 'torch' in sys.modules)"
+    own = {k: v for k, v in os.environ.items() if k not in ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY")}
+    told = subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env={**own, **given},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert told.stdout.split() == [expected, "False"]

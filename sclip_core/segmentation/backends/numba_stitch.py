@@ -9,8 +9,12 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn.functional import pad
 
 from sclip_core.segmentation.backends.numba_jit import Array, Floats, compiled, inlined
+from sclip_core.tensors import linear
+
+WHOLE = 16  # products of a multiple of it are up to a third faster
 
 
 class Taps(NamedTuple):
@@ -55,7 +59,9 @@ class Stitching:
             rows: the matrix (H, h).
             columns: the matrix (W, w).
         """
-        cosines = (features.float() @ embeddings.float().T).numpy()
+        missing = -len(embeddings) % WHOLE
+        whole = pad(embeddings.float(), (0, 0, 0, missing))
+        cosines = linear(features.float(), whole)[..., : len(embeddings)].numpy()
         return cls(cosines, taps_of(rows), taps_of(columns))
 
     @classmethod
