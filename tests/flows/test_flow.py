@@ -120,6 +120,7 @@ def test_mistakes_are_not_retried(own, tmp_path):
     assert task_states("mistake") == {"text_bank": ["Failed"]}
 
 
+@pytest.mark.slow
 def test_faults_that_may_pass_are_tried_again(own, tmp_path, monkeypatch):
     from sclip_core.pipeline.stages.metrics import MetricsStage
 

@@ -85,6 +85,7 @@ def test_a_bad_image(small, given, sclip, tmp_path):
     assert saved(tmp_path / "out") == ["0.png", "2.png", "labels/0.png", "labels/2.png"]
 
 
+@pytest.mark.slow
 @pytest.mark.flow
 @pytest.mark.usefixtures("prefect_server")
 @pytest.mark.parametrize("several", [{}, {"attention": "csa,vanilla"}])

@@ -306,6 +306,7 @@ def test_default_artifacts_are_those_of_the_command(given, tmp_path, monkeypatch
     assert opened.artifacts == tmp_path / "artifacts"
 
 
+@pytest.mark.slow
 def test_all_processes_have_their_share_of_the_threads(given, monkeypatch):
     """And none of them gets the terminal's Ctrl-C, however early."""
     for name in runners.THREADS:

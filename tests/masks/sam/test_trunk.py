@@ -62,6 +62,7 @@ def test_multiples_are_left_alone_and_halves_are_cut_after_the_resize(image):
     assert left.shape == right.shape == (64, 48, 3)
 
 
+@pytest.mark.slow
 def test_input_and_attention_are_those_of_segment_anything(image, trunk, own):
     x = trunk.input(image)
     seen = {}
