@@ -151,7 +151,7 @@ def test_pamr_is_the_portable_one(words, height, width, steps, dilations, seed) 
     torch.testing.assert_close(found.double(), expected, atol=2e-6, rtol=0)
 
 
-@pytest.mark.parametrize("dilations", [(8, 16), (3,), (5, 40, 1000)])
+@pytest.mark.parametrize("dilations", [(8, 16), (5, 10), (3,), (5, 40, 1000)])
 @pytest.mark.parametrize("width", [300, 128, 7])
 def test_weights_are_those_of_float64(dilations, width) -> None:
     """Of what pictures have: grey levels, noise, flat areas, and single pixels that stand out."""

@@ -1,4 +1,4 @@
-"""How Numba compiles the kernels, remembers them and spreads them over threads; powers of 2.
+"""How Numba compiles the kernels, remembers them and spreads them over threads.
 
 All kernels have a pixel's queries side by side in memory, so that every load, product and
 comparison is a vector. They work on a range of rows and hold no lock.
@@ -156,30 +156,3 @@ def all_of(calls: Sequence[Callable[[], None]]) -> None:
             call()
         return
     _threads(threads).make(calls)
-
-
-@inlined
-def power_buffers(count: int) -> tuple[Array, Array, Array]:
-    """Buffers for ``split_power``: mantissas, exponents, and the exponents' bits as floats."""
-    exponents = np.empty(count, np.int32)
-    return np.empty(count, np.float32), exponents, exponents.view(np.float32)
-
-
-@inlined
-def split_power(x: np.float32, at: int, mantissas: Array, exponents: Array) -> None:
-    """Write 2**x, x at most 0, as a product of two floats; vectorises, which ``exp`` does not.
-
-    One is 2 to the rounded x, as the bits of a float; the other is 2 to the rest, which is at most
-    a half, by its Taylor polynomial. An x below -100 counts as -100.
-    """
-    x = max(x, np.float32(-100.0))
-    whole = np.int32(x - np.float32(0.5))  # x <= 0: rounds to the nearest
-    rest = x - np.float32(whole)
-    value = np.float32(1.5403530e-4)
-    value = value * rest + np.float32(1.3333558e-3)
-    value = value * rest + np.float32(9.6181291e-3)
-    value = value * rest + np.float32(5.5504109e-2)
-    value = value * rest + np.float32(2.4022651e-1)
-    value = value * rest + np.float32(6.9314718e-1)
-    mantissas[at] = value * rest + np.float32(1.0)
-    exponents[at] = (whole + np.int32(127)) << np.int32(23)

@@ -36,7 +36,7 @@ from sclip_core.segmentation.backends.numba_lattice_kernels import (
 from sclip_core.segmentation.backends.numba_pamr import CHUNK, aligned, row_blocks
 from sclip_core.segmentation.backends.numba_stencil import BLOCK
 from sclip_core.segmentation.backends.numba_stitch import Taps
-from sclip_core.segmentation.backends.numba_weights import bordered
+from sclip_core.segmentation.backends.numba_weights import bordered, places_of
 
 LEAST = 4  # distance; parts of smaller ones are too few and too large
 BATCHES = 4  # of parts, a thread and chunk: few calls, evenly spread
@@ -114,9 +114,8 @@ class WeightedLattice:
         weights = aligned(g, g, -(-height // g), columns, 16)
         weights[:, :, :, width // g :] = 0  # what lies beyond a part counts nothing
         lattice = Lattice(g, height, width, weights)
-        beside = bordered(image, max(dilations))
-        distances = np.array(dilations, np.int64)
-        on_rows(height, weigh_lattice_rows, beside, distances, lattice)
+        given = bordered(image, max(dilations)), places_of(dilations)
+        on_rows(height, weigh_lattice_rows, *given, lattice)
         return cls(lattice, _phases(height, width, g))
 
     def refine(self, tasks: Sequence[Task]) -> None:

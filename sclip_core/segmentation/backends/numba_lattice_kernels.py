@@ -21,13 +21,12 @@ from sclip_core.segmentation.backends.numba_jit import (
 from sclip_core.segmentation.backends.numba_stencil import (
     AT_ONCE,
     BLOCK,
-    LANES,
     stencil_eight,
     stencil_one,
     stencil_pair,
 )
 from sclip_core.segmentation.backends.numba_stitch import Taps, mix_columns, mix_rows
-from sclip_core.segmentation.backends.numba_vectors import LINE, prefetch
+from sclip_core.segmentation.backends.numba_vectors import LANES, LINE, prefetch
 from sclip_core.segmentation.backends.numba_weights import PIXELS, strip_memory, weigh_strip
 
 HALO = 2  # pixels of a part's buffer on every side
@@ -71,7 +70,7 @@ class Task(NamedTuple):
 
 @compiled
 def weigh_lattice_rows(
-    image: Array, dilations: Array, lattice: Lattice, first: int, last: int
+    image: Array, places: Array, lattice: Lattice, first: int, last: int
 ) -> None:
     """Fill the weights of a lattice; see ``weigh_rows``."""
     found, memory = np.empty((16, PIXELS), np.float32), strip_memory()
@@ -79,7 +78,7 @@ def weigh_lattice_rows(
     for y in range(first, last):
         for x in range(0, lattice.width, PIXELS):
             pixels = min(PIXELS, lattice.width - x)
-            weigh_strip(image, dilations, y, x, pixels, found, memory)
+            weigh_strip(image, places, y, x, pixels, found, memory)
             for begin in range(min(g, pixels)):
                 of_part = lattice.weights[y % g, (x + begin) % g, y // g]
                 at = (x + begin) // g

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from sclip_core.segmentation.backends.numba_jit import Floats, on_rows
 from sclip_core.segmentation.backends.numba_pamr_kernels import step_rows
-from sclip_core.segmentation.backends.numba_weights import bordered, weigh_rows
+from sclip_core.segmentation.backends.numba_weights import bordered, places_of, weigh_rows
 
 _kept = threading.local()  # the buffers of the last image
 KEPT_BYTES = 2**27  # that stay allocated between images
@@ -67,7 +67,8 @@ class WeightedImage:
         distances = np.minimum(np.array(dilations, np.int64), max(height, width))
         weights = aligned(height, width, 8 * len(dilations))
         border = int(distances.max())
-        on_rows(height, weigh_rows, bordered(image, border), distances, weights)
+        given = bordered(image, border), places_of(distances.tolist())
+        on_rows(height, weigh_rows, *given, weights)
         size = height * (width + 2 * border) * queries
         return cls(weights, distances, _memory(size))
 

@@ -18,7 +18,7 @@ from numba.extending import intrinsic
 from sclip_core.segmentation.backends.numba_vectors import FLOATS, NUMBERS, Vectors, data_of
 
 LEAST = -100.0  # what is less counts as this
-# Taylor's of 2**x; see ``numba_jit.split_power``
+# Taylor's of 2**x; see ``numba_weights.split_power``
 TERMS = [math.log(2) ** n / math.factorial(n) for n in range(6, -1, -1)]
 
 
@@ -36,6 +36,7 @@ def sum_of_powers(
     signature = number(row, place, place, added, number, number)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        """Emit the pixel; returns the sum."""
         row, first, words, added, highest, scale = arguments
         row = data_of(context, builder, signature.args[0], row)
         added = data_of(context, builder, signature.args[3], added)
@@ -57,7 +58,7 @@ def sum_of_powers(
 
 
 def _power(vectors: Vectors, x: Any) -> Any:
-    """2**x of exponents of at most 0, as ``numba_jit.split_power`` takes it.
+    """2**x of exponents of at most 0, as ``numba_weights.split_power`` takes it.
 
     2 to the rest by a polynomial, to whose bits of the exponent the rounded x is added.
     """

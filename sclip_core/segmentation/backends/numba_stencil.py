@@ -11,17 +11,15 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import binding, ir
+from llvmlite import ir
 from numba import types
-from numba.core import cgutils
 from numba.extending import intrinsic
 
+from sclip_core.segmentation.backends.numba_vectors import LANES, WIDE, Values, Vectors, data_of
+
 BLOCK = 4  # pixels side by side that are computed together
-WIDE = binding.get_host_cpu_features().get("avx512f", False)
-LANES = 16 if WIDE else 8  # words in a vector
 PAIR = 2 if WIDE else 1  # vectors of words at once: 16 sums a vector, of 32 or 16 registers
 
-Values = list[ir.Value]
 Add = Callable[[int, bool, int, Values], None]  # pixel, whether far, weight, vectors
 Load = Callable[[int, int], Values]  # row, column of the stencil
 
@@ -51,13 +49,15 @@ def stencil_of(vectors: int, lanes: int) -> Callable[..., None]:
         target: Any,
         to: Any,
     ) -> Any:
+        """The types that Numba knows the arguments by, and what emits the code."""
         place = types.intp
         signature = types.void(source, place, place, place, weights, place, target, place)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+            """Emit the block; returns nothing."""
+
             def data(n: int) -> Any:
-                array = context.make_array(signature.args[n])
-                return array(context, builder, arguments[n]).data
+                return data_of(context, builder, signature.args[n], arguments[n])
 
             emitted = _Emitted(builder, vectors, lanes)
             emitted.read_from(data(0), *arguments[1:4])
@@ -108,10 +108,7 @@ class _Emitted:
 
     def __init__(self, builder: Any, vectors: int, lanes: int) -> None:
         self._builder, self._vectors, self._lanes = builder, vectors, lanes
-        self._type = ir.VectorType(ir.FloatType(), lanes)
-        kind = ir.FunctionType(self._type, [self._type] * 3)
-        name = f"llvm.fmuladd.v{lanes}f32"  # contracted where the CPU can
-        self._fmuladd = cgutils.get_or_insert_function(builder.module, kind, name)
+        self._type, self._emit = ir.VectorType(ir.FloatType(), lanes), Vectors(builder)
         self._sums: dict[tuple[int, bool], Values] = {}
 
     def read_from(self, data: Any, at: Any, row: Any, pixel: Any) -> None:
@@ -136,16 +133,13 @@ class _Emitted:
         builder = self._builder
         place = builder.add(self._first, self._first.type(16 * pixel + 8 * far + weight))
         number = builder.load(builder.gep(self._weights, [place]))
-        undefined = ir.Constant(self._type, ir.Undefined)
-        one = builder.insert_element(undefined, number, ir.IntType(32)(0))
-        zeros = ir.Constant(ir.VectorType(ir.IntType(32), self._lanes), [0] * self._lanes)
-        factor = builder.shuffle_vector(one, undefined, zeros)
+        factor = self._emit.splat(number, self._type)
         sums = self._sums.get((pixel, far))
         if sums is None:
             self._sums[pixel, far] = [builder.fmul(factor, vector) for vector in vectors]
         else:
             self._sums[pixel, far] = [
-                builder.call(self._fmuladd, [factor, vector, total])
+                self._emit.multiply_add(factor, vector, total)
                 for vector, total in zip(vectors, sums, strict=True)
             ]
 

@@ -9,18 +9,20 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from llvmlite import ir
+from llvmlite import binding, ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sclip_core.segmentation.backends.numba_stencil import LANES, Values
-
+WIDE = binding.get_host_cpu_features().get("avx512f", False)
+LANES = 16 if WIDE else 8  # words in a vector
 EIGHT = 8  # of which the number of words is a multiple
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 NUMBERS = ir.VectorType(ir.IntType(32), LANES)
 LOWEST = float("-inf")
 LINE = 16  # numbers in a cache line
+
+Values = list[ir.Value]
 
 
 def data_of(context: Any, builder: Any, kind: Any, array: Any) -> Any:
@@ -34,6 +36,7 @@ def prefetch(typing: Any, array: Any, place: Any) -> Any:
     signature = types.void(array, types.intp)
 
     def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+        """Emit the instruction; returns nothing."""
         data = data_of(context, builder, signature.args[0], arguments[0])
         byte, number = ir.IntType(8).as_pointer(), ir.IntType(32)
         pointer = builder.bitcast(builder.gep(data, [arguments[1]]), byte)

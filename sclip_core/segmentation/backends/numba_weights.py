@@ -8,20 +8,18 @@ neighbours makes weights of it (``segmentation.pamr``).
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import NDArray
 
-from sclip_core.segmentation.backends.numba_jit import (
-    Array,
-    Floats,
-    compiled,
-    inlined,
-    power_buffers,
-    split_power,
-)
+from sclip_core.segmentation.backends.numba_jit import Array, Floats, compiled, inlined
 
 PIXELS = 128  # at once: what is computed of them stays in a core's first cache
 THIRD = np.float32(1 / (3 * math.log(2)))  # mean over the channels, and to powers of 2
+
+
+CENTRE = 4  # the pixel itself among the nine places of a distance
 
 
 def bordered(image: Floats, border: int) -> Floats:
@@ -29,13 +27,19 @@ def bordered(image: Floats, border: int) -> Floats:
     return np.pad(image, ((0, 0), (0, 0), (border, border)), mode="edge")
 
 
+def places_of(dilations: Sequence[int]) -> NDArray[np.int64]:
+    """Rows and columns from a pixel to its samples, itself once a distance: (9·D, 2)."""
+    nine = [(y, x) for y in (-1, 0, 1) for x in (-1, 0, 1)]
+    return np.array([(y * d, x * d) for d in dilations for y, x in nine], np.int64)
+
+
 @compiled
-def weigh_rows(image: Array, dilations: Array, weights: Array, first: int, last: int) -> None:
+def weigh_rows(image: Array, places: Array, weights: Array, first: int, last: int) -> None:
     """Fill the weights of PAMR.
 
     Args:
         image: (3, H, border + W + border) float32, normalised, its outermost columns repeated.
-        dilations: (D,) distances in pixels, the largest of which is ``border``.
+        places: (9·D, 2) from ``places_of``; the farthest is ``border`` pixels away.
         weights: (H, W, 8·D), to be filled; each pixel's sum to 1.
         first: row to begin with.
         last: row to stop before.
@@ -45,7 +49,7 @@ def weigh_rows(image: Array, dilations: Array, weights: Array, first: int, last:
     for y in range(first, last):
         for x in range(0, width, PIXELS):
             pixels = min(PIXELS, width - x)
-            weigh_strip(image, dilations, y, x, pixels, found, memory)
+            weigh_strip(image, places, y, x, pixels, found, memory)
             for k in range(pixels):
                 for n in range(count):
                     weights[y, x + k, n] = found[n, k]
@@ -64,7 +68,7 @@ def strip_memory() -> tuple[Array, Array, tuple[Array, Array, Array]]:
 @inlined
 def weigh_strip(
     image: Array,
-    dilations: Array,
+    places: Array,
     y: int,
     x: int,
     pixels: int,
@@ -75,7 +79,7 @@ def weigh_strip(
 
     Args:
         image: as of ``weigh_rows``.
-        dilations: as of ``weigh_rows``.
+        places: as of ``weigh_rows``.
         y: the row.
         x: the first pixel.
         pixels: at most ``PIXELS``.
@@ -83,52 +87,43 @@ def weigh_strip(
         memory: from ``strip_memory``.
     """
     units, sums, powers = memory
-    at = x + max(dilations)
+    at, bottom = x + places[:, 1].max(), image.shape[1] - 1
     for c in range(3):
-        _units_of(image[c], dilations, y, at, pixels, sums, units[c])
+        _units_of(image[c], places, y, at, pixels, sums, units[c])
     n = 0
-    for d in dilations:
-        for dy in range(-1, 2):
-            row = min(max(y + dy * d, 0), image.shape[1] - 1)
-            for dx in range(-1, 2):
-                if dy != 0 or dx != 0:
-                    for k in range(pixels):
-                        found[n, k] = np.float32(0)
-                    for c in range(3):
-                        centre, other = image[c, y, at:], image[c, row, at + dx * d :]
-                        _subtract_distance(centre, other, units[c], pixels, found[n])
-                    n += 1
+    for k in range(len(places)):
+        if k % 9 == CENTRE:
+            continue
+        alike, row, column = found[n], min(max(y + places[k, 0], 0), bottom), at + places[k, 1]
+        alike[:pixels] = 0
+        for c in range(3):
+            _subtract_distance(image[c, y, at:], image[c, row, column:], units[c], pixels, alike)
+        n += 1
     _softmax(found, pixels, sums, powers)
 
 
 @inlined
 def _units_of(
-    plane: Array, dilations: Array, y: int, at: int, pixels: int, sums: Array, unit: Array
+    plane: Array, places: Array, y: int, at: int, pixels: int, sums: Array, unit: Array
 ) -> None:
     """One over a tenth of the deviation among each pixel and its neighbours in one channel.
 
     The pixel itself is a sample once a distance.
     """
     mean, squares = sums[0], sums[1]
-    samples = np.float32(9 * len(dilations))
-    for k in range(pixels):
-        mean[k] = squares[k] = np.float32(0)
-    for d in dilations:
-        for dy in range(-1, 2):
-            row = min(max(y + dy * d, 0), plane.shape[0] - 1)
-            for dx in range(-1, 2):
-                other = plane[row, at + dx * d :]
-                for k in range(pixels):
-                    mean[k] += other[k]
+    samples, bottom = np.float32(len(places)), plane.shape[0] - 1
+    mean[:pixels] = 0
+    squares[:pixels] = 0
+    for n in range(len(places)):
+        sample = plane[min(max(y + places[n, 0], 0), bottom), at + places[n, 1] :]
+        for k in range(pixels):
+            mean[k] += sample[k]
     for k in range(pixels):
         mean[k] *= np.float32(1) / samples
-    for d in dilations:
-        for dy in range(-1, 2):
-            row = min(max(y + dy * d, 0), plane.shape[0] - 1)
-            for dx in range(-1, 2):
-                other = plane[row, at + dx * d :]
-                for k in range(pixels):
-                    squares[k] += (other[k] - mean[k]) * (other[k] - mean[k])
+    for n in range(len(places)):
+        sample = plane[min(max(y + places[n, 0], 0), bottom), at + places[n, 1] :]
+        for k in range(pixels):
+            squares[k] += (sample[k] - mean[k]) * (sample[k] - mean[k])
     for k in range(pixels):
         deviation = np.sqrt(squares[k] / (samples - np.float32(1)))
         unit[k] = np.float32(1) / (np.float32(1e-8) + np.float32(0.1) * deviation)
@@ -165,3 +160,30 @@ def _softmax(found: Array, pixels: int, sums: Array, powers: tuple[Array, Array,
         alike = found[n]
         for k in range(pixels):
             alike[k] *= total[k]
+
+
+@inlined
+def power_buffers(count: int) -> tuple[Array, Array, Array]:
+    """Buffers for ``split_power``: mantissas, exponents, and the exponents' bits as floats."""
+    exponents = np.empty(count, np.int32)
+    return np.empty(count, np.float32), exponents, exponents.view(np.float32)
+
+
+@inlined
+def split_power(x: np.float32, at: int, mantissas: Array, exponents: Array) -> None:
+    """Write 2**x, x at most 0, as a product of two floats; vectorises, which ``exp`` does not.
+
+    One is 2 to the rounded x, as the bits of a float; the other is 2 to the rest, which is at most
+    a half, by its Taylor polynomial. An x below -100 counts as -100.
+    """
+    x = max(x, np.float32(-100.0))
+    whole = np.int32(x - np.float32(0.5))  # x <= 0: rounds to the nearest
+    rest = x - np.float32(whole)
+    value = np.float32(1.5403530e-4)
+    value = value * rest + np.float32(1.3333558e-3)
+    value = value * rest + np.float32(9.6181291e-3)
+    value = value * rest + np.float32(5.5504109e-2)
+    value = value * rest + np.float32(2.4022651e-1)
+    value = value * rest + np.float32(6.9314718e-1)
+    mantissas[at] = value * rest + np.float32(1.0)
+    exponents[at] = (whole + np.int32(127)) << np.int32(23)

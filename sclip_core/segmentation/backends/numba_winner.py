@@ -14,11 +14,12 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from sclip_core.segmentation.backends.numba_stencil import LANES, Values
 from sclip_core.segmentation.backends.numba_vectors import (
     FLOATS,
+    LANES,
     LOWEST,
     NUMBERS,
+    Values,
     Vectors,
     data_of,
 )
@@ -44,6 +45,8 @@ def winner_of(taps: int) -> Callable[..., tuple[Any, int]]:
         signature = pair(line, columns, weights, types.intp, types.intp, added)
 
         def generate(context: Any, builder: Any, signature: Any, arguments: Sequence[Any]) -> Any:
+            """Emit the pixel; returns its highest logit and the word."""
+
             def data(n: int) -> Any:
                 return data_of(context, builder, signature.args[n], arguments[n])
 
