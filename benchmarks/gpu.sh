@@ -21,6 +21,10 @@ within() { # SECONDS COMMAND...: at most so long, and not beyond the end
   [ "$left" -gt 0 ] || { echo "no time left for: $*"; return 124; }
   timeout -k 5 "$((most < left ? most : left))" "$@"
 }
+"$python" -c 'import torch' 2>/dev/null || {
+  echo "gpu.sh: $python cannot import torch: set PYTHON to an interpreter with PyTorch" >&2
+  exit 2
+}
 mkdir -p "$out"
 if [ -z "$quick" ]; then
   "$python" -c 'import torch; print(torch.cuda.get_device_name(), torch.__version__)' || exit 2

@@ -23,6 +23,18 @@ def ran(*words: object, **variables: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.parametrize("words", [[], ["--quick"]])
+def test_without_pytorch_there_is_one_line(tmp_path, words):
+    (tmp_path / "torch.py").write_text("raise ModuleNotFoundError('no torch here', name='torch')\n")
+    out = tmp_path / "out"
+    found = ran(out, *words, PYTHON=sys.executable, PYTHONPATH=str(tmp_path))
+    said = (
+        f"gpu.sh: {sys.executable} cannot import torch: set PYTHON to an interpreter with PyTorch\n"
+    )
+    assert (found.returncode, found.stdout, found.stderr) == (2, "", said)
+    assert not out.exists()
+
+
 @pytest.mark.slow
 def test_quick_needs_few_packages(tmp_path):
     for name in ABSENT:
